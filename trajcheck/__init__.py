@@ -1,0 +1,3 @@
+"""Offline analysis of neural-network training trajectories."""
+
+__version__ = "0.1.0"

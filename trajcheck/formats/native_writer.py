@@ -1,0 +1,69 @@
+"""Writing trajcheck's own run format, version 1: one complete safetensors file a step, and run.json.
+
+A file appears under its name only when it is whole and on the disk: temporary name, flush, fsync, rename, fsync the
+folder. A killed job leaves at most a temporary file behind.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+FORMAT = 1
+TEMPORARY = ".tmp"
+
+
+def step_filename(step: int) -> str:
+    """step-000000120.safetensors; nine digits, so that names sort as numbers do."""
+    return f"step-{step:09d}.safetensors"
+
+
+def write_step(
+    folder: Path, step: int, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]
+) -> Path:
+    """Write one step file; `tensors` are CPU tensors by their names in the file (`param/...`, `grad/...`).
+
+    `metadata` becomes the JSON under the header's key `trajcheck`; format and step are added. Raises OSError.
+    """
+    from safetensors.torch import save
+
+    text = json.dumps({"format": FORMAT, "step": step, **metadata}, allow_nan=False)
+    contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+    path = folder / step_filename(step)
+    write_bytes(path, save(contiguous, metadata={"trajcheck": text}))
+    return path
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file whole or not at all."""
+    write_bytes(path, (json.dumps(value, indent=2, allow_nan=False) + "\n").encode())
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all. Raises OSError; nothing is then left under either name."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames and removals in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,110 @@
+"""The header of a safetensors file, checked against the file, without touching a tensor.
+
+The file is data from somebody else: every length, offset, dtype and shape is verified before it is believed.
+Layout: 8 bytes little-endian header length n, n bytes of JSON {name: {dtype, shape, data_offsets}, "__metadata__":
+{str: str}}, then the tensors' bytes, offsets counted from the end of the header.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import NamedTuple
+
+from trajcheck.errors import StepFileError
+from trajcheck.snapshot import ITEM_SIZE, Extents, Spec
+
+MAX_HEADER = 100_000_000  # safetensors' own limit
+
+
+class TensorFile(NamedTuple):
+    """The parsed header of one file; `specs` is shared between files with the same layout."""
+
+    path: str
+    start: int
+    specs: Mapping[str, Spec]
+    metadata: Mapping[str, str]
+    size: int
+
+    def extents(self, names: Mapping[str, str] | None = None) -> Extents:
+        """The tensors as extents, all of them or those that `names` {shown: in the file} lists."""
+        return Extents(self.path, self.start, self.specs, names or {name: name for name in self.specs})
+
+
+def read_header(path: str) -> TensorFile:
+    """Parse and verify the header of a safetensors file.
+
+    Raises StepFileError when the file cannot be read, is truncated, or is not a sound safetensors file.
+    """
+    try:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            prefix = file.read(8)
+            length = int.from_bytes(prefix, "little")
+            if len(prefix) < 8 or length > MAX_HEADER or 8 + length > size:
+                raise StepFileError(
+                    f"{path}: not a whole safetensors file: {size:,} bytes, and a header that would need "
+                    f"{8 + length:,}. The file is truncated or of another format; copy it again or remove it "
+                    "(analyze --skip-bad leaves such steps out)."
+                )
+            header = file.read(length)
+    except OSError as error:
+        raise StepFileError(f"{path}: cannot be read: {error.strerror}.") from error
+    try:
+        metadata, table = _split(header)
+        specs, end = _parse_table(table)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise StepFileError(f"{path}: malformed safetensors header ({error}).") from error
+    if 8 + length + end != size:
+        raise StepFileError(
+            f"{path}: truncated or padded: {size:,} bytes, but its header describes {8 + length + end:,}. "
+            "Copy the file again or remove it (analyze --skip-bad leaves such steps out)."
+        )
+    return TensorFile(path, 8 + length, specs, metadata, size)
+
+
+def _split(header: bytes) -> tuple[dict[str, str], str]:
+    """The metadata, and the text of the rest, which is the same in every step of a run and parsed only once."""
+    text = header.decode("utf-8").strip()
+    opening = '{"__metadata__":'
+    if not text.startswith(opening):
+        whole = json.loads(text)
+        metadata = whole.pop("__metadata__", {})
+        table = json.dumps(whole)
+    else:
+        metadata, stop = json.JSONDecoder().raw_decode(text, len(opening))
+        table = "{" + text[stop:].lstrip().removeprefix(",")
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise ValueError("__metadata__ is not a table of strings")
+    return metadata, table
+
+
+@lru_cache(maxsize=64)
+def _parse_table(table: str) -> tuple[dict[str, Spec], int]:
+    """Tensor specs by name, and the end of the last one."""
+    specs = {}
+    for name, entry in json.loads(table, object_pairs_hook=_no_duplicates).items():
+        dtype, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
+        if dtype not in ITEM_SIZE:
+            raise ValueError(f"tensor {name!r} has dtype {dtype!r}; expected one of {', '.join(ITEM_SIZE)}")
+        if not all(isinstance(number, int) and number >= 0 for number in (*shape, begin, end)):
+            raise ValueError(f"tensor {name!r} has a shape or offsets that are not natural numbers")
+        if end - begin != math.prod(shape) * ITEM_SIZE[dtype]:
+            raise ValueError(f"tensor {name!r} of shape {list(shape)} and dtype {dtype} has {end - begin} bytes")
+        specs[name] = Spec(dtype, shape, begin, end)
+    position = 0
+    for spec in sorted(specs.values(), key=lambda spec: (spec.begin, spec.end)):
+        if spec.begin != position:
+            raise ValueError("tensors overlap or leave holes")
+        position = spec.end
+    return specs, position
+
+
+def _no_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    table = dict(pairs)
+    if len(table) != len(pairs):
+        raise ValueError("a name occurs twice")
+    return table

@@ -1,0 +1,104 @@
+"""What one recorded step holds, and where on disk its tensors lie.
+
+Nothing here reads tensor data: a snapshot answers with *extents* (file, offset, length, dtype, shape), and the
+streaming pass and the replay read those bytes when and as they need them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+#: Bytes per element of the dtypes that a parameter, gradient, batch or buffer may have, by safetensors' code.
+ITEM_SIZE = {
+    "F64": 8, "F32": 4, "F16": 2, "BF16": 2,
+    "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1,
+}  # fmt: skip
+
+#: The dtypes that parameters and gradients may have.
+FLOATING = ("F64", "F32", "F16", "BF16")
+
+
+class Extent(NamedTuple):
+    """A tensor as a range of bytes in a file: little-endian, C order, contiguous."""
+
+    path: str
+    offset: int
+    length: int
+    dtype: str
+    shape: tuple[int, ...]
+
+    @property
+    def numel(self) -> int:
+        return math.prod(self.shape)
+
+
+class Spec(NamedTuple):
+    """A tensor within its file: dtype, shape, and where its bytes begin and end after the header."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+
+class Extents(Mapping[str, Extent]):
+    """Lazy view of some tensors of one file, under other names.
+
+    `names` maps the name shown to the name in the file. The tables are shared between all steps with the same
+    layout, so that a run of ten thousand steps costs a few objects a step and not a few hundred.
+    """
+
+    __slots__ = ("_names", "_path", "_specs", "_start")
+
+    def __init__(self, path: str, start: int, specs: Mapping[str, Spec], names: Mapping[str, str]) -> None:
+        self._path, self._start, self._specs, self._names = path, start, specs, names
+
+    def __getitem__(self, name: str) -> Extent:
+        spec = self._specs[self._names[name]]
+        return Extent(self._path, self._start + spec.begin, spec.end - spec.begin, spec.dtype, spec.shape)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One recorded step t.
+
+    `parameters` are x_t, before the update (float32 masters where the weights were of low precision); `gradients` are
+    what the optimizer used, so still multiplied by `clip`. `lr` and `tau` hold one value a parameter group.
+    """
+
+    step: int
+    path: str
+    parameters: Mapping[str, Extent]
+    gradients: Mapping[str, Extent] = field(default_factory=dict)
+    batch: Mapping[str, Extent] = field(default_factory=dict)
+    buffers: Mapping[str, Extent] = field(default_factory=dict)
+    generators: Mapping[str, Extent] = field(default_factory=dict)
+    loss: float | None = None
+    lr: tuple[float, ...] | None = None
+    tau: tuple[float, ...] | None = None
+    tau_squares: tuple[float, ...] | None = None
+    clip: float | None = 1.0  # None: clipped, by a factor that nobody knows
+    skipped: bool = False
+    batch_from: int | None = None
+    batch_tree: Any = None
+    frozen_from: int | None = None
+    micro_batches: int = 1
+    micro_weights: tuple[float, ...] | None = None
+
+    @property
+    def has_batch(self) -> bool:
+        return bool(self.batch) or self.batch_from is not None
+
+    @property
+    def gradient_usable(self) -> bool:
+        """Whether grad f(x_t; z_t) can be had from the recorded gradient."""
+        return bool(self.gradients) and not self.skipped and self.clip is not None and self.clip > 0
