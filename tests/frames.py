@@ -1,0 +1,85 @@
+"""Reading a report's tables in tests: columns that may be left out, one reference's rows, the empty cells."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+AVERAGES = ("inst_gap", "gap_resolution", "avg_gap", "exp_gap", "convexity_num", "convexity_den", "convexity_ratio")
+STEPS = (
+    *("step", "prev_step", "stride", "weight", "tau", "lr", "loss", "param_norm", "grad_norm", "step_norm"),
+    *("init_dist", "path_length", "update_cos", "update_corr", "update_corr_sum", "descent", "descent_sum"),
+    *("loss_change", "loss_change_sum", *AVERAGES),
+    *("inst_smooth", "max_smooth", "avg_smooth", "exp_smooth", "smoothness_ratio", "directional_smoothness"),
+)
+REFERENCES = (
+    *("step", "weight", "ref_dist", "grad_norm", "grad_dot_ref", "rsi", "eb", "cos", "cos_floor", "cos_skip"),
+    *("lo_lr", "update_dot_ref", "loss", "loss_ref", *AVERAGES),
+)
+REFERENCES_IF_ASKED = ("inst_smooth", "max_smooth", "avg_smooth", "exp_smooth")
+
+
+def col(frame: pd.DataFrame, name: str) -> NDArray[np.float64]:
+    """A column as numbers; all nan where it was left out of the table."""
+    if name not in frame:
+        return np.full(len(frame), np.nan)
+    return frame[name].to_numpy(dtype=np.float64)
+
+
+def towards(references: pd.DataFrame, spec: str) -> pd.DataFrame:
+    """The rows of one reference."""
+    rows = references[references["ref"] == spec]
+    assert len(rows), f"no rows for {spec}"
+    return rows.reset_index(drop=True)
+
+
+def assert_close(frame: pd.DataFrame, name: str, expected: np.ndarray, where: str = "", relative: float = 1e-9) -> None:
+    """To `relative`, or to 1e-12 of the column's largest value where a difference cancels; empty in the same rows."""
+    actual = col(frame, name)
+    steps = frame["step"].to_numpy()
+    wrong = np.isnan(actual) != np.isnan(expected)
+    largest = np.nanmax(np.abs(expected), initial=0.0)
+    wrong |= np.abs(actual - expected) > np.maximum(relative * np.abs(expected), 1e-12 * largest)
+    first = ", ".join(f"step {steps[i]}: {actual[i]!r} is not {expected[i]!r}" for i in np.flatnonzero(wrong)[:4])
+    assert not wrong.any(), f"{where} {name}: {wrong.sum()} of {len(wrong)} rows; {first}"
+
+
+def steps_of(ranges: str) -> set[int]:
+    """ "0, 3-17, 20" as numbers."""
+    numbers: set[int] = set()
+    for part in str(ranges).split(","):
+        match = re.fullmatch(r"\s*(\d+)(?:\s*-\s*(\d+))?\s*", part)
+        assert match, f"not a range of steps: {part!r}"
+        first = int(match[1])
+        numbers |= set(range(first, int(match[2] or first) + 1))
+    return numbers
+
+
+def assert_accounted(
+    undefined: pd.DataFrame,
+    table: str,
+    frame: pd.DataFrame,
+    columns: Iterable[str],
+) -> None:
+    """Every empty cell of these columns is in the account with a reason, and no filled cell is."""
+    of_table = undefined[undefined["table"].str.removesuffix(".csv") == table]
+    for name in columns:
+        of_column = of_table[of_table["column"] == name]
+        assert of_column["reason"].fillna("").str.strip().ne("").all(), f"{table}.{name}: an entry without a reason"
+        values = col(frame, name)
+        for key, group in frame.groupby(["ref", "sample"] if "ref" in frame else ["sample"]):
+            entries = of_column
+            for field, value in zip(["ref", "sample"] if "ref" in frame else ["sample"], key, strict=True):
+                named = entries[field].isna() | entries[field].eq("") | (entries[field] == str(value))
+                entries = entries[named]
+            accounted = set().union(*(steps_of(ranges) for ranges in entries["steps"]))
+            empty = np.isnan(values[group.index])
+            steps = group["step"].to_numpy()
+            missing = sorted({int(s) for s in steps[empty]} - accounted)
+            assert not missing, f"{table}.{name} {key}: empty and not accounted for at steps {missing[:9]}"
+            filled = sorted({int(s) for s in steps[~empty]} & accounted)
+            assert not filled, f"{table}.{name} {key}: has a value and a reason at steps {filled[:9]}"
