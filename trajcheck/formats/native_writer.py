@@ -24,9 +24,7 @@ def step_filename(step: int) -> str:
     return f"step-{step:09d}.safetensors"
 
 
-def write_step(
-    folder: Path, step: int, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]
-) -> Path:
+def write_step(folder: Path, step: int, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]) -> Path:
     """Write one step file; `tensors` are CPU tensors by their names in the file (`param/...`, `grad/...`).
 
     `metadata` becomes the JSON under the header's key `trajcheck`; format and step are added. Raises OSError.

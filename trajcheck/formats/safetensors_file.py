@@ -20,18 +20,29 @@ from trajcheck.snapshot import ITEM_SIZE, Extents, Spec
 MAX_HEADER = 100_000_000  # safetensors' own limit
 
 
+class Layout(NamedTuple):
+    """Where the tensors of a file lie: one object for all files whose headers say the same."""
+
+    specs: Mapping[str, Spec]
+    sections: Mapping[str, Mapping[str, str]]  # what stands before the first "/" -> {the rest: whole name}
+    size: int
+
+
 class TensorFile(NamedTuple):
-    """The parsed header of one file; `specs` is shared between files with the same layout."""
+    """The parsed header of one file."""
 
     path: str
     start: int
-    specs: Mapping[str, Spec]
+    layout: Layout
     metadata: Mapping[str, str]
-    size: int
 
-    def extents(self, names: Mapping[str, str] | None = None) -> Extents:
-        """The tensors as extents, all of them or those that `names` {shown: in the file} lists."""
-        return Extents(self.path, self.start, self.specs, names or {name: name for name in self.specs})
+    def extents(self, names: Mapping[str, str]) -> Extents:
+        """Tensors as extents, by `names` {shown: in the file}."""
+        return Extents(self.path, self.start, self.layout.specs, names)
+
+    def section(self, prefix: str) -> Extents:
+        """The tensors `prefix/...`, without their prefix; a tensor called just `prefix` is shown as ''."""
+        return self.extents(self.layout.sections.get(prefix, {}))
 
 
 def read_header(path: str) -> TensorFile:
@@ -55,15 +66,15 @@ def read_header(path: str) -> TensorFile:
         raise StepFileError(f"{path}: cannot be read: {error.strerror}.") from error
     try:
         metadata, table = _split(header)
-        specs, end = _parse_table(table)
+        layout = _parse_table(table)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise StepFileError(f"{path}: malformed safetensors header ({error}).") from error
-    if 8 + length + end != size:
+    if 8 + length + layout.size != size:
         raise StepFileError(
-            f"{path}: truncated or padded: {size:,} bytes, but its header describes {8 + length + end:,}. "
+            f"{path}: truncated or padded: {size:,} bytes, but its header describes {8 + length + layout.size:,}. "
             "Copy the file again or remove it (analyze --skip-bad leaves such steps out)."
         )
-    return TensorFile(path, 8 + length, specs, metadata, size)
+    return TensorFile(path, 8 + length, layout, metadata)
 
 
 def _split(header: bytes) -> tuple[dict[str, str], str]:
@@ -83,9 +94,9 @@ def _split(header: bytes) -> tuple[dict[str, str], str]:
 
 
 @lru_cache(maxsize=64)
-def _parse_table(table: str) -> tuple[dict[str, Spec], int]:
-    """Tensor specs by name, and the end of the last one."""
-    specs = {}
+def _parse_table(table: str) -> Layout:
+    specs: dict[str, Spec] = {}
+    sections: dict[str, dict[str, str]] = {}
     for name, entry in json.loads(table, object_pairs_hook=_no_duplicates).items():
         dtype, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
         if dtype not in ITEM_SIZE:
@@ -95,12 +106,14 @@ def _parse_table(table: str) -> tuple[dict[str, Spec], int]:
         if end - begin != math.prod(shape) * ITEM_SIZE[dtype]:
             raise ValueError(f"tensor {name!r} of shape {list(shape)} and dtype {dtype} has {end - begin} bytes")
         specs[name] = Spec(dtype, shape, begin, end)
+        prefix, _, rest = name.partition("/")
+        sections.setdefault(prefix, {})[rest] = name
     position = 0
     for spec in sorted(specs.values(), key=lambda spec: (spec.begin, spec.end)):
         if spec.begin != position:
             raise ValueError("tensors overlap or leave holes")
         position = spec.end
-    return specs, position
+    return Layout(specs, sections, position)
 
 
 def _no_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -1,0 +1,75 @@
+"""Where a run stops being finite."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+
+from trajcheck.errors import RunError
+from trajcheck.extent_reader import BLOCK, ExtentReader
+from trajcheck.snapshot import Extent, Snapshot
+from trajcheck.trajectory import Shapes, Trajectory
+
+
+def not_finite(reader: ExtentReader, tensors: Mapping[str, Extent], shapes: Shapes) -> str | None:
+    """The first tensor that holds NaN or Inf, or None. Reads no further than that."""
+    out = np.empty(BLOCK)
+    for name in shapes:
+        extent = tensors[name]
+        for start in range(0, extent.numel, BLOCK):
+            part = out[: min(BLOCK, extent.numel - start)]
+            reader.widen(extent, start, part)
+            if not np.isfinite(part).all():
+                return name
+    return None
+
+
+def not_finite_in(reader: ExtentReader, snapshot: Snapshot, shapes: Shapes) -> str | None:
+    """`param/<name>` or `grad/<name>` of the first tensor that is not finite, or None.
+
+    The gradient of a step that the loss scaler skipped was never used, and may hold Inf.
+    """
+    if name := not_finite(reader, snapshot.parameters, shapes):
+        return f"param/{name}"
+    if snapshot.gradients and not snapshot.skipped and (name := not_finite(reader, snapshot.gradients, shapes)):
+        return f"grad/{name}"
+    return None
+
+
+def cut_at_divergence(trajectory: Trajectory) -> Trajectory:
+    """The run up to where it ended in NaN or Inf, with `ended` saying so; the same run where it did not.
+
+    Reads back from the end until a step is wholly finite: a healthy run costs the reading of one or two snapshots. A
+    step with finite parameters whose gradient is not is kept for its parameters: it is the last finite iterate. Raises
+    RunError when no step is finite.
+    """
+    snapshots = list(trajectory.snapshots)
+    ended = None
+    with ExtentReader() as reader:
+        while snapshots:
+            last = snapshots[-1]
+            bad = not_finite_in(reader, last, trajectory.shapes)
+            if bad is None:
+                break
+            ended = f"the run ends in NaN or Inf: step {last.step}, tensor {bad}"
+            snapshots.pop()
+            if bad.startswith("grad/") and (
+                not snapshots or not_finite_in(reader, snapshots[-1], trajectory.shapes) is None
+            ):
+                snapshots.append(replace(last, gradients={}, batch={}, batch_from=None))
+                break
+    if not snapshots:
+        raise RunError(f"{trajectory.path}: no step holds finite parameters ({ended}); there is nothing to analyze.")
+    return replace(trajectory, snapshots=tuple(snapshots), ended=ended) if ended else trajectory
+
+
+def find_bad_steps(trajectory: Trajectory) -> dict[int, str]:
+    """Steps that hold NaN or Inf, with the tensor; reads the whole run."""
+    bad = {}
+    with ExtentReader() as reader:
+        for snapshot in trajectory.snapshots:
+            if tensor := not_finite_in(reader, snapshot, trajectory.shapes):
+                bad[snapshot.step] = f"step {snapshot.step}, tensor {tensor}: holds NaN or Inf"
+    return bad

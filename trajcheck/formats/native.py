@@ -1,0 +1,146 @@
+"""trajcheck's own run format, version 1: a folder of step-*.safetensors and, optionally, run.json.
+
+Opening a run reads headers only. What a file says about itself is checked here; whether the steps fit together is
+checked by the trajectory.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from trajcheck.errors import RunError, StepFileError
+from trajcheck.formats.safetensors_file import TensorFile, read_header
+from trajcheck.run_info import RunInfo, parse_run_info
+from trajcheck.snapshot import FLOATING, Snapshot
+
+STEP_FILE = re.compile(r"step-(\d+)\.safetensors")
+SHARD_FILE = re.compile(r"step-\d+-of-rank-\d+-of-\d+\.safetensors")
+
+
+def recognise(folder: Path) -> bool:
+    """Whether a folder looks like a run in this format."""
+    return (folder / "run.json").is_file() or any(STEP_FILE.fullmatch(path.name) for path in folder.iterdir())
+
+
+def step_files(folder: Path) -> list[Path]:
+    """The step files of a run, in the order of their steps.
+
+    Raises RunError for a run whose steps are split over ranks, which this version does not read.
+    """
+    found = []
+    for path in folder.iterdir():
+        if match := STEP_FILE.fullmatch(path.name):
+            found.append((int(match[1]), path))
+        elif SHARD_FILE.fullmatch(path.name):
+            raise RunError(
+                f"{path}: a piece of a run that was recorded in shards. This version of trajcheck reads runs whose "
+                "step files are whole; record with one process, or gather the pieces first."
+            )
+    return [path for _, path in sorted(found)]
+
+
+def read_run_info(folder: Path) -> RunInfo:
+    """What run.json says; a run without one is valid, and then nothing is known of its optimizer."""
+    path = folder / "run.json"
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return RunInfo()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunError(f"{path}: cannot be read: {error}.") from error
+    try:
+        return parse_run_info(json.loads(text))
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise RunError(f"{path}: not a run description in format 1 ({error!r}).") from error
+
+
+def read_snapshot(path: Path) -> Snapshot:
+    """One step file's header as a snapshot. Raises StepFileError."""
+    file = read_header(str(path))
+    text = file.metadata.get("trajcheck")
+    if text is None:
+        raise StepFileError(
+            f"{path}: no metadata under the key 'trajcheck'; expected at least "
+            '{"format": 1, "step": N} as JSON in the safetensors header.'
+        )
+    try:
+        metadata = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise StepFileError(f"{path}: its metadata is not JSON ({error}).") from error
+    if not isinstance(metadata, dict) or metadata.get("format") != 1:
+        found = metadata.get("format") if isinstance(metadata, dict) else metadata
+        raise StepFileError(f"{path}: run format {found!r}; this version of trajcheck reads format 1.")
+    match = STEP_FILE.fullmatch(path.name)
+    if match and metadata.get("step") != int(match[1]):
+        raise StepFileError(
+            f"{path}: its metadata says step {metadata.get('step')!r}, its name {int(match[1])}. "
+            "Rename the file or correct the metadata."
+        )
+    try:
+        return _snapshot(file, metadata)
+    except (ValueError, TypeError) as error:
+        raise StepFileError(f"{path}: {error}.") from error
+
+
+def _snapshot(file: TensorFile, metadata: Mapping[str, Any]) -> Snapshot:
+    parameters = {**file.layout.sections.get("param", {}), **file.layout.sections.get("master", {})}
+    if not parameters:
+        raise ValueError("no tensor 'param/...'; a step file holds at least the parameters")
+    snapshot = Snapshot(
+        step=_field(metadata, "step", _natural),
+        path=file.path,
+        parameters=file.extents(parameters),
+        gradients=file.section("grad"),
+        batch=file.section("batch"),
+        buffers=file.section("buffer"),
+        generators=file.section("rng"),
+        loss=_field(metadata, "loss", _number),
+        lr=_field(metadata, "lr", _numbers),
+        tau=_field(metadata, "tau", _numbers),
+        tau_squares=_field(metadata, "tau_squares", _numbers),
+        clip=_field(metadata, "clip", _number) if "clip" in metadata else 1.0,
+        skipped=bool(metadata.get("skipped", False)),
+        batch_from=_field(metadata, "batch_from", _natural),
+        batch_tree=metadata.get("batch_tree"),
+        frozen_from=_field(metadata, "frozen_from", _natural),
+        micro_batches=_field(metadata, "micro_batches", _natural) or 1,
+        micro_weights=_field(metadata, "micro_weights", _numbers),
+    )
+    for kind, tensors in (("param", snapshot.parameters), ("grad", snapshot.gradients)):
+        for name, extent in tensors.items():
+            if extent.dtype not in FLOATING:
+                raise ValueError(
+                    f"step {snapshot.step}, tensor {kind}/{name}: dtype {extent.dtype}; expected one of "
+                    + ", ".join(FLOATING)
+                )
+    return snapshot
+
+
+def _field(metadata: Mapping[str, Any], key: str, convert: Callable[[Any], Any]) -> Any:
+    value = metadata.get(key)
+    if value is None:
+        return None
+    try:
+        return convert(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"metadata {key!r} is {value!r}, which is not what format 1 expects there") from None
+
+
+def _natural(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError
+    return value
+
+
+def _number(value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError
+    return float(value)
+
+
+def _numbers(value: Any) -> tuple[float, ...]:
+    return tuple(map(_number, value)) if isinstance(value, list) else (_number(value),)

@@ -1,0 +1,182 @@
+"""The streaming pass: inner products of recorded vectors, chunk by chunk and block-major inside.
+
+A chunk is a range of recorded steps on an absolute grid. Inside, for one block of elements, the chunk's steps are
+walked in order, so that x_{t-1}, x_t, x_{t+1} and every reference stay in cache; then comes the next block. Each byte
+is read once but for a halo at the chunk's ends, and peak memory depends neither on the size of the model nor on the
+number of steps. Block borders and the order of the partial sums are fixed: the same machine gives the same bytes.
+torch is not needed here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from itertools import groupby
+
+import numpy as np
+
+from trajcheck.errors import NotFiniteError
+from trajcheck.extent_reader import BLOCK, ExtentReader, Piece, blocks
+from trajcheck.finite import not_finite_in
+from trajcheck.products import REFERENCE_PRODUCTS, STEP_PRODUCTS, SUPPORT_PRODUCTS, inner_products, vectors_needed
+from trajcheck.references import Reference
+from trajcheck.rows import Row, Rows
+from trajcheck.scalars import ReferenceScalars, RowScalars, StepScalars
+from trajcheck.snapshot import Extent, Snapshot
+from trajcheck.trajectory import Trajectory
+
+#: Recorded steps in a chunk.
+CHUNK = 128
+
+
+def gather(
+    trajectory: Trajectory,
+    rows: Rows,
+    references: Sequence[Reference],
+    step_products: Collection[str],
+    reference_products: Collection[str],
+    *,
+    replayed: Collection[int] = (),
+    chunk: int = CHUNK,
+    block: int = BLOCK,
+    progress: Callable[[float], object] = lambda steps: None,
+) -> Iterator[RowScalars]:
+    """The scalars of `rows.work` from recorded vectors alone, in order.
+
+    `replayed` are steps whose gradients the replay will bring: their recorded ones are not read. `progress` is told how
+    many rows' worth of work was done. Raises NotFiniteError, with step and tensor, at NaN or Inf.
+    """
+    for _, group in groupby(rows.work, key=lambda row: row.place // chunk):
+        members = list(group)
+        done = [empty_row(row, rows, references) for row in members]
+        pass_over = _ChunkPass(
+            trajectory, members, references, step_products, reference_products, replayed, rows.places, block
+        )
+        with ExtentReader() as reader:
+            numels = {name: math.prod(shape) for name, shape in trajectory.shapes.items()}
+            total = sum(numels.values())
+            for pieces in blocks(numels, block):
+                pass_over.block(reader, pieces, done)
+                length = pieces[-1].offset + pieces[-1].stop - pieces[-1].start
+                progress(len(members) * length / total)
+            for row, scalars in zip(members, done, strict=True):
+                _check_finite(reader, trajectory, row, scalars)
+        yield from done
+
+
+def empty_row(row: Row, rows: Rows, references: Sequence[Reference]) -> RowScalars:
+    """A row before anything is known; a step that only supports a row has nothing towards references."""
+    towards = references if row.place in rows.places else ()
+    return RowScalars(StepScalars(row.step), [ReferenceScalars(row.step) for _ in towards])
+
+
+class _ChunkPass:
+    """What one chunk needs from each block; buffers are reused from block to block."""
+
+    def __init__(
+        self,
+        trajectory: Trajectory,
+        rows: Sequence[Row],
+        references: Sequence[Reference],
+        step_products: Collection[str],
+        reference_products: Collection[str],
+        replayed: Collection[int],
+        places: Collection[int],
+        block: int,
+    ) -> None:
+        self.places = places
+        self.snapshots, self.rows, self.references, self.replayed = trajectory.snapshots, rows, references, replayed
+        self.step_products, self.reference_products = step_products, reference_products
+        self.needed = vectors_needed(
+            [STEP_PRODUCTS[name] for name in step_products]
+            + [REFERENCE_PRODUCTS[name] for name in reference_products if references]
+        )
+        self.support_products = [name for name in step_products if name in SUPPORT_PRODUCTS]
+        self.size = block
+        self.buffers: list[np.ndarray] = []
+        self.gradient = np.empty(block)
+
+    def block(self, reader: ExtentReader, pieces: list[Piece], done: Sequence[RowScalars]) -> None:
+        """Add one block's share of every product to the rows in `done`."""
+        length = pieces[-1].offset + pieces[-1].stop - pieces[-1].start
+        iterates: dict[int, np.ndarray] = {}  # those around the current row, by place
+        free = [buffer[:length] for buffer in self.buffers]
+
+        def read(tensors: Mapping[str, Extent]) -> np.ndarray:
+            if not free:
+                self.buffers.append(np.empty(self.size))
+                free.append(self.buffers[-1][:length])
+            return reader.block(tensors, pieces, free.pop())
+
+        def iterate(place: int) -> np.ndarray:
+            if place not in iterates:
+                iterates[place] = read(self.snapshots[place].parameters)
+            return iterates[place]
+
+        fixed = [read(reference.parameters) for reference in self.references]
+        first = read(self.snapshots[0].parameters) if "first" in self.needed else None
+        for row, scalars in zip(self.rows, done, strict=True):
+            for passed in [place for place in iterates if place < row.place - 1]:
+                free.append(iterates.pop(passed))
+            vectors = {}
+            for name, place in (
+                ("x", row.place),
+                ("previous", row.place - 1 if row.place else None),
+                ("next", row.place + 1 if row.place + 1 < len(self.snapshots) else None),
+                ("skip", row.skip),
+            ):
+                if name in self.needed and place is not None:
+                    vectors[name] = iterate(place)
+            if first is not None:
+                vectors["first"] = first
+            snapshot = self.snapshots[row.place]
+            if "gradient" in self.needed and not row.no_gradient and row.step not in self.replayed:
+                gradient = _unclipped(reader.block(snapshot.gradients, pieces, self.gradient[:length]), snapshot)
+                vectors["gradient"] = gradient
+            own, towards = inner_products(
+                vectors,
+                [{"reference": vector} for vector in fixed[: len(scalars.references)]],
+                self.step_products if row.place in self.places else self.support_products,
+                self.reference_products,
+                np.subtract,
+                lambda a, b: float(np.dot(a, b)),
+            )
+            _add(scalars.own, own)
+            for target, values in zip(scalars.references, towards, strict=True):
+                _add(target, values)
+
+
+def _unclipped(gradient: np.ndarray, snapshot: Snapshot) -> np.ndarray:
+    if snapshot.clip is not None and snapshot.clip != 1.0:
+        np.divide(gradient, snapshot.clip, out=gradient)
+    return gradient
+
+
+def _add(target: StepScalars | ReferenceScalars, values: dict[str, float]) -> None:
+    for name, value in values.items():
+        setattr(target, name, (getattr(target, name) or 0.0) + value)
+
+
+def _check_finite(reader: ExtentReader, trajectory: Trajectory, row: Row, scalars: RowScalars) -> None:
+    values = [getattr(scalars.own, name) for name in STEP_PRODUCTS]
+    for towards in scalars.references:
+        values += [getattr(towards, name) for name in REFERENCE_PRODUCTS]
+    if all(value is None or math.isfinite(value) for value in values):
+        return
+    raise_not_finite(reader, trajectory, row)
+
+
+def raise_not_finite(reader: ExtentReader, trajectory: Trajectory, row: Row) -> None:
+    """Find the NaN or Inf that spoilt a row, in its own step or in a neighbour, and raise NotFiniteError for it."""
+    places = dict.fromkeys([row.place, row.place - 1, row.place + 1, row.skip or row.place])
+    for place in places:
+        if 0 <= place < len(trajectory.snapshots):
+            snapshot = trajectory.snapshots[place]
+            if tensor := not_finite_in(reader, snapshot, trajectory.shapes):
+                raise NotFiniteError(
+                    f"{snapshot.path}: step {snapshot.step}, tensor {tensor} holds NaN or Inf, in the middle of the "
+                    "run; expected finite numbers. --skip-bad leaves such steps out and lists them."
+                )
+    raise NotFiniteError(
+        f"{trajectory.path}: the inner products of step {row.step} overflow float64; its numbers are too large."
+    )

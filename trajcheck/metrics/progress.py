@@ -1,0 +1,30 @@
+"""Progress of an update (TZC, arXiv 2407.01825). Letters: g_t = grad f(x_t; z_t), d_t = x_t - x_{t-1}.
+
+Identity, exact: sum of loss_change - sum of update_corr = sum of inst_gap(x_{t-1}).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from trajcheck.columns import Column, running_sum
+
+
+def progress_columns(
+    grad_dot_step: Column, descent: Column, loss_change: Column, weights: np.ndarray
+) -> dict[str, Column]:
+    """The three measures of what an update did, and their running sums; any sign, in units of the loss.
+
+    update_corr_t = <grad f(x_t; z_t), d_t>: the update judged by a fresh sample; negative is progress. descent_t     =
+    <grad f(x_{t-1}; z_{t-1}), d_t>: the first-order term of the descent lemma, on the sample that made it.
+    loss_change_t = f(x_t; z_t) - f(x_{t-1}; z_t): what the update did to the loss on a fresh sample. All need the pair
+    (t-1, t); sums weigh by the row's weight divided by the stride. Source: TZC.
+    """
+    return {
+        "update_corr": grad_dot_step,
+        "update_corr_sum": running_sum(grad_dot_step, weights),
+        "descent": descent,
+        "descent_sum": running_sum(descent, weights),
+        "loss_change": loss_change,
+        "loss_change_sum": running_sum(loss_change, weights),
+    }

@@ -1,0 +1,114 @@
+"""Which inner products a row of scalars holds, and how they are made from the vectors at hand.
+
+Vectors of a row t, by name
+    x, previous, next     x_t, x_{t-1}, x_{t+1}: this and the neighbouring recorded iterates
+    skip, first           x_s (s at least `--skip` steps on), x_0
+    gradient              g_t = grad f(x_t; z_t), recorded or replayed
+    gradient_previous     grad f(x_{t-1}; z_t), replayed
+    recorded              g_t as recorded, beside a replayed `gradient`
+    reference, gradient_reference     x* and grad f(x*; z_t), for each reference
+
+Differences are formed first, in float64, and multiplied afterwards: expanding |x - y|^2 into three inner products loses
+every digit at the distances that occur in training. The numpy pass and the replay call the same function here, with
+their own `subtract` and `dot`, so that both emit the same rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
+
+V = TypeVar("V")
+
+#: A vector, or the difference of two.
+Operand = str | tuple[str, str]
+
+STEP: Operand = ("x", "previous")  # d_t
+NEXT_STEP: Operand = ("next", "x")  # d_{t+1}
+FROM_INIT: Operand = ("x", "first")
+ERROR: Operand = ("x", "reference")  # e_t
+SKIP_ERROR: Operand = ("skip", "reference")  # x_s - x*
+CHANGE: Operand = ("gradient", "gradient_previous")
+REFERENCE_CHANGE: Operand = ("gradient", "gradient_reference")
+DISAGREEMENT: Operand = ("gradient", "recorded")
+
+#: field of scalars.StepScalars -> its two factors
+STEP_PRODUCTS: dict[str, tuple[Operand, Operand]] = {
+    "param_sq": ("x", "x"),
+    "step_sq": (STEP, STEP),
+    "step_dot_next": (STEP, NEXT_STEP),
+    "init_sq": (FROM_INIT, FROM_INIT),
+    "grad_sq": ("gradient", "gradient"),
+    "grad_dot_step": ("gradient", STEP),
+    "grad_dot_next": ("gradient", NEXT_STEP),
+    "previous_grad_dot_step": ("gradient_previous", STEP),
+    "grad_change_sq": (CHANGE, CHANGE),
+    "recorded_sq": ("recorded", "recorded"),
+    "disagreement_sq": (DISAGREEMENT, DISAGREEMENT),
+}
+
+#: field of scalars.ReferenceScalars -> its two factors
+REFERENCE_PRODUCTS: dict[str, tuple[Operand, Operand]] = {
+    "ref_sq": (ERROR, ERROR),
+    "skip_sq": (SKIP_ERROR, SKIP_ERROR),
+    "next_dot_ref": (NEXT_STEP, ERROR),
+    "grad_dot_ref": ("gradient", ERROR),
+    "grad_dot_skip": ("gradient", SKIP_ERROR),
+    "ref_grad_change_sq": (REFERENCE_CHANGE, REFERENCE_CHANGE),
+}
+
+
+#: What a step is asked for that is no row itself but stands just before one.
+SUPPORT_PRODUCTS = ("step_sq", "step_dot_next", "grad_dot_next")
+
+
+def vectors_needed(products: Iterable[tuple[Operand, Operand]]) -> set[str]:
+    """The vectors that some products are made of."""
+    names: set[str] = set()
+    for factors in products:
+        for operand in factors:
+            names.update((operand,) if isinstance(operand, str) else operand)
+    return names
+
+
+def inner_products(
+    vectors: Mapping[str, V],
+    references: Sequence[Mapping[str, V]],
+    step_products: Iterable[str],
+    reference_products: Iterable[str],
+    subtract: Callable[[V, V], V],
+    dot: Callable[[V, V], float],
+) -> tuple[dict[str, float], list[dict[str, float]]]:
+    """The asked-for products whose vectors are all there, for the step and for each reference.
+
+    `subtract` and `dot` work in float64 on one block of the vectors.
+    """
+    differences: dict[Operand, V] = {}
+
+    def values(
+        names: Iterable[str], table: Mapping[str, tuple[Operand, Operand]], own: Mapping[str, V]
+    ) -> dict[str, float]:
+        local: dict[Operand, V] = {}
+
+        def operand(key: Operand) -> V | None:
+            if isinstance(key, str):
+                return own.get(key, vectors.get(key))
+            left, right = operand(key[0]), operand(key[1])
+            if left is None or right is None:
+                return None
+            cache = local if key[1] in own or key[0] in own else differences
+            if key not in cache:
+                cache[key] = subtract(left, right)
+            return cache[key]
+
+        found = {}
+        for name in names:
+            left, right = (operand(key) for key in table[name])
+            if left is not None and right is not None:
+                found[name] = dot(left, right)
+        return found
+
+    return (
+        values(step_products, STEP_PRODUCTS, {}),
+        [values(reference_products, REFERENCE_PRODUCTS, own) for own in references],
+    )

@@ -1,0 +1,59 @@
+"""Inner products on the replay's device: the same scalar rows as the numpy pass, from whole vectors as dictionaries.
+
+Differences, products and sums are in float64, slice by slice, so that no float64 copy of a model is ever made; the
+numbers of a row are copied to the host once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from trajcheck.products import inner_products
+
+#: Elements per slice: large enough to occupy a device, 8 MB a vector in float64.
+SLICE = 1 << 20
+
+Vector = Mapping[str, Tensor]
+
+
+def reduce_row(
+    names: Sequence[str],
+    vectors: Mapping[str, Vector],
+    references: Sequence[Mapping[str, Vector]],
+    step_products: Collection[str],
+    reference_products: Collection[str],
+) -> tuple[dict[str, Tensor], list[dict[str, Tensor]]]:
+    """The products of one row (products.py) over the tensors `names`, as float64 scalars that stay on the device."""
+    own: dict[str, Tensor] = {}
+    towards: list[dict[str, Tensor]] = [{} for _ in references]
+    for name in names:
+        for part in _slices(next(iter(vectors.values()))[name].numel()):
+            found, each = inner_products(
+                {key: vector[name].reshape(-1)[part].double() for key, vector in vectors.items()},
+                [
+                    {key: vector[name].reshape(-1)[part].double() for key, vector in reference.items()}
+                    for reference in references
+                ],
+                step_products,
+                reference_products,
+                torch.sub,
+                torch.dot,
+            )
+            for target, values in zip([own, *towards], [found, *each], strict=True):
+                for product, value in values.items():
+                    target[product] = target[product] + value if product in target else value
+    return own, towards
+
+
+def _slices(numel: int) -> Iterator[slice]:
+    return (slice(start, min(start + SLICE, numel)) for start in range(0, numel, SLICE))
+
+
+def to_host(rows: Sequence[Mapping[str, Tensor]]) -> list[dict[str, float]]:
+    """Float64 scalars from the device, in one copy."""
+    flat = [value for row in rows for value in row.values()]
+    numbers = iter(torch.stack(flat).tolist() if flat else [])
+    return [{name: next(numbers) for name in row} for row in rows]

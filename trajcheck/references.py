@@ -1,0 +1,186 @@
+"""Reference points x*: from the words of a `--ref` to a vector with an identity.
+
+final           the last iterate               mean:N         the average of the last N recorded iterates
+init            the first iterate              OTHER_RUN      the last iterate of another run
+best            lowest recorded loss           OTHER_RUN@...  any of the others, of another run
+step:N          a recorded iterate             FILE.safetensors
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from trajcheck.errors import InvalidReferenceError, StepFileError, TrajcheckError
+from trajcheck.extent_reader import BLOCK, ExtentReader
+from trajcheck.finite import cut_at_divergence, not_finite
+from trajcheck.formats.safetensors_file import read_header
+from trajcheck.formats.streamed_file import write_streamed
+from trajcheck.snapshot import FLOATING, Extent, Snapshot
+from trajcheck.trajectory import Shapes, Trajectory, hash_file, open_trajectory
+
+KINDS = "final, init, best, step:N, mean:N, OTHER_RUN, OTHER_RUN@(any of these), FILE.safetensors"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A reference point x*.
+
+    `spec` is the reference as it was given; `key` identifies the point by content (run id and steps, or hash), so that
+    `final` of a run that has grown is another point. `step` is the step of the analyzed run whose iterate x* is, or
+    None for an average, another run, a file.
+    """
+
+    spec: str
+    key: str
+    parameters: Mapping[str, Extent]
+    step: int | None = None
+
+
+def resolve_references(specs: Sequence[str], trajectory: Trajectory, workspace: Path) -> list[Reference]:
+    """The references that `specs` name; averages are computed once and kept as files in `workspace`.
+
+    Raises InvalidReferenceError, saying what was found and what is possible.
+    """
+    return [_resolve(spec, trajectory, workspace) for spec in dict.fromkeys(specs)]
+
+
+def _resolve(spec: str, trajectory: Trajectory, workspace: Path) -> Reference:
+    own = _point(spec, spec, trajectory, workspace)
+    if own is not None:
+        return own
+    if spec.endswith(".safetensors"):
+        return _from_file(spec, trajectory)
+    run, _, point = spec.rpartition("@") if not Path(spec).is_dir() and "@" in spec else (spec, "", "final")
+    if not Path(run).is_dir():
+        raise InvalidReferenceError(
+            f"reference {spec!r}: neither a point of the run nor an existing run or file. Possible are: {KINDS}."
+        )
+    try:
+        other = cut_at_divergence(open_trajectory(Path(run)))
+    except TrajcheckError as error:
+        raise InvalidReferenceError(f"reference {spec!r}: {error}") from error
+    if other.id == trajectory.id and other.path.resolve() == trajectory.path.resolve():
+        other = trajectory  # its own path, spelt out
+    _same_model(spec, {name: shape for name, shape in other.shapes.items()}, trajectory, allowed=())
+    foreign = _point(spec, point, other, workspace)
+    if foreign is None:
+        raise InvalidReferenceError(f"reference {spec!r}: {point!r} is not a point of a run. Possible are: {KINDS}.")
+    return foreign if other is trajectory else Reference(spec, foreign.key, foreign.parameters)
+
+
+def _point(spec: str, point: str, trajectory: Trajectory, workspace: Path) -> Reference | None:
+    """A point of one run by its name; None when the words are not those of such a point."""
+    kind, _, number = point.partition(":")
+    snapshots = trajectory.snapshots
+    if point == "final":
+        return _iterate(spec, snapshots[-1], trajectory)
+    if point == "init":
+        return _iterate(spec, snapshots[0], trajectory)
+    if point == "best":
+        scored = [snapshot for snapshot in snapshots if snapshot.loss is not None and np.isfinite(snapshot.loss)]
+        if not scored:
+            raise InvalidReferenceError(
+                f"reference {spec!r}: no step of {trajectory.path} has a recorded loss, so none is the best. "
+                "Use final, init or step:N."
+            )
+        return _iterate(spec, min(scored, key=lambda snapshot: (snapshot.loss, snapshot.step)), trajectory)
+    if kind not in ("step", "mean"):
+        return None
+    if not number.isascii() or not number.isdigit():
+        raise InvalidReferenceError(f"reference {spec!r}: expected a number after {kind!r}:, as in {kind}:100.")
+    return (_at_step if kind == "step" else partial(_mean, workspace=workspace))(spec, int(number), trajectory)
+
+
+def _iterate(spec: str, snapshot: Snapshot, trajectory: Trajectory) -> Reference:
+    return Reference(spec, f"{trajectory.id}/step:{snapshot.step}", snapshot.parameters, snapshot.step)
+
+
+def _at_step(spec: str, step: int, trajectory: Trajectory) -> Reference:
+    place = trajectory.index(step)
+    if place is not None:
+        return _iterate(spec, trajectory.snapshots[place], trajectory)
+    steps = np.array(trajectory.steps)
+    nearest = sorted(steps[np.argsort(abs(steps - step), kind="stable")[:4]].tolist())
+    raise InvalidReferenceError(
+        f"reference {spec!r}: step {step} is not among the {len(steps)} recorded steps of {trajectory.path} "
+        f"({steps[0]} to {steps[-1]}). The nearest are {', '.join(map(str, nearest))}."
+    )
+
+
+def _mean(spec: str, count: int, trajectory: Trajectory, workspace: Path) -> Reference:
+    """The average of the last `count` recorded iterates, in float64, rounded once to the run's own precision.
+
+    Rounded, because x* must be one point: the one at which losses are replayed and from which distances are taken.
+    """
+    if not 1 <= count <= len(trajectory.snapshots):
+        raise InvalidReferenceError(
+            f"reference {spec!r}: {trajectory.path} has {len(trajectory.snapshots)} recorded iterates; "
+            f"give a number from 1 to {len(trajectory.snapshots)}."
+        )
+    chosen = trajectory.snapshots[-count:]
+    wide = any(extent.dtype == "F64" for snapshot in chosen for extent in snapshot.parameters.values())
+    dtype = np.dtype("<f8") if wide else np.dtype("<f4")
+    key = f"{trajectory.id}/mean:{','.join(str(snapshot.step) for snapshot in chosen)}"
+    path = workspace / f"mean-{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
+    with ExtentReader() as reader:
+
+        def average(name: str, start: int, stop: int) -> np.ndarray:
+            total, part = np.zeros(stop - start), np.empty(stop - start)
+            for snapshot in chosen:
+                reader.widen(snapshot.parameters[name], start, part)
+                total += part
+            return (total / count).astype(dtype)
+
+        write_streamed(path, trajectory.shapes, dtype, average, BLOCK)
+    file = read_header(str(path))
+    return Reference(spec, key, file.extents({name: name for name in trajectory.shapes}))
+
+
+def _from_file(spec: str, trajectory: Trajectory) -> Reference:
+    try:
+        file = read_header(spec)
+    except StepFileError as error:
+        raise InvalidReferenceError(f"reference {spec!r}: {error}") from error
+    specs = file.layout.specs
+    prefixed = bool(file.layout.sections.get("param"))
+    names = dict(file.layout.sections["param"]) if prefixed else {name: name for name in specs}
+    names |= file.layout.sections.get("master", {}) if prefixed else {}
+    known = {*trajectory.frozen, *trajectory.info.tied, *trajectory.snapshots[0].buffers}
+    _same_model(spec, {name: specs[names[name]].shape for name in names}, trajectory, allowed=known)
+    parameters = file.extents({name: names[name] for name in trajectory.shapes})
+    for name, extent in parameters.items():
+        if extent.dtype not in FLOATING:
+            raise InvalidReferenceError(
+                f"reference {spec!r}: tensor {name!r} has dtype {extent.dtype}; expected one of {', '.join(FLOATING)}."
+            )
+    with ExtentReader() as reader:
+        if bad := not_finite(reader, parameters, trajectory.shapes):
+            raise InvalidReferenceError(f"reference {spec!r}: tensor {bad!r} holds NaN or Inf.")
+    return Reference(spec, hash_file(spec), parameters)
+
+
+def _same_model(spec: str, found: Shapes, trajectory: Trajectory, allowed: set[str] | tuple[()]) -> None:
+    expected = trajectory.shapes
+    missing = [name for name in expected if name not in found]
+    extra = [name for name in found if name not in expected and name not in allowed]
+    other = [
+        f"{name} {list(found[name])} instead of {list(shape)}"
+        for name, shape in expected.items()
+        if name in found and found[name] != shape
+    ]
+    if missing or extra or other:
+        parts = [
+            f"{what}: {', '.join(names[:4])}{f' and {len(names) - 4} more' if len(names) > 4 else ''}"
+            for what, names in (("it lacks", missing), ("it has besides", extra), ("of another shape", other))
+            if names
+        ]
+        raise InvalidReferenceError(
+            f"reference {spec!r} is of another model than {trajectory.path}; {'; '.join(parts)}. "
+            "A reference needs the same parameters, of the same shapes."
+        )

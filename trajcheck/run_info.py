@@ -1,0 +1,63 @@
+"""What run.json says about a run: its parameters, its optimizer, where it was recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """Empty fields mean that nobody said: a run written by hand may come without run.json."""
+
+    id: str | None = None
+    parameters: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # recorded, trainable; in their order
+    frozen: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    unrecorded: tuple[str, ...] = ()
+    tied: Mapping[str, str] = field(default_factory=dict)
+    optimizer: str | None = None
+    groups: tuple[Mapping[str, Any], ...] = ()
+    versions: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def heavy_ball(self) -> bool | None:
+        """Whether any parameter group of SGD has momentum; None where the optimizer is unknown or not SGD."""
+        if self.optimizer != "SGD" or not self.groups:
+            return None
+        return any(group.get("momentum") for group in self.groups)
+
+    @property
+    def plain_sgd(self) -> bool:
+        """SGD without momentum, in the descending direction."""
+        return self.heavy_ball is False and not any(group.get("maximize") for group in self.groups)
+
+    @property
+    def weight_decay(self) -> bool:
+        return any(group.get("weight_decay") for group in self.groups)
+
+
+def parse_run_info(text: Mapping[str, Any]) -> RunInfo:
+    """From the JSON object. Raises ValueError, TypeError, KeyError or AttributeError when it is malformed."""
+    if text.get("format") != 1:
+        raise ValueError(f"format {text.get('format')!r}; this version of trajcheck reads format 1")
+    trainable, frozen, unrecorded = {}, {}, []
+    for entry in text.get("parameters", []):
+        name, shape = str(entry["name"]), tuple(int(length) for length in entry["shape"])
+        if not entry.get("recorded", True):
+            unrecorded.append(name)
+        elif entry.get("trainable", True):
+            trainable[name] = shape
+        else:
+            frozen[name] = shape
+    optimizer = text.get("optimizer") or {}
+    return RunInfo(
+        id=None if text.get("id") is None else str(text["id"]),
+        parameters=trainable,
+        frozen=frozen,
+        unrecorded=tuple(unrecorded),
+        tied={str(alias): str(name) for alias, name in (text.get("tied") or {}).items()},
+        optimizer=None if optimizer.get("name") is None else str(optimizer["name"]),
+        groups=tuple(dict(group) for group in optimizer.get("groups", [])),
+        versions=dict(text.get("versions") or {}),
+    )

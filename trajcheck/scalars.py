@@ -1,0 +1,52 @@
+"""The typed rows that the heavy pass produces: inner products and losses, one row a step and one a reference.
+
+None means that the row does not have the value; why is known to the rows of the report (rows.py), not here.
+Letters as in definitions: d_t = x_t - x_{t-1}, e_t = x_t - x*, g_t = grad f(x_t; z_t), s a later record.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(slots=True)
+class StepScalars:
+    """What one step t has by itself."""
+
+    step: int
+    param_sq: float | None = None  # |x_t|^2
+    step_sq: float | None = None  # |d_t|^2
+    step_dot_next: float | None = None  # <d_t, d_{t+1}>
+    init_sq: float | None = None  # |x_t - x_0|^2
+    grad_sq: float | None = None  # |g_t|^2
+    grad_dot_step: float | None = None  # <g_t, d_t>
+    grad_dot_next: float | None = None  # <g_t, d_{t+1}>
+    previous_grad_dot_step: float | None = None  # <grad f(x_{t-1}; z_t), d_t>
+    grad_change_sq: float | None = None  # |g_t - grad f(x_{t-1}; z_t)|^2
+    recorded_sq: float | None = None  # |recorded g_t|^2, where g_t was replayed
+    disagreement_sq: float | None = None  # |g_t - recorded g_t|^2
+    loss: float | None = None  # f(x_t; z_t)
+    loss_previous: float | None = None  # f(x_{t-1}; z_t)
+    replayed: bool = False  # whether loss and g_t were replayed
+
+
+@dataclass(slots=True)
+class ReferenceScalars:
+    """What one step t has towards one reference x*."""
+
+    step: int
+    ref_sq: float | None = None  # |e_t|^2
+    skip_sq: float | None = None  # |x_s - x*|^2
+    next_dot_ref: float | None = None  # <d_{t+1}, e_t>
+    grad_dot_ref: float | None = None  # <g_t, e_t>
+    grad_dot_skip: float | None = None  # <g_t, x_s - x*>
+    ref_grad_change_sq: float | None = None  # |g_t - grad f(x*; z_t)|^2
+    loss_ref: float | None = None  # f(x*; z_t)
+
+
+@dataclass(slots=True)
+class RowScalars:
+    """One row of the report: the step, and each reference in the order in which they were given."""
+
+    own: StepScalars
+    references: list[ReferenceScalars] = field(default_factory=list)

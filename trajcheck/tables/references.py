@@ -1,0 +1,128 @@
+"""The columns of references.csv, towards one reference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from trajcheck.columns import Column, column
+from trajcheck.metrics import convexity, secant, smoothness
+from trajcheck.references import Reference
+from trajcheck.scalars import ReferenceScalars
+from trajcheck.snapshot import Snapshot
+from trajcheck.tables.source import NEEDS_OBJECTIVE, NOT_FINITE, Source
+
+NEEDS_REF_GRADIENTS = "needs the gradient at the reference: give --ref-gradients"
+NO_SKIP = "no recorded step lies that far ahead (--skip)"
+NOT_LATER = "the reference is not a later iterate of this run"
+
+
+def reference_columns(source: Source, number: int, reference: Reference) -> dict[str, Column]:
+    """All columns of references.csv but step, ref and sample, towards the reference of that number, in order."""
+    towards: list[ReferenceScalars] = source.each(lambda row: source.scalars[row.place].references[number])
+
+    def scalar(name: str, *reasons: list[str]) -> Column:
+        return column((getattr(each, name) for each in towards), *reasons)
+
+    def failed(name: str) -> list[str]:
+        return [NOT_FINITE if getattr(each, name) is None else "" for each in towards]
+
+    weights = source.rows.weights
+    no_skip = source.each(lambda row: NO_SKIP if row.skip is None else "")
+    no_next = source.each(lambda row: row.no_next)
+    ref_sq = scalar("ref_sq")
+    grad_sq = source.recorded("grad_sq", source.no_gradient)
+    grad_dot_ref = scalar("grad_dot_ref", source.no_gradient)
+    loss_ref = scalar("loss_ref", source.no_replay, failed("loss_ref"))
+    grad_dot_skip = scalar("grad_dot_skip", source.no_gradient, no_skip)
+    no_ref_gradient = source.each(
+        lambda row: NEEDS_OBJECTIVE if source.epsilon is None else "" if source.ref_gradients else NEEDS_REF_GRADIENTS
+    )
+    ref_change_sq = scalar("ref_grad_change_sq", no_ref_gradient, source.no_replay, failed("ref_grad_change_sq"))
+    return {
+        "weight": column(weights),
+        "ref_dist": ref_sq.sqrt(),
+        "grad_norm": grad_sq.sqrt(),
+        "grad_dot_ref": grad_dot_ref,
+        "rsi": secant.rsi(grad_dot_ref, ref_sq),
+        "eb": secant.eb(grad_sq, ref_sq),
+        "cos": secant.cos(grad_dot_ref, grad_sq, ref_sq),
+        "cos_floor": _cos_floor(source, reference),
+        "cos_skip": secant.cos(grad_dot_skip, grad_sq, scalar("skip_sq", no_skip), "x_s is the reference itself"),
+        "lo_lr": secant.lo_lr(grad_dot_ref, grad_sq).except_where(*_not_plain_steps(source)),
+        "update_dot_ref": scalar("next_dot_ref", no_next),
+        "loss": source.loss,
+        "loss_ref": loss_ref,
+        **convexity.convexity_columns(source.replayed("loss"), loss_ref, grad_dot_ref, weights, source.epsilon or 0.0),
+        **smoothness.smoothness_columns(ref_change_sq, ref_sq, weights),
+    }
+
+
+def _not_plain_steps(source: Source) -> tuple[np.ndarray, str]:
+    """Where lo_lr promises nothing: a step that is known not to be along -g_t."""
+    info = source.trajectory.info
+    known = info.optimizer is not None and not info.plain_sgd
+    name = f"{info.optimizer} with momentum" if info.heavy_ball else info.optimizer
+    reason = f"promises nothing for {name}, whose steps are not along -g_t"
+    return np.full(len(source.rows.rows), known), reason
+
+
+def _cos_floor(source: Source, reference: Reference) -> Column:
+    trajectory, info = source.trajectory, source.trajectory.info
+    if info.optimizer is None:
+        why = "the optimizer is unknown: run.json does not name it"
+    elif not info.plain_sgd or info.weight_decay:
+        why = (
+            f"known for plain SGD only; the run used {info.optimizer}, with momentum or weight decay or of another kind"
+        )
+    elif any(snapshot.clip != 1.0 for snapshot in trajectory.snapshots):
+        why = "known for plain SGD only; the run's gradients were clipped"
+    elif reference.step is None:
+        why = "the reference is an average, another run or a file"
+    else:
+        why = ""
+    if why:
+        return column([None] * len(source.rows.rows), why)
+
+    assert reference.step is not None
+    end = trajectory.steps.index(reference.step)
+    sums = dict(enumerate(eta_squares(trajectory.snapshots[: end + 1])))
+    later = source.each(lambda row: "" if row.place < end else NOT_LATER)
+    unknown = source.each(
+        lambda row: "the rates of steps that were not recorded are unknown" if sums.get(row.place) is None else ""
+    )
+    eta_sq = column(source.each(lambda row: sums.get(row.place)), later, unknown)
+    return secant.cos_floor(source.per_group("lr"), eta_sq)
+
+
+def eta_squares(snapshots: Sequence[Snapshot]) -> list[float | None]:
+    """For each snapshot, sum of eta_i^2 over ALL steps i from its own up to the last one's; None where it is not known.
+
+    Between two records the sum is the recorder's own (`tau_squares`), or the one step's rate, or in closed form when
+    the rate stood still (both records and the elapsed tau agree on it). It is never guessed for steps that nobody
+    recorded.
+    """
+    sums: list[float | None] = [0.0]
+    for before, after in pairwise(reversed(snapshots)):
+        part = _eta_squares_between(after, before)
+        sums.append(None if part is None or sums[-1] is None else sums[-1] + part)
+    return sums[::-1]
+
+
+def _eta_squares_between(first: Snapshot, last: Snapshot) -> float | None:
+    squares = _agreed(first.tau_squares), _agreed(last.tau_squares)
+    if squares[0] is not None and squares[1] is not None:
+        return squares[1] - squares[0]
+    steps, rate, later_rate = last.step - first.step, _agreed(first.lr), _agreed(last.lr)
+    if rate is None or steps == 1:
+        return None if rate is None else rate**2
+    start, stop = _agreed(first.tau), _agreed(last.tau)
+    if start is None or stop is None or (later_rate is not None and later_rate != rate):
+        return None
+    return steps * rate**2 if abs(stop - start - steps * rate) <= 1e-9 * abs(stop) else None
+
+
+def _agreed(groups: tuple[float, ...] | None) -> float | None:
+    return groups[0] if groups and len(set(groups)) == 1 else None

@@ -1,0 +1,94 @@
+"""What columns are made from: a scalar or a recorded value on every row, with the reasons for which it can be
+missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
+
+import numpy as np
+
+from trajcheck.columns import Column, column
+from trajcheck.rows import Row, Rows
+from trajcheck.scalars import RowScalars, StepScalars
+from trajcheck.trajectory import Trajectory
+
+NEEDS_OBJECTIVE = "needs the loss replayed: give --objective FILE.py:NAME"
+NOT_FINITE = "the replayed loss or gradient is not finite here"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Source:
+    """`scalars` are by place in the trajectory; `epsilon` is that of the replay's dtype, None when nothing was
+    replayed."""
+
+    trajectory: Trajectory
+    rows: Rows
+    scalars: Mapping[int, RowScalars]
+    epsilon: float | None = None
+    ref_gradients: bool = False
+
+    def each(self, value: Callable[[Row], T]) -> list[T]:
+        return [value(row) for row in self.rows.rows]
+
+    @cached_property
+    def own(self) -> list[StepScalars]:
+        return self.each(lambda row: self.scalars[row.place].own)
+
+    @cached_property
+    def no_pair(self) -> list[str]:
+        return self.each(lambda row: row.no_pair)
+
+    @cached_property
+    def no_replay(self) -> list[str]:
+        return self.each(lambda row: NEEDS_OBJECTIVE if self.epsilon is None else row.no_sample)
+
+    @cached_property
+    def no_gradient(self) -> list[str]:
+        return self.each(self.gradient_missing)
+
+    def gradient_missing(self, row: Row) -> str:
+        """Why a row has no g_t: it is replayed where there is an objective and a sample, else taken as recorded."""
+        if self.epsilon is None or row.no_sample:
+            return row.no_gradient
+        return "" if self.scalars[row.place].own.replayed else NOT_FINITE
+
+    def recorded(self, name: str, *reasons: list[str]) -> Column:
+        """A scalar of the step."""
+        return column((getattr(own, name) for own in self.own), *reasons)
+
+    def replayed(self, name: str, *reasons: list[str]) -> Column:
+        """A scalar of the step that only a replay gives."""
+        failed = [NOT_FINITE if getattr(own, name) is None else "" for own in self.own]
+        return self.recorded(name, *reasons, self.no_replay, failed)
+
+    @cached_property
+    def loss(self) -> Column:
+        """f(x_t; z_t): replayed where the row was, else as recorded."""
+        values, reasons = [], []
+        for row, own in zip(self.rows.rows, self.own, strict=True):
+            failed = self.epsilon is not None and not row.no_sample and not own.replayed
+            value = own.loss if own.replayed else self.trajectory.snapshots[row.place].loss
+            values.append(None if failed else value)
+            reasons.append(NOT_FINITE if failed else "" if value is not None else "no loss was recorded at this step")
+        return column(values, reasons)
+
+    def per_group(self, name: str) -> Column:
+        """A value recorded for each parameter group, as one number where the groups agree."""
+        values, reasons = [], []
+        for row in self.rows.rows:
+            groups = getattr(self.trajectory.snapshots[row.place], name)
+            agree = bool(groups) and len(set(groups)) == 1
+            values.append(groups[0] if agree else None)
+            reasons.append(
+                "" if agree else f"parameter groups differ in {name}" if groups else f"no {name} was recorded"
+            )
+        return column(values, reasons)
+
+    @cached_property
+    def places(self) -> np.ndarray:
+        return np.array(self.each(lambda row: row.place))

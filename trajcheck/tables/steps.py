@@ -1,0 +1,92 @@
+"""The columns of steps.csv."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from trajcheck.columns import Column, column
+from trajcheck.metrics import convexity, geometry, progress, smoothness
+from trajcheck.rows import FIRST, Row
+from trajcheck.tables.source import Source
+
+NO_BEFORE = "there is no step d_{t-1}: x_{t-1} is the first recorded iterate"
+
+
+def step_columns(source: Source) -> dict[str, Column]:
+    """All columns of steps.csv but step and sample, in the order of the contract."""
+    weights = source.rows.pair_weights
+    loss = source.replayed("loss", source.no_pair)
+    loss_previous = source.replayed("loss_previous", source.no_pair)
+    grad_dot_step = source.recorded("grad_dot_step", source.no_pair, source.no_gradient)
+    previous_grad_dot_step = source.replayed("previous_grad_dot_step", source.no_pair)
+    grad_change_sq = source.replayed("grad_change_sq", source.no_pair)
+    step_sq = source.recorded("step_sq", source.no_pair)
+    gaps = convexity.convexity_columns(loss, loss_previous, grad_dot_step, weights, source.epsilon or 0.0)
+    no_previous = source.each(lambda row: FIRST if row.prev_step is None else "")
+    return {
+        "prev_step": column(source.each(lambda row: row.prev_step), no_previous),
+        "stride": column(source.each(lambda row: row.stride), no_previous),
+        "weight": column(source.rows.weights),
+        "tau": source.per_group("tau"),
+        "lr": source.per_group("lr"),
+        "loss": source.loss,
+        "param_norm": source.recorded("param_sq").sqrt(),
+        "grad_norm": source.recorded("grad_sq", source.no_gradient).sqrt(),
+        "step_norm": step_sq.sqrt(),
+        "init_dist": source.recorded("init_sq").sqrt(),
+        "path_length": _path_length(source),
+        "update_cos": _update_cos(source, step_sq),
+        **progress.progress_columns(grad_dot_step, _descent(source), loss - loss_previous, weights),
+        **gaps,
+        **smoothness.smoothness_columns(grad_change_sq, step_sq, weights),
+        "smoothness_ratio": smoothness.smoothness_ratio(gaps["inst_gap"], step_sq, weights),
+        "directional_smoothness": smoothness.directional_smoothness(
+            loss, loss_previous, previous_grad_dot_step, step_sq, gaps["gap_resolution"]
+        ),
+        "replay_loss_error": _replay_loss_error(source),
+        "replay_grad_error": _replay_grad_error(source),
+    }
+
+
+def _path_length(source: Source) -> Column:
+    first = source.places == 0
+    jumps = (np.diff(source.places, prepend=-1) != 1) & ~first
+    chord = source.recorded("step_sq", source.each(lambda row: FIRST if row.prev_step is None else "")).sqrt()
+    return geometry.path_length(chord.except_where(jumps, "the chord to the previous row is not a recorded one"), first)
+
+
+def _update_cos(source: Source, step_sq: Column) -> Column:
+    def missing(row: Row) -> str:
+        before = source.rows.before(row)
+        return "" if before is None else NO_BEFORE if before.no_pair == FIRST else before.no_pair
+
+    reasons = source.no_pair, source.each(missing)
+    before = [source.scalars[row.place - 1].own if not row.no_pair else None for row in source.rows.rows]
+    dot = column((None if own is None else own.step_dot_next for own in before), *reasons)
+    before_sq = column((None if own is None else own.step_sq for own in before), *reasons)
+    return geometry.update_cos(dot, step_sq, before_sq)
+
+
+def _descent(source: Source) -> Column:
+    def missing(row: Row) -> str:
+        before = source.rows.before(row)
+        reason = "" if before is None else source.gradient_missing(before)
+        return reason and f"at the step before: {reason}"
+
+    values = (None if row.no_pair else source.scalars[row.place - 1].own.grad_dot_next for row in source.rows.rows)
+    return column(values, source.no_pair, source.each(missing))
+
+
+def _replay_loss_error(source: Source) -> Column:
+    """|replayed - recorded| / |recorded| loss: whether the replay is the training."""
+    losses = source.each(lambda row: source.trajectory.snapshots[row.place].loss)
+    missing = ["" if loss is not None else "no loss was recorded at this step" for loss in losses]
+    recorded = column(losses, missing)
+    return abs(source.replayed("loss") - recorded).over(abs(recorded), "the recorded loss is 0")
+
+
+def _replay_grad_error(source: Source) -> Column:
+    """|replayed - recorded| / |recorded| gradient, the recorded one freed of its clipping factor."""
+    missing = source.each(lambda row: row.no_gradient)
+    recorded_sq = source.replayed("recorded_sq", missing)
+    return source.replayed("disagreement_sq", missing).sqrt().over(recorded_sq.sqrt(), "the recorded gradient is 0")

@@ -1,0 +1,173 @@
+"""A run as an ordered, lazy sequence of snapshots that fit together."""
+
+from __future__ import annotations
+
+import hashlib
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+from trajcheck.errors import RunError, StepFileError
+from trajcheck.formats import native
+from trajcheck.run_info import RunInfo
+from trajcheck.snapshot import Extent, Snapshot
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """The recorded steps of one run, in order; x_t of snapshot i is `snapshots[i].parameters[name]` for name in
+    `shapes`.
+
+    `shapes` are the trainable parameters, tied ones once, in the run's order: the space in which every inner product
+    is taken. `frozen` are the others. `left_out` says which step files are not part of it, and why.
+    """
+
+    path: Path
+    info: RunInfo
+    snapshots: tuple[Snapshot, ...]
+    shapes: Shapes
+    frozen: Mapping[str, Extent] = field(default_factory=dict)
+    left_out: Mapping[int, str] = field(default_factory=dict)
+    ended: str | None = None  # why the trajectory stops before its recorded end
+
+    @cached_property
+    def steps(self) -> list[int]:
+        return [snapshot.step for snapshot in self.snapshots]
+
+    @cached_property
+    def id(self) -> str:
+        """The run's id, or the hash of its first step file where run.json does not give one."""
+        if self.info.id:
+            return self.info.id
+        return hash_file(self.snapshots[0].path)
+
+    def index(self, step: int) -> int | None:
+        """Where in `snapshots` a step is, or None."""
+        place = bisect_left(self.steps, step)
+        return place if place < len(self.steps) and self.steps[place] == step else None
+
+    def without(self, left_out: Mapping[int, str]) -> Trajectory:
+        """The same run without some steps. Raises RunError when none is left."""
+        kept = tuple(snapshot for snapshot in self.snapshots if snapshot.step not in left_out)
+        if not kept:
+            raise RunError(f"{self.path}: no step is left; {next(iter(left_out.values()))}")
+        return replace(self, snapshots=kept, left_out={**self.left_out, **left_out})
+
+    def batch_source(self, snapshot: Snapshot) -> Snapshot | None:
+        """The snapshot whose file holds the batch of this one; None where no batch was recorded or it is gone."""
+        if snapshot.batch_from is None or snapshot.batch_from == snapshot.step:
+            return snapshot if snapshot.batch else None
+        place = self.index(snapshot.batch_from)
+        return self.snapshots[place] if place is not None and self.snapshots[place].batch else None
+
+
+def open_trajectory(path: Path, *, skip_bad: bool = False) -> Trajectory:
+    """Open a run: read every header, check that the steps fit together, touch no tensor.
+
+    With `skip_bad`, step files that cannot be used are left out and listed in `left_out`.
+    Raises RunError or StepFileError, naming path, step and tensor.
+    """
+    if not path.exists():
+        raise RunError(f"{path}: no such run. Give the folder that holds its step-*.safetensors files.")
+    if not path.is_dir() or not native.recognise(path):
+        kind = "a folder without step-*.safetensors files" if path.is_dir() else "a file, not a run's folder"
+        raise RunError(f"{path}: {kind}. A run is a folder of step files (and run.json).")
+    files = native.step_files(path)
+    if not files:
+        raise RunError(f"{path}: an empty run: there is a run.json but no step file.")
+    info = native.read_run_info(path)
+    snapshots, left_out = [], {}
+    for file in files:
+        try:
+            snapshots.append(native.read_snapshot(file))
+        except StepFileError as error:
+            if not skip_bad:
+                raise
+            left_out[int(file.stem.removeprefix("step-"))] = str(error)
+    if not snapshots:
+        raise RunError(f"{path}: none of its {len(files)} step files can be read; {next(iter(left_out.values()))}")
+    frozen = _frozen(path, info, snapshots)
+    shapes = dict(info.parameters) or _usual_shapes(snapshots, frozen)
+    fitting = []
+    for snapshot in snapshots:
+        try:
+            _check(snapshot, shapes, frozen)
+        except StepFileError as error:
+            if not skip_bad:
+                raise
+            left_out[snapshot.step] = str(error)
+        else:
+            fitting.append(snapshot)
+    if not fitting:
+        raise RunError(f"{path}: no step fits the run's parameters; {next(iter(left_out.values()))}")
+    return Trajectory(path, info, tuple(fitting), shapes, frozen, left_out)
+
+
+def hash_file(path: str | Path) -> str:
+    """sha256:... of a file's bytes, read in parts."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while part := file.read(1 << 20):
+            digest.update(part)
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _frozen(path: Path, info: RunInfo, snapshots: list[Snapshot]) -> dict[str, Extent]:
+    """Frozen parameters: those that run.json calls so, or that a step leaves to the step in its `frozen_from`."""
+    by_step = {snapshot.step: snapshot for snapshot in snapshots}
+    source, absent = snapshots[0], set(info.frozen)
+    for snapshot in snapshots:
+        if snapshot.frozen_from is not None and snapshot.frozen_from != snapshot.step:
+            if snapshot.frozen_from not in by_step:
+                raise StepFileError(
+                    f"{snapshot.path}: its frozen parameters are in step {snapshot.frozen_from}, "
+                    f"which {path} does not hold."
+                )
+            source = by_step[snapshot.frozen_from]
+            if not info.parameters:
+                absent = set(source.parameters) - set(snapshot.parameters)
+            break
+    missing = absent - set(source.parameters)
+    if missing:
+        raise StepFileError(f"{source.path}: frozen parameter {min(missing)!r} is missing in step {source.step}.")
+    return {name: source.parameters[name] for name in source.parameters if name in absent}
+
+
+def _usual_shapes(snapshots: list[Snapshot], frozen: Mapping[str, Extent]) -> Shapes:
+    """The parameters that most steps hold, so that an error points at the odd step and not at all the others."""
+    counts: Counter[tuple[tuple[str, tuple[int, ...]], ...]] = Counter()
+    for snapshot in snapshots:
+        counts[
+            tuple((name, extent.shape) for name, extent in sorted(snapshot.parameters.items()) if name not in frozen)
+        ] += 1
+    return dict(counts.most_common(1)[0][0])
+
+
+def _check(snapshot: Snapshot, shapes: Shapes, frozen: Mapping[str, Extent]) -> None:
+    """Every parameter there, of the run's shape, and no other; a gradient for all of them or for none."""
+    hint = "All steps of a run must hold the same tensors (analyze --skip-bad leaves such steps out)."
+    for kind, tensors in (("param", snapshot.parameters), ("grad", snapshot.gradients)):
+        if kind == "grad" and not tensors:
+            continue
+        for name, shape in shapes.items():
+            if name not in tensors:
+                raise StepFileError(
+                    f"{snapshot.path}: step {snapshot.step} lacks tensor {kind}/{name}, expected of shape "
+                    f"{list(shape)}. {hint}"
+                )
+            if tensors[name].shape != shape:
+                raise StepFileError(
+                    f"{snapshot.path}: step {snapshot.step}, tensor {kind}/{name} has shape "
+                    f"{list(tensors[name].shape)}; expected {list(shape)}. {hint}"
+                )
+        for name in tensors:
+            if name not in shapes and not (kind == "param" and name in frozen):
+                raise StepFileError(
+                    f"{snapshot.path}: step {snapshot.step} holds {kind}/{name}, which the run's other steps or its "
+                    f"run.json do not have. {hint}"
+                )
