@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from dense import Columns, Record, Reference, Tables, dense, flat
 from frames import REFERENCES, REFERENCES_IF_ASKED, STEPS, assert_accounted, assert_close, col, towards
@@ -206,6 +207,33 @@ def test_records_without_a_gradient_or_a_batch_leave_gaps(tmp_path: Path) -> Non
         report, expected = compare(case, records, tmp_path / str(replay), replay=replay)
         assert_same(report, expected)
         assert_all_accounted(report)
+
+
+@pytest.mark.parametrize("replay_dtype", [None, "float32", "float64"])
+def test_the_resolution_is_that_of_the_replay(replay_dtype: str | None, tmp_path: Path) -> None:
+    """A float32 run is replayed in float32 unless asked otherwise, and its gaps resolve 2^29 times worse."""
+    case = CASES["network"]
+    run = write_run(tmp_path / "run", case.records[:9], case.layout, dtype=np.float32)
+    objective = write_objective(tmp_path / "objective.py", case.problem, case.layout, dtype="float32")
+    out = tmp_path / "report"
+    report = trajcheck.analyze(run, refs=["init"], objective=objective, replay_dtype=replay_dtype, out=out, quiet=True)
+    epsilon = 2.0**-52 if replay_dtype == "float64" else 2.0**-23
+    rows = towards(report.references, "init")
+    expected = RESOLUTION_FACTOR * epsilon * (np.abs(col(rows, "loss")) + np.abs(col(rows, "loss_ref")))
+    np.testing.assert_allclose(col(rows, "gap_resolution"), expected, rtol=1e-12)
+    assert np.isfinite(expected).all()
+
+
+def test_the_files_say_what_the_frames_say(tmp_path: Path) -> None:
+    report, _ = compare(CASES["pieces"], CASES["pieces"].records, tmp_path, replay=True)
+    for name in ("steps", "references", "undefined"):
+        table, frame = (
+            pd.read_csv(Path(report.folder) / f"{name}.csv", float_precision="round_trip"),
+            getattr(report, name),
+        )
+        assert table.columns.tolist() == frame.columns.tolist()
+        for column in table.select_dtypes("number"):
+            np.testing.assert_array_equal(col(table, column), col(frame, column), err_msg=column)
 
 
 def test_chosen_rows_are_those_of_the_whole_analysis(tmp_path: Path) -> None:
