@@ -1,0 +1,247 @@
+"""f(x; z) and its gradient, at any parameters x, on any recorded sample z.
+
+The model is never changed: `functional_call` puts x and copies of the buffers in its place for one evaluation. So every
+point of a step starts from the same buffers and the same randomness, and losses that are subtracted differ in x alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from trajcheck.conditions import evaluation
+from trajcheck.device import resolve_device
+from trajcheck.errors import ObjectiveError, UsageError
+from trajcheck.objective_file import Loss, beside, describe, load_program
+from trajcheck.parameter_names import buffer_names, canonical, match_parameters, parameter_aliases
+from trajcheck.samples import Sample, process_generators_untouched
+
+#: What `--replay-dtype` may be.
+DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def load_objective(spec: str, *, device: str = "auto", dtype: str | None = None) -> Objective:
+    """The objective FILE.py:NAME on a device; `dtype` None keeps the dtypes that NAME() gave its model.
+
+    Errors: ObjectiveError for a file that cannot be used, UsageError for a device or a dtype that does not exist.
+    """
+    place = resolve_device(device)
+    if dtype is not None and dtype not in DTYPES:
+        raise UsageError(f"replay dtype {dtype!r} is unknown; expected one of {', '.join(DTYPES)}")
+    program = load_program(spec)
+    objective = Objective(program.model, program.loss, device=place, title=spec, path=program.path)
+    return objective if dtype is None else objective.prepare(dtype)
+
+
+class Objective:
+    """A model and its loss(model, batch), to be evaluated at parameters from outside.
+
+    `names` are the parameters' dotted names without `module.` and `_orig_mod.`, tied ones once; after `check` they are
+    the run's. `trainable` are those that get a gradient. A model in evaluation mode is put in training mode; one in
+    training mode is left as it is, parts in evaluation mode included.
+
+    What is no parameter, buffer or stream of Python, numpy or torch (a counter in the model, a generator of its own)
+    cannot be reset between evaluations, and must not influence the loss.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: Loss,
+        *,
+        device: torch.device | str = "cpu",
+        title: str = "objective",
+        path: Path | None = None,
+    ) -> None:
+        self.device, self.title = torch.device(device), title
+        self.dtype: torch.dtype | None = None
+        self._loss, self._path = loss, path
+        if not model.training:
+            model.train()
+        self._scope = _Scope(model, loss)
+        self._buffers = buffer_names(self._scope)
+        self._scope.to(self.device)
+        self._aliases = parameter_aliases(model, f"objective {title}")
+        self._parameters = {canonical(name): (name, p) for name, p in model.named_parameters()}
+        self._name_here = {name: name for name in self._parameters}
+        self.trainable = tuple(name for name, (_, p) in self._parameters.items() if p.requires_grad)
+        # An embedding with max_norm scales its weight in place, which must not reach the caller's tensors.
+        self._copies = any(getattr(module, "max_norm", None) is not None for module in model.modules())
+        # cuDNN keeps the dropout state of a recurrent network to itself: two evaluations would draw two masks.
+        self._cudnn_dropout = self.device.type == "cuda" and any(
+            isinstance(module, nn.RNNBase) and module.dropout > 0 for module in model.modules()
+        )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self._name_here)
+
+    def prepare(self, dtype: str) -> Objective:
+        """Convert floating parameters and buffers of model and loss to "float64", "float32" or "bfloat16"."""
+        self.dtype = DTYPES[dtype]
+        self._scope.to(dtype=self.dtype)
+        return self
+
+    def check(
+        self,
+        parameters: Mapping[str, tuple[int, ...]],
+        aliases: Mapping[str, str] | None = None,
+        trainable: Iterable[str] | None = None,
+    ) -> None:
+        """Fit the objective to a run: from here on, parameters and gradients go by the run's names.
+
+        `parameters` are the run's names (frozen ones included) and shapes, `aliases` its tied names, alias -> name, and
+        `trainable` the names that the run trained (None: those that require a gradient here).
+        Errors: ObjectiveError where names or shapes differ, or where only one of the two ties a pair.
+        """
+        shapes = {name: tuple(p.shape) for name, (_, p) in self._parameters.items()}
+        matched, problems = match_parameters(parameters, aliases or {}, shapes, self._aliases)
+        if problems:
+            raise self._error(
+                "", f"it does not fit the run: {'; '.join(problems)}. It must make the model that was recorded"
+            )
+        if trainable is None:
+            trainable = [name for name, here in matched.items() if self._parameters[here][1].requires_grad]
+        self._name_here = matched
+        wanted = set(trainable)
+        self.trainable = tuple(name for name in matched if name in wanted)
+
+    def randomness(self, sample: Sample) -> str:
+        """Where the draws of an evaluation come from, in words, for the report."""
+        if self._cudnn_dropout and sample.randomness.startswith("recorded"):
+            return "seeded: the dropout of cuDNN's recurrent networks is not in the recorded generator state"
+        return sample.randomness
+
+    def loss(self, parameters: Mapping[str, Tensor], sample: Sample, *, where: str = "") -> Tensor:
+        """f(x; z) = sum_i weight_i loss(model at x, batch_i), float64 [], on the device.
+
+        NaN and Inf are returned as they are, and `parameters` are not changed. `where`, such as
+        "step 120, at x_{t-1}", stands in the message of an ObjectiveError.
+        """
+        return self._evaluate(parameters, sample, where, ())[0]
+
+    def loss_and_gradient(
+        self, parameters: Mapping[str, Tensor], sample: Sample, *, where: str = ""
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """f(x; z) as `loss`, and grad f(x; z) by name, for the trainable parameters, in the replay's dtype.
+
+        A parameter that the loss does not use has gradient zero.
+        """
+        return self._evaluate(parameters, sample, where, self.trainable)
+
+    def _evaluate(
+        self, parameters: Mapping[str, Tensor], sample: Sample, where: str, trainable: tuple[str, ...]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        xs: dict[str, Tensor] = {}
+        tensors = self._fresh_buffers(sample, where)
+        for name, here in self._name_here.items():
+            raw, own = self._parameters[here]
+            x = parameters[name].detach().to(own.device, own.dtype, copy=self._copies)
+            # A Parameter, not a detached tensor: recurrent networks on a GPU lay their weights out anew.
+            tensors[f"model.{raw}"] = xs[name] = nn.Parameter(x, requires_grad=name in trainable)
+        versions = {name: parameters[name]._version for name in xs}
+        with (
+            process_generators_untouched(self.device),
+            evaluation(self.device, self.dtype, use_cudnn=not self._cudnn_dropout),
+            beside(self._path),
+        ):
+            work = self._work(sample, where, [xs[name] for name in trainable])
+            loss, gradients = torch.func.functional_call(self._scope, tensors, (work,))
+        for name, x in xs.items():
+            if parameters[name]._version != versions[name] and parameters[name].data_ptr() == x.data_ptr():
+                raise self._error(where, f"the loss changed the parameter {name} in place; it must leave it as it is")
+        return loss, dict(zip(trainable, gradients, strict=True))
+
+    def _work(self, sample: Sample, where: str, wanted: list[Tensor]) -> Callable[[], tuple[Tensor, list[Tensor]]]:
+        """The evaluation. Backward belongs to it: checkpointed layers run their forward again there."""
+
+        batches = sample.batches(where)
+
+        def work() -> tuple[Tensor, list[Tensor]]:
+            total = torch.zeros((), dtype=torch.float64, device=self.device)
+            gradients: list[Tensor] = []
+            for i, (batch, weight) in enumerate(zip(batches, sample.weights, strict=True)):
+                sample.set_generators(i, self.device)
+                with self._translated(where):
+                    value = self._loss(self._scope.model, batch)
+                value = self._scalar(value, where)
+                if wanted:
+                    with self._translated(where):
+                        parts = self._gradient(value * weight if weight != 1 else value, wanted, where)
+                    # Not in place: autograd may hand out one tensor for two parameters.
+                    gradients = [a + b for a, b in zip(gradients, parts, strict=True)] if gradients else parts
+                total = total + weight * value.detach().to(self.device, torch.float64)
+            return total, gradients
+
+        return work
+
+    def _gradient(self, value: Tensor, wanted: list[Tensor], where: str) -> list[Tensor]:
+        found: tuple[Tensor | None, ...] = (None,)
+        if value.requires_grad:
+            found = torch.autograd.grad(value, wanted, allow_unused=True)
+        if all(part is None for part in found):
+            raise self._error(
+                where,
+                "the loss does not depend on any parameter through autograd; compute it from the model that loss() is "
+                "given, without detach(), item() or no_grad()",
+            )
+        parts = [torch.zeros_like(x) if part is None else part for x, part in zip(wanted, found, strict=True)]
+        return [(part.to_dense() if part.layout != torch.strided else part).contiguous() for part in parts]
+
+    def _scalar(self, value: Any, where: str) -> Tensor:
+        if not isinstance(value, Tensor):
+            raise self._error(where, f"the loss returned a {type(value).__name__}; expected a scalar tensor")
+        if value.ndim:
+            advice = "add .squeeze()" if value.numel() == 1 else "add .mean() or .sum()"
+            raise self._error(where, f"the loss has shape {tuple(value.shape)}; expected a scalar, shape (): {advice}")
+        if not value.is_floating_point():
+            raise self._error(
+                where, f"the loss is {str(value.dtype).removeprefix('torch.')}; expected a floating dtype"
+            )
+        return value
+
+    def _fresh_buffers(self, sample: Sample, where: str) -> dict[str, Tensor]:
+        """Copies of all buffers of model and loss, by their names in `_scope`: the sample's where it has them."""
+        own = dict(self._scope.named_buffers(remove_duplicate=False))
+        values = {same: own[same[0]].clone() for same in self._buffers.values() if same[0] in own}
+        for name, value in sample.buffers.items():
+            same = self._buffers.get(f"model.{name}")
+            if same is None:
+                raise self._error(where, f"the run has a buffer {name}, which the objective's model does not have")
+            dtype = own[same[0]].dtype if same[0] in own else value.dtype
+            values[same] = value.to(self.device, dtype, copy=True)
+        return {name: value for same, value in values.items() for name in same}
+
+    @contextmanager
+    def _translated(self, where: str) -> Iterator[None]:
+        try:
+            yield
+        except ObjectiveError:
+            raise
+        except (Exception, SystemExit) as error:
+            text = f"the loss raised {describe(error, self._path)}"
+            if isinstance(error, torch.OutOfMemoryError):
+                text += "; use a smaller --replay-dtype or --device cpu"
+            raise self._error(where, text) from error
+
+    def _error(self, where: str, text: str) -> ObjectiveError:
+        return ObjectiveError(f"objective {self.title}{where and ', '}{where}: {text}")
+
+
+class _Scope(nn.Module):
+    """Model and loss as one module, so that whatever the loss calls sees the replaced tensors."""
+
+    def __init__(self, model: nn.Module, loss: Loss) -> None:
+        super().__init__()
+        self.model = model
+        owner = loss if isinstance(loss, nn.Module) else getattr(loss, "__self__", None)
+        if isinstance(owner, nn.Module) and owner is not model:
+            self.loss = owner
+
+    def forward(self, work: Callable[[], Any]) -> Any:
+        return work()
