@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trajcheck.batch_tree import flatten
 from trajcheck.device import resolve_device
 from trajcheck.errors import ObjectiveError, StepFileError, UsageError
 from trajcheck.objective import Objective, load_objective
@@ -395,6 +396,23 @@ def test_micro_batches_of_a_nested_batch() -> None:
     torch.testing.assert_close(gradient, expected_gradient)
 
 
+def test_micro_batches_with_a_tree() -> None:
+    def loss(model: nn.Module, batch: Any) -> Tensor:
+        assert batch["task"] == "regression"
+        return F.mse_loss(model(batch["inputs"]), batch["targets"], reduction=batch["reduction"])
+
+    halves = [
+        {"inputs": torch.randn(4, 3), "targets": torch.randn(4, 2), "task": "regression", "reduction": reduction}
+        for reduction in ("sum", "mean")
+    ]
+    tensors, tree = flatten(tuple(halves))
+    model = nn.Linear(3, 2)
+    x = parameters_of(model)
+    sample = make_sample(tensors, device=CPU, micro_batches=2, tree=tree, weights=[1, 3])
+    expected = sum(weight * in_place(model, loss, x, half)[0] for weight, half in zip((1, 3), halves, strict=True))
+    torch.testing.assert_close(Objective(model, loss).loss(x, sample), torch.as_tensor(expected).double())
+
+
 def test_micro_batches_that_do_not_fit() -> None:
     model = nn.Linear(3, 2)
     for tensors, tree, message in [
@@ -405,6 +423,8 @@ def test_micro_batches_that_do_not_fit() -> None:
         sample = make_sample(tensors, device=CPU, micro_batches=2, tree=tree)
         with pytest.raises(StepFileError, match=message):
             Objective(model, squared_error).loss(parameters_of(model), sample, where="step 9")
+    with pytest.raises(StepFileError, match="1 micro_weights for 2 micro-batches"):
+        make_sample({}, device=CPU, micro_batches=2, weights=[1.0])
 
 
 def test_each_micro_batch_has_its_generator_state() -> None:
@@ -773,10 +793,19 @@ def test_load_from_a_file(folder: Path) -> None:
     assert load_objective(f"{folder}/train.py:make", device="cpu").dtype is None
 
 
-def test_loading_leaves_the_random_stream(folder: Path) -> None:
-    state = torch.get_rng_state()
+def test_loading_leaves_the_random_streams(folder: Path) -> None:
+    before = torch.get_rng_state(), random.getstate(), pickle.dumps(np.random.get_state())
     load_objective(f"{folder}/train.py:make", device="cpu")
-    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(torch.get_rng_state(), before[0])
+    assert random.getstate() == before[1] and pickle.dumps(np.random.get_state()) == before[2]
+
+
+def test_a_second_load_is_a_fresh_one(folder: Path) -> None:
+    first = load_objective(f"{folder}/train.py:make", device="cpu")
+    (folder / "train.py").write_text("from torch import nn\n\ndef make():\n    return nn.Linear(4, 1), print\n")
+    second = load_objective(f"{folder}/train.py:make", device="cpu")
+    first.check({"weight": (2, 3), "bias": (2,)})
+    second.check({"weight": (1, 4), "bias": (1,)})
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def load_objective(spec: str, *, device: str = "auto", dtype: str | None = None)
     place = resolve_device(device)
     if dtype is not None and dtype not in DTYPES:
         raise UsageError(f"replay dtype {dtype!r} is unknown; expected one of {', '.join(DTYPES)}")
-    program = load_program(spec)
+    program = load_program(spec, place)
     objective = Objective(program.model, program.loss, device=place, title=spec, path=program.path)
     return objective if dtype is None else objective.prepare(dtype)
 
@@ -45,8 +45,8 @@ class Objective:
     the run's. `trainable` are those that get a gradient. A model in evaluation mode is put in training mode; one in
     training mode is left as it is, parts in evaluation mode included.
 
-    What is no parameter, buffer or stream of Python, numpy or torch (a counter in the model, a generator of its own)
-    cannot be reset between evaluations, and must not influence the loss.
+    What is no parameter or buffer of model or loss, nor a random stream of Python, numpy or torch (a counter in the
+    model, a generator of its own) cannot be reset between evaluations, and must not influence the loss.
     """
 
     def __init__(
@@ -138,12 +138,13 @@ class Objective:
         self, parameters: Mapping[str, Tensor], sample: Sample, where: str, trainable: tuple[str, ...]
     ) -> tuple[Tensor, dict[str, Tensor]]:
         xs: dict[str, Tensor] = {}
+        learns = set(trainable)
         tensors = self._fresh_buffers(sample, where)
         for name, here in self._name_here.items():
             raw, own = self._parameters[here]
             x = parameters[name].detach().to(own.device, own.dtype, copy=self._copies)
             # A Parameter, not a detached tensor: recurrent networks on a GPU lay their weights out anew.
-            tensors[f"model.{raw}"] = xs[name] = nn.Parameter(x, requires_grad=name in trainable)
+            tensors[f"model.{raw}"] = xs[name] = nn.Parameter(x, requires_grad=name in learns)
         versions = {name: parameters[name]._version for name in xs}
         with (
             process_generators_untouched(self.device),
@@ -159,7 +160,6 @@ class Objective:
 
     def _work(self, sample: Sample, where: str, wanted: list[Tensor]) -> Callable[[], tuple[Tensor, list[Tensor]]]:
         """The evaluation. Backward belongs to it: checkpointed layers run their forward again there."""
-
         batches = sample.batches(where)
 
         def work() -> tuple[Tensor, list[Tensor]]:

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 
 from trajcheck.errors import ObjectiveError
+from trajcheck.samples import process_generators_untouched, seed_generators
 
 Loss = Callable[[nn.Module, Any], Any]
 
@@ -51,7 +52,8 @@ def beside(path: Path | None) -> Iterator[None]:
 
 def describe(error: BaseException, path: Path | None) -> str:
     """`ValueError: shapes differ (train.py, line 12)`: the error, and the innermost line of the user's file."""
-    text = f"{type(error).__name__}: {error}".strip().rstrip(":")
+    words = " ".join(str(error).split())
+    text = f"{type(error).__name__}: {words[:500]}".removesuffix(": ")
     if isinstance(error, SyntaxError):
         return text  # says file and line itself
     frames = traceback.extract_tb(error.__traceback__)
@@ -59,11 +61,12 @@ def describe(error: BaseException, path: Path | None) -> str:
     return f"{text} ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else text
 
 
-def load_program(spec: str) -> Program:
+def load_program(spec: str, device: torch.device) -> Program:
     """Import the file, call NAME(), and check what it returns.
 
     Errors: ObjectiveError for a spec that cannot be read, a file that is missing or raises, a NAME that is missing,
-    raises, or returns anything but (torch.nn.Module, callable). The process's random streams are left as they were.
+    raises, or returns anything but (torch.nn.Module, callable). Initial values are drawn from seed 0, and the process's
+    random streams, on the CPU and on `device`, left as they were.
     """
     file, _, name = spec.rpartition(":")
     if not file or not name.isidentifier():
@@ -71,8 +74,8 @@ def load_program(spec: str) -> Program:
     path = Path(file).expanduser().resolve()
     if not path.is_file():
         raise ObjectiveError(f"objective {spec!r}: there is no file {path}; {_EXPECTED}")
-    with torch.random.fork_rng(), beside(path):
-        torch.manual_seed(0)
+    with process_generators_untouched(device), beside(path):
+        seed_generators(0, device)
         module = _import(path, spec)
         make = _look_up(module, name, spec)
         try:

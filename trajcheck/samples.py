@@ -56,19 +56,22 @@ class Sample:
 
     def set_generators(self, i: int, device: torch.device) -> None:
         """Put the random streams of the process where they are to be when micro-batch i begins."""
-        seed = self.seed + i
-        random.seed(seed)
-        np.random.seed(seed % 2**32)
+        seed_generators(self.seed + i, device)
+        # Copies, since torch 2.13 crashes on a view.
         if "cpu" in self.generators:
-            torch.set_rng_state(self.generators["cpu"][i].clone())  # torch 2.13 crashes on a view
-        else:
-            torch.default_generator.manual_seed(seed)
-        if device.type == "cuda":
-            if "cuda" in self.generators:
-                torch.cuda.set_rng_state(self.generators["cuda"][i].clone(), device)
-            else:
-                with torch.cuda.device(device):
-                    torch.cuda.manual_seed(seed)
+            torch.set_rng_state(self.generators["cpu"][i].clone())
+        if "cuda" in self.generators:
+            torch.cuda.set_rng_state(self.generators["cuda"][i].clone(), device)
+
+
+def seed_generators(seed: int, device: torch.device) -> None:
+    """Seed Python's, numpy's and torch's random streams, on the CPU and on `device`."""
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.default_generator.manual_seed(seed)
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
 
 
 def make_sample(
@@ -89,8 +92,10 @@ def make_sample(
 
     `batch` is flattened, by path ("" is a bare tensor), and with `micro_batches` M > 1 the tuple of M batches. Its
     floating tensors are cast to `dtype` where that is not `recorded_dtype`, the dtype of the run's parameters.
-    `weights` default to 1/M each.
+    `weights` default to 1/M each. Errors: StepFileError for another number of weights than M.
     """
+    if weights is not None and len(weights) != micro_batches:
+        raise StepFileError(f"{len(weights)} micro_weights for {micro_batches} micro-batches; expected one for each")
     cast = dtype if dtype is not None and dtype != recorded_dtype else None
     tensors = {path: tensor.to(device, cast if tensor.is_floating_point() else None) for path, tensor in batch.items()}
     states, randomness = _usable_states(generators or {}, micro_batches, device)
@@ -127,7 +132,9 @@ def _usable_states(
     A run on a GPU drew its masks there: its CPU state hardly moves, and would give every step the same masks. Such a
     replay is seeded throughout.
     """
-    states = {name.partition(":")[0]: state.cpu().reshape(-1, state.shape[-1]) for name, state in generators.items()}
+    states: dict[str, Tensor] = {}
+    for name, state in generators.items():  # of several GPUs, the first one's
+        states.setdefault(name.partition(":")[0], state.cpu().reshape(-1, state.shape[-1]))
     if not states:
         return {}, "seeded: no generator state recorded"
     recorded_on = "cuda" if "cuda" in states else "cpu"
