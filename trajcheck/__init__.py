@@ -1,3 +1,36 @@
-"""Offline analysis of neural-network training trajectories."""
+"""Offline analysis of neural-network training trajectories.
+
+Record a run with `Recorder`, analyze it with `analyze`. Importing this package imports neither torch nor pandas: the
+names below are loaded when they are first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
+
+_WHERE = {
+    "Recorder": "recorder",
+    "Budget": "schedules",
+    "Every": "schedules",
+    "First": "schedules",
+    "Listed": "schedules",
+    "Pairs": "schedules",
+    "Report": "analysis",
+    "TrajcheckError": "errors",
+    "analyze": "analysis",
+}
+
+__all__ = ["Budget", "Every", "First", "Listed", "Pairs", "Recorder", "Report", "TrajcheckError", "analyze"]
+
+if TYPE_CHECKING:
+    from trajcheck.analysis import Report, analyze
+    from trajcheck.errors import TrajcheckError
+    from trajcheck.recorder import Recorder
+    from trajcheck.schedules import Budget, Every, First, Listed, Pairs
+
+
+def __getattr__(name: str) -> object:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_WHERE[name]}"), name)

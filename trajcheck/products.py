@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 V = TypeVar("V")
+D = TypeVar("D")
 
 #: A vector, or the difference of two.
 Operand = str | tuple[str, str]
@@ -77,8 +78,8 @@ def inner_products(
     step_products: Iterable[str],
     reference_products: Iterable[str],
     subtract: Callable[[V, V], V],
-    dot: Callable[[V, V], float],
-) -> tuple[dict[str, float], list[dict[str, float]]]:
+    dot: Callable[[V, V], D],
+) -> tuple[dict[str, D], list[dict[str, D]]]:
     """The asked-for products whose vectors are all there, for the step and for each reference.
 
     `subtract` and `dot` work in float64 on one block of the vectors.
@@ -87,7 +88,7 @@ def inner_products(
 
     def values(
         names: Iterable[str], table: Mapping[str, tuple[Operand, Operand]], own: Mapping[str, V]
-    ) -> dict[str, float]:
+    ) -> dict[str, D]:
         local: dict[Operand, V] = {}
 
         def operand(key: Operand) -> V | None:
@@ -101,7 +102,7 @@ def inner_products(
                 cache[key] = subtract(left, right)
             return cache[key]
 
-        found = {}
+        found: dict[str, D] = {}
         for name in names:
             left, right = (operand(key) for key in table[name])
             if left is not None and right is not None:

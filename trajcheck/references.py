@@ -32,14 +32,19 @@ class Reference:
     """A reference point x*.
 
     `spec` is the reference as it was given; `key` identifies the point by content (run id and steps, or hash), so that
-    `final` of a run that has grown is another point. `step` is the step of the analyzed run whose iterate x* is, or
-    None for an average, another run, a file.
+    `final` of a run that has grown is another point. `own_steps` are the steps of the analyzed run whose iterate, or
+    average of iterates, x* is: x* depends on the samples before them. Empty for another run or a file.
     """
 
     spec: str
     key: str
     parameters: Mapping[str, Extent]
-    step: int | None = None
+    own_steps: tuple[int, ...] = ()
+
+    @property
+    def step(self) -> int | None:
+        """The step of the analyzed run whose iterate x* is; None for an average, another run, a file."""
+        return self.own_steps[0] if len(self.own_steps) == 1 else None
 
 
 def resolve_references(specs: Sequence[str], trajectory: Trajectory, workspace: Path) -> list[Reference]:
@@ -98,7 +103,7 @@ def _point(spec: str, point: str, trajectory: Trajectory, workspace: Path) -> Re
 
 
 def _iterate(spec: str, snapshot: Snapshot, trajectory: Trajectory) -> Reference:
-    return Reference(spec, f"{trajectory.id}/step:{snapshot.step}", snapshot.parameters, snapshot.step)
+    return Reference(spec, f"{trajectory.id}/step:{snapshot.step}", snapshot.parameters, (snapshot.step,))
 
 
 def _at_step(spec: str, step: int, trajectory: Trajectory) -> Reference:
@@ -139,7 +144,8 @@ def _mean(spec: str, count: int, trajectory: Trajectory, workspace: Path) -> Ref
 
         write_streamed(path, trajectory.shapes, dtype, average, BLOCK)
     file = read_header(str(path))
-    return Reference(spec, key, file.extents({name: name for name in trajectory.shapes}))
+    own_steps = tuple(snapshot.step for snapshot in chosen)
+    return Reference(spec, key, file.extents({name: name for name in trajectory.shapes}), own_steps)
 
 
 def _from_file(spec: str, trajectory: Trajectory) -> Reference:

@@ -227,6 +227,8 @@ class Replay:
         return {name: self._tensor(extent).to(self.objective.device) for name, extent in tensors.items()}
 
     def _tensor(self, extent: Extent) -> Tensor:
+        if not extent.length:
+            return torch.empty(extent.shape, dtype=_TORCH[extent.dtype])
         data = np.empty(extent.length, dtype=np.uint8)
-        self.reader.into(extent, 0, memoryview(data))
+        self.reader.into(extent, 0, data.data)
         return torch.from_numpy(data).view(_TORCH[extent.dtype]).reshape(extent.shape)

@@ -6,7 +6,7 @@ Letters as in definitions: d_t = x_t - x_{t-1}, e_t = x_t - x*, g_t = grad f(x_t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 
 @dataclass(slots=True)
@@ -50,3 +50,16 @@ class RowScalars:
 
     own: StepScalars
     references: list[ReferenceScalars] = field(default_factory=list)
+
+    def update(self, other: RowScalars) -> None:
+        """Take over what another pass over the same row found."""
+        _take(self.own, other.own)
+        for mine, theirs in zip(self.references, other.references, strict=True):
+            _take(mine, theirs)
+
+
+def _take(mine: StepScalars | ReferenceScalars, theirs: StepScalars | ReferenceScalars) -> None:
+    for each in fields(theirs):
+        value = getattr(theirs, each.name)
+        if value is not None and value is not False:
+            setattr(mine, each.name, value)

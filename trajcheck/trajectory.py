@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping
@@ -45,6 +46,11 @@ class Trajectory:
         if self.info.id:
             return self.info.id
         return hash_file(self.snapshots[0].path)
+
+    @property
+    def numel(self) -> int:
+        """How many trainable parameters there are."""
+        return sum(math.prod(shape) for shape in self.shapes.values())
 
     def index(self, step: int) -> int | None:
         """Where in `snapshots` a step is, or None."""

@@ -10,6 +10,7 @@ import numpy as np
 from trajcheck.columns import Column, column
 from trajcheck.metrics import convexity, secant, smoothness
 from trajcheck.references import Reference
+from trajcheck.rows import Row
 from trajcheck.scalars import ReferenceScalars
 from trajcheck.snapshot import Snapshot
 from trajcheck.tables.source import NEEDS_OBJECTIVE, NOT_FINITE, Source
@@ -30,7 +31,7 @@ def reference_columns(source: Source, number: int, reference: Reference) -> dict
         return [NOT_FINITE if getattr(each, name) is None else "" for each in towards]
 
     weights = source.rows.weights
-    no_skip = source.each(lambda row: NO_SKIP if row.skip is None else "")
+    no_skip = source.each(lambda row: _own_term(row, reference) or (NO_SKIP if row.skip is None else ""))
     no_next = source.each(lambda row: row.no_next)
     ref_sq = scalar("ref_sq")
     grad_sq = source.recorded("grad_sq", source.no_gradient)
@@ -58,6 +59,17 @@ def reference_columns(source: Source, number: int, reference: Reference) -> dict
         **convexity.convexity_columns(source.replayed("loss"), loss_ref, grad_dot_ref, weights, source.epsilon or 0.0),
         **smoothness.smoothness_columns(ref_change_sq, ref_sq, weights),
     }
+
+
+def _own_term(row: Row, reference: Reference) -> str:
+    """Why cos_skip is not what frees a cosine of the step's own term; '' where it does.
+
+    Towards a later iterate, x_t - x_T holds the term of z_t, and x_s - x_T does not. But where x* lies behind, or
+    elsewhere, cos(g_t, x_t - x*) is free of it already, and x_s - x* would bring it in, with the other sign.
+    """
+    if not reference.own_steps or row.step >= max(reference.own_steps):
+        return "x* does not depend on this step's sample: cos holds no term of the step's own"
+    return "" if row.step < min(reference.own_steps) else "x* averages iterates before and after this step"
 
 
 def _not_plain_steps(source: Source) -> tuple[np.ndarray, str]:

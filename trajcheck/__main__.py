@@ -1,0 +1,5 @@
+"""python -m trajcheck"""
+
+from trajcheck.cli import main
+
+main()

@@ -1,0 +1,49 @@
+"""The command line: one command a file, options in, exit codes out. Only this package exits the process."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from trajcheck import __version__
+from trajcheck.cli.analyze import analyze_command
+from trajcheck.errors import TrajcheckError
+
+app = typer.Typer(
+    name="trajcheck",
+    help="Offline analysis of neural-network training trajectories.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command("analyze")(analyze_command)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"trajcheck {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+) -> None:
+    """Which assumptions of optimisation theory hold on a run that was really trained?
+
+    Exit codes: 0 done; 2 usage; 3 bad input; 4 finished, but something explicitly asked for could not be computed; 5
+    the output could not be written; 1 is left to bugs.
+    """
+
+
+def main() -> None:
+    """Run the command line; every error that trajcheck raises on purpose becomes a message and an exit code here."""
+    try:
+        app()
+    except TrajcheckError as error:
+        print(f"trajcheck: error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("trajcheck: interrupted; nothing was written", file=sys.stderr)
+        sys.exit(130)

@@ -1,0 +1,106 @@
+"""`trajcheck analyze RUN`: options in, exit codes out; what it does is analysis.analyze."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+#: Finished, but something explicitly asked for could not be computed.
+INCOMPLETE = 4
+
+
+def analyze_command(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a recorded run; it is only read.")],
+    ref: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            "--ref",
+            metavar="SPEC",
+            help="A reference point x*: final, init, best (lowest recorded loss), step:N, mean:N (the last N recorded "
+            "iterates), OTHER_RUN, OTHER_RUN@(any of these), FILE.safetensors. Repeat for several; all are measured in "
+            "one pass.  [default: final]",
+        ),
+    ] = None,
+    objective: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            metavar="FILE.py:NAME",
+            help="The loss to replay: NAME() returns (model, loss), loss(model, batch) a scalar tensor. The file is "
+            "executed. Without it, what needs no replay is computed, and undefined.csv says what that leaves out.",
+        ),
+    ] = None,
+    sample: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(metavar="own", help="Whose batch a row is measured on; own: the step's own.  [default: own]"),
+    ] = None,
+    metrics: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        typer.Option(
+            metavar="FAMILY",
+            help="convexity, smoothness, progress, secant, geometry; repeat or separate by commas.  [default: all]",
+        ),
+    ] = None,
+    ref_gradients: Annotated[
+        bool, typer.Option("--ref-gradients", help="Replay the gradient at every reference too: smoothness towards it.")
+    ] = False,
+    steps: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            metavar="A:B:C", help="Rows, as a slice of step numbers; moves neither init nor final nor x_(t-1)."
+        ),
+    ] = None,
+    skip: Annotated[
+        int, typer.Option(metavar="N", help="cos_skip takes the first record at least N steps on (momentum, Adam: 50).")
+    ] = 1,
+    skip_bad: Annotated[
+        bool,
+        typer.Option(
+            "--skip-bad", help="Leave out steps that cannot be read or hold NaN or Inf; the summary lists them."
+        ),
+    ] = False,
+    replay_dtype: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(metavar="DTYPE", help="float64, float32 or bfloat16.  [default: the run's, float32 at least]"),
+    ] = None,
+    device: Annotated[str, typer.Option(help="Where to replay: auto, cpu, cuda, cuda:1.")] = "auto",
+    out: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(metavar="DIR", help="The report folder.  [default: reports/RUN]"),
+    ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be read and evaluated; read no tensor, write nothing.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary; errors only.")] = False,
+) -> None:
+    """Measure a recorded run against reference points and write steps.csv, references.csv, undefined.csv, summary.json."""
+    from trajcheck.analysis import analyze, estimate
+    from trajcheck.errors import UsageError
+    from trajcheck.reports.terminal import summary_text
+
+    if set(sample or ["own"]) != {"own"}:
+        raise UsageError(
+            f"--sample {', '.join(sample or [])}: this version measures on each step's own sample only: own."
+        )
+    options = dict(
+        refs=ref or ["final"],
+        objective=objective,
+        ref_gradients=ref_gradients,
+        metrics=[name.strip() for each in metrics or [] for name in each.split(",")],
+        steps=steps,
+        skip=skip,
+        skip_bad=skip_bad,
+        replay_dtype=replay_dtype,
+        device=device,
+    )
+    if dry_run:
+        typer.echo(estimate(run, **options))
+        return
+    report = analyze(run, **options, out=out, quiet=quiet)
+    if not quiet:
+        typer.echo(summary_text(report))
+    for lack in report.incomplete:
+        typer.echo(f"trajcheck: not computed: {lack}", err=True)
+    if report.incomplete:
+        raise typer.Exit(INCOMPLETE)

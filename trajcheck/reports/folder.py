@@ -1,0 +1,97 @@
+"""The report folder: whose it is, and how files appear in it whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+from trajcheck.errors import OutputError
+from trajcheck.formats import native
+from trajcheck.formats.native_writer import sync_folder
+
+SUMMARY = "summary.json"
+
+
+def default_folder(run: Path) -> Path:
+    """reports/<the run's path below the working folder>; reports/<its name> for a run that lies elsewhere."""
+    with suppress(ValueError):
+        return Path("reports") / run.resolve().relative_to(Path.cwd())
+    return Path("reports") / run.resolve().name
+
+
+class ReportFolder:
+    """A context that owns a staging folder inside the report folder; `publish` moves finished files into place.
+
+    Leaving it removes the staging folder, and folders that were created for nothing. Raises OutputError when the folder
+    cannot be written, or holds the report of another run, a run, or anything else.
+    """
+
+    def __init__(self, path: Path, run_id: str) -> None:
+        self.path, self.run_id = path, run_id
+        self.staging = path / f".unfinished-{os.getpid()}"
+        self._created: list[Path] = []
+
+    def __enter__(self) -> ReportFolder:
+        self._check_owner()
+        try:
+            for folder in (*reversed(self.path.parents), self.path):
+                if not folder.exists():
+                    folder.mkdir()
+                    self._created.append(folder)
+            self.staging.mkdir(exist_ok=True)
+        except OSError as error:
+            self._clean()
+            raise OutputError(
+                f"{self.path}: the report folder cannot be written: {error.strerror}. Choose another with --out."
+            ) from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._clean()
+
+    def publish(self, names: list[str]) -> None:
+        """Move files from the staging folder into the report, one by one, each replacing its former self."""
+        try:
+            for name in names:
+                with open(self.staging / name, "rb") as file:
+                    os.fsync(file.fileno())
+                os.replace(self.staging / name, self.path / name)
+            sync_folder(self.path)
+        except OSError as error:
+            raise OutputError(f"{self.path}: the report could not be written: {error.strerror}.") from error
+
+    def _check_owner(self) -> None:
+        if not self.path.exists():
+            return
+        if not self.path.is_dir():
+            raise OutputError(f"{self.path}: exists and is not a folder. Choose another with --out.")
+        try:
+            if native.recognise(self.path):
+                raise OutputError(f"{self.path}: is a recorded run; runs are never written to. Choose another --out.")
+            others = [entry.name for entry in self.path.iterdir() if not entry.name.startswith(".")]
+            text = (self.path / SUMMARY).read_text() if others else None
+            owner = json.loads(text)["run"]["id"] if text else self.run_id
+        except FileNotFoundError:
+            raise OutputError(
+                f"{self.path}: holds other files ({', '.join(sorted(others)[:3])}) and no report of this run. "
+                "Choose an empty or new folder with --out."
+            ) from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise OutputError(
+                f"{self.path}: its {SUMMARY} cannot be read, so it is not known whose report it is ({error!r}). "
+                "Move it away, or choose another folder with --out."
+            ) from error
+        if owner != self.run_id:
+            raise OutputError(
+                f"{self.path}: holds the report of another run (id {owner}; this one is {self.run_id}), which is not "
+                "overwritten. Choose another folder with --out."
+            )
+
+    def _clean(self) -> None:
+        shutil.rmtree(self.staging, ignore_errors=True)
+        for folder in reversed(self._created):
+            with suppress(OSError):
+                folder.rmdir()
