@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,13 +28,29 @@ def write_step(folder: Path, step: int, tensors: Mapping[str, torch.Tensor], met
     """Write one step file; `tensors` are CPU tensors by their names in the file (`param/...`, `grad/...`).
 
     `metadata` becomes the JSON under the header's key `trajcheck`; format and step are added. Raises OSError.
+    The tensors' own memory is written, largest elements first so that each lies aligned; safetensors.torch.save would
+    build a copy of the whole file in memory first.
     """
-    from safetensors.torch import save
+    import torch
+
+    from trajcheck.formats.tensor_bytes import CODES, as_bytes
 
     text = json.dumps({"format": FORMAT, "step": step, **metadata}, allow_nan=False)
-    contiguous = {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+    header: dict[str, Any] = {"__metadata__": {"trajcheck": text}}
+    blocks, position = [], 0
+    for name in sorted(tensors, key=lambda name: (-tensors[name].element_size(), name)):
+        tensor = tensors[name].detach().contiguous()
+        if tensor.dtype not in CODES or tensor.device != torch.device("cpu"):
+            raise TypeError(f"{name} is a tensor of dtype {tensor.dtype} on {tensor.device}; cannot be stored")
+        block = as_bytes(tensor)
+        end = position + len(block)
+        header[name] = {"dtype": CODES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [position, end]}
+        blocks.append(block)
+        position = end
+    head = json.dumps(header, separators=(",", ":")).encode()
+    head += b" " * (-len(head) % 8)
     path = folder / step_filename(step)
-    write_bytes(path, save(contiguous, metadata={"trajcheck": text}))
+    write_blocks(path, [len(head).to_bytes(8, "little") + head, *blocks])
     return path
 
 
@@ -45,10 +61,16 @@ def write_json(path: Path, value: Any) -> None:
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write a file whole or not at all. Raises OSError; nothing is then left under either name."""
+    write_blocks(path, [data])
+
+
+def write_blocks(path: Path, blocks: Iterable[bytes | memoryview]) -> None:
+    """`write_bytes` of the blocks one after the other."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY}")
     try:
         with open(temporary, "wb") as file:
-            file.write(data)
+            for block in blocks:
+                file.write(block)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

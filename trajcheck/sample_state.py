@@ -1,0 +1,83 @@
+"""The randomness and the buffers of a sample: how generators and buffers were when the forward began."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+
+@dataclass
+class ForwardState:
+    """What a forward pass that began could see besides parameters and batch."""
+
+    generators: dict[str, torch.Tensor]
+    buffers: dict[str, torch.Tensor] = field(default_factory=dict)
+    autocast: str | None = None
+    training: bool = True
+
+
+def devices_of(model: torch.nn.Module) -> list[torch.device]:
+    """The CUDA devices that hold parameters or buffers."""
+    tensors = [*model.parameters(), *model.buffers()]
+    return sorted({t.device for t in tensors if t.device.type == "cuda"}, key=str)
+
+
+def generator_states(devices: list[torch.device]) -> dict[str, torch.Tensor]:
+    """A copy of torch's generator states: `cpu`, and `cuda:0` and so on for `devices`."""
+    states = {"cpu": torch.get_rng_state()}
+    states.update({str(device): torch.cuda.get_rng_state(device) for device in devices})
+    return states
+
+
+def capture(module: torch.nn.Module, devices: list[torch.device], buffers: Mapping[str, torch.Tensor]) -> ForwardState:
+    """The state now, at the beginning of a forward; `buffers` are copied to host memory."""
+    device_type = devices[0].type if devices else "cpu"
+    return ForwardState(
+        generators=generator_states(devices),
+        buffers={name: to_host(buffer) for name, buffer in buffers.items()},
+        autocast=_name(torch.get_autocast_dtype(device_type)) if torch.is_autocast_enabled(device_type) else None,
+        training=module.training,
+    )
+
+
+def consumed(before: ForwardState, devices: list[torch.device]) -> dict[str, bool]:
+    """Which generators have been drawn from since."""
+    now = generator_states(devices)
+    return {name: not torch.equal(state, now[name]) for name, state in before.generators.items()}
+
+
+def to_host(tensor: torch.Tensor) -> torch.Tensor:
+    """A contiguous copy in host memory, never a view."""
+    return tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+
+
+def _name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+class ForwardHook:
+    """A forward pre-hook that calls a method for as long as its owner lives.
+
+    Copies of the model (an average of its weights, a pickle) get a hook that does nothing: they are not the model that
+    is recorded, and a recorder with its thread cannot be copied.
+    """
+
+    def __init__(self, method: Callable[[torch.nn.Module], None] | None = None) -> None:
+        self._method = None if method is None else weakref.WeakMethod(method)
+
+    def __call__(self, module: torch.nn.Module, args: Any) -> None:
+        if torch.compiler.is_compiling() or self._method is None:
+            return
+        method = self._method()
+        if method is not None and torch.is_grad_enabled():
+            method(module)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ForwardHook:
+        return ForwardHook()
+
+    def __reduce__(self) -> tuple[type[ForwardHook], tuple[()]]:
+        return ForwardHook, ()
