@@ -105,17 +105,21 @@ def analyze(
     options = Options(
         tuple(refs), objective, ref_gradients, tuple(metrics), steps, skip, skip_bad, replay_dtype, device
     )
-    return _Analysis(Path(run), options, quiet).report(None if out is None else Path(out))
+    return run_analysis(Path(run), options, None if out is None else Path(out), quiet=quiet)
 
 
-def estimate(run: str | Path, refs: Sequence[str] = ("final",), objective: str | None = None, **options: Any) -> Cost:
-    """What `analyze` with the same options would read and evaluate.
+def run_analysis(run: Path, options: Options, out: Path | None = None, *, quiet: bool = True) -> Report:
+    """`analyze`, with its options in one object."""
+    return _Analysis(run, options, quiet).report(out)
+
+
+def estimate(run: Path, options: Options) -> Cost:
+    """What an analysis would read and evaluate.
 
     Reads headers, the end of the run (to see whether it is finite), and files given as references; writes nothing, and
     does not load the objective. Raises as `analyze` does.
     """
-    chosen = {name: tuple(value) if name == "metrics" else value for name, value in options.items()}
-    return _Analysis(Path(run), Options(tuple(refs), objective, **chosen), quiet=True).cost()
+    return _Analysis(run, options, quiet=True).cost()
 
 
 class _Analysis:

@@ -20,7 +20,7 @@ def analyze_command(
             metavar="SPEC",
             help="A reference point x*: final, init, best (lowest recorded loss), step:N, mean:N (the last N recorded "
             "iterates), OTHER_RUN, OTHER_RUN@(any of these), FILE.safetensors. Repeat for several; all are measured in "
-            "one pass.  [default: final]",
+            "one pass.  (default: final)",
         ),
     ] = None,
     objective: Annotated[
@@ -33,13 +33,13 @@ def analyze_command(
     ] = None,
     sample: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option(metavar="own", help="Whose batch a row is measured on; own: the step's own.  [default: own]"),
+        typer.Option(metavar="own", help="Whose batch a row is measured on; own: the step's own.  (default: own)"),
     ] = None,
     metrics: Annotated[
         Optional[list[str]],  # noqa: UP045
         typer.Option(
             metavar="FAMILY",
-            help="convexity, smoothness, progress, secant, geometry; repeat or separate by commas.  [default: all]",
+            help="convexity, smoothness, progress, secant, geometry; repeat or separate by commas.  (default: all)",
         ),
     ] = None,
     ref_gradients: Annotated[
@@ -62,20 +62,20 @@ def analyze_command(
     ] = False,
     replay_dtype: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(metavar="DTYPE", help="float64, float32 or bfloat16.  [default: the run's, float32 at least]"),
+        typer.Option(metavar="DTYPE", help="float64, float32 or bfloat16.  (default: the run's, float32 at least)"),
     ] = None,
     device: Annotated[str, typer.Option(help="Where to replay: auto, cpu, cuda, cuda:1.")] = "auto",
     out: Annotated[
         Optional[Path],  # noqa: UP045
-        typer.Option(metavar="DIR", help="The report folder.  [default: reports/RUN]"),
+        typer.Option(metavar="DIR", help="The report folder.  (default: reports/RUN)"),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be read and evaluated; read no tensor, write nothing.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary; errors only.")] = False,
 ) -> None:
-    """Measure a recorded run against reference points and write steps.csv, references.csv, undefined.csv, summary.json."""
-    from trajcheck.analysis import analyze, estimate
+    """Measure a recorded run against reference points; write CSV tables and a summary."""
+    from trajcheck.analysis import Options, estimate, run_analysis
     from trajcheck.errors import UsageError
     from trajcheck.reports.terminal import summary_text
 
@@ -83,11 +83,11 @@ def analyze_command(
         raise UsageError(
             f"--sample {', '.join(sample or [])}: this version measures on each step's own sample only: own."
         )
-    options = dict(
-        refs=ref or ["final"],
+    options = Options(
+        refs=tuple(ref or ["final"]),
         objective=objective,
         ref_gradients=ref_gradients,
-        metrics=[name.strip() for each in metrics or [] for name in each.split(",")],
+        metrics=tuple(name.strip() for each in metrics or [] for name in each.split(",")),
         steps=steps,
         skip=skip,
         skip_bad=skip_bad,
@@ -95,9 +95,9 @@ def analyze_command(
         device=device,
     )
     if dry_run:
-        typer.echo(estimate(run, **options))
+        typer.echo(estimate(run, options))
         return
-    report = analyze(run, **options, out=out, quiet=quiet)
+    report = run_analysis(run, options, out, quiet=quiet)
     if not quiet:
         typer.echo(summary_text(report))
     for lack in report.incomplete:
