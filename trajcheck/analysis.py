@@ -20,7 +20,7 @@ from trajcheck.reports.folder import SUMMARY, ReportFolder, default_folder
 from trajcheck.rows import choose_rows, parse_steps
 from trajcheck.scalars import RowScalars
 from trajcheck.tables.references import reference_columns
-from trajcheck.tables.source import Source
+from trajcheck.tables.source import NOT_FINITE, Source
 from trajcheck.tables.steps import step_columns
 from trajcheck.trajectory import Trajectory, open_trajectory
 
@@ -260,7 +260,7 @@ class _Analysis:
             ),
             "undefined": pd.DataFrame(undefined, columns=["table", "column", "ref", "sample", "steps", "reason"]),
         }
-        incomplete = self._incomplete()
+        incomplete = self._incomplete(source)
         summary = self._summary(references, own, towards, incomplete)
         for name, frame in frames.items():
             frame.to_csv(folder.staging / f"{name}.csv", index=False, lineterminator="\n")
@@ -273,11 +273,12 @@ class _Analysis:
         wanted = {*base, *self._union(of)}
         return {name: each for name, each in columns.items() if name in wanted}
 
-    def _incomplete(self) -> list[str]:
+    def _incomplete(self, source: Source) -> list[str]:
         """What was explicitly asked for and could not be computed."""
         found = [f"{self.trajectory.ended}: analyzed up to there"] if self.trajectory.ended else []
-        if self.options.objective and all(row.no_sample for row in self.rows.rows):
-            found.append(f"--objective: nothing could be replayed; {self.rows.rows[0].no_sample}")
+        if source.epsilon is not None and not any(own.replayed for own in source.own):
+            why = self.rows.rows[0].no_sample or NOT_FINITE
+            found.append(f"--objective: nothing could be replayed; {why}")
         if not self.options.objective:
             found += [
                 f"--metrics {name}: its losses need --objective FILE.py:NAME"

@@ -1,0 +1,108 @@
+"""A small run written by a plain script, and the command line as a function."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+SHAPES = {"layer.weight": (3, 2), "layer.bias": (2,)}
+
+
+class Outcome(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+def write_plain_step(folder: Path, step: int, tensors: dict[str, np.ndarray], **metadata: Any) -> Path:
+    """A step file as anybody would write it."""
+    path = folder / f"step-{step:09d}.safetensors"
+    save_file(tensors, path, {"trajcheck": json.dumps({"format": 1, "step": step, **metadata})})
+    return path
+
+
+@pytest.fixture
+def plain_run(tmp_path: Path) -> Path:
+    """Ten steps of random walk with gradients, losses and rates; the last iterate alone. float32, two tensors."""
+    folder = tmp_path / "run"
+    folder.mkdir()
+    stream = np.random.default_rng(0)
+    x = {name: stream.normal(size=shape).astype(np.float32) for name, shape in SHAPES.items()}
+    for step in range(11):
+        tensors = {f"param/{name}": value for name, value in x.items()}
+        if step < 10:
+            g = {name: stream.normal(size=value.shape).astype(np.float32) for name, value in x.items()}
+            tensors |= {f"grad/{name}": value for name, value in g.items()}
+            tensors["batch/0"] = stream.normal(size=(4, 3)).astype(np.float32)
+            tensors["batch/1"] = stream.normal(size=(4, 2)).astype(np.float32)
+            x = {name: value - np.float32(0.1) * g[name] for name, value in x.items()}
+            write_plain_step(folder, step, tensors, loss=1.0 / (step + 1), lr=0.1, tau=0.1 * step)
+        else:
+            write_plain_step(folder, step, tensors, tau=1.0)
+    return folder
+
+
+@pytest.fixture
+def objective_file(tmp_path: Path) -> Path:
+    """The linear model of `plain_run` with a squared loss, and objectives that fail each in its own way."""
+    path = tmp_path / "objective.py"
+    path.write_text(
+        """
+import torch
+from torch import nn
+
+class Linear(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Module()
+        self.layer.weight = nn.Parameter(torch.zeros(3, 2))
+        self.layer.bias = nn.Parameter(torch.zeros(2))
+
+    def forward(self, x):
+        return x @ self.layer.weight + self.layer.bias
+
+def squared(model, batch):
+    return (model(batch[0]) - batch[1]).square().mean()
+
+def good():
+    return Linear(), squared
+
+def raising():
+    def loss(model, batch):
+        raise KeyError("labels")
+    return Linear(), loss
+
+def vector():
+    return Linear(), lambda model, batch: (model(batch[0]) - batch[1]).square().mean(0)
+
+def other():
+    return nn.Linear(3, 2), squared
+
+def infinite():
+    return Linear(), lambda model, batch: squared(model, batch) / 0.0
+"""
+    )
+    return path
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+    """trajcheck ARGUMENTS... in this process; the working folder is the test's affair."""
+    from trajcheck.cli import main
+
+    def run(*arguments: object) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["trajcheck", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        captured = capsys.readouterr()
+        code = ended.value.code
+        return Outcome(code if isinstance(code, int) else 0, captured.out, captured.err)
+
+    return run
