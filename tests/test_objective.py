@@ -15,6 +15,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from trajcheck.batch_tree import flatten
 from trajcheck.device import resolve_device
@@ -142,7 +143,7 @@ class Checkpointed(nn.Module):
         self.body, self.head = nn.Linear(3, 4), nn.Linear(4, 2)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        hidden = torch.utils.checkpoint.checkpoint(self.body, inputs, use_reentrant=False)
+        hidden = checkpoint(self.body, inputs, use_reentrant=False)
         return self.head(torch.tanh(hidden))
 
 

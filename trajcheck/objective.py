@@ -138,12 +138,13 @@ class Objective:
         self, parameters: Mapping[str, Tensor], sample: Sample, where: str, trainable: tuple[str, ...]
     ) -> tuple[Tensor, dict[str, Tensor]]:
         xs: dict[str, Tensor] = {}
-        learns = set(trainable)
+        learns = set(self.trainable)
         tensors = self._fresh_buffers(sample, where)
         for name, here in self._name_here.items():
             raw, own = self._parameters[here]
             x = parameters[name].detach().to(own.device, own.dtype, copy=self._copies)
-            # A Parameter, not a detached tensor: recurrent networks on a GPU lay their weights out anew.
+            # A Parameter, not a detached tensor: recurrent networks on a GPU lay their weights out anew. It requires
+            # a gradient also for the loss alone, since torch has other kernels (attention) where nothing does.
             tensors[f"model.{raw}"] = xs[name] = nn.Parameter(x, requires_grad=name in learns)
         versions = {name: parameters[name]._version for name in xs}
         with (
