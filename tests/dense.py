@@ -55,10 +55,19 @@ class Record:
 
 @dataclass
 class Reference:
-    """A point x*; `step` only where it is a recorded iterate of the same run, neither averaged nor foreign."""
+    """A point x*, and where it lies in the same run.
+
+    `step` only where it is one recorded iterate; `since` the earliest of several, averaged. From elsewhere: neither.
+    """
 
     x: Point
     step: int | None = None
+    since: int | None = None
+
+    def is_after(self, step: int) -> bool:
+        """Whether x* was made from the update of this step, so that x_t - x* holds the step's own gradient."""
+        first = self.step if self.since is None else self.since
+        return first is not None and step < first
 
 
 @dataclass
@@ -126,6 +135,7 @@ class _Path:
         c: float,
     ) -> None:
         self.records, self.skip, self.plain_sgd = records, skip, optimizer == "plain-sgd"
+        self.clipped = any(record.clip != 1.0 for record in records)
         self.f, self.grad, self.eps, self.c = f, grad, eps, c
         self.step = [record.step for record in records]
         self.x = [flat(record.x) for record in records]
@@ -250,7 +260,7 @@ def _towards(path: _Path, ref: Reference, ref_gradients: bool) -> Columns:
         column["loss"][t] = path.loss[t]
         if t + 1 < count and path.is_chord[t + 1]:
             column["update_dot_ref"][t] = dot(path.x[t + 1] - path.x[t], e)
-        if path.plain_sgd and ref.step is not None and path.step[t] < ref.step:
+        if path.plain_sgd and not path.clipped and ref.step is not None and path.step[t] < ref.step:
             column["cos_floor"][t] = _noise_floor(path, t, ref.step)
         if g is None:
             continue
@@ -262,8 +272,9 @@ def _towards(path: _Path, ref: Reference, ref_gradients: bool) -> Columns:
         column["cos"][t] = cosine(g, e)
         if path.plain_sgd:
             column["lo_lr"][t] = over(dot(g, e), dot(g, g))
+        # else cos holds no term of the step's own, and x_s would bring one in
         later = [s for s in range(count) if path.step[s] >= path.step[t] + path.skip]
-        if later:
+        if later and ref.is_after(path.step[t]):
             column["cos_skip"][t] = cosine(g, path.x[later[0]] - star)
 
         loss_ref = path.loss_at(ref.x, t)

@@ -40,11 +40,13 @@ def write_run(
     dtype: type[np.floating[Any]] = np.float64,
     batch_once: bool = False,
     reverse_odd: bool = False,
+    spaced: bool = False,
 ) -> Path:
     """One step file a record: param/, grad/ and batch/ tensors, and step, loss, lr, tau where the record has them.
 
     optimizer None leaves run.json out. batch_once stores the (full) batch in the first step alone, the others say
-    `batch_from`. reverse_odd puts the tensors of every second file in the opposite order.
+    `batch_from`. reverse_odd puts the tensors of every second file in the opposite order; spaced writes the headers of
+    those files with spaces in their JSON, which is as valid.
     """
     folder.mkdir(parents=True)
     for index, record in enumerate(records):
@@ -72,7 +74,7 @@ def write_run(
                 tensors["batch"] = record.z
         path = folder / f"step-{record.step:09d}.safetensors"
         if reverse_odd and index % 2:
-            save_in_order(dict(reversed(tensors.items())), path, {"trajcheck": json.dumps(meta)})
+            save_in_order(dict(reversed(tensors.items())), path, {"trajcheck": json.dumps(meta)}, spaced)
         else:
             save_file(tensors, path, metadata={"trajcheck": json.dumps(meta)})
     if optimizer is not None:
@@ -95,7 +97,9 @@ def write_run_json(folder: Path, layout: Layout, optimizer: str, dtype: str) -> 
     (folder / "run.json").write_text(json.dumps(run))
 
 
-def save_in_order(tensors: Mapping[str, np.ndarray], path: Path, metadata: Mapping[str, str]) -> None:
+def save_in_order(
+    tensors: Mapping[str, np.ndarray], path: Path, metadata: Mapping[str, str], spaced: bool = False
+) -> None:
     """A safetensors file with its float64 or float32 tensors in the order given; save_file sorts them."""
     header: dict[str, Any] = {"__metadata__": dict(metadata)}
     end = 0
@@ -103,7 +107,7 @@ def save_in_order(tensors: Mapping[str, np.ndarray], path: Path, metadata: Mappi
         begin, end = end, end + value.nbytes
         kind = {"float64": "F64", "float32": "F32"}[value.dtype.name]
         header[name] = {"dtype": kind, "shape": list(value.shape), "data_offsets": [begin, end]}
-    text = json.dumps(header).encode()
+    text = json.dumps(header, separators=None if spaced else (",", ":")).encode()
     text += b" " * (-len(text) % 8)
     path.write_bytes(struct.pack("<Q", len(text)) + text + b"".join(v.tobytes() for v in tensors.values()))
 
