@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+Sums = tuple[list[float] | None, list[float] | None]  # tau and the sum of squares, per group
+
 
 class LearningTime:
     """Running sums of the learning rates of the updates that really happened.
@@ -14,9 +16,15 @@ class LearningTime:
     """
 
     def __init__(self, tau: Sequence[float] | None, squares: Sequence[float] | None) -> None:
+        self._tau: list[float] | None
+        self._squares: list[float] | None
+        self.restart(tau, squares)
+        self._undecided: list[tuple[list[float], Any]] = []
+
+    def restart(self, tau: Sequence[float] | None, squares: Sequence[float] | None) -> None:
+        """Go on from these sums."""
         self._tau = None if tau is None else list(tau)
         self._squares = None if squares is None else list(squares)
-        self._undecided: list[tuple[list[float], Any]] = []
 
     def add(self, rates: list[float] | None, found_inf: Any = None) -> None:
         """Count one update with `rates`, unless the tensor `found_inf` says that a loss scaler skipped it.
@@ -32,7 +40,7 @@ class LearningTime:
             if len(self._undecided) >= 256:
                 self._decide()
 
-    def values(self) -> tuple[list[float] | None, list[float] | None]:
+    def values(self) -> Sums:
         """tau and the sum of squares up to here, per group."""
         self._decide()
         return (

@@ -30,7 +30,7 @@ class MicroBatch:
 class Observations:
     """Collects the observations of one step, and forgets those whose gradients were cleared without a step.
 
-    `observed` holds in every step, `micro_batches` is filled in recorded ones.
+    `micro_batches` are those of a step that is recorded; `rates` those of its update, where a loss scaler may skip it.
     """
 
     def __init__(self, recorded: RecordedModel, model: torch.nn.Module, scaler: torch.amp.GradScaler | None) -> None:
@@ -42,7 +42,7 @@ class Observations:
         self._saw_forward = self._warned = False
         self.micro_batches: list[MicroBatch] = []
         self._clips: list[Callable[[], float]] = []
-        self._rates: list[float] | None = None
+        self.rates: list[float] | None = None
         self._scale: float | None = None
 
     def reset(self) -> None:
@@ -50,7 +50,7 @@ class Observations:
         self.micro_batches = []
         self._clips = []
         self._state = None
-        self._rates = self._scale = None
+        self.rates = self._scale = None
 
     def forward_begins(self, module: torch.nn.Module) -> None:
         """Keep the state in which the forward of the coming micro-batch begins.
@@ -106,13 +106,11 @@ class Observations:
         if self.micro_batches:
             self._watch.note()
         if self._scaler is not None:
-            self._rates, self._scale = rates(), self._scaler.get_scale()
+            self.rates, self._scale = rates(), self._scaler.get_scale()
 
-    def skipped(self) -> list[float] | None:
-        """The rates of the observed step, if the loss scaler has skipped its update since; else None."""
-        if self._scaler is None or self._scale is None or not self._scaler.get_scale() < self._scale:
-            return None
-        return self._rates or []
+    def skipped(self) -> bool:
+        """Whether the loss scaler has skipped the observed step: its scale has fallen since."""
+        return self._scaler is not None and self._scale is not None and self._scaler.get_scale() < self._scale
 
     def drop_if_cleared(self) -> None:
         """At the step itself: without any gradient there is nothing that the observations belong to."""

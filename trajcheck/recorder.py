@@ -16,9 +16,7 @@ from __future__ import annotations
 
 import atexit
 import functools
-import json
 import math
-import shutil
 import sys
 import warnings
 from collections.abc import Callable, Mapping
@@ -29,18 +27,16 @@ from typing import Any, TypeVar, cast
 import torch
 
 from trajcheck.errors import OutputError, RecorderError, TrajcheckError
-from trajcheck.formats.native_writer import step_filename
-from trajcheck.learning_time import LearningTime
+from trajcheck.learning_time import Sums
 from trajcheck.observations import Observations
-from trajcheck.record_writer import Record, RecordWriter
 from trajcheck.recorded_model import RecordedModel
-from trajcheck.recording_plan import Plan, SchedulePlan, Situation, ThinningPlan, make_plan, readable
-from trajcheck.run_folder import Continuation, RunFolder, describe_optimizer, describe_versions
+from trajcheck.recorder_arguments import check_arguments, one_schedule
+from trajcheck.recording import Recording
+from trajcheck.run_folder import RunFolder, describe_optimizer, describe_versions
 from trajcheck.sample_state import ForwardHook
-from trajcheck.schedules import Budget, Every, Schedule
+from trajcheck.schedules import Budget, Schedule
 
 Method = TypeVar("Method", bound=Callable[..., Any])
-Tau = tuple[list[float] | None, list[float] | None]  # tau and tau_squares, per group
 
 
 def _contained(method: Method) -> Method:
@@ -74,13 +70,14 @@ class Recorder:
             the model's parameters in order and shape.
         user: anything JSON can hold, kept in run.json.
         strict: raise OutputError or RecorderError in the training loop when recording fails.
-        quiet: do not print the plan.
+        quiet: print neither the plan nor why recording stopped; the warning is given all the same.
 
     Raises RecorderError at once for what cannot be recorded: LBFGS, several ranks, a folder that holds another run, an
     optimizer of another model.
 
-    `step` is the number t of the next update. Set `epoch` to have it stored. Close the recorder before other weights
-    (an average, an earlier checkpoint) are loaded into the model: closing records the final iterate.
+    `step` is the number t of the next update, `active` whether recording goes on. Set `epoch` to have it stored. Close
+    the recorder before other weights (an average, an earlier checkpoint) are loaded into the model: closing records
+    the final iterate.
     """
 
     epoch: int | None = None
@@ -104,54 +101,50 @@ class Recorder:
         strict: bool = False,
         quiet: bool = False,
     ) -> None:
-        self.active = False
-        self.path = Path(path)
-        self.step = start_step
-        self._start, self._total, self._strict, self._quiet = start_step, total_steps, strict, quiet
-        self._schedule = _one_schedule(schedule, every)
-        _check_arguments(model, optimizer, start_step, total_steps, grad_dtype, user)
+        check_arguments(model, optimizer, start_step, total_steps, grad_dtype, user)
+        schedule = one_schedule(schedule, every)
+        self.path, self.step, self.active = Path(path), start_step, True
+        self._start, self._strict, self._quiet = start_step, strict, quiet
         self._optimizer, self._grad_dtype, self._objective = optimizer, grad_dtype, objective
+        self._groups = len(optimizer.param_groups)
         self._model = RecordedModel(model, optimizer, parameters, masters)
         self._observations = Observations(self._model, model, scaler)
-        self._groups = len(optimizer.param_groups)
-
-        self._in_step = False
-        self._rates: list[float] | None = None
+        self._recording: Recording | None = None
+        self._handles: list[Any] = []
+        self._scheduled = self._in_step = False
+        self._rates: list[float] | None = None  # of the step that is being made
         self._iterate: dict[str, torch.Tensor] | None = None
         self._gradients: dict[str, torch.Tensor] | None = None
         self._evaluations = 0
-        self._went_on: Continuation | None = None
-        self._frozen_from: int | None = None
-        self._plan: Plan | None = None
-        self._writer: RecordWriter | None = None
-        self._time = LearningTime([0.0] * self._groups, [0.0] * self._groups)
-        self._scheduled = self._first_is_scheduled()
-        self._handles: list[Any] = []
-
         description = {
-            "schedule": repr(self._schedule),
+            "schedule": repr(schedule),
             "parameters": self._model.describe(),
             "tied": self._model.tied,
             "optimizer": describe_optimizer(optimizer),
             "versions": describe_versions(model),
             "user": dict(user or {}),
         }
-        self.active = True
-        atexit.register(self.close)
         try:
-            self._folder = RunFolder(self.path, start_step, description)
-            self._check_disk()
+            self._recording = Recording(
+                RunFolder(self.path, start_step, description),
+                self._model,
+                schedule,
+                start=start_step,
+                total_steps=total_steps,
+                groups=self._groups,
+                grad_dtype=grad_dtype,
+                say=self._say,
+            )
+            self._scheduled = self._recording.wants(self.step)
         except OSError as error:
             self._fail(error)
             return
-        except BaseException:
-            self._stop()
-            raise
         self._handles = [
             model.register_forward_pre_hook(ForwardHook(self._before_forward)),
             optimizer.register_step_pre_hook(self._before_step),
             optimizer.register_step_post_hook(self._after_step),
         ]
+        atexit.register(self.close)
 
     # What the training loop calls
 
@@ -179,14 +172,18 @@ class Recorder:
             self._observations.clip(lambda: math.nan if factor is None else float(factor))
 
     def close(self) -> None:
-        """Record the iterate after the last update, finish writing, and let go of model and optimizer.
+        """Record the iterate after the last update, finish writing, and remove the hooks.
 
         Does nothing the second time. Raises OutputError or RecorderError with `strict=True` if something failed.
         """
-        if self.active:
+        try:
             self._finish()
-        if self.active:
+        finally:
             self._stop()
+            for handle in self._handles:
+                handle.remove()
+            self._handles = []
+            atexit.unregister(self.close)
 
     def __enter__(self) -> Recorder:
         return self
@@ -213,29 +210,15 @@ class Recorder:
         if self._scheduled:
             self._observations.forward_begins(module)
 
-    def _settle(self) -> None:
-        """Forget observations whose gradients were cleared, recording them if the loss scaler skipped their step."""
-        skipped_rates = self._observations.skipped()
-        if skipped_rates is None:
-            return
-        if self._scheduled:
-            self._begin()
-            step, tau = self._count(None, made=False)
-            self._record(step, tau, self._model.iterate(), skipped_rates, skipped=True)
-        else:
-            self._count(None, made=False)
-        self._advance()
-
     @_contained
     def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> Any:
         self._in_step = True
         self._rates = self._current_rates()
         self._iterate = self._gradients = None
+        recording = self._begun()
         if not self._scheduled:
             return None
-        self._begin()
-        self._check_writer()
-        self._model.check_frozen()
+        recording.check()
         self._iterate = self._model.iterate()
         self._evaluations = 0
         closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
@@ -251,7 +234,8 @@ class Recorder:
     def _watched(self, closure: Callable[[], Any]) -> Callable[[], Any]:
         """The closure, counting its evaluations and taking the gradients that it leaves.
 
-        Not only in the post-hook: torch.optim.SGD(nesterov=True, foreach=True) adds the momentum to .grad in place.
+        They are not taken after the step where it can be helped: torch.optim.SGD(nesterov=True, foreach=True), the
+        default on a GPU, adds the momentum to .grad in place.
         """
 
         def watched() -> Any:
@@ -264,125 +248,81 @@ class Recorder:
     @_contained
     def _closure_ran(self) -> None:
         self._evaluations += 1
-        self._gradients = self._model.gradients(self._grad_dtype) if self._evaluations == 1 else None
         if self._evaluations > 1:
             raise RecorderError(
-                f"step {self.step}: {type(self._optimizer).__name__} evaluated its closure "
-                f"{self._evaluations} times in one step, so there is no one gradient of that step. "
-                "Only optimizers that evaluate it once can be recorded."
+                f"step {self.step}: {type(self._optimizer).__name__} evaluated its closure more than once in one "
+                "step, so there is no one gradient of that step. Only optimizers that evaluate it once can be recorded."
             )
+        self._gradients = self._model.gradients(self._grad_dtype)
 
     @_contained
     def _after_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        if not self._in_step:
+        if not self._in_step:  # a subclass whose step() calls its parent's: that one was recorded
             return
         found_inf = getattr(optimizer, "found_inf", None)
         iterate, gradients, rates = self._iterate, self._gradients, self._rates
-        step, tau = self._count(rates, found_inf)
+        step, sums = self._count(rates, found_inf)
         if iterate is not None:
-            if gradients is None:
+            if gradients is None:  # fused, and the scale is divided out only by the step itself; or an unused closure
                 gradients = self._model.gradients(self._grad_dtype)
-            skipped = found_inf is not None and bool(found_inf)
             self._observations.drop_if_cleared()
-            self._record(step, tau, {**iterate, **gradients}, rates, skipped)
-        self._advance()
+            skipped = found_inf is not None and bool(found_inf)
+            self._record(step, sums, {**iterate, **gradients}, rates, skipped)
+        self._next()
 
-    def _count(self, rates: list[float] | None, found_inf: Any = None, *, made: bool = True) -> tuple[int, Tau]:
-        """Count the step; its number, and tau before it.
+    # What becomes of a step
 
-        First of all, and before any waiting: an interrupt later must not leave x_{t+1} under the number t.
+    def _begun(self) -> Recording:
+        assert self._recording is not None
+        self._recording.begin()
+        return self._recording
+
+    def _settle(self) -> None:
+        """If the loss scaler skipped the update of the observed step, record it as skipped and count it."""
+        if not self._observations.skipped():
+            return
+        self._begun()
+        scheduled, rates = self._scheduled, self._observations.rates
+        step, sums = self._count(None, None, made=False)
+        if scheduled:
+            self._record(step, sums, self._model.iterate(), rates, skipped=True)
+        self._next()
+
+    def _count(self, rates: list[float] | None, found_inf: Any, *, made: bool = True) -> tuple[int, Sums]:
+        """Count the step; its number, and the sums of rates before it.
+
+        This comes before any waiting: a KeyboardInterrupt later must not leave x_{t+1} under the number t.
         """
-        step, tau = self.step, self._time.values() if self._scheduled else (None, None)
+        recording = self._begun()
+        step, sums = self.step, recording.sums() if self._scheduled else (None, None)
         self.step += 1
         self._in_step = False
         self._iterate = self._gradients = None
         if made:
-            self._time.add(rates, found_inf)
-        return step, tau
-
-    # What becomes of a step
-
-    def _begin(self) -> None:
-        """Before the first record or update of this job."""
-        if self._went_on is None:
-            went_on = Continuation()
-            if self._folder.resumed:
-                went_on = self._folder.go_on(self._start, self._model)
-            if self._start > 0:
-                fits = all(len(v) == self._groups for v in (went_on.tau, went_on.tau_squares) if v is not None)
-                self._time = LearningTime(*((went_on.tau, went_on.tau_squares) if fits else (None, None)))
-            self._frozen_from = went_on.frozen_from
-            self._went_on = went_on
-            self._writer = RecordWriter(self.path, went_on.stored_batch, self._written)
+            recording.count(rates, found_inf)
+        return step, sums
 
     def _record(
-        self, step: int, tau: Tau, vectors: dict[str, torch.Tensor], rates: list[float] | None, skipped: bool
+        self, step: int, sums: Sums, vectors: dict[str, torch.Tensor], rates: list[float] | None, skipped: bool
     ) -> None:
         tensors, metadata = self._observations.take()
         if rates is not None and all(map(math.isfinite, rates)):
             metadata["lr"] = rates
         if skipped:
             metadata["skipped"] = True
-        self._hand_over(step, tau, {**vectors, **tensors}, metadata)
+        self._write(step, sums, {**vectors, **tensors}, metadata)
 
-    def _hand_over(self, step: int, tau: Tau, tensors: dict[str, torch.Tensor], metadata: dict[str, Any]) -> None:
-        assert self._writer is not None
-        sums = zip(("tau", "tau_squares"), tau, strict=True)
-        metadata.update({key: value for key, value in sums if value is not None})
+    def _write(self, step: int, sums: Sums, tensors: dict[str, torch.Tensor], metadata: dict[str, Any]) -> None:
         if self.epoch is not None:
             metadata["epoch"] = self.epoch
-        if self._model.frozen:
-            if self._frozen_from is None:
-                tensors.update(self._model.frozen_values())
-                self._frozen_from = step
-            else:
-                metadata["frozen_from"] = self._frozen_from
-        record = Record(step, tensors, metadata)
-        self._make_plan(record).written(step, record.bytes)
-        self._writer.put(record)
+        self._begun().write(step, sums, tensors, metadata)
 
-    def _make_plan(self, first: Record) -> Plan:
-        """The plan, made when the first record shows how large one is."""
-        if self._plan is None:
-            plan = make_plan(self._schedule, self._situation(first.bytes))
-            if isinstance(plan, ThinningPlan) and self._went_on is not None:
-                known = [first.step, *self._went_on.referred]
-                plan.protect(known if self._frozen_from is None else [*known, self._frozen_from])
-            self._say(f"trajcheck: recording {self.path}: {plan.describe()}")
-            self._plan = plan
-        return self._plan
-
-    def _situation(self, record_bytes: int) -> Situation:
-        return Situation(
-            record_bytes=record_bytes,
-            free_bytes=shutil.disk_usage(self.path).free,
-            existing=self._folder.steps() if self._folder.resumed and self._folder.planned else {},
-            start=self._start,
-            total_steps=self._total,
-            seed=self._folder.id,
-        )
-
-    def _written(self, step: int, size: int) -> None:
-        if self._plan is not None:
-            self._plan.written(step, size)
-
-    def _advance(self) -> None:
+    def _next(self) -> None:
         """Prepare for the next step."""
+        recording = self._begun()
+        recording.thin()
         self._observations.reset()
-        if self._plan is None:
-            self._scheduled = self._first_is_scheduled()
-            return
-        if self._writer is not None and (deletable := self._plan.deletable()):
-            self._writer.delete(deletable)
-        self._scheduled = self._plan.wants(self.step)
-
-    def _first_is_scheduled(self) -> bool:
-        """Before there is a plan: the default one records the first step, and a step already there is completed."""
-        if isinstance(self._schedule, Budget):
-            return True
-        if self.step == self._start and (self.path / step_filename(self.step)).exists():
-            return True
-        return bool(self._schedule.wants(self.step))
+        self._scheduled = recording.wants(self.step)
 
     def _current_rates(self) -> list[float] | None:
         groups = self._optimizer.param_groups
@@ -400,42 +340,21 @@ class Recorder:
     def _finish(self) -> None:
         """The final iterate, params alone."""
         self._settle()
-        if self.step == self._start and self._folder.resumed:
+        assert self._recording is not None
+        if self._recording.resumed and self.step == self._start:
             return
-        self._begin()
-        self._model.check_frozen()
+        recording = self._begun()
         held = self._iterate if self._in_step else None  # a step that failed half-way may have changed the parameters
-        self._hand_over(self.step, self._time.values(), held or self._model.iterate(), {})
-        assert self._writer is not None
-        self._writer.close()
-        self._check_writer()
-
-    def _check_writer(self) -> None:
-        if self._writer is not None and self._writer.error is not None:
-            raise self._writer.error
-
-    def _check_disk(self) -> None:
-        """Refuse at once what cannot fit, as far as it is known before the first batch."""
-        record_bytes = self._model.record_bytes(self._grad_dtype)
-        situation = self._situation(record_bytes)
-        needed: int | None = 2 * record_bytes
-        if not isinstance(self._schedule, Budget):
-            needed = SchedulePlan(self._schedule, situation).bytes or needed
-        if needed is not None and needed > situation.free_bytes:
-            raise RecorderError(
-                f"{self.path}: recording needs at least {readable(needed)}, and {readable(situation.free_bytes)} "
-                "are free on that disk. Record fewer steps (every=, schedule=Budget(bytes=...)), fewer "
-                "parameters, or elsewhere."
-            )
+        self._write(self.step, recording.sums(), held or self._model.iterate(), {})
+        recording.close()
+        recording.check()
 
     def _stop(self) -> None:
+        """Record no more. The hooks stay, idle, until close(): one of them may be running, and an optimizer does not
+        bear that its hooks change while it calls them."""
         self.active = False
-        for handle in self._handles:
-            handle.remove()
-        self._handles = []
-        atexit.unregister(self.close)
-        if self._writer is not None:
-            self._writer.close()
+        if self._recording is not None:
+            self._recording.close()
         self._observations.reset()
         self._iterate = self._gradients = None
 
@@ -450,53 +369,9 @@ class Recorder:
         if self._strict:
             raise reason from error
         message = f"recording of {self.path} stopped, training goes on: {reason}"
-        self._say(f"trajcheck: {message}")
+        self._say(message)
         warnings.warn(message, RuntimeWarning, stacklevel=4)
 
     def _say(self, line: str) -> None:
         if not self._quiet:
-            print(line, file=sys.stderr)
-
-
-def _one_schedule(schedule: Schedule | Budget | None, every: int | None) -> Schedule | Budget:
-    if schedule is not None and every is not None:
-        raise RecorderError("schedule= and every= were both given; give one of them.")
-    if schedule is not None and not isinstance(schedule, Budget) and not callable(getattr(schedule, "wants", None)):
-        raise RecorderError(
-            f"schedule={schedule!r} has no method wants(step); use every={schedule!r}, or one of trajcheck.schedules."
-        )
-    return schedule or (Budget() if every is None else Every(every))
-
-
-def _check_arguments(
-    model: Any,
-    optimizer: Any,
-    start_step: int,
-    total_steps: int | None,
-    grad_dtype: torch.dtype | None,
-    user: Mapping[str, Any] | None,
-) -> None:
-    """Raise RecorderError for what cannot be recorded, before anything is touched."""
-    if not isinstance(model, torch.nn.Module):
-        raise RecorderError(f"model: expected a torch.nn.Module, got {type(model).__name__}.")
-    if not isinstance(optimizer, torch.optim.Optimizer):
-        raise RecorderError(
-            f"optimizer: expected a torch.optim.Optimizer, got {type(optimizer).__name__}. Pass the optimizer that a "
-            "wrapper holds (often wrapper.optimizer)."
-        )
-    if isinstance(optimizer, torch.optim.LBFGS):
-        raise RecorderError(
-            "LBFGS evaluates its closure several times a step, so a step has no one gradient and cannot be recorded."
-        )
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        ranks = torch.distributed.get_world_size()
-        if ranks > 1:
-            raise RecorderError(f"torch.distributed runs with {ranks} ranks; only one process can be recorded so far.")
-    if start_step < 0 or (total_steps is not None and total_steps < 1):
-        raise RecorderError(f"start_step={start_step}, total_steps={total_steps}: expected counts of updates.")
-    if grad_dtype not in (None, torch.float32, torch.bfloat16):
-        raise RecorderError(f"grad_dtype={grad_dtype}: expected None, torch.float32 or torch.bfloat16.")
-    try:
-        json.dumps(user, allow_nan=False)
-    except (TypeError, ValueError) as error:
-        raise RecorderError(f"user={user!r:.80} cannot be written as JSON: {error}.") from error
+            print(f"trajcheck: {line}", file=sys.stderr)

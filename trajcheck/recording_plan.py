@@ -38,8 +38,11 @@ class Situation:
 class Plan(Protocol):
     def wants(self, step: int) -> bool: ...
 
+    def captured(self, step: int, size: int) -> None:
+        """A record of about this size is on its way."""
+
     def written(self, step: int, size: int) -> None:
-        """A record of this size was captured, or has turned out to have this size on disk."""
+        """It has turned out to have this size; called from the writer's thread."""
 
     def deletable(self) -> list[int]:
         """Steps to delete now, to make room for the next ones."""
@@ -68,6 +71,9 @@ class SchedulePlan:
 
     def wants(self, step: int) -> bool:
         return bool(self.schedule.wants(step))
+
+    def captured(self, step: int, size: int) -> None:
+        pass
 
     def written(self, step: int, size: int) -> None:
         pass
@@ -108,6 +114,9 @@ class FixedPlan:
             return step < self._total
         place = bisect_left(self._steps, step)
         return place < len(self._steps) and self._steps[place] == step
+
+    def captured(self, step: int, size: int) -> None:
+        pass
 
     def written(self, step: int, size: int) -> None:
         pass
@@ -171,10 +180,16 @@ class ThinningPlan:
         slot = step // 2
         return step == self._start or self._on_grid(slot) or slot & (slot - 1) == 0
 
-    def written(self, step: int, size: int) -> None:
+    def captured(self, step: int, size: int) -> None:
         with self._lock:
             self._bytes += size - self._sizes.get(step, 0)
             self._sizes[step] = size
+
+    def written(self, step: int, size: int) -> None:
+        with self._lock:
+            if step in self._sizes:  # else it is to be deleted already
+                self._bytes += size - self._sizes[step]
+                self._sizes[step] = size
 
     def deletable(self) -> list[int]:
         """Steps to delete so that another pair and the final iterate fit; asked between pairs."""

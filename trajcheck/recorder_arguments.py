@@ -1,0 +1,61 @@
+"""What a Recorder can be made of; anything else is refused before training begins."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from trajcheck.errors import RecorderError
+from trajcheck.schedules import Budget, Every, Schedule
+
+
+def one_schedule(schedule: Schedule | Budget | None, every: int | None) -> Schedule | Budget:
+    """The schedule that `schedule=` and `every=` ask for. Raises RecorderError."""
+    if schedule is not None and every is not None:
+        raise RecorderError("schedule= and every= were both given; give one of them.")
+    if schedule is None:
+        return Budget() if every is None else Every(every)
+    if not isinstance(schedule, Budget) and not callable(getattr(schedule, "wants", None)):
+        raise RecorderError(
+            f"schedule={schedule!r} has no method wants(step); use every={schedule!r}, or one of trajcheck.schedules."
+        )
+    return schedule
+
+
+def check_arguments(
+    model: Any,
+    optimizer: Any,
+    start_step: int,
+    total_steps: int | None,
+    grad_dtype: torch.dtype | None,
+    user: Mapping[str, Any] | None,
+) -> None:
+    """Raise RecorderError for a training loop that cannot be recorded."""
+    if not isinstance(model, torch.nn.Module):
+        raise RecorderError(f"model: expected a torch.nn.Module, got {type(model).__name__}.")
+    if not isinstance(optimizer, torch.optim.Optimizer):
+        raise RecorderError(
+            f"optimizer: expected a torch.optim.Optimizer, got {type(optimizer).__name__}. Pass the optimizer "
+            "that a wrapper holds (often wrapper.optimizer)."
+        )
+    if isinstance(optimizer, torch.optim.LBFGS):
+        raise RecorderError(
+            "LBFGS evaluates its closure several times a step, so a step has no one gradient and cannot be recorded."
+        )
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        ranks = torch.distributed.get_world_size()
+        if ranks > 1:
+            raise RecorderError(
+                f"torch.distributed runs with {ranks} ranks; only training in one process can be recorded so far."
+            )
+    if start_step < 0 or (total_steps is not None and total_steps < 1):
+        raise RecorderError(f"start_step={start_step}, total_steps={total_steps}: expected numbers of updates.")
+    if grad_dtype not in (None, torch.float32, torch.bfloat16):
+        raise RecorderError(f"grad_dtype={grad_dtype}: expected None, torch.float32 or torch.bfloat16.")
+    try:
+        json.dumps(user, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise RecorderError(f"user={user!r:.80} cannot be written as JSON: {error}.") from error

@@ -1,0 +1,151 @@
+"""The run that is being recorded: which steps it takes, what they have in common, and their way to the disk."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from trajcheck.errors import RecorderError
+from trajcheck.formats.native_writer import step_filename
+from trajcheck.learning_time import LearningTime, Sums
+from trajcheck.record_writer import Record, RecordWriter
+from trajcheck.recorded_model import RecordedModel
+from trajcheck.recording_plan import Plan, SchedulePlan, Situation, ThinningPlan, make_plan, readable
+from trajcheck.run_folder import Continuation, RunFolder
+from trajcheck.schedules import Budget, Schedule
+
+
+class Recording:
+    """Takes tensors and metadata of steps, adds tau and the frozen parameters, and hands them to the writer.
+
+    `say` gets the plan in one line when the first record shows how large one is. Raises RecorderError at once where
+    the disk is too small for what is asked.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        model: RecordedModel,
+        schedule: Schedule | Budget,
+        *,
+        start: int,
+        total_steps: int | None,
+        groups: int,
+        grad_dtype: torch.dtype | None,
+        say: Callable[[str], None],
+    ) -> None:
+        self._folder, self._model, self._schedule = folder, model, schedule
+        self._start, self._total, self._groups, self._say = start, total_steps, groups, say
+        self._time = LearningTime([0.0] * groups, [0.0] * groups)
+        self._continuation: Continuation | None = None
+        self._frozen_from: int | None = None
+        self._plan: Plan | None = None
+        self._writer: RecordWriter | None = None
+        self._completes = folder.resumed and (folder.path / step_filename(start)).exists()
+        self._check_disk(model.record_bytes(grad_dtype))
+
+    @property
+    def resumed(self) -> bool:
+        """Whether the folder held the run before."""
+        return self._folder.resumed
+
+    def wants(self, step: int) -> bool:
+        """Whether a step is to be recorded; asked for each in order."""
+        if self._plan is not None:
+            return self._plan.wants(step)
+        # The default plan begins with a record, and a step that is there already is completed.
+        if isinstance(self._schedule, Budget) or (self._completes and step == self._start):
+            return True
+        return bool(self._schedule.wants(step))
+
+    def begin(self) -> None:
+        """Before the first record: make way in the folder of a resumed run, and take over what it holds."""
+        if self._continuation is not None:
+            return
+        there = self._folder.go_on(self._start, self._model) if self.resumed else Continuation()
+        if self._start > 0:
+            sums = (there.tau, there.tau_squares)
+            fit = all(values is None or len(values) == self._groups for values in sums)
+            self._time.restart(*(sums if fit else (None, None)))
+        self._frozen_from = there.frozen_from
+        self._writer = RecordWriter(self._folder.path, there.stored_batch, self._written)
+        self._continuation = there
+
+    def sums(self) -> Sums:
+        """tau and the sum of squared rates up to here."""
+        return self._time.values()
+
+    def count(self, rates: list[float] | None, found_inf: Any) -> None:
+        """Count an update into the sums."""
+        self._time.add(rates, found_inf)
+
+    def write(self, step: int, sums: Sums, tensors: dict[str, torch.Tensor], metadata: Mapping[str, Any]) -> None:
+        """Hand one step to the writer; waits while two others are still waiting."""
+        assert self._writer is not None
+        self.check()
+        named = zip(("tau", "tau_squares"), sums, strict=True)
+        metadata = {**metadata, **{key: values for key, values in named if values is not None}}
+        if self._model.frozen:
+            if self._frozen_from is None:
+                tensors = {**tensors, **self._model.frozen_values()}
+                self._frozen_from = step
+            else:
+                metadata["frozen_from"] = self._frozen_from
+        record = Record(step, tensors, metadata)
+        self._planned(record).captured(step, record.bytes)
+        self._writer.put(record)
+
+    def thin(self) -> None:
+        """After a step: delete what the plan gives up to make room."""
+        if self._plan is not None and self._writer is not None and (steps := self._plan.deletable()):
+            self._writer.delete(steps)
+
+    def check(self) -> None:
+        """Raise what the writer has met, or that a frozen parameter changed."""
+        if self._writer is not None and self._writer.error is not None:
+            raise self._writer.error
+        self._model.check_frozen()
+
+    def close(self) -> None:
+        """Wait for the writer to finish."""
+        if self._writer is not None:
+            self._writer.close()
+
+    def _planned(self, first: Record) -> Plan:
+        if self._plan is None:
+            plan = make_plan(self._schedule, self._situation(first.bytes))
+            if isinstance(plan, ThinningPlan) and self._continuation is not None:
+                plan.protect({first.step, *self._continuation.referred})
+            self._say(f"recording {self._folder.path}: {plan.describe()}")
+            self._plan = plan
+        return self._plan
+
+    def _situation(self, record_bytes: int) -> Situation:
+        return Situation(
+            record_bytes=record_bytes,
+            free_bytes=shutil.disk_usage(self._folder.path).free,
+            existing=self._folder.steps() if self.resumed and self._folder.planned else {},
+            start=self._start,
+            total_steps=self._total,
+            seed=self._folder.id,
+        )
+
+    def _written(self, step: int, size: int) -> None:
+        if self._plan is not None:
+            self._plan.written(step, size)
+
+    def _check_disk(self, record_bytes: int) -> None:
+        """As far as it is known before the first batch."""
+        situation = self._situation(record_bytes)
+        needed = 2 * record_bytes
+        if not isinstance(self._schedule, Budget):
+            needed = max(SchedulePlan(self._schedule, situation).bytes or 0, needed)
+        if needed > situation.free_bytes:
+            raise RecorderError(
+                f"{self._folder.path}: recording needs at least {readable(needed)}, and "
+                f"{readable(situation.free_bytes)} are free on that disk. Record fewer steps (every=, "
+                "schedule=Budget(bytes=...)), fewer parameters (parameters=), or elsewhere."
+            )
