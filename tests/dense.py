@@ -114,8 +114,8 @@ def dense(
 ) -> Tables:
     """Every column of both tables that needs no probe, window, curvature or memory; nan is empty.
 
-    With f and grad, losses and gradients are theirs at x_t on z_t; without, they are the recorded ones, and
-    whatever needs a second point on one sample is empty.
+    With f and grad, losses and gradients are theirs at x_t on z_t; without, or on a record without z_t, they are the
+    recorded ones, and whatever needs a second point on one sample is empty.
     """
     path = _Path(records, f, grad, skip, optimizer, eps, c)
     return Tables(_steps(path), {spec: _towards(path, ref, ref_gradients) for spec, ref in references.items()})
@@ -144,21 +144,24 @@ class _Path:
         self.loss: list[float] = []
         self.g: list[Vector | None] = []
         for record in records:
-            if f is not None:
-                self.loss.append(NAN if record.z is None else f(record.x, record.z))
+            if f is not None and record.z is not None:
+                self.loss.append(f(record.x, record.z))
             else:
                 self.loss.append(NAN if record.loss is None else record.loss)
             self.g.append(self._gradient(record))
 
         count = len(records)
         self.stride = [NAN] + [float(self.step[t] - self.step[t - 1]) for t in range(1, count)]
-        self.smallest = min(self.stride[1:], default=1.0)
+        chords = self.stride[1:]
+        if records[-1].g is None and records[-1].z is None and len(chords) > 1:
+            chords = chords[:-1]  # where training stopped says nothing of how it was recorded
+        self.smallest = min(chords, default=1.0)
         self.is_chord = [stride == self.smallest for stride in self.stride]
         self.weight = [*self.stride[1:], self.smallest]
 
     def _gradient(self, record: Record) -> Vector | None:
-        if self.grad is not None:
-            return None if record.z is None else flat(self.grad(record.x, record.z))
+        if self.grad is not None and record.z is not None:
+            return flat(self.grad(record.x, record.z))
         return None if record.g is None else flat(record.g) / np.longdouble(record.clip)
 
     def __len__(self) -> int:
@@ -232,11 +235,13 @@ def _steps(path: _Path) -> Columns:
             column["directional_smoothness"][t] = over(remainder, dot(step, step) / 2)
 
     share = np.array(path.weight) / path.smallest  # pair quantities exist where stride = smallest
-    column["update_corr_sum"] = running_sum(column["update_corr"], share)
+    both = column["update_corr"] + 0 * column["loss_change"]
+    one = column["update_corr"] if np.isnan(column["loss_change"]).all() else both  # one set of rows for both sums
+    column["update_corr_sum"] = running_sum(one, share)
     column["descent_sum"] = running_sum(column["descent"], share)
     column["loss_change_sum"] = running_sum(column["loss_change"], share)
     column |= _gap_averages(column["inst_gap"], share)
-    column["convexity_num"] = running_sum(column["update_corr"], share)
+    column["convexity_num"] = column["update_corr_sum"]
     column["convexity_den"] = running_sum(column["loss_change"], share)
     column["convexity_ratio"] = _ratio(column, share)
     column |= _smooth_averages(column["inst_smooth"], share)
@@ -290,7 +295,9 @@ def _towards(path: _Path, ref: Reference, ref_gradients: bool) -> Columns:
 
     weight = np.array(path.weight)
     column |= _gap_averages(column["inst_gap"], weight)
-    column["convexity_num"] = running_sum(column["grad_dot_ref"], weight)
+    both = column["grad_dot_ref"] + 0 * column["loss_ref"]
+    one = column["grad_dot_ref"] if np.isnan(column["loss_ref"]).all() else both  # one set of rows for num and den
+    column["convexity_num"] = running_sum(one, weight)
     column["convexity_den"] = running_sum(column["loss"] - column["loss_ref"], weight)
     column["convexity_ratio"] = _ratio(column, weight)
     column |= _smooth_averages(column["inst_smooth"], weight)

@@ -210,8 +210,8 @@ def test_with_an_objective_what_was_recorded_enters_no_column(tmp_path: Path) ->
     assert_same(report, expected)
 
 
-def test_nor_does_it_where_a_batch_is_missing(tmp_path: Path) -> None:
-    """One evaluator: no recorded gradient fills in for one that could not be replayed, least of all in a sum."""
+def test_a_recorded_gradient_fills_in_where_a_batch_is_missing(tmp_path: Path) -> None:
+    """In the columns of one row, but never in a sum that is compared with a sum of replayed losses."""
     case = CASES["network"]
     records = distorted(case.records)
     records[30].z = None

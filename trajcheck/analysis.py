@@ -32,6 +32,9 @@ if TYPE_CHECKING:
 #: The sample convention of every row: z_t, the step's own.
 OWN = "own"
 
+#: Steps after which momentum of 0.9 has forgotten a gradient.
+LASTING = 50
+
 _STEP_BASE = ("prev_step", "stride", "weight", "tau", "lr", "loss", "grad_norm")
 _REFERENCE_BASE = ("weight", "grad_norm", "loss")
 _FIDELITY = ("replay_loss_error", "replay_grad_error")
@@ -351,6 +354,12 @@ class _Analysis:
         if dtypes:
             found.append(
                 f"parameters were recorded in {', '.join(sorted(dtypes))}: differences are of rounded iterates"
+            )
+        info = self.trajectory.info
+        if info.optimizer is not None and not info.plain_sgd and self.options.skip < LASTING:
+            found.append(
+                f"{info.optimizer} carries a gradient on for a while, so cos_skip still holds some of the step's own "
+                f"term; give --skip {LASTING}"
             )
         if self.trajectory.left_out:
             found.append(f"{len(self.trajectory.left_out)} steps were left out; summary.json lists them with reasons")

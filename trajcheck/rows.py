@@ -117,7 +117,7 @@ def choose_rows(trajectory: Trajectory, steps: slice, skip: int = 1) -> Rows:
             f"--steps {steps.start}:{'' if steps.stop is None else steps.stop}:{steps.step}."
         )
     strides = [None, *(int(stride) for stride in np.diff(recorded))]
-    smallest = min((stride for stride in strides if stride), default=1)
+    smallest = _smallest_stride(trajectory, strides)
     no_pairs = [FIRST, *(_unequal(stride, smallest) for stride in strides[1:])]
     no_nexts = [*no_pairs[1:], LAST]
     end = recorded[-1] if steps.stop is None else min(steps.stop, recorded[-1])
@@ -145,6 +145,15 @@ def choose_rows(trajectory: Trajectory, steps: slice, skip: int = 1) -> Rows:
     rows = tuple(map(row, chosen))
     before = [each.place - 1 for each in rows if not each.no_pair and each.place - 1 not in weights]
     return Rows(rows, tuple(map(row, before)), smallest)
+
+
+def _smallest_stride(trajectory: Trajectory, strides: Sequence[int | None]) -> int:
+    """The run's smallest stride. The iterate that closes a run, without a gradient, is recorded wherever training
+    stopped: its chord counts only where it is the only one, lest `every=10` over 995 steps have the smallest stride
+    5."""
+    closing = not trajectory.snapshots[-1].gradients and not trajectory.snapshots[-1].has_batch
+    chords = [stride for stride in strides if stride]
+    return min(chords[:-1] if closing and len(chords) > 1 else chords, default=1)
 
 
 def _unequal(stride: int | None, smallest: int) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import NamedTuple
@@ -80,13 +81,13 @@ def read_header(path: str) -> TensorFile:
 def _split(header: bytes) -> tuple[dict[str, str], str]:
     """The metadata, and the text of the rest, which is the same in every step of a run and parsed only once."""
     text = header.decode("utf-8").strip()
-    opening = '{"__metadata__":'
-    if not text.startswith(opening):
+    opening = re.match(r'\{\s*"__metadata__"\s*:\s*', text)
+    if opening is None:
         whole = json.loads(text)
         metadata = whole.pop("__metadata__", {})
         table = json.dumps(whole)
     else:
-        metadata, stop = json.JSONDecoder().raw_decode(text, len(opening))
+        metadata, stop = json.JSONDecoder().raw_decode(text, opening.end())
         table = "{" + text[stop:].lstrip().removeprefix(",")
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise ValueError("__metadata__ is not a table of strings")

@@ -15,14 +15,17 @@ def progress_columns(
 ) -> dict[str, Column]:
     """The three measures of what an update did, and their running sums; any sign, in units of the loss.
 
-    update_corr_t = <grad f(x_t; z_t), d_t>: the update judged by a fresh sample; negative is progress. descent_t     =
-    <grad f(x_{t-1}; z_{t-1}), d_t>: the first-order term of the descent lemma, on the sample that made it.
-    loss_change_t = f(x_t; z_t) - f(x_{t-1}; z_t): what the update did to the loss on a fresh sample. All need the pair
-    (t-1, t); sums weigh by the row's weight divided by the stride. Source: TZC.
+    update_corr_t = <grad f(x_t; z_t), d_t>: the update judged by a fresh sample; negative is progress.
+    descent_t     = <grad f(x_{t-1}; z_{t-1}), d_t>: the descent lemma's first-order term, on the sample that made d_t.
+    loss_change_t = f(x_t; z_t) - f(x_{t-1}; z_t): what the update did to the loss on a fresh sample.
+
+    All need the pair (t-1, t); sums weigh by the row's weight divided by the stride. update_corr_sum runs over the rows
+    of loss_change_sum, where there are any, so that the identity holds. Source: TZC.
     """
+    summed = grad_dot_step.along(loss_change) if loss_change.defined.any() else grad_dot_step
     return {
         "update_corr": grad_dot_step,
-        "update_corr_sum": running_sum(grad_dot_step, weights),
+        "update_corr_sum": running_sum(summed, weights),
         "descent": descent,
         "descent_sum": running_sum(descent, weights),
         "loss_change": loss_change,

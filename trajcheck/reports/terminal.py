@@ -1,18 +1,16 @@
-"""The headline as a short aligned table for the terminal, 80 columns wide."""
+"""The headline as a short aligned table for the terminal, that fits 80 columns."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from trajcheck.analysis import Report
 
-WIDTH = 80
 PREVIOUS = "x_(t-1)"
-_REF = 20
 _HEAD = ("reference", "cosine", "+/-", "ratio", "num", "den", "convex", "not", "?")
-_WIDTHS = (_REF, 8, 7, 7, 8, 8, 6, 4, 4)
+_LONGEST = 20  # of a reference's name; the end of a path says more than its beginning
 
 
 def summary_text(report: Report) -> str:
@@ -27,9 +25,13 @@ def summary_text(report: Report) -> str:
         f"           {run['parameters']:,} parameters in {run['tensors']} tensors",
         f"replay     {_replay(replay)}",
         "",
-        _line(_HEAD),
-        *(_row(spec, values) for spec, values in head["references"].items()),
-        _row(PREVIOUS, head["previous"]),
+        *_aligned(
+            [
+                _HEAD,
+                *(_cells(spec, values) for spec, values in head["references"].items()),
+                _cells(PREVIOUS, head["previous"]),
+            ]
+        ),
         "",
         *_legend(head),
     ]
@@ -48,28 +50,35 @@ def _replay(replay: Mapping[str, Any] | None) -> str:
     return f"{replay['dtype']} on {replay['device']}, each step on its own sample, {replay['evaluations']} evaluations"
 
 
-def _row(spec: str, values: Mapping[str, Any]) -> str:
+def _cells(spec: str, values: Mapping[str, Any]) -> tuple[str, ...]:
     shares = values["shares"] or {}
-    return _line(
-        (
-            spec if len(spec) <= _REF else "..." + spec[3 - _REF :],
-            _number(values["cosine"], 3),
-            _number(values["cosine_error"], 3),
-            _number(values["convexity_ratio"], 3),
-            _number(values["convexity_num"], 3),
-            _number(values["convexity_den"], 3),
-            *(_percent(shares.get(name)) for name in ("convex", "not_convex", "undetermined")),
-        )
+    return (
+        spec if len(spec) <= _LONGEST else "..." + spec[3 - _LONGEST :],
+        _number(values["cosine"]) + {"cos": "*", "cos_skip": " "}.get(values["cosine_of"], ""),
+        _number(values["cosine_error"], 2),
+        _number(values["convexity_ratio"]),
+        _number(values["convexity_num"]),
+        _number(values["convexity_den"]),
+        *(_percent(shares.get(name)) for name in ("convex", "not_convex", "undetermined")),
     )
 
 
-def _line(cells: tuple[str, ...]) -> str:
-    first, *others = zip(cells, _WIDTHS, strict=True)
-    return (first[0].ljust(first[1]) + "".join(cell.rjust(width) for cell, width in others)).rstrip()
+def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    """The first column flush left, the others flush right, as narrow as they can be."""
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    return [
+        "  ".join(
+            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        ).rstrip()
+        for row in rows
+    ]
 
 
-def _number(value: float | None, digits: int) -> str:
-    return "-" if value is None else f"{value:.{digits}g}"
+def _number(value: float | None, digits: int = 3) -> str:
+    if value is None:
+        return "-"
+    text = f"{value:.{digits}g}"
+    return text.replace("e+0", "e").replace("e-0", "e-").replace("e+", "e")
 
 
 def _percent(share: float | None) -> str:
@@ -80,11 +89,11 @@ def _legend(head: Mapping[str, Any]) -> list[str]:
     kinds = {values["cosine_of"] for values in head["references"].values()}
     lines = []
     if "cos_skip" in kinds:
-        lines.append("cosine     mean of cos(g_t, x_s - x*), s after t: without the step's own term")
+        lines.append("cosine   mean of cos(g_t, x_s - x*), s after t: free of the step's own term")
     if "cos" in kinds:
-        lines.append("cosine     mean of cos(g_t, x_t - x*) where x* does not depend on the step's sample")
+        lines.append("cosine*  mean of cos(g_t, x_t - x*): x* does not depend on the step's sample")
     return [
         *lines,
-        "ratio      num / den = sum <g, x - y> / sum (f(x) - f(y)); >= 1 if convex and den > 0",
-        "convex     share of steps with f(x) - f(y) - <g, x - y> < 0; not: > 0; ?: unresolved",
+        "ratio    num/den = sum <g, x-y> / sum f(x)-f(y); >= 1 if convex and den > 0",
+        "convex   share of steps with f(x)-f(y)-<g, x-y> < 0; not: > 0; ?: unresolved",
     ]

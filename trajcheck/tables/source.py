@@ -53,8 +53,10 @@ class Source:
 
     def gradient_missing(self, row: Row) -> str:
         """Why a row has no g_t: it is replayed where there is an objective and a sample, else taken as recorded."""
-        if self.epsilon is None or row.no_sample:
+        if self.epsilon is None:
             return row.no_gradient
+        if row.no_sample:
+            return row.no_gradient and f"{row.no_sample}, and {row.no_gradient}"
         return "" if self.scalars[row.place].own.replayed else NOT_FINITE
 
     def recorded(self, name: str, *reasons: list[str]) -> Column:

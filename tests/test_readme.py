@@ -1,0 +1,69 @@
+"""README.md: its commands run, its outputs and its Python are true, its table names every column."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import Outcome
+
+from trajcheck.metrics.families import FAMILIES
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+NUMBER = re.compile(r"(?<![\w.-])-?\d[\d,]*\.?\d*(?:e-?\d+)?")
+
+
+def fenced(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", README, re.DOTALL | re.MULTILINE)
+
+
+@pytest.fixture
+def beside_the_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "sample_checkpoints").symlink_to(ROOT / "sample_checkpoints")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def same_but_for_rounding(shown: str, got: str) -> None:
+    """The words are equal; numbers agree to the last digit shown, give or take what another processor rounds."""
+    assert NUMBER.sub("#", shown).split() == NUMBER.sub("#", got).split()
+    for a, b in zip(NUMBER.findall(shown), NUMBER.findall(got), strict=True):
+        x, y = float(a.replace(",", "")), float(b.replace(",", ""))
+        assert x == pytest.approx(y, rel=0.02, abs=1.01 if "." not in a else 0), (a, b)
+
+
+def test_the_sample_outputs_are_what_the_commands_print(cli: Callable[..., Outcome], beside_the_samples: Path) -> None:
+    sessions = fenced("console")
+    assert sessions
+    for session in sessions:
+        command, _, shown = session.removeprefix("$ trajcheck ").partition("\n")
+        outcome = cli(*command.split())
+        assert outcome.code == 0, outcome
+        same_but_for_rounding(shown, outcome.out)
+        assert all(len(line) <= 80 for line in outcome.out.splitlines())
+
+
+def test_the_first_command_is_the_one_shown() -> None:
+    install, command = fenced("sh")[0].strip().split(" && ")
+    assert install == "pip install ."
+    assert fenced("console")[0].startswith(f"$ {command}\n")
+
+
+def test_the_python_runs_and_its_run_can_be_analyzed(
+    cli: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for code in fenced("python"):
+        exec(compile(code, "README.md", "exec"), {})
+    assert cli("analyze", "runs/first", "--quiet").code == 0
+    assert (tmp_path / "reports" / "runs" / "first" / "steps.csv").exists()
+
+
+def test_every_column_is_explained() -> None:
+    names = {name for family in FAMILIES.values() for name in (*family.step_columns, *family.reference_columns)}
+    explained = set(re.findall(r"`([a-z_]+)`", README))
+    explained |= {f"{name}_sum" for name in ("update_corr", "descent", "loss_change")}
+    assert names <= explained
