@@ -150,7 +150,8 @@ def test_a_run_without_a_finite_step(cli: Cli, plain_run: Path) -> None:
 def test_a_reference_of_another_model(cli: Cli, plain_run: Path, tmp_path: Path) -> None:
     other = tmp_path / "other"
     other.mkdir()
-    write_plain_step(other, 0, {"param/layer.weight": np.ones((5, 2), np.float32), "param/head": np.ones(1, np.float32)})
+    tensors = {"param/layer.weight": np.ones((5, 2), np.float32), "param/head": np.ones(1, np.float32)}
+    write_plain_step(other, 0, tensors)
     refused(
         cli("analyze", plain_run, "--ref", other), 3,
         other, "layer.bias", "layer.weight [5, 2] instead of [3, 2]", "head",

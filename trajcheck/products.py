@@ -84,32 +84,36 @@ def inner_products(
 
     `subtract` and `dot` work in float64 on one block of the vectors.
     """
-    differences: dict[Operand, V] = {}
+    shared: dict[Operand, V] = {}
+    own = _products(vectors, shared, STEP_PRODUCTS, step_products, subtract, dot)
+    towards = [
+        _products(
+            {**vectors, **reference},
+            dict(shared),
+            REFERENCE_PRODUCTS,
+            reference_products,
+            subtract,
+            dot,
+        )
+        for reference in references
+    ]
+    return own, towards
 
-    def values(
-        names: Iterable[str], table: Mapping[str, tuple[Operand, Operand]], own: Mapping[str, V]
-    ) -> dict[str, D]:
-        local: dict[Operand, V] = {}
 
-        def operand(key: Operand) -> V | None:
-            if isinstance(key, str):
-                return own.get(key, vectors.get(key))
-            left, right = operand(key[0]), operand(key[1])
-            if left is None or right is None:
-                return None
-            cache = local if key[1] in own or key[0] in own else differences
-            if key not in cache:
-                cache[key] = subtract(left, right)
-            return cache[key]
-
-        found: dict[str, D] = {}
-        for name in names:
-            left, right = (operand(key) for key in table[name])
-            if left is not None and right is not None:
-                found[name] = dot(left, right)
-        return found
-
-    return (
-        values(step_products, STEP_PRODUCTS, {}),
-        [values(reference_products, REFERENCE_PRODUCTS, own) for own in references],
-    )
+def _products(
+    vectors: Mapping[str, V],
+    differences: dict[Operand, V],
+    table: Mapping[str, tuple[Operand, Operand]],
+    names: Iterable[str],
+    subtract: Callable[[V, V], V],
+    dot: Callable[[V, V], D],
+) -> dict[str, D]:
+    found: dict[str, D] = {}
+    for name in names:
+        for key in table[name]:
+            if isinstance(key, tuple) and key not in differences and key[0] in vectors and key[1] in vectors:
+                differences[key] = subtract(vectors[key[0]], vectors[key[1]])
+        left, right = (vectors.get(key) if isinstance(key, str) else differences.get(key) for key in table[name])
+        if left is not None and right is not None:
+            found[name] = dot(left, right)
+    return found

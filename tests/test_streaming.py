@@ -1,0 +1,170 @@
+"""trajcheck.gather, extent_reader and reduction: chunks and blocks change nothing; the device reducer says the same."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import write_plain_step
+from safetensors.numpy import load_file
+from safetensors.torch import save_file as save_torch
+
+from trajcheck.errors import StepFileError
+from trajcheck.extent_reader import ExtentReader, blocks
+from trajcheck.formats import native
+from trajcheck.formats.safetensors_file import read_header
+from trajcheck.gather import gather
+from trajcheck.products import REFERENCE_PRODUCTS, STEP_PRODUCTS
+from trajcheck.reduction import reduce_row, to_host
+from trajcheck.references import resolve_references
+from trajcheck.rows import choose_rows
+from trajcheck.scalars import RowScalars
+from trajcheck.trajectory import open_trajectory
+
+
+def scalars(run: Path, tmp_path: Path, skip: int = 3, steps: slice = slice(0, None, 1), **how: int) -> list[RowScalars]:
+    trajectory = open_trajectory(run)
+    references = resolve_references(["final", "step:4"], trajectory, tmp_path)
+    rows = choose_rows(trajectory, steps, skip)
+    return list(gather(trajectory, rows, references, STEP_PRODUCTS, REFERENCE_PRODUCTS, **how))
+
+
+def close(a: RowScalars, b: RowScalars) -> None:
+    for one, other in zip((a.own, *a.references), (b.own, *b.references), strict=True):
+        one_row, other_row = asdict(one), asdict(other)
+        assert {name for name in one_row if one_row[name] is None} == {n for n in other_row if other_row[n] is None}
+        for name, value in one_row.items():
+            if value is not None:
+                assert value == pytest.approx(other_row[name], rel=1e-12, abs=1e-14), name
+
+
+@pytest.mark.parametrize("chunk", [1, 2, 3, 100])
+@pytest.mark.parametrize("block", [1, 3, 7, 1000])
+def test_chunks_and_blocks_change_nothing(plain_run: Path, tmp_path: Path, chunk: int, block: int) -> None:
+    whole = scalars(plain_run, tmp_path)
+    for a, b in zip(whole, scalars(plain_run, tmp_path, chunk=chunk, block=block), strict=True):
+        close(a, b)
+
+
+def test_chunks_alone_change_no_bit(plain_run: Path, tmp_path: Path) -> None:
+    assert scalars(plain_run, tmp_path, chunk=2) == scalars(plain_run, tmp_path, chunk=5)
+
+
+def test_a_row_does_not_depend_on_which_others_are_chosen(plain_run: Path, tmp_path: Path) -> None:
+    whole = {row.own.step: row for row in scalars(plain_run, tmp_path)}
+    for row in scalars(plain_run, tmp_path, steps=slice(2, None, 4)):
+        if row.references:
+            assert row == whole[row.own.step]
+
+
+def test_blocks_tile_the_vector() -> None:
+    numels = {"a": 5, "empty": 0, "b": 1, "c": 12}
+    seen: dict[str, list[int]] = {name: [] for name in numels}
+    for pieces in blocks(numels, 4):
+        assert pieces[0].offset == 0
+        assert sum(piece.stop - piece.start for piece in pieces) <= 4
+        for piece in pieces:
+            seen[piece.name] += range(piece.start, piece.stop)
+    assert seen == {name: list(range(count)) for name, count in numels.items()}
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16, torch.bfloat16])
+def test_every_floating_dtype_is_widened_exactly(tmp_path: Path, dtype: torch.dtype) -> None:
+    values = torch.randn(7, generator=torch.Generator().manual_seed(0)).to(dtype)
+    values[:3] = torch.tensor([0.0, -0.0, 1e-7]).to(dtype)  # 1e-7: subnormal in float16
+    save_torch({"x": values}, tmp_path / "x.safetensors")
+    extent = read_header(str(tmp_path / "x.safetensors")).extents({"x": "x"})["x"]
+    out = np.empty(5)
+    with ExtentReader() as reader:
+        reader.widen(extent, 1, out)
+    assert out.tolist() == values[1:6].double().tolist()
+
+
+def test_a_file_that_shrinks_during_the_analysis_is_an_error(plain_run: Path) -> None:
+    path = plain_run / "step-000000000.safetensors"
+    extent = native.read_snapshot(path).parameters["layer.weight"]
+    path.write_bytes(path.read_bytes()[: extent.offset + 4])
+    with ExtentReader() as reader, pytest.raises(StepFileError, match="early"):
+        reader.widen(extent, 0, np.empty(6))
+
+
+def test_few_files_stay_open(plain_run: Path) -> None:
+    snapshots = open_trajectory(plain_run).snapshots
+    with ExtentReader(capacity=2) as reader:
+        for snapshot in (*snapshots, *reversed(snapshots)):
+            reader.widen(snapshot.parameters["layer.bias"], 0, np.empty(2))
+            assert len(reader._open) <= 2
+
+
+def test_the_device_reducer_says_what_the_pass_says(plain_run: Path, tmp_path: Path) -> None:
+    trajectory = open_trajectory(plain_run)
+
+    def load(step: int, kind: str = "param") -> dict[str, torch.Tensor]:
+        tensors = load_file(plain_run / f"step-{step:09d}.safetensors")
+        return {name: torch.from_numpy(tensors[f"{kind}/{name}"]) for name in trajectory.shapes}
+
+    for row in scalars(plain_run, tmp_path, skip=2)[1:9]:
+        step = row.own.step
+        vectors: Mapping[str, Mapping[str, torch.Tensor]] = {
+            "x": load(step), "previous": load(step - 1), "next": load(step + 1), "skip": load(step + 2),
+            "first": load(0), "gradient": load(step, "grad"),
+        }  # fmt: skip
+        references = [{"reference": load(10)}, {"reference": load(4)}]
+        own, towards = reduce_row(list(trajectory.shapes), vectors, references, STEP_PRODUCTS, REFERENCE_PRODUCTS)
+        own_row, *rows = to_host([own, *towards])
+        for found, expected in zip([own_row, *rows], [row.own, *row.references], strict=True):
+            assert len(found) >= 5
+            for name, value in found.items():
+                assert value == pytest.approx(getattr(expected, name), rel=1e-12, abs=1e-14), name
+
+
+def wide_run(folder: Path, steps: int, numel: int) -> Path:
+    folder.mkdir()
+    stream = np.random.default_rng(0)
+    for step in range(steps):
+        x = {"param/w": stream.normal(size=numel).astype(np.float32), "grad/w": np.ones(numel, np.float32)}
+        write_plain_step(folder, step, x, lr=0.1)
+    return folder
+
+
+def test_memory_depends_neither_on_the_model_nor_on_the_steps(tmp_path: Path) -> None:
+    peaks = []
+    for name, steps, numel in (("small", 6, 300_000), ("wide", 6, 2_400_000), ("long", 48, 300_000)):
+        run = wide_run(tmp_path / name, steps, numel)
+        scalars(run, tmp_path, skip=1)  # imports and caches are paid for
+        tracemalloc.start()
+        scalars(run, tmp_path, skip=1)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert max(peaks) < 1.15 * min(peaks), peaks
+    assert max(peaks) < 20_000_000  # a handful of blocks of one megabyte
+
+
+def test_opening_a_long_run_reads_headers_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = wide_run(tmp_path / "run", 40, 1000)
+
+    def read(*_: object) -> None:
+        raise AssertionError("a tensor was read")
+
+    monkeypatch.setattr(ExtentReader, "into", read)
+    trajectory = open_trajectory(run)
+    assert len(trajectory.snapshots) == 40
+    # one layout is shared by all steps with the same header
+    assert len({id(snapshot.parameters._specs) for snapshot in trajectory.snapshots}) == 1  # type: ignore[attr-defined]
+
+
+def test_a_run_description_is_read(plain_run: Path) -> None:
+    parameters = [
+        {"name": "layer.bias", "shape": [2], "dtype": "float32", "group": 0, "trainable": True},
+        {"name": "layer.weight", "shape": [3, 2], "dtype": "float32", "group": 0, "trainable": True},
+    ]
+    (plain_run / "run.json").write_text(json.dumps({"format": 1, "id": "me", "parameters": parameters}))
+    trajectory = open_trajectory(plain_run)
+    assert trajectory.id == "me"
+    assert list(trajectory.shapes) == ["layer.bias", "layer.weight"]  # the run's own order
