@@ -13,7 +13,7 @@ from trajcheck.errors import StepFileError
 from trajcheck.snapshot import ITEM_SIZE, Extent
 
 #: Elements per block: 1 MB as float64, so that the handful of vectors a row needs stay in cache.
-BLOCK = 131_072
+BLOCK = 131072
 
 _NUMPY = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 

@@ -95,6 +95,7 @@ class _ChunkPass:
         self.size = block
         self.buffers: list[np.ndarray] = []
         self.gradient = np.empty(block)
+        self.scratch = _Scratch(block)
 
     def block(self, reader: ExtentReader, pieces: list[Piece], done: Sequence[RowScalars]) -> None:
         """Add one block's share of every product to the rows in `done`."""
@@ -133,17 +134,41 @@ class _ChunkPass:
             if "gradient" in self.needed and not row.no_gradient and row.step not in self.replayed:
                 gradient = _unclipped(reader.block(snapshot.gradients, pieces, self.gradient[:length]), snapshot)
                 vectors["gradient"] = gradient
+            self.scratch.reset(length)
             own, towards = inner_products(
                 vectors,
                 [{"reference": vector} for vector in fixed[: len(scalars.references)]],
                 self.step_products if row.place in self.places else self.support_products,
                 self.reference_products,
-                np.subtract,
-                lambda a, b: float(np.dot(a, b)),
+                self.scratch.subtract,
+                _dot,
             )
             _add(scalars.own, own)
             for target, values in zip(scalars.references, towards, strict=True):
                 _add(target, values)
+
+
+class _Scratch:
+    """Buffers for the differences of one row. Fresh arrays of this size would be mapped and zeroed anew every time, which
+    costs several times the arithmetic."""
+
+    def __init__(self, size: int) -> None:
+        self.size, self.length, self.taken = size, size, 0
+        self.buffers: list[np.ndarray] = []
+
+    def reset(self, length: int) -> None:
+        """Forget the differences of the row before."""
+        self.length, self.taken = length, 0
+
+    def subtract(self, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        if self.taken == len(self.buffers):
+            self.buffers.append(np.empty(self.size))
+        self.taken += 1
+        return np.subtract(a, b, out=self.buffers[self.taken - 1][: self.length])
+
+
+def _dot(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.dot(a, b))
 
 
 def _unclipped(gradient: np.ndarray, snapshot: Snapshot) -> np.ndarray:

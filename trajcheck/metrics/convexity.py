@@ -11,8 +11,8 @@ import numpy as np
 
 from trajcheck.columns import Column, exponential_mean, running_mean, running_sum
 
-#: c in the resolution c eps (|f(x)| + |f(y)|) of a difference of two losses: a mean over a batch, evaluated twice, was
-#: seen to err by one to four units in the last place.
+#: c in the resolution c eps (|f(x)| + |f(y)|) of a difference of two losses. On the sample runs, float32 replays
+#: differ from float64 ones by 0.3 of that unit in the median and by 2.1 at most, gaps and differences of losses alike.
 RESOLUTION_FACTOR = 4.0
 
 
@@ -34,8 +34,8 @@ def gap_resolution(loss: Column, loss_at_y: Column, epsilon: float) -> Column:
 
 
 def convexity_ratio(num: Column, den: Column, den_resolution: Column) -> Column:
-    """num_t / den_t, num = sum_{i<=t} w_i <g_i, x_i - y>, den = sum_{i<=t} w_i (f(x_i; z_i) - f(y; z_i)). Any sign, no
-    unit.
+    """num_t / den_t of num = sum_{i<=t} w_i <g_i, x_i - y> and den = sum_{i<=t} w_i (f(x_i; z_i) - f(y; z_i)); any
+    sign.
 
     Convex and den > 0: >= 1; in (0, 1): weakly quasi-convex; < 0: strongly non-convex; a saddle can give 2. With den <
     0 the inequality turns round, so read num and den beside it. Undefined where |den| is not above its resolution, the

@@ -22,8 +22,10 @@ def rsi(grad_dot_ref: Column, ref_sq: Column) -> Column:
 
 
 def eb(grad_sq: Column, ref_sq: Column) -> Column:
-    """eb_t = |g_t| / |e_t|, the error bound's constant at t; >= 0, in loss / length^2. Undefined where x_t = x*.
-    Source: NWT."""
+    """eb_t = |g_t| / |e_t|, the error bound's constant at t; >= 0, in loss / length^2.
+
+    Undefined where x_t = x*. Source: NWT.
+    """
     return grad_sq.sqrt().over(ref_sq.sqrt(), AT_REFERENCE)
 
 
@@ -31,7 +33,7 @@ def cos(grad_dot: Column, grad_sq: Column, distance_sq: Column, at_reference: st
     """<g_t, e> / (|g_t| |e|), in [-1, 1]; with e = e_t it is rsi / eb.
 
     Towards a later iterate of the same run it holds the step's own term: pure noise gives cos_floor, not 0. With
-    e = x_s - x*, the next record's (cos_skip), that term is gone, for any optimizer. Undefined where e or g_t is 0.
+    e = x_s - x*, s the next record (cos_skip), that term is gone. Undefined where e or g_t is 0.
     Source: NWT.
     """
     norm = grad_sq.sqrt().except_where(grad_sq.values == 0, NO_GRADIENT)
@@ -48,8 +50,8 @@ def lo_lr(grad_dot_ref: Column, grad_sq: Column) -> Column:
 
 
 def cos_floor(eta: Column, eta_squares_to_ref: Column) -> Column:
-    """eta_t / sqrt( sum_{t<=i<r} eta_i^2 ): cos_t towards x* = x_r that pure noise under plain SGD would give, in (0,
-    1].
+    """eta_t / sqrt( sum_{t<=i<r} eta_i^2 ), in (0, 1]: the cos_t towards x* = x_r that pure noise gives under plain
+    SGD.
 
     With a constant rate 1 / sqrt(r - t). For g_i independent, of mean 0 and equal norm, x_t - x_r = sum eta_i g_i
     contains the step's own eta_t g_t. Undefined for other optimizers, and unless x* is a later iterate of the same
