@@ -60,13 +60,12 @@ class Observations:
         if self.micro_batches and self._watch.cleared():
             self.reset()
         if self._state is None or (module.training and not self._state.training):
-            buffers = {} if self.micro_batches else self._recorded.buffers
-            self._state = capture(module, self._devices, buffers)
+            self._state = capture(module, self._devices, self._recorded.buffers)
             self._saw_forward = True
 
     def add(self, batch: Any, loss: Any, weight: float) -> None:
         """One micro-batch, its tensors copied to host memory."""
-        if self.micro_batches and (self._watch.cleared() or self._watch.replaced()):
+        if self.micro_batches and self._cleared_before_observation():
             state = self._state
             self.reset()
             self._state = state
@@ -84,6 +83,11 @@ class Observations:
             )
         )
         self._state = None
+
+    def _cleared_before_observation(self) -> bool:
+        if self._state is None:  # no forward since the last observation, so perhaps a second batch of one backward
+            return self._watch.cleared()
+        return self._watch.all_none() or self._watch.replaced()
 
     def _check_place(self) -> None:
         if self._saw_forward:

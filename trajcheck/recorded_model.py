@@ -227,10 +227,15 @@ def _match_masters(
         if id(tensor) not in matched and name not in masters and tensor.requires_grad and tensor.dtype in LOW_PRECISION
     ]
     if foreign and _shapes(foreign) != _shapes([named[name] for name in candidates]):
+        if not candidates:
+            raise RecorderError(
+                f"the optimizer updates {len(foreign)} tensors that are not parameters of the model. Was another model "
+                "given, or were parameters replaced after the optimizer was made?"
+            )
         raise RecorderError(
             f"the optimizer updates {len(foreign)} tensors that are not parameters of the model, and they do not match "
-            f"its {len(candidates)} low-precision parameters one by one in order and shape. Was another model given, "
-            "or were parameters replaced after the optimizer was made? Masters can be named: masters={name: tensor}."
+            f"its {len(candidates)} low-precision parameters one by one in order and shape. Name them: "
+            "masters={name: tensor}."
         )
     return {**masters, **(dict(zip(candidates, foreign, strict=True)) if foreign else {})}
 

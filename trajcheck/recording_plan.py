@@ -154,8 +154,8 @@ class ThinningPlan:
 
     At level l the run is divided into intervals of 2^l pairs, and one pair of each is kept, at random: that of one of
     the two intervals of level l - 1 that it consists of. So the pairs of a level are among those of the level before,
-    and every step knows whether it belongs to them. The pairs that begin at 0 and at powers of two are kept as well
-    while they lie in the first 1% of the run.
+    and every step knows whether it belongs to them. The pairs that begin at 0 and at powers of two (if they
+    would be too many, of 4, 16, ...) are kept as well: nobody knows yet of how long a run they will be the first 1%.
     """
 
     def __init__(self, limit: int, situation: Situation) -> None:
@@ -178,7 +178,7 @@ class ThinningPlan:
     def wants(self, step: int) -> bool:
         self._now = step
         slot = step // 2
-        return step == self._start or self._on_grid(slot) or slot & (slot - 1) == 0
+        return slot == self._start // 2 or self._on_grid(slot) or slot & (slot - 1) == 0
 
     def captured(self, step: int, size: int) -> None:
         with self._lock:
@@ -197,8 +197,7 @@ class ThinningPlan:
         with self._lock:
             while self._now % 2 and self._bytes + 3 * self._size > self._limit and self._can_thin():
                 self.level += 1
-                early = LOGARITHMIC_PART * self._now
-                spared = self._early_slots(early)
+                spared = self._spared()
                 steps = [s for s in self._sizes if not self._on_grid(s // 2) and s // 2 not in spared]
                 for step in steps:
                     self._bytes -= self._sizes.pop(step)
@@ -208,11 +207,11 @@ class ThinningPlan:
     def _can_thin(self) -> bool:
         return self._now >> self.level > 2
 
-    def _early_slots(self, early: float) -> set[int]:
-        """The pairs at 0 and at powers of two (or of 4, 8, ... if that were too many) in the first 1% of the run."""
+    def _spared(self) -> set[int]:
+        """Pairs that are kept although they are not on the grid."""
         most = max(int(LOGARITHMIC_SHARE * self._limit / (2 * max(self._size, 1))), 1)
-        powers = [1 << i for i in range(64) if 2 << i <= early]
-        sparse = next(powers[::k] for k in range(1, 65) if len(powers[::k]) <= most)
+        powers = [1 << i for i in range(64) if 2 << i <= self._now]
+        sparse = next(powers[::k] for k in (1, 2, 4, 8, 16, 32, 64) if len(powers[::k]) <= most)
         return {0, self._start // 2, *sparse, *self._protected}
 
     def _on_grid(self, slot: int) -> bool:
