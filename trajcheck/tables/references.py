@@ -112,7 +112,7 @@ def _cos_floor(source: Source, reference: Reference) -> Column:
 def eta_squares(snapshots: Sequence[Snapshot]) -> list[float | None]:
     """For each snapshot, sum of eta_i^2 over ALL steps i from its own up to the last one's; None where it is not known.
 
-    Between two records the sum is the recorder's own (`tau_squares`), or the one step's rate, or in closed form when
+    Between two records the sum is the one step's rate, or the recorder's own (`tau_squares`), or in closed form when
     the rate stood still (both records and the elapsed tau agree on it). It is never guessed for steps that nobody
     recorded.
     """
@@ -124,14 +124,14 @@ def eta_squares(snapshots: Sequence[Snapshot]) -> list[float | None]:
 
 
 def _eta_squares_between(first: Snapshot, last: Snapshot) -> float | None:
+    steps, rate, later_rate = last.step - first.step, _agreed(first.lr), _agreed(last.lr)
+    if steps == 1 and rate is not None:
+        return 0.0 if first.skipped else rate**2
     squares = _agreed(first.tau_squares), _agreed(last.tau_squares)
     if squares[0] is not None and squares[1] is not None:
         return squares[1] - squares[0]
-    steps, rate, later_rate = last.step - first.step, _agreed(first.lr), _agreed(last.lr)
-    if rate is None or steps == 1:
-        return None if rate is None else rate**2
     start, stop = _agreed(first.tau), _agreed(last.tau)
-    if start is None or stop is None or (later_rate is not None and later_rate != rate):
+    if rate is None or start is None or stop is None or (later_rate is not None and later_rate != rate):
         return None
     return steps * rate**2 if abs(stop - start - steps * rate) <= 1e-9 * abs(stop) else None
 
