@@ -265,7 +265,7 @@ def test_a_batch_that_is_not_plain_has_a_tree(tmp_path: Path) -> None:
     trees = [read(tmp_path, step)[1].get("batch_tree") for step in range(3)]
     assert trees[0] is None
     assert trees[1] == {"dict": {"x": {"tensor": "x"}, "task": {"value": "a"}}}
-    assert trees[2] == [None, {"dict": {"x": {"list": [{"tensor": "x/0"}]}}}]
+    assert trees[2] == {"tuple": [{"tensor": "0"}, {"dict": {"x": {"list": [{"tensor": "1/x/0"}]}}}]}
     assert {name for name in read(tmp_path, 2)[0] if name.startswith("batch")} == {"batch/0", "batch/1/x/0"}
 
 

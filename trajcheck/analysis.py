@@ -356,6 +356,8 @@ class _Analysis:
                 f"parameters were recorded in {', '.join(sorted(dtypes))}: differences are of rounded iterates"
             )
         info = self.trajectory.info
+        if info.decoupled and "secant" in self.families:
+            found.append("weight decay is decoupled: rsi_wd, eb_wd, cos_wd are not those of an objective's gradient")
         if info.optimizer is not None and not info.plain_sgd and self.options.skip < LASTING:
             found.append(
                 f"{info.optimizer} carries a gradient on for a while, so cos_skip still holds some of the step's own "

@@ -6,8 +6,7 @@ whose names are all numbers becoming a tuple. Anything else comes with a tree, w
 
     {"dict": {key: tree}}   {"list": [tree]}   {"tuple": [tree]}   {"tensor": path}   {"value": str, number, bool, null}
 
-Micro-batches are flattened one by one; a step file puts `<i>/` before the paths of micro-batch i, and its
-"batch_tree" is the list of their trees.
+Several micro-batches of one step are stored as the tuple of them: `<i>/` begins the paths of micro-batch i.
 """
 
 from __future__ import annotations

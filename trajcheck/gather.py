@@ -84,7 +84,7 @@ class _ChunkPass:
         places: Collection[int],
         block: int,
     ) -> None:
-        self.places = places
+        self.places, self.decay = places, trajectory.info.decay
         self.snapshots, self.rows, self.references, self.replayed = trajectory.snapshots, rows, references, replayed
         self.step_products, self.reference_products = step_products, reference_products
         self.needed = vectors_needed(
@@ -94,7 +94,7 @@ class _ChunkPass:
         self.support_products = [name for name in step_products if name in SUPPORT_PRODUCTS]
         self.size = block
         self.buffers: list[np.ndarray] = []
-        self.gradient = np.empty(block)
+        self.gradient, self.regularised = np.empty(block), np.empty(block)
         self.scratch = _Scratch(block)
 
     def block(self, reader: ExtentReader, pieces: list[Piece], done: Sequence[RowScalars]) -> None:
@@ -134,6 +134,8 @@ class _ChunkPass:
             if "gradient" in self.needed and not row.no_gradient and row.step not in self.replayed:
                 gradient = _unclipped(reader.block(snapshot.gradients, pieces, self.gradient[:length]), snapshot)
                 vectors["gradient"] = gradient
+                if "regularised" in self.needed and self.decay:
+                    vectors["regularised"] = self._regularised(gradient, iterate(row.place), pieces)
             self.scratch.reset(length)
             own, towards = inner_products(
                 vectors,
@@ -147,10 +149,20 @@ class _ChunkPass:
             for target, values in zip(scalars.references, towards, strict=True):
                 _add(target, values)
 
+    def _regularised(self, gradient: np.ndarray, x: np.ndarray, pieces: list[Piece]) -> np.ndarray:
+        """g_t + lambda x_t on a block; lambda is that of each tensor."""
+        out = self.regularised[: len(gradient)]
+        for piece in pieces:
+            part = slice(piece.offset, piece.offset + piece.stop - piece.start)
+            np.multiply(x[part], self.decay.get(piece.name, 0.0), out=out[part])
+        return np.add(out, gradient, out=out)
+
 
 class _Scratch:
-    """Buffers for the differences of one row. Fresh arrays of this size would be mapped and zeroed anew every time, which
-    costs several times the arithmetic."""
+    """Buffers for the differences of one row.
+
+    Fresh arrays of this size would be mapped and zeroed anew every time, at several times the cost of the arithmetic.
+    """
 
     def __init__(self, size: int) -> None:
         self.size, self.length, self.taken = size, size, 0

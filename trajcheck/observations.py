@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from trajcheck.batch_tree import Tree, flatten
+from trajcheck.batch_tree import Tree, flatten, unflatten
 from trajcheck.errors import RecorderError
 from trajcheck.gradient_watch import GradientWatch
 from trajcheck.recorded_model import RecordedModel
@@ -135,13 +135,11 @@ class Observations:
         if not self.micro_batches:
             return tensors, metadata
         several = len(self.micro_batches) > 1
-        for i, micro_batch in enumerate(self.micro_batches):
-            for path, tensor in micro_batch.tensors.items():
-                parts = ["batch", str(i) if several else "", path]
-                tensors["/".join(part for part in parts if part)] = tensor
-        trees = [micro_batch.tree for micro_batch in self.micro_batches]
-        if any(tree is not None for tree in trees):
-            metadata["batch_tree"] = trees if several else trees[0]
+        batches = tuple(unflatten(micro_batch.tensors, micro_batch.tree) for micro_batch in self.micro_batches)
+        flat, tree = flatten(batches if several else batches[0])
+        tensors.update({f"batch/{path}" if path else "batch": tensor for path, tensor in flat.items()})
+        if tree is not None:
+            metadata["batch_tree"] = tree
         weights = [micro_batch.weight for micro_batch in self.micro_batches]
         if several:
             metadata["micro_batches"] = len(weights)

@@ -6,6 +6,7 @@ Vectors of a row t, by name
     gradient              g_t = grad f(x_t; z_t), recorded or replayed
     gradient_previous     grad f(x_{t-1}; z_t), replayed
     recorded              g_t as recorded, beside a replayed `gradient`
+    regularised           g_t + lambda x_t, lambda the weight decay of each parameter
     reference, gradient_reference     x* and grad f(x*; z_t), for each reference
 
 Differences are formed first, in float64, and multiplied afterwards: expanding |x - y|^2 into three inner products loses
@@ -44,6 +45,7 @@ STEP_PRODUCTS: dict[str, tuple[Operand, Operand]] = {
     "grad_dot_next": ("gradient", NEXT_STEP),
     "previous_grad_dot_step": ("gradient_previous", STEP),
     "grad_change_sq": (CHANGE, CHANGE),
+    "regularised_sq": ("regularised", "regularised"),
     "recorded_sq": ("recorded", "recorded"),
     "disagreement_sq": (DISAGREEMENT, DISAGREEMENT),
 }
@@ -54,6 +56,7 @@ REFERENCE_PRODUCTS: dict[str, tuple[Operand, Operand]] = {
     "skip_sq": (SKIP_ERROR, SKIP_ERROR),
     "next_dot_ref": (NEXT_STEP, ERROR),
     "grad_dot_ref": ("gradient", ERROR),
+    "regularised_dot_ref": ("regularised", ERROR),
     "grad_dot_skip": ("gradient", SKIP_ERROR),
     "ref_grad_change_sq": (REFERENCE_CHANGE, REFERENCE_CHANGE),
 }

@@ -36,7 +36,7 @@ _TORCH = {
 }  # fmt: skip
 
 #: Products with a replayed gradient in them; the stored-vector pass gives all others.
-_GRADIENTS = {"gradient", "gradient_previous", "gradient_reference", "recorded"}
+_GRADIENTS = {"gradient", "gradient_previous", "gradient_reference", "recorded", "regularised"}
 STEP_REPLAYED = frozenset(name for name, pair in STEP_PRODUCTS.items() if vectors_needed([pair]) & _GRADIENTS)
 REFERENCE_REPLAYED = frozenset(name for name, pair in REFERENCE_PRODUCTS.items() if vectors_needed([pair]) & _GRADIENTS)
 
@@ -140,6 +140,10 @@ class Replay:
         for name, place in (("previous", row.place - 1), ("next", row.place + 1), ("skip", row.skip)):
             if name in needed and (found := iterate(place)) is not None:
                 vectors[name] = found
+        if "regularised" in needed and (decay := self.trajectory.info.decay):
+            vectors["regularised"] = {
+                name: gradient + decay.get(name, 0.0) * x[name] for name, gradient in vectors["gradient"].items()
+            }
         if "recorded" in needed and not row.no_gradient:
             vectors["recorded"] = self._recorded(snapshot)
         own, each = reduce_row(self.names, vectors, towards, step_products, self.plan.reference_products)

@@ -19,6 +19,7 @@ class RunInfo:
     optimizer: str | None = None
     groups: tuple[Mapping[str, Any], ...] = ()
     versions: Mapping[str, Any] = field(default_factory=dict)
+    decay: Mapping[str, float] = field(default_factory=dict)  # of each parameter that has weight decay
 
     @property
     def heavy_ball(self) -> bool | None:
@@ -36,21 +37,30 @@ class RunInfo:
     def weight_decay(self) -> bool:
         return any(group.get("weight_decay") for group in self.groups)
 
+    @property
+    def decoupled(self) -> bool:
+        """Whether some of the weight decay is decoupled (AdamW): then g + lambda x is no objective's gradient."""
+        return any(group.get("weight_decay") and group.get("decoupled") for group in self.groups)
+
 
 def parse_run_info(text: Mapping[str, Any]) -> RunInfo:
     """From the JSON object. Raises ValueError, TypeError, KeyError or AttributeError when it is malformed."""
     if text.get("format") != 1:
         raise ValueError(f"format {text.get('format')!r}; this version of trajcheck reads format 1")
-    trainable, frozen, unrecorded = {}, {}, []
+    optimizer = text.get("optimizer") or {}
+    groups = tuple(dict(group) for group in optimizer.get("groups", []))
+    trainable, frozen, unrecorded, decay = {}, {}, [], {}
     for entry in text.get("parameters", []):
         name, shape = str(entry["name"]), tuple(int(length) for length in entry["shape"])
         if not entry.get("recorded", True):
             unrecorded.append(name)
         elif entry.get("trainable", True):
             trainable[name] = shape
+            group = entry.get("group")
+            if group is not None and group < len(groups) and groups[group].get("weight_decay"):
+                decay[name] = float(groups[group]["weight_decay"])
         else:
             frozen[name] = shape
-    optimizer = text.get("optimizer") or {}
     return RunInfo(
         id=None if text.get("id") is None else str(text["id"]),
         parameters=trainable,
@@ -58,6 +68,7 @@ def parse_run_info(text: Mapping[str, Any]) -> RunInfo:
         unrecorded=tuple(unrecorded),
         tied={str(alias): str(name) for alias, name in (text.get("tied") or {}).items()},
         optimizer=None if optimizer.get("name") is None else str(optimizer["name"]),
-        groups=tuple(dict(group) for group in optimizer.get("groups", [])),
+        groups=groups,
+        decay=decay,
         versions=dict(text.get("versions") or {}),
     )

@@ -23,6 +23,7 @@ class StepScalars:
     grad_dot_next: float | None = None  # <g_t, d_{t+1}>
     previous_grad_dot_step: float | None = None  # <grad f(x_{t-1}; z_t), d_t>
     grad_change_sq: float | None = None  # |g_t - grad f(x_{t-1}; z_t)|^2
+    regularised_sq: float | None = None  # |g_t + lambda x_t|^2
     recorded_sq: float | None = None  # |recorded g_t|^2, where g_t was replayed
     disagreement_sq: float | None = None  # |g_t - recorded g_t|^2
     loss: float | None = None  # f(x_t; z_t)
@@ -39,6 +40,7 @@ class ReferenceScalars:
     skip_sq: float | None = None  # |x_s - x*|^2
     next_dot_ref: float | None = None  # <d_{t+1}, e_t>
     grad_dot_ref: float | None = None  # <g_t, e_t>
+    regularised_dot_ref: float | None = None  # <g_t + lambda x_t, e_t>
     grad_dot_skip: float | None = None  # <g_t, x_s - x*>
     ref_grad_change_sq: float | None = None  # |g_t - grad f(x*; z_t)|^2
     loss_ref: float | None = None  # f(x*; z_t)

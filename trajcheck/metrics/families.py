@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from trajcheck.errors import UsageError
 
 _GAPS = ("inst_gap", "gap_resolution", "avg_gap", "exp_gap", "convexity_num", "convexity_den", "convexity_ratio")
+DECAYED = ("rsi_wd", "eb_wd", "cos_wd")  # for runs with weight decay
 _SMOOTH = ("inst_smooth", "max_smooth", "avg_smooth", "exp_smooth")
 
 
@@ -49,8 +50,9 @@ FAMILIES = {
     "secant": Family(
         reference_columns=(
             "ref_dist", "grad_dot_ref", "rsi", "eb", "cos", "cos_floor", "cos_skip", "lo_lr", "update_dot_ref",
-        ),
-        reference_products=("ref_sq", "grad_dot_ref", "grad_dot_skip", "skip_sq", "next_dot_ref"),
+            *DECAYED,
+        ), step_products=("regularised_sq",), reference_products=("ref_sq", "grad_dot_ref", "grad_dot_skip", "skip_sq",
+        "next_dot_ref", "regularised_dot_ref"),
     ),
     "geometry": Family(
         step_columns=("param_norm", "step_norm", "init_dist", "path_length", "update_cos"),

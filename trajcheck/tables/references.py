@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -58,6 +58,19 @@ def reference_columns(source: Source, number: int, reference: Reference) -> dict
         "loss_ref": loss_ref,
         **convexity.convexity_columns(source.replayed("loss"), loss_ref, grad_dot_ref, weights, source.epsilon or 0.0),
         **smoothness.smoothness_columns(ref_change_sq, ref_sq, weights),
+        **(_decayed(source, scalar, ref_sq) if source.trajectory.info.decay else {}),
+    }
+
+
+def _decayed(source: Source, scalar: Callable[..., Column], ref_sq: Column) -> dict[str, Column]:
+    """rsi, eb and cos of g_t + lambda x_t, lambda the weight decay: of the regularised objective, if the decay is
+    coupled."""
+    regularised_sq = source.recorded("regularised_sq", source.no_gradient)
+    dot = scalar("regularised_dot_ref", source.no_gradient)
+    return {
+        "rsi_wd": secant.rsi(dot, ref_sq),
+        "eb_wd": secant.eb(regularised_sq, ref_sq),
+        "cos_wd": secant.cos(dot, regularised_sq, ref_sq),
     }
 
 
