@@ -76,6 +76,26 @@ def test_a_full_disk_raises_when_strict(tmp_path: Path, monkeypatch: pytest.Monk
     assert recorded_steps(tmp_path) == [0, 1, 2]
 
 
+def test_nothing_is_written_after_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A gap in the middle of a run would go unnoticed; its end does not."""
+    write, disk = record_writer.write_step, threading.Event()
+
+    def write_step(folder: Path, step: int, *rest: Any) -> Path:
+        disk.wait(60)
+        if step == 1:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(folder, step, *rest)
+
+    monkeypatch.setattr(record_writer, "write_step", write_step)
+    model = network()
+    recorder = Recorder(tmp_path, model, sgd(model), every=1, quiet=True)
+    train(model, recorder._optimizer, 3, recorder)
+    disk.set()
+    with pytest.warns(RuntimeWarning, match="No space left"):
+        recorder.close()
+    assert recorded_steps(tmp_path) == [0]
+
+
 def test_a_full_disk_at_the_very_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     full_disk(monkeypatch, after=2)
     model = network()

@@ -199,6 +199,19 @@ def test_a_resumed_run_keeps_to_its_budget(tmp_path: Path) -> None:
     assert {0, 1, 150, 151, 223} <= set(steps)
 
 
+def test_a_resumed_run_keeps_what_its_steps_refer_to(tmp_path: Path) -> None:
+    model = network()
+    optimizer = torch.optim.SGD(model[0].parameters(), lr=0.01)
+    options: dict[str, Any] = {"schedule": Budget(bytes=100_000), "strict": True, "quiet": True}
+    for begin, end in ((10, 20), (20, 200)):
+        with Recorder(tmp_path, model, optimizer, start_step=begin, **options) as recorder:
+            train(model, optimizer, range(begin, end), recorder)
+    steps = recorded_steps(tmp_path)
+    assert len(steps) < 100
+    assert {read(tmp_path, step)[1].get("frozen_from") for step in steps} == {None, 10}
+    assert steps[0] == 10
+
+
 def test_records_of_an_explicit_schedule_are_not_thinned(tmp_path: Path) -> None:
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
