@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from loops import batch_of, loss_of, network, read, recorded_steps, train
 
@@ -106,6 +106,7 @@ def test_jitter_is_reproducible_and_depends_on_the_run() -> None:
 
 
 @settings(deadline=None)
+@example(511, 12, 3, "")  # a first of a pair that would be deleted before its second comes
 @given(st.integers(1, 5000), st.integers(12, 200), st.integers(0, 50), st.text(max_size=3))
 def test_thinned_plans_keep_to_the_budget_in_pairs(steps: int, records: int, start: int, seed: str) -> None:
     plan = ThinningPlan(records * 1000, situation(seed=seed, start=start))

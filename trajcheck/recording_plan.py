@@ -192,10 +192,10 @@ class ThinningPlan:
                 self._sizes[step] = size
 
     def deletable(self) -> list[int]:
-        """Steps to delete so that another pair and the final iterate fit."""
+        """Steps to delete so that another pair and the final iterate fit; none between the steps of a pair."""
         deleted: list[int] = []
         with self._lock:
-            while self._bytes + 3 * self._size > self._limit and self._can_thin():
+            while self._now % 2 and self._bytes + 3 * self._size > self._limit and self._can_thin():
                 self.level += 1
                 spared = self._spared()
                 steps = [s for s in self._sizes if not self._on_grid(s // 2) and s // 2 not in spared]
