@@ -108,8 +108,8 @@ def test_the_error_of_a_mean_is_its_standard_error() -> None:
 
     noise = stream.normal(size=(300, n + 3))
     smooth = (noise[:, 3:] + noise[:, 2:-1] + noise[:, 1:-2] + noise[:, :-3]) / 2  # correlated over four rows
-    found = [mean_with_error(make(list(row)), np.ones(n)) for row in smooth]
-    assert np.mean([each[1] for each in found if each and each[1]]) == pytest.approx(2 / np.sqrt(n), rel=0.2)
+    correlated = [mean_with_error(make(list(row)), np.ones(n)) for row in smooth]
+    assert np.mean([each[1] for each in correlated if each and each[1]]) == pytest.approx(2 / np.sqrt(n), rel=0.2)
 
 
 def test_few_rows_have_a_mean_without_an_error() -> None:

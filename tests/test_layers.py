@@ -26,7 +26,7 @@ FORBIDDEN = {
 
 def modules(tree: ast.AST, everywhere: bool = True) -> set[str]:
     """The modules that a file imports; with `everywhere` false, only those that importing it imports."""
-    found = set()
+    found: set[str] = set()
     for node in ast.walk(tree) if everywhere else top_level(tree):
         if isinstance(node, ast.Import):
             found.update(alias.name for alias in node.names)

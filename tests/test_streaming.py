@@ -16,10 +16,10 @@ from safetensors.numpy import load_file
 from safetensors.torch import save_file as save_torch
 
 from trajcheck.errors import StepFileError
-from trajcheck.extent_reader import ExtentReader, blocks
+from trajcheck.extent_reader import BLOCK, ExtentReader, blocks
 from trajcheck.formats import native
 from trajcheck.formats.safetensors_file import read_header
-from trajcheck.gather import gather
+from trajcheck.gather import CHUNK, gather
 from trajcheck.products import REFERENCE_PRODUCTS, STEP_PRODUCTS
 from trajcheck.reduction import reduce_row, to_host
 from trajcheck.references import resolve_references
@@ -28,16 +28,19 @@ from trajcheck.scalars import RowScalars
 from trajcheck.trajectory import open_trajectory
 
 
-def scalars(run: Path, tmp_path: Path, skip: int = 3, steps: slice = slice(0, None, 1), **how: int) -> list[RowScalars]:
+def scalars(
+    run: Path, tmp_path: Path, skip: int = 3, steps: slice = slice(0, None, 1), chunk: int = CHUNK, block: int = BLOCK
+) -> list[RowScalars]:
     trajectory = open_trajectory(run)
     references = resolve_references(["final", "step:4"], trajectory, tmp_path)
     rows = choose_rows(trajectory, steps, skip)
-    return list(gather(trajectory, rows, references, STEP_PRODUCTS, REFERENCE_PRODUCTS, **how))
+    return list(gather(trajectory, rows, references, STEP_PRODUCTS, REFERENCE_PRODUCTS, chunk=chunk, block=block))
 
 
 def close(a: RowScalars, b: RowScalars) -> None:
-    for one, other in zip((a.own, *a.references), (b.own, *b.references), strict=True):
-        one_row, other_row = asdict(one), asdict(other)
+    rows = [(asdict(a.own), asdict(b.own))]
+    rows += [(asdict(one), asdict(other)) for one, other in zip(a.references, b.references, strict=True)]
+    for one_row, other_row in rows:
         assert {name for name in one_row if one_row[name] is None} == {n for n in other_row if other_row[n] is None}
         for name, value in one_row.items():
             if value is not None:
