@@ -15,6 +15,7 @@ import torch
 
 from trajcheck.errors import RecorderError
 from trajcheck.formats.tensor_bytes import CODES, FLOATING
+from trajcheck.parameter_names import canonical
 from trajcheck.sample_state import to_host
 
 LOW_PRECISION = (torch.float16, torch.bfloat16)
@@ -152,19 +153,13 @@ class RecordedModel:
         return [parameter.describe() for parameter in self.parameters]
 
 
-def clean_name(name: str) -> str:
-    """`module.` and `_orig_mod.` (DataParallel, torch.compile) removed, anywhere in a dotted name."""
-    *parents, last = name.split(".")
-    return ".".join([part for part in parents if part not in ("module", "_orig_mod")] + [last])
-
-
 def unique_names(named: Any) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     """Tensors by clean name, each once, and {other name: name} of those that are tied."""
     tensors: dict[str, torch.Tensor] = {}
     first: dict[int, str] = {}
     tied: dict[str, str] = {}
     for raw, tensor in named:
-        name = clean_name(raw)
+        name = canonical(raw)
         known = first.setdefault(id(tensor), name)
         if known == name and tensors.setdefault(name, tensor) is tensor:
             continue
@@ -210,7 +205,7 @@ def _match_masters(
     """{name: master} for the tensors of the optimizer that are not the model's: named, or in order by shape."""
     foreign = [t for group in optimizer.param_groups for t in group["params"] if id(t) not in matched]
     if masters is not None:
-        masters = {clean_name(name): tensor for name, tensor in masters.items()}
+        masters = {canonical(name): tensor for name, tensor in masters.items()}
         held = {id(tensor) for tensor in foreign}
         for name, tensor in masters.items():
             if name not in named or named[name].shape != tensor.shape or id(tensor) not in held:
