@@ -15,19 +15,31 @@ _WHERE = {
     "Every": "schedules",
     "First": "schedules",
     "Listed": "schedules",
+    "Logarithmic": "schedules",
     "Pairs": "schedules",
     "Report": "analysis",
     "TrajcheckError": "errors",
     "analyze": "analysis",
 }
 
-__all__ = ["Budget", "Every", "First", "Listed", "Pairs", "Recorder", "Report", "TrajcheckError", "analyze"]
+__all__ = [
+    "Budget",
+    "Every",
+    "First",
+    "Listed",
+    "Logarithmic",
+    "Pairs",
+    "Recorder",
+    "Report",
+    "TrajcheckError",
+    "analyze",
+]
 
 if TYPE_CHECKING:
     from trajcheck.analysis import Report, analyze
     from trajcheck.errors import TrajcheckError
     from trajcheck.recorder import Recorder
-    from trajcheck.schedules import Budget, Every, First, Listed, Pairs
+    from trajcheck.schedules import Budget, Every, First, Listed, Logarithmic, Pairs
 
 
 def __getattr__(name: str) -> object:

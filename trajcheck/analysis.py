@@ -19,6 +19,7 @@ from trajcheck.references import Reference, resolve_references
 from trajcheck.reports.folder import SUMMARY, ReportFolder, default_folder
 from trajcheck.rows import choose_rows, parse_steps
 from trajcheck.scalars import RowScalars
+from trajcheck.snapshot import EPSILON
 from trajcheck.tables.references import reference_columns
 from trajcheck.tables.source import NOT_FINITE, Source
 from trajcheck.tables.steps import step_columns
@@ -35,8 +36,8 @@ OWN = "own"
 #: Steps after which momentum of 0.9 has forgotten a gradient.
 LASTING = 50
 
-_STEP_BASE = ("prev_step", "stride", "weight", "tau", "lr", "loss", "grad_norm")
-_REFERENCE_BASE = ("weight", "grad_norm", "loss")
+_STEP_BASE = ("prev_step", "stride", "weight", "tau", "lr", "loss")
+_REFERENCE_BASE = ("weight", "loss")
 _FIDELITY = ("replay_loss_error", "replay_grad_error")
 
 
@@ -88,9 +89,10 @@ def analyze(
     """Analyze a recorded run against reference points, in one pass, and write the report.
 
     Args:
-        run: folder of the run; it is only read. refs: reference points x*: final, init, best, step:N, mean:N,
-        OTHER_RUN, OTHER_RUN@(any of these), FILE.safetensors. objective: "FILE.py:NAME"; NAME() returns (model, loss),
-        loss(model, batch) a scalar. The file is executed.
+        run: folder of the run; it is only read.
+        refs: reference points x*, each one of final, init, best, step:N, mean:N, OTHER_RUN, OTHER_RUN@(any of these),
+            FILE.safetensors.
+        objective: "FILE.py:NAME"; NAME() returns (model, loss), loss(model, batch) a scalar. The file is executed.
             Without it, what needs no replayed loss is computed, and undefined.csv says what that leaves out.
         ref_gradients: also replay the gradient at every reference, for smoothness towards it.
         metrics: families of metrics (convexity, smoothness, progress, secant, geometry); all when empty.
@@ -136,6 +138,8 @@ class _Analysis:
             raise UsageError(f"--skip {options.skip}: expected a number of steps, 1 or more.")
         if options.ref_gradients and options.objective is None:
             raise UsageError("--ref-gradients needs --objective FILE.py:NAME: gradients at a reference are replayed.")
+        if options.ref_gradients and "smoothness" not in self.families:
+            raise UsageError("--ref-gradients is for smoothness towards references: add smoothness to --metrics.")
         if options.replay_dtype is not None and options.objective is None:
             raise UsageError("--replay-dtype needs --objective FILE.py:NAME: without it nothing is replayed.")
         if not options.refs:
@@ -163,12 +167,7 @@ class _Analysis:
 
     def cost(self) -> Cost:
         """What `report` would read and evaluate."""
-        averages = [
-            spec for spec in self.options.refs if "mean:" in spec
-        ]  # made in the pass, at the size of an iterate
-        others = [spec for spec in self.options.refs if spec not in averages]
-        references = resolve_references(others, self.trajectory, Path())
-        references += [Reference(spec, spec, self.trajectory.snapshots[-1].parameters) for spec in averages]
+        references = resolve_references(self.options.refs, self.trajectory, None)
         return cost(
             self.trajectory,
             self.rows,
@@ -185,7 +184,7 @@ class _Analysis:
         return {name: None for family in self.families.values() for name in getattr(family, what)}
 
     def _step_products(self) -> dict[str, None]:
-        return {"grad_sq": None, **self._union("step_products")}
+        return self._union("step_products")
 
     def _reference_products(self) -> dict[str, None]:
         return self._union("reference_products")
@@ -216,7 +215,9 @@ class _Analysis:
         fidelity = ("recorded_sq", "disagreement_sq")
         plan = Plan(
             evaluations=frozenset(self._union("evaluations")),
-            step_products=[name for name in (*self._step_products(), *fidelity) if name in STEP_REPLAYED],
+            step_products=[
+                name for name in dict.fromkeys(("grad_sq", *self._step_products(), *fidelity)) if name in STEP_REPLAYED
+            ],
             reference_products=[name for name in self._reference_products() if name in REFERENCE_REPLAYED],
             ref_gradients=self.options.ref_gradients,
         )
@@ -241,10 +242,12 @@ class _Analysis:
 
         steps = [row.step for row in self.rows.rows]
         recorded = self.trajectory.steps
-        own = self._chosen(step_columns(source), "step_columns", (*_STEP_BASE, *(_FIDELITY if source.epsilon else ())))
+        grad_norm = ("grad_norm",) if "grad_sq" in self._step_products() else ()
+        fidelity = _FIDELITY if source.epsilon else ()
+        own = self._chosen(step_columns(source), "step_columns", (*_STEP_BASE, *grad_norm, *fidelity))
         towards = {
             reference.spec: self._chosen(
-                reference_columns(source, number, reference), "reference_columns", _REFERENCE_BASE
+                reference_columns(source, number, reference), "reference_columns", (*_REFERENCE_BASE, *grad_norm)
             )
             for number, reference in enumerate(references)
         }
@@ -253,22 +256,20 @@ class _Analysis:
             undefined += undefined_rows("references", spec, OWN, steps, recorded, columns)
         filled = {name for columns in towards.values() for name, each in columns.items() if each.defined.any()}
         frames = {
-            "steps": table_frame({"step": steps, "sample": OWN}, own, 4),
+            "steps": table_frame({"step": steps, "sample": OWN}, own, after="weight"),
             "references": pd.concat(
                 [
-                    table_frame({"step": steps, "ref": spec, "sample": OWN}, columns, 2, keep=filled)
+                    table_frame({"step": steps, "ref": spec, "sample": OWN}, columns, keep=filled)
                     for spec, columns in towards.items()
                 ],
                 ignore_index=True,
             ),
             "undefined": pd.DataFrame(undefined, columns=["table", "column", "ref", "sample", "steps", "reason"]),
         }
-        incomplete = self._incomplete(source)
+        incomplete = self._incomplete(source, towards)
         summary = self._summary(references, own, towards, incomplete)
-        for name, frame in frames.items():
-            frame.to_csv(folder.staging / f"{name}.csv", index=False, lineterminator="\n")
-        (folder.staging / SUMMARY).write_text(json.dumps(summary, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        folder.publish([*(f"{name}.csv" for name in frames), SUMMARY])
+        texts = {f"{name}.csv": frame.to_csv(index=False, lineterminator="\n") for name, frame in frames.items()}
+        folder.publish({**texts, SUMMARY: json.dumps(summary, indent=2, allow_nan=False) + "\n"})
         return Report(folder.path, **frames, summary=summary, incomplete=incomplete)
 
     def _chosen(self, columns: Mapping[str, Column], of: str, base: Sequence[str]) -> dict[str, Column]:
@@ -276,7 +277,7 @@ class _Analysis:
         wanted = {*base, *self._union(of)}
         return {name: each for name, each in columns.items() if name in wanted}
 
-    def _incomplete(self, source: Source) -> list[str]:
+    def _incomplete(self, source: Source, towards: Mapping[str, Mapping[str, Column]]) -> list[str]:
         """What was explicitly asked for and could not be computed."""
         found = [f"{self.trajectory.ended}: analyzed up to there"] if self.trajectory.ended else []
         if source.epsilon is not None and not any(own.replayed for own in source.own):
@@ -287,6 +288,12 @@ class _Analysis:
                 f"--metrics {name}: its losses need --objective FILE.py:NAME"
                 for name in self.options.metrics
                 if self.families[name].evaluations
+            ]
+        elif source.epsilon is not None and any(own.replayed for own in source.own):
+            found += [
+                f"--ref {spec}: the loss there is not finite on any step"
+                for spec, columns in towards.items()
+                if "loss_ref" in columns and not columns["loss_ref"].defined.any()
             ]
         return found
 
@@ -313,7 +320,7 @@ class _Analysis:
                 "tensors": len(trajectory.shapes),
                 "parameters": trajectory.numel,
                 "optimizer": info.optimizer,
-                "plain_sgd": info.plain_sgd if info.optimizer else None,
+                "plain_sgd": info.plain_sgd,
             },
             "headline": {
                 "sample": OWN,
@@ -341,7 +348,10 @@ class _Analysis:
     def _warnings(self, own: Mapping[str, Column]) -> list[str]:
         from trajcheck.reports.summary import fidelity_warning
 
-        found = [fidelity_warning(own)]
+        first = self.trajectory.snapshots[0]
+        dtypes = {extent.dtype for each in (first.parameters, first.gradients) for extent in each.values()}
+        replay_epsilon = self.replay_facts["epsilon"] if self.replay_facts else 0.0
+        found = [fidelity_warning(own, max(replay_epsilon, *(EPSILON[dtype] for dtype in dtypes)))]
         if self.rows.stride > 1:
             found.append(f"pair quantities (steps.csv) are over chords of {self.rows.stride} steps")
         if self.replay_facts and any(not words.startswith("recorded") for words in self.replay_facts["randomness"]):
@@ -350,15 +360,12 @@ class _Analysis:
                 for words, count in self.replay_facts["randomness"].items()
                 if not words.startswith(("recorded", "seeded: no generator"))
             ]
-        dtypes = {extent.dtype for extent in self.trajectory.snapshots[0].parameters.values()} & {"BF16", "F16"}
-        if dtypes:
-            found.append(
-                f"parameters were recorded in {', '.join(sorted(dtypes))}: differences are of rounded iterates"
-            )
+        if low := {extent.dtype for extent in first.parameters.values()} & {"BF16", "F16"}:
+            found.append(f"parameters were recorded in {', '.join(sorted(low))}: differences are of rounded iterates")
         info = self.trajectory.info
         if info.decoupled and "secant" in self.families:
             found.append("weight decay is decoupled: rsi_wd, eb_wd, cos_wd are not those of an objective's gradient")
-        if info.optimizer is not None and not info.plain_sgd and self.options.skip < LASTING:
+        if info.plain_sgd is False and self.options.skip < LASTING:
             found.append(
                 f"{info.optimizer} carries a gradient on for a while, so cos_skip still holds some of the step's own "
                 f"term; give --skip {LASTING}"

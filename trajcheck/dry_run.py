@@ -1,4 +1,4 @@
-"""What an analysis would read and evaluate, from headers alone."""
+"""What an analysis would read and evaluate, from headers alone; a test holds it against what is read and evaluated."""
 
 from __future__ import annotations
 
@@ -15,16 +15,22 @@ from trajcheck.trajectory import Trajectory
 
 @dataclass(frozen=True)
 class Cost:
-    """Bytes that the stored-vector pass reads, and evaluations that the replay makes."""
+    """Bytes that the stored-vector pass reads, bytes that the replay reads, and evaluations that it makes."""
 
     rows: int
-    bytes_read: int
+    stored_bytes: int
+    replay_bytes: int
     losses: int
     gradients: int
 
     def __str__(self) -> str:
-        replay = f"{self.losses:,} losses and {self.gradients:,} losses with gradients" if self.gradients else "nothing"
-        return f"{self.rows:,} rows; would read {self.bytes_read:,} bytes in one pass, and replay {replay}"
+        lines = [f"rows       {self.rows:,}", f"pass       {self.stored_bytes:,} bytes to read"]
+        if self.gradients:
+            lines += [
+                f"replay     {self.replay_bytes:,} bytes to read",
+                f"           {self.losses:,} losses and {self.gradients:,} losses with gradients to evaluate",
+            ]
+        return "\n".join(lines)
 
 
 def cost(
@@ -49,7 +55,7 @@ def cost(
             if not row.no_gradient and not (replay and not row.no_sample)
         )
     if not replay:
-        return Cost(len(rows.rows), total, 0, 0)
+        return Cost(len(rows.rows), total, 0, 0, 0)
     sampled = [row for row in rows.rows if not row.no_sample]
     pairs = sum(not row.no_pair for row in sampled) if "loss_previous" in evaluations else 0
     towards = 0
@@ -66,7 +72,27 @@ def cost(
     gradients += pairs if "gradient_previous" in evaluations else 0
     gradients += towards if ref_gradients else 0
     losses = (0 if "gradient_previous" in evaluations else pairs) + (0 if ref_gradients else towards)
-    return Cost(len(rows.rows), total, losses, gradients)
+    return Cost(len(rows.rows), total, _replay_bytes(trajectory, rows, references), losses, gradients)
+
+
+def _replay_bytes(trajectory: Trajectory, rows: Rows, references: Sequence[Reference]) -> int:
+    """Iterates around each replayed step, once each; recorded gradients, samples, frozen parameters, references."""
+    snapshots = trajectory.snapshots
+    total = sum(_size(reference.parameters, trajectory) for reference in references)
+    near: set[int] = set()
+    for row in rows.work:
+        snapshot = snapshots[row.place]
+        source = trajectory.batch_source(snapshot)
+        if row.no_sample or source is None:
+            continue
+        near |= {row.place - 1, row.place, row.place + 1} & set(range(len(snapshots)))
+        if row.skip is not None and row.skip > row.place + 1:
+            total += _size(snapshots[row.skip].parameters, trajectory)
+        total += 0 if row.no_gradient else _size(snapshot.gradients, trajectory)
+        for tensors in (source.batch, snapshot.buffers, snapshot.generators):
+            total += sum(extent.length for extent in tensors.values())
+    total += sum(extent.length for extent in snapshots[0].frozen.values())
+    return total + sum(_size(snapshots[place].parameters, trajectory) for place in near)
 
 
 def _known(reference: int, step: int, previous: int | None, pairs: int) -> bool:

@@ -87,17 +87,10 @@ def inner_products(
 
     `subtract` and `dot` work in float64 on one block of the vectors.
     """
-    shared: dict[Operand, V] = {}
-    own = _products(vectors, shared, STEP_PRODUCTS, step_products, subtract, dot)
+    differences: dict[Operand, V] = {}
+    own = _products(vectors, {}, differences, STEP_PRODUCTS, step_products, subtract, dot)
     towards = [
-        _products(
-            {**vectors, **reference},
-            dict(shared),
-            REFERENCE_PRODUCTS,
-            reference_products,
-            subtract,
-            dot,
-        )
+        _products(vectors, reference, differences, REFERENCE_PRODUCTS, reference_products, subtract, dot)
         for reference in references
     ]
     return own, towards
@@ -105,18 +98,27 @@ def inner_products(
 
 def _products(
     vectors: Mapping[str, V],
-    differences: dict[Operand, V],
+    reference: Mapping[str, V],
+    shared: dict[Operand, V],
     table: Mapping[str, tuple[Operand, Operand]],
     names: Iterable[str],
     subtract: Callable[[V, V], V],
     dot: Callable[[V, V], D],
 ) -> dict[str, D]:
+    """`shared` collects the differences that do not involve the reference, for all references of a row."""
+    known = {**vectors, **reference}
+    differences: dict[Operand, V] = {}
     found: dict[str, D] = {}
     for name in names:
         for key in table[name]:
-            if isinstance(key, tuple) and key not in differences and key[0] in vectors and key[1] in vectors:
-                differences[key] = subtract(vectors[key[0]], vectors[key[1]])
-        left, right = (vectors.get(key) if isinstance(key, str) else differences.get(key) for key in table[name])
+            if isinstance(key, str) or key in shared or key in differences:
+                continue
+            if key[0] in known and key[1] in known:
+                own = key[0] in reference or key[1] in reference
+                (differences if own else shared)[key] = subtract(known[key[0]], known[key[1]])
+        left, right = (
+            known.get(key) if isinstance(key, str) else differences.get(key, shared.get(key)) for key in table[name]
+        )
         if left is not None and right is not None:
             found[name] = dot(left, right)
     return found

@@ -9,8 +9,9 @@ step:N          a recorded iterate             FILE.safetensors
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -47,19 +48,29 @@ class Reference:
         return self.own_steps[0] if len(self.own_steps) == 1 else None
 
 
-def resolve_references(specs: Sequence[str], trajectory: Trajectory, workspace: Path) -> list[Reference]:
+def resolve_references(specs: Sequence[str], trajectory: Trajectory, workspace: Path | None) -> list[Reference]:
     """The references that `specs` name; averages are computed once and kept as files in `workspace`.
 
-    Raises InvalidReferenceError, saying what was found and what is possible.
+    With `workspace` None no average is computed: the last iterate stands in for it, for those who ask only what
+    an analysis would cost. Raises InvalidReferenceError, saying what was found and what is possible.
     """
-    return [_resolve(spec, trajectory, workspace) for spec in dict.fromkeys(specs)]
+    references = [_resolve(spec, trajectory, workspace) for spec in dict.fromkeys(specs)]
+    with ExtentReader() as reader:
+        for reference in references:
+            if bad := not_finite(reader, reference.parameters, trajectory.shapes):
+                path = reference.parameters[bad].path
+                raise InvalidReferenceError(
+                    f"reference {reference.spec!r}: tensor {bad!r} holds NaN or Inf ({path}). Choose a point with "
+                    "finite parameters; --skip-bad leaves such steps of the analyzed run out."
+                )
+    return references
 
 
-def _resolve(spec: str, trajectory: Trajectory, workspace: Path) -> Reference:
+def _resolve(spec: str, trajectory: Trajectory, workspace: Path | None) -> Reference:
     own = _point(spec, spec, trajectory, workspace)
     if own is not None:
         return own
-    if spec.endswith(".safetensors"):
+    if spec.endswith(".safetensors") and not Path(spec).is_dir() and "@" not in Path(spec).name:
         return _from_file(spec, trajectory)
     run, _, point = spec.rpartition("@") if not Path(spec).is_dir() and "@" in spec else (spec, "", "final")
     if not Path(run).is_dir():
@@ -70,16 +81,26 @@ def _resolve(spec: str, trajectory: Trajectory, workspace: Path) -> Reference:
         other = cut_at_divergence(open_trajectory(Path(run)))
     except TrajcheckError as error:
         raise InvalidReferenceError(f"reference {spec!r}: {error}") from error
-    if other.id == trajectory.id and other.path.resolve() == trajectory.path.resolve():
-        other = trajectory  # its own path, spelt out
     _same_model(spec, {name: shape for name, shape in other.shapes.items()}, trajectory, allowed=())
     foreign = _point(spec, point, other, workspace)
     if foreign is None:
         raise InvalidReferenceError(f"reference {spec!r}: {point!r} is not a point of a run. Possible are: {KINDS}.")
-    return foreign if other is trajectory else Reference(spec, foreign.key, foreign.parameters)
+    # The run's own path spelt out, or a copy of the run: its iterates depend on the samples as the run's own do.
+    same = other.id == trajectory.id and _is_of(trajectory, other, max(foreign.own_steps))
+    return foreign if same else replace(foreign, own_steps=())
 
 
-def _point(spec: str, point: str, trajectory: Trajectory, workspace: Path) -> Reference | None:
+def _is_of(trajectory: Trajectory, other: Trajectory, step: int) -> bool:
+    """Whether a run went through the same iterate as another at some step."""
+    here, there = trajectory.index(step), other.index(step)
+    if here is None or there is None:
+        return False
+    with ExtentReader() as reader:
+        one, another = trajectory.snapshots[here].parameters, other.snapshots[there].parameters
+        return _equal(reader, one, another, trajectory.shapes)
+
+
+def _point(spec: str, point: str, trajectory: Trajectory, workspace: Path | None) -> Reference | None:
     """A point of one run by its name; None when the words are not those of such a point."""
     kind, _, number = point.partition(":")
     snapshots = trajectory.snapshots
@@ -118,7 +139,7 @@ def _at_step(spec: str, step: int, trajectory: Trajectory) -> Reference:
     )
 
 
-def _mean(spec: str, count: int, trajectory: Trajectory, workspace: Path) -> Reference:
+def _mean(spec: str, count: int, trajectory: Trajectory, workspace: Path | None) -> Reference:
     """The average of the last `count` recorded iterates, in float64, rounded once to the run's own precision.
 
     Rounded, because x* must be one point: the one at which losses are replayed and from which distances are taken.
@@ -132,6 +153,9 @@ def _mean(spec: str, count: int, trajectory: Trajectory, workspace: Path) -> Ref
     wide = any(extent.dtype == "F64" for snapshot in chosen for extent in snapshot.parameters.values())
     dtype = np.dtype("<f8") if wide else np.dtype("<f4")
     key = f"{trajectory.id}/mean:{','.join(str(snapshot.step) for snapshot in chosen)}"
+    own_steps = tuple(snapshot.step for snapshot in chosen)
+    if workspace is None:
+        return Reference(spec, key, chosen[-1].parameters, own_steps)
     path = workspace / f"mean-{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
     with ExtentReader() as reader:
 
@@ -144,7 +168,6 @@ def _mean(spec: str, count: int, trajectory: Trajectory, workspace: Path) -> Ref
 
         write_streamed(path, trajectory.shapes, dtype, average, BLOCK)
     file = read_header(str(path))
-    own_steps = tuple(snapshot.step for snapshot in chosen)
     return Reference(spec, key, file.extents({name: name for name in trajectory.shapes}), own_steps)
 
 
@@ -157,7 +180,7 @@ def _from_file(spec: str, trajectory: Trajectory) -> Reference:
     prefixed = bool(file.layout.sections.get("param"))
     names = dict(file.layout.sections["param"]) if prefixed else {name: name for name in specs}
     names |= file.layout.sections.get("master", {}) if prefixed else {}
-    known = {*trajectory.frozen, *trajectory.info.tied, *trajectory.snapshots[0].buffers}
+    known = {*trajectory.snapshots[0].frozen, *trajectory.info.tied, *trajectory.snapshots[0].buffers}
     _same_model(spec, {name: specs[names[name]].shape for name in names}, trajectory, allowed=known)
     parameters = file.extents({name: names[name] for name in trajectory.shapes})
     for name, extent in parameters.items():
@@ -165,10 +188,35 @@ def _from_file(spec: str, trajectory: Trajectory) -> Reference:
             raise InvalidReferenceError(
                 f"reference {spec!r}: tensor {name!r} has dtype {extent.dtype}; expected one of {', '.join(FLOATING)}."
             )
+    return Reference(spec, hash_file(spec), parameters, _own_step(parameters, trajectory, file.metadata))
+
+
+def _own_step(parameters: Mapping[str, Extent], trajectory: Trajectory, metadata: Mapping[str, str]) -> tuple[int, ...]:
+    """The step of the run whose iterate a file holds: one of its step files, or the final weights saved elsewhere."""
+    try:
+        step = json.loads(metadata["trajcheck"])["step"]
+    except (KeyError, ValueError, TypeError):
+        step = None
+    place = trajectory.index(step) if isinstance(step, int) else None
     with ExtentReader() as reader:
-        if bad := not_finite(reader, parameters, trajectory.shapes):
-            raise InvalidReferenceError(f"reference {spec!r}: tensor {bad!r} holds NaN or Inf.")
-    return Reference(spec, hash_file(spec), parameters)
+        for snapshot in (trajectory.snapshots[-1], *(() if place is None else (trajectory.snapshots[place],))):
+            if _equal(reader, parameters, snapshot.parameters, trajectory.shapes):
+                return (snapshot.step,)
+    return ()
+
+
+def _equal(reader: ExtentReader, a: Mapping[str, Extent], b: Mapping[str, Extent], shapes: Shapes) -> bool:
+    """Whether two points are the same, number by number; reads no further than the first difference."""
+    one, other = np.empty(BLOCK), np.empty(BLOCK)
+    for name in shapes:
+        numel = a[name].numel
+        for start in range(0, numel, BLOCK):
+            length = min(BLOCK, numel - start)
+            reader.widen(a[name], start, one[:length])
+            reader.widen(b[name], start, other[:length])
+            if not np.array_equal(one[:length], other[:length]):
+                return False
+    return True
 
 
 def _same_model(spec: str, found: Shapes, trajectory: Trajectory, allowed: set[str] | tuple[()]) -> None:

@@ -75,7 +75,8 @@ class Replay:
     def __init__(
         self, trajectory: Trajectory, references: Sequence[Reference], objective: Objective, dtype: str, plan: Plan
     ) -> None:
-        shapes = {**trajectory.shapes, **{name: extent.shape for name, extent in trajectory.frozen.items()}}
+        frozen = trajectory.snapshots[0].frozen
+        shapes = {**trajectory.shapes, **{name: extent.shape for name, extent in frozen.items()}}
         if trajectory.info.unrecorded:
             raise ObjectiveError(
                 f"{trajectory.path}: parameters were left out of the recording "
@@ -95,7 +96,8 @@ class Replay:
         """
         with ExtentReader() as reader:
             self.reader = reader
-            self.frozen = self._load(self.trajectory.frozen)
+            self.frozen: Vector = {}
+            self.frozen_extents: Mapping[str, Extent] = {}
             self.points = [self._load(self._trainable(reference.parameters)) for reference in self.references]
             iterates: dict[int, Vector] = {}
             for row in rows.work:
@@ -111,10 +113,15 @@ class Replay:
             if place is None or not 0 <= place < len(snapshots):
                 return None
             if place not in iterates:
-                iterates[place] = self._load(self._trainable(snapshots[place].parameters))
+                loaded = self._load(self._trainable(snapshots[place].parameters))
+                if place > row.place + 1:  # x_s of cos_skip: keeping all up to it would fill the device
+                    return loaded
+                iterates[place] = loaded
             return iterates[place]
 
         snapshot, scalars = snapshots[row.place], empty_row(row, rows, self.references)
+        if snapshot.frozen is not self.frozen_extents:
+            self.frozen, self.frozen_extents = self._load(snapshot.frozen), snapshot.frozen
         sample = self._sample(snapshot)
         step_products = [name for name in self.plan.step_products if is_row or name in SUPPORT_PRODUCTS]
         needed = vectors_needed(

@@ -29,8 +29,10 @@ class RunInfo:
         return any(group.get("momentum") for group in self.groups)
 
     @property
-    def plain_sgd(self) -> bool:
-        """SGD without momentum, in the descending direction."""
+    def plain_sgd(self) -> bool | None:
+        """SGD without momentum, in the descending direction; None where the optimizer or its momentum is unknown."""
+        if self.optimizer is None or (self.optimizer == "SGD" and not self.groups):
+            return None
         return self.heavy_ball is False and not any(group.get("maximize") for group in self.groups)
 
     @property
@@ -51,7 +53,7 @@ def parse_run_info(text: Mapping[str, Any]) -> RunInfo:
     groups = tuple(dict(group) for group in optimizer.get("groups", []))
     trainable, frozen, unrecorded, decay = {}, {}, [], {}
     for entry in text.get("parameters", []):
-        name, shape = str(entry["name"]), tuple(int(length) for length in entry["shape"])
+        name, shape = str(entry["name"]), tuple(_natural(length) for length in entry["shape"])
         if not entry.get("recorded", True):
             unrecorded.append(name)
         elif entry.get("trainable", True):
@@ -72,3 +74,9 @@ def parse_run_info(text: Mapping[str, Any]) -> RunInfo:
         decay=decay,
         versions=dict(text.get("versions") or {}),
     )
+
+
+def _natural(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"{value!r} in a shape")
+    return value

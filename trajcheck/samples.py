@@ -91,13 +91,17 @@ def make_sample(
     """A Sample from the tensors of a step file.
 
     `batch` is flattened, by path ("" is a bare tensor), and with `micro_batches` M > 1 the tuple of M batches. Its
-    floating tensors are cast to `dtype` where that is not `recorded_dtype`, the dtype of the run's parameters.
-    `weights` default to 1/M each. Errors: StepFileError for another number of weights than M.
+    floating tensors are cast to `dtype` where that is not `recorded_dtype`, the dtype of the run's parameters, and
+    where they are of 16 bits: the model was then run under autocast, or has float32 masters, and is replayed without
+    either. `weights` default to 1/M each. Errors: StepFileError for another number of weights than M.
     """
     if weights is not None and len(weights) != micro_batches:
         raise StepFileError(f"{len(weights)} micro_weights for {micro_batches} micro-batches; expected one for each")
-    cast = dtype if dtype is not None and dtype != recorded_dtype else None
-    tensors = {path: tensor.to(device, cast if tensor.is_floating_point() else None) for path, tensor in batch.items()}
+    cast = dtype is not None and dtype != recorded_dtype
+    tensors = {
+        path: tensor.to(device, dtype if tensor.is_floating_point() and (cast or tensor.itemsize == 2) else None)
+        for path, tensor in batch.items()
+    }
     states, randomness = _usable_states(generators or {}, micro_batches, device)
     if not randomness:
         randomness = _recorded(dtype, recorded_dtype, recorded_torch)

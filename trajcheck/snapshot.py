@@ -17,8 +17,9 @@ ITEM_SIZE = {
     "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1,
 }  # fmt: skip
 
-#: The dtypes that parameters and gradients may have.
-FLOATING = ("F64", "F32", "F16", "BF16")
+#: Machine epsilon of the dtypes that parameters and gradients may have.
+EPSILON = {"F64": 2.0**-52, "F32": 2.0**-23, "F16": 2.0**-10, "BF16": 2.0**-7}
+FLOATING = tuple(EPSILON)
 
 
 class Extent(NamedTuple):
@@ -79,6 +80,7 @@ class Snapshot:
     path: str
     parameters: Mapping[str, Extent]
     gradients: Mapping[str, Extent] = field(default_factory=dict)
+    frozen: Mapping[str, Extent] = field(default_factory=dict)  # as this step finds them, wherever they are stored
     batch: Mapping[str, Extent] = field(default_factory=dict)
     buffers: Mapping[str, Extent] = field(default_factory=dict)
     generators: Mapping[str, Extent] = field(default_factory=dict)
@@ -97,8 +99,3 @@ class Snapshot:
     @property
     def has_batch(self) -> bool:
         return bool(self.batch) or self.batch_from is not None
-
-    @property
-    def gradient_usable(self) -> bool:
-        """Whether grad f(x_t; z_t) can be had from the recorded gradient."""
-        return bool(self.gradients) and not self.skipped and self.clip is not None and self.clip > 0

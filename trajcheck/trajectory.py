@@ -25,14 +25,13 @@ class Trajectory:
     `shapes`.
 
     `shapes` are the trainable parameters, tied ones once, in the run's order: the space in which every inner product
-    is taken. `frozen` are the others. `left_out` says which step files are not part of it, and why.
+    is taken. `left_out` says which step files are not part of it, and why.
     """
 
     path: Path
     info: RunInfo
     snapshots: tuple[Snapshot, ...]
     shapes: Shapes
-    frozen: Mapping[str, Extent] = field(default_factory=dict)
     left_out: Mapping[int, str] = field(default_factory=dict)
     ended: str | None = None  # why the trajectory stops before its recorded end
 
@@ -97,12 +96,12 @@ def open_trajectory(path: Path, *, skip_bad: bool = False) -> Trajectory:
             left_out[int(file.stem.removeprefix("step-"))] = str(error)
     if not snapshots:
         raise RunError(f"{path}: none of its {len(files)} step files can be read; {next(iter(left_out.values()))}")
-    frozen = _frozen(path, info, snapshots)
-    shapes = dict(info.parameters) or _usual_shapes(snapshots, frozen)
+    snapshots = _with_frozen(path, info, snapshots)
+    shapes = dict(info.parameters) or _usual_shapes(snapshots)
     fitting = []
     for snapshot in snapshots:
         try:
-            _check(snapshot, shapes, frozen)
+            _check(snapshot, shapes)
         except StepFileError as error:
             if not skip_bad:
                 raise
@@ -111,7 +110,7 @@ def open_trajectory(path: Path, *, skip_bad: bool = False) -> Trajectory:
             fitting.append(snapshot)
     if not fitting:
         raise RunError(f"{path}: no step fits the run's parameters; {next(iter(left_out.values()))}")
-    return Trajectory(path, info, tuple(fitting), shapes, frozen, left_out)
+    return Trajectory(path, info, tuple(fitting), shapes, left_out)
 
 
 def hash_file(path: str | Path) -> str:
@@ -123,38 +122,56 @@ def hash_file(path: str | Path) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def _frozen(path: Path, info: RunInfo, snapshots: list[Snapshot]) -> dict[str, Extent]:
-    """Frozen parameters: those that run.json calls so, or that a step leaves to the step in its `frozen_from`."""
+def _with_frozen(path: Path, info: RunInfo, snapshots: list[Snapshot]) -> list[Snapshot]:
+    """The snapshots with their frozen parameters: those that run.json calls so, or that a step leaves to another.
+
+    A step that does not hold them finds them in the step that its `frozen_from` names, else in the last one that did: a
+    resumed run may have frozen other values.
+    """
     by_step = {snapshot.step: snapshot for snapshot in snapshots}
-    source, absent = snapshots[0], set(info.frozen)
+    names = set(info.frozen)
     for snapshot in snapshots:
-        if snapshot.frozen_from is not None and snapshot.frozen_from != snapshot.step:
-            if snapshot.frozen_from not in by_step:
-                raise StepFileError(
-                    f"{snapshot.path}: its frozen parameters are in step {snapshot.frozen_from}, "
-                    f"which {path} does not hold."
-                )
+        if snapshot.frozen_from is None or snapshot.frozen_from == snapshot.step:
+            continue
+        if snapshot.frozen_from not in by_step:
+            raise StepFileError(
+                f"{snapshot.path}: its frozen parameters are in step {snapshot.frozen_from}, "
+                f"which {path} does not hold."
+            )
+        if not info.parameters:
+            names |= set(by_step[snapshot.frozen_from].parameters) - set(snapshot.parameters)
+    if not names:
+        return snapshots
+    stored: dict[int, dict[str, Extent]] = {}
+    result, source = [], snapshots[0]
+    for snapshot in snapshots:
+        if names <= set(snapshot.parameters):
+            source = snapshot
+        elif snapshot.frozen_from is not None:
             source = by_step[snapshot.frozen_from]
-            if not info.parameters:
-                absent = set(source.parameters) - set(snapshot.parameters)
-            break
-    missing = absent - set(source.parameters)
-    if missing:
-        raise StepFileError(f"{source.path}: frozen parameter {min(missing)!r} is missing in step {source.step}.")
-    return {name: source.parameters[name] for name in source.parameters if name in absent}
+        if missing := names - set(source.parameters):
+            raise StepFileError(f"{source.path}: frozen parameter {min(missing)!r} is missing in step {source.step}.")
+        if source.step not in stored:
+            stored[source.step] = {name: source.parameters[name] for name in source.parameters if name in names}
+        result.append(replace(snapshot, frozen=stored[source.step]))
+    return result
 
 
-def _usual_shapes(snapshots: list[Snapshot], frozen: Mapping[str, Extent]) -> Shapes:
+def _usual_shapes(snapshots: list[Snapshot]) -> Shapes:
     """The parameters that most steps hold, so that an error points at the odd step and not at all the others."""
     counts: Counter[tuple[tuple[str, tuple[int, ...]], ...]] = Counter()
     for snapshot in snapshots:
         counts[
-            tuple((name, extent.shape) for name, extent in sorted(snapshot.parameters.items()) if name not in frozen)
+            tuple(
+                (name, extent.shape)
+                for name, extent in sorted(snapshot.parameters.items())
+                if name not in snapshot.frozen
+            )
         ] += 1
     return dict(counts.most_common(1)[0][0])
 
 
-def _check(snapshot: Snapshot, shapes: Shapes, frozen: Mapping[str, Extent]) -> None:
+def _check(snapshot: Snapshot, shapes: Shapes) -> None:
     """Every parameter there, of the run's shape, and no other; a gradient for all of them or for none."""
     hint = "All steps of a run must hold the same tensors (analyze --skip-bad leaves such steps out)."
     for kind, tensors in (("param", snapshot.parameters), ("grad", snapshot.gradients)):
@@ -172,7 +189,7 @@ def _check(snapshot: Snapshot, shapes: Shapes, frozen: Mapping[str, Extent]) -> 
                     f"{list(tensors[name].shape)}; expected {list(shape)}. {hint}"
                 )
         for name in tensors:
-            if name not in shapes and not (kind == "param" and name in frozen):
+            if name not in shapes and not (kind == "param" and name in snapshot.frozen):
                 raise StepFileError(
                     f"{snapshot.path}: step {snapshot.step} holds {kind}/{name}, which the run's other steps or its "
                     f"run.json do not have. {hint}"

@@ -45,6 +45,3 @@ def main() -> None:
     except TrajcheckError as error:
         print(f"trajcheck: error: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("trajcheck: interrupted; nothing was written", file=sys.stderr)
-        sys.exit(130)

@@ -7,8 +7,18 @@ from typing import Annotated, Optional
 
 import typer
 
+from trajcheck.errors import OutputError, UsageError
+
 #: Finished, but something explicitly asked for could not be computed.
 INCOMPLETE = 4
+
+
+def _say(text: str) -> None:
+    """Print; a name that is not UTF-8 must not stop a report that is already written."""
+    try:
+        typer.echo(text.encode("utf-8", "replace").decode())
+    except OSError as error:
+        raise OutputError(f"the summary could not be printed: {error.strerror}; the report is written") from error
 
 
 def analyze_command(
@@ -70,13 +80,12 @@ def analyze_command(
         typer.Option(metavar="DIR", help="The report folder.  (default: reports/RUN)"),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be read and evaluated; read no tensor, write nothing.")
+        bool, typer.Option("--dry-run", help="Say what would be read and evaluated, and write nothing.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary; errors only.")] = False,
 ) -> None:
     """Measure a recorded run against reference points; write CSV tables and a summary."""
     from trajcheck.analysis import Options, estimate, run_analysis
-    from trajcheck.errors import UsageError
     from trajcheck.reports.terminal import summary_text
 
     if set(sample or ["own"]) != {"own"}:
@@ -99,7 +108,7 @@ def analyze_command(
         return
     report = run_analysis(run, options, out, quiet=quiet)
     if not quiet:
-        typer.echo(summary_text(report))
+        _say(summary_text(report))
     for lack in report.incomplete:
         typer.echo(f"trajcheck: not computed: {lack}", err=True)
     if report.incomplete:

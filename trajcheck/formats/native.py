@@ -7,6 +7,7 @@ checked by the trajectory.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -31,16 +32,20 @@ def step_files(folder: Path) -> list[Path]:
 
     Raises RunError for a run whose steps are split over ranks, which this version does not read.
     """
-    found = []
-    for path in folder.iterdir():
+    found: dict[int, Path] = {}
+    for path in sorted(folder.iterdir()):
         if match := STEP_FILE.fullmatch(path.name):
-            found.append((int(match[1]), path))
+            if int(match[1]) in found:
+                raise RunError(f"{folder}: {path.name} and {found[int(match[1])].name} are both step {int(match[1])}.")
+            if not path.is_file():
+                raise RunError(f"{path}: not a regular file; a step is one safetensors file.")
+            found[int(match[1])] = path
         elif SHARD_FILE.fullmatch(path.name):
             raise RunError(
                 f"{path}: a piece of a run that was recorded in shards. This version of trajcheck reads runs whose "
                 "step files are whole; record with one process, or gather the pieces first."
             )
-    return [path for _, path in sorted(found)]
+    return [found[step] for step in sorted(found)]
 
 
 def read_run_info(folder: Path) -> RunInfo:
@@ -54,7 +59,7 @@ def read_run_info(folder: Path) -> RunInfo:
         raise RunError(f"{path}: cannot be read: {error}.") from error
     try:
         return parse_run_info(json.loads(text))
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
         raise RunError(f"{path}: not a run description in format 1 ({error!r}).") from error
 
 
@@ -98,18 +103,35 @@ def _snapshot(file: TensorFile, metadata: Mapping[str, Any]) -> Snapshot:
         batch=file.section("batch"),
         buffers=file.section("buffer"),
         generators=file.section("rng"),
-        loss=_field(metadata, "loss", _number),
+        loss=_field(metadata, "loss", _loss),
         lr=_field(metadata, "lr", _numbers),
         tau=_field(metadata, "tau", _numbers),
         tau_squares=_field(metadata, "tau_squares", _numbers),
-        clip=_field(metadata, "clip", _number) if "clip" in metadata else 1.0,
-        skipped=bool(metadata.get("skipped", False)),
+        clip=_field(metadata, "clip", _factor) if "clip" in metadata else 1.0,
+        skipped=_field(metadata, "skipped", _flag) or False,
         batch_from=_field(metadata, "batch_from", _natural),
         batch_tree=metadata.get("batch_tree"),
         frozen_from=_field(metadata, "frozen_from", _natural),
         micro_batches=_field(metadata, "micro_batches", _natural) or 1,
         micro_weights=_field(metadata, "micro_weights", _numbers),
     )
+    _check(snapshot)
+    return snapshot
+
+
+def _check(snapshot: Snapshot) -> None:
+    """What the tensors of a step say must fit what its metadata say. Raises ValueError."""
+    count, weights = snapshot.micro_batches, snapshot.micro_weights
+    if snapshot.batch and snapshot.batch_tree is None and count > len(snapshot.batch):
+        raise ValueError(f"metadata 'micro_batches' is {count}, but there are {len(snapshot.batch)} batch tensors")
+    if weights is not None and len(weights) != count:
+        raise ValueError(f"{len(weights)} micro_weights for {count} micro-batches; expected one for each")
+    for name, extent in snapshot.generators.items():
+        if extent.dtype != "U8" or not 1 <= len(extent.shape) <= 2 or not extent.numel:
+            raise ValueError(
+                f"step {snapshot.step}, tensor rng/{name} is {extent.dtype} of shape {list(extent.shape)}; expected "
+                "generator states, U8 of shape [micro-batches, bytes]"
+            )
     for kind, tensors in (("param", snapshot.parameters), ("grad", snapshot.gradients)):
         for name, extent in tensors.items():
             if extent.dtype not in FLOATING:
@@ -117,7 +139,6 @@ def _snapshot(file: TensorFile, metadata: Mapping[str, Any]) -> Snapshot:
                     f"step {snapshot.step}, tensor {kind}/{name}: dtype {extent.dtype}; expected one of "
                     + ", ".join(FLOATING)
                 )
-    return snapshot
 
 
 def _field(metadata: Mapping[str, Any], key: str, convert: Callable[[Any], Any]) -> Any:
@@ -126,8 +147,8 @@ def _field(metadata: Mapping[str, Any], key: str, convert: Callable[[Any], Any])
         return None
     try:
         return convert(value)
-    except (TypeError, ValueError):
-        raise ValueError(f"metadata {key!r} is {value!r}, which is not what format 1 expects there") from None
+    except (TypeError, ValueError, OverflowError):
+        raise ValueError(f"metadata {key!r} is {value!r:.60}, which is not what format 1 expects there") from None
 
 
 def _natural(value: Any) -> int:
@@ -139,7 +160,26 @@ def _natural(value: Any) -> int:
 def _number(value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise ValueError
+    if not math.isfinite(value):
+        raise ValueError
     return float(value)
+
+
+def _loss(value: Any) -> float | None:
+    """A loss that was not finite is as good as none."""
+    return None if isinstance(value, float) and not math.isfinite(value) else _number(value)
+
+
+def _factor(value: Any) -> float:
+    if _number(value) < 0:
+        raise ValueError
+    return float(value)
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError
+    return value
 
 
 def _numbers(value: Any) -> tuple[float, ...]:

@@ -31,28 +31,28 @@ FAMILIES = {
     "convexity": Family(
         step_columns=_GAPS,
         reference_columns=("grad_dot_ref", "loss_ref", *_GAPS),
-        step_products=("grad_dot_step",),
+        step_products=("grad_sq", "grad_dot_step"),
         reference_products=("grad_dot_ref",),
         evaluations=("loss_previous", "loss_ref"),
     ),
     "smoothness": Family(
         step_columns=(*_SMOOTH, "smoothness_ratio", "directional_smoothness"),
         reference_columns=_SMOOTH,
-        step_products=("grad_change_sq", "step_sq", "grad_dot_step", "previous_grad_dot_step"),
+        step_products=("grad_sq", "grad_change_sq", "step_sq", "grad_dot_step", "previous_grad_dot_step"),
         reference_products=("ref_sq", "ref_grad_change_sq"),
         evaluations=("loss_previous", "gradient_previous"),
     ),
     "progress": Family(
         step_columns=("update_corr", "update_corr_sum", "descent", "descent_sum", "loss_change", "loss_change_sum"),
-        step_products=("grad_dot_step", "grad_dot_next"),
+        step_products=("grad_sq", "grad_dot_step", "grad_dot_next"),
         evaluations=("loss_previous",),
     ),
     "secant": Family(
         reference_columns=(
             "ref_dist", "grad_dot_ref", "rsi", "eb", "cos", "cos_floor", "cos_skip", "lo_lr", "update_dot_ref",
             *DECAYED,
-        ), step_products=("regularised_sq",), reference_products=("ref_sq", "grad_dot_ref", "grad_dot_skip", "skip_sq",
-        "next_dot_ref", "regularised_dot_ref"),
+        ), step_products=("grad_sq", "regularised_sq"), reference_products=("ref_sq", "grad_dot_ref", "grad_dot_skip",
+        "skip_sq", "next_dot_ref", "regularised_dot_ref"),
     ),
     "geometry": Family(
         step_columns=("param_norm", "step_norm", "init_dist", "path_length", "update_cos"),

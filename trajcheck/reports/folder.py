@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 import shutil
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -13,13 +15,14 @@ from trajcheck.formats import native
 from trajcheck.formats.native_writer import sync_folder
 
 SUMMARY = "summary.json"
+UNFINISHED = ".unfinished-"
 
 
 def default_folder(run: Path) -> Path:
     """reports/<the run's path below the working folder>; reports/<its name> for a run that lies elsewhere."""
     with suppress(ValueError):
-        return Path("reports") / run.resolve().relative_to(Path.cwd())
-    return Path("reports") / run.resolve().name
+        return Path("reports") / Path(os.path.abspath(run)).relative_to(Path.cwd())
+    return Path("reports") / Path(os.path.abspath(run)).name
 
 
 class ReportFolder:
@@ -31,7 +34,7 @@ class ReportFolder:
 
     def __init__(self, path: Path, run_id: str) -> None:
         self.path, self.run_id = path, run_id
-        self.staging = path / f".unfinished-{os.getpid()}"
+        self.staging = path / f"{UNFINISHED}{platform.node()}-{os.getpid()}"
         self._created: list[Path] = []
 
     def __enter__(self) -> ReportFolder:
@@ -41,6 +44,7 @@ class ReportFolder:
                 if not folder.exists():
                     folder.mkdir()
                     self._created.append(folder)
+            self._remove_remains()
             self.staging.mkdir(exist_ok=True)
         except OSError as error:
             self._clean()
@@ -52,26 +56,46 @@ class ReportFolder:
     def __exit__(self, *_: object) -> None:
         self._clean()
 
-    def publish(self, names: list[str]) -> None:
-        """Move files from the staging folder into the report, one by one, each replacing its former self."""
+    def publish(self, texts: Mapping[str, str]) -> None:
+        """Write files whole in the staging folder, then move them into the report, each replacing its former self."""
         try:
-            for name in names:
-                with open(self.staging / name, "rb") as file:
+            for name, text in texts.items():
+                with open(self.staging / name, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+                    file.write(text)
+                    file.flush()
                     os.fsync(file.fileno())
+            for name in texts:
                 os.replace(self.staging / name, self.path / name)
             sync_folder(self.path)
         except OSError as error:
             raise OutputError(f"{self.path}: the report could not be written: {error.strerror}.") from error
 
+    def _remove_remains(self) -> None:
+        """Staging folders of processes of this machine that were killed."""
+        for remains in self.path.glob(f"{UNFINISHED}{platform.node()}-*"):
+            number = remains.name.rpartition("-")[2]
+            try:
+                os.kill(int(number), 0)
+            except ProcessLookupError:
+                shutil.rmtree(remains, ignore_errors=True)
+            except (ValueError, OSError):
+                continue
+
     def _check_owner(self) -> None:
+        for folder in (Path(os.path.abspath(self.path)), *Path(os.path.abspath(self.path)).parents):
+            with suppress(OSError):
+                if folder.is_dir() and native.recognise(folder):
+                    raise OutputError(
+                        f"{self.path}: lies in the recorded run {folder}; runs are never written to. Choose another "
+                        "folder with --out."
+                    )
         if not self.path.exists():
             return
         if not self.path.is_dir():
             raise OutputError(f"{self.path}: exists and is not a folder. Choose another with --out.")
         try:
-            if native.recognise(self.path):
-                raise OutputError(f"{self.path}: is a recorded run; runs are never written to. Choose another --out.")
-            others = [entry.name for entry in self.path.iterdir() if not entry.name.startswith(".")]
+            # Folders may be the reports of runs that lie in this one.
+            others = [entry.name for entry in self.path.iterdir() if not entry.name.startswith(".") and entry.is_file()]
             text = (self.path / SUMMARY).read_text() if others else None
             owner = json.loads(text)["run"]["id"] if text else self.run_id
         except FileNotFoundError:

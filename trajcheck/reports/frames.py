@@ -15,16 +15,17 @@ INTEGERS = ("prev_step", "stride", "weight")
 
 
 def table_frame(
-    keys: Mapping[str, Any], columns: Mapping[str, Column], place: int, keep: Collection[str] = ()
+    keys: Mapping[str, Any], columns: Mapping[str, Column], after: str | None = None, keep: Collection[str] = ()
 ) -> pd.DataFrame:
-    """Columns as a frame, with the key columns `step`, `ref`, `sample`; `sample` stands at `place`.
+    """Columns as a frame, with the key columns first, but for `sample`, which may stand after another column.
 
     Columns that are empty throughout are left out, but for those in `keep`.
     """
     shown = {name: each for name, each in columns.items() if each.defined.any() or name in keep}
     frame = pd.DataFrame({name: _cells(name, each) for name, each in shown.items()})
     for position, (name, value) in enumerate(keys.items()):
-        frame.insert(place if name == "sample" and len(frame.columns) >= place else position, name, value)
+        place = position if name != "sample" or after is None else list(frame.columns).index(after) + 1
+        frame.insert(place, name, value)
     return frame
 
 

@@ -17,8 +17,9 @@ from trajcheck.metrics.secant import mean_with_error
 #: Version of the definitions that the columns follow.
 DEFINITIONS = 1
 
-#: Median relative disagreement between recorded and replayed gradients from which a replay is not called the training.
-FIDELITY = 1e-3
+#: Median relative disagreement between recorded and replayed gradients or losses from which a replay is not called the
+#: training; more where either is of lower precision, whose rounding alone is several of its epsilons.
+FIDELITY, FIDELITY_EPSILONS = 1e-3, 4.0
 
 
 def headline(columns: Mapping[str, Column], weights: np.ndarray) -> dict[str, Any]:
@@ -34,6 +35,8 @@ def headline(columns: Mapping[str, Column], weights: np.ndarray) -> dict[str, An
             break
     num, den, ratio = (last(columns.get(f"convexity_{name}")) for name in ("num", "den", "ratio"))
     gap = columns.get("inst_gap")
+    if gap is not None and "ref_dist" in columns:  # x* itself is neither convex nor not
+        gap = gap.except_where(columns["ref_dist"].values == 0, "x_t is the reference itself")
     return {
         **result,
         "convexity_ratio": ratio if _same_row(columns, "convexity_ratio", "convexity_den") else None,
@@ -56,17 +59,19 @@ def _same_row(columns: Mapping[str, Column], *names: str) -> bool:
     return len(places) == 1
 
 
-def fidelity_warning(steps: Mapping[str, Column]) -> str | None:
-    """A warning when replayed gradients, or losses, are not those that were recorded."""
+def fidelity_warning(steps: Mapping[str, Column], epsilon: float) -> str | None:
+    """A warning when replayed gradients, or losses, are not those that were recorded, `epsilon` being the machine
+    epsilon of the coarsest dtype that is involved."""
     for name, what in (("replay_grad_error", "gradients"), ("replay_loss_error", "losses")):
         each = steps.get(name)
         if each is None or not each.defined.any():
             continue
         median = float(np.median(each.values[each.defined]))
-        if median > FIDELITY:
+        if median > max(FIDELITY, FIDELITY_EPSILONS * epsilon):
             return (
                 f"replayed {what} differ from the recorded ones by {median:.1e} (median, relative): the replay is not "
-                "the training. Another loss, augmentation, autocast, clipping or dropout masks can be the cause."
+                "the training. Another loss, weights of accumulated micro-batches, augmentation, autocast, clipping or "
+                "dropout masks can be the cause."
             )
     return None
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from trajcheck.analysis import Report
 
+WIDTH = 80
 PREVIOUS = "x_(t-1)"
 _HEAD = ("reference", "cosine", "+/-", "ratio", "num", "den", "convex", "not", "?")
-_LONGEST = 20  # of a reference's name; the end of a path says more than its beginning
 
 
 def summary_text(report: Report) -> str:
@@ -18,11 +19,11 @@ def summary_text(report: Report) -> str:
     summary = report.summary
     run, replay, head = summary["run"], summary["replay"], summary["headline"]
     every = "every step" if run["stride"] == 1 and _dense(run) else f"smallest stride {run['stride']}"
+    optimizer = run["optimizer"] or "optimizer unknown"
     lines = [
         f"run        {run['path']}",
-        f"           {run['recorded_steps']} recorded iterates, steps {run['first_step']} to {run['last_step']} "
-        f"({every}), {run['optimizer'] or 'unknown optimizer'}",
-        f"           {run['parameters']:,} parameters in {run['tensors']} tensors",
+        f"           {run['recorded_steps']} iterates, steps {run['first_step']} to {run['last_step']}, {every}",
+        f"           {run['parameters']:,} parameters in {run['tensors']} tensors, {optimizer}",
         f"replay     {_replay(replay)}",
         "",
         *_aligned(
@@ -35,7 +36,8 @@ def summary_text(report: Report) -> str:
         "",
         *_legend(head),
     ]
-    lines += [f"warning: {warning}" for warning in summary["warnings"]]
+    for warning in summary["warnings"]:
+        lines += textwrap.wrap(f"warning: {warning}", WIDTH, subsequent_indent="         ")
     lines += ["", *(f"{report.folder / name}" for name in ("steps.csv", "references.csv", "undefined.csv"))]
     return "\n".join([*lines, f"{report.folder / 'summary.json'}"])
 
@@ -53,7 +55,7 @@ def _replay(replay: Mapping[str, Any] | None) -> str:
 def _cells(spec: str, values: Mapping[str, Any]) -> tuple[str, ...]:
     shares = values["shares"] or {}
     return (
-        spec if len(spec) <= _LONGEST else "..." + spec[3 - _LONGEST :],
+        spec,
         _number(values["cosine"]) + {"cos": "*", "cos_skip": " "}.get(values["cosine_of"], ""),
         _number(values["cosine_error"], 2),
         _number(values["convexity_ratio"]),
@@ -64,13 +66,18 @@ def _cells(spec: str, values: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    """The first column flush left, the others flush right, as narrow as they can be."""
+    """The first column flush left and cut to what is left of the line, the others flush right, as narrow as can be.
+
+    Of a long name the end is kept: that of a path says more than its beginning.
+    """
     widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    widths[0] = max(8, min(widths[0], WIDTH - sum(width + 2 for width in widths[1:])))
+    names = [row[0] if len(row[0]) <= widths[0] else "..." + row[0][3 - widths[0] :] for row in rows]
     return [
         "  ".join(
-            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+            [name.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
         ).rstrip()
-        for row in rows
+        for name, row in zip(names, rows, strict=True)
     ]
 
 

@@ -17,6 +17,7 @@ from trajcheck.tables.source import NEEDS_OBJECTIVE, NOT_FINITE, Source
 
 NEEDS_REF_GRADIENTS = "needs the gradient at the reference: give --ref-gradients"
 NO_SKIP = "no recorded step lies that far ahead (--skip)"
+SKIPPED = "the loss scaler skipped this step: its gradient is not in x_t - x*"
 NOT_LATER = "the reference is not a later iterate of this run"
 
 
@@ -88,7 +89,7 @@ def _own_term(row: Row, reference: Reference) -> str:
 def _not_plain_steps(source: Source) -> tuple[np.ndarray, str]:
     """Where lo_lr promises nothing: a step that is known not to be along -g_t."""
     info = source.trajectory.info
-    known = info.optimizer is not None and not info.plain_sgd
+    known = info.plain_sgd is False
     name = f"{info.optimizer} with momentum" if info.heavy_ball else info.optimizer
     reason = f"promises nothing for {name}, whose steps are not along -g_t"
     return np.full(len(source.rows.rows), known), reason
@@ -96,8 +97,8 @@ def _not_plain_steps(source: Source) -> tuple[np.ndarray, str]:
 
 def _cos_floor(source: Source, reference: Reference) -> Column:
     trajectory, info = source.trajectory, source.trajectory.info
-    if info.optimizer is None:
-        why = "the optimizer is unknown: run.json does not name it"
+    if info.plain_sgd is None:
+        why = "the optimizer is unknown: run.json does not name it, or not its momentum"
     elif not info.plain_sgd or info.weight_decay:
         why = (
             f"known for plain SGD only; the run used {info.optimizer}, with momentum or weight decay or of another kind"
@@ -114,7 +115,9 @@ def _cos_floor(source: Source, reference: Reference) -> Column:
     assert reference.step is not None
     end = trajectory.steps.index(reference.step)
     sums = dict(enumerate(eta_squares(trajectory.snapshots[: end + 1])))
-    later = source.each(lambda row: "" if row.place < end else NOT_LATER)
+    later = source.each(
+        lambda row: NOT_LATER if row.place >= end else SKIPPED if trajectory.snapshots[row.place].skipped else ""
+    )
     unknown = source.each(
         lambda row: "the rates of steps that were not recorded are unknown" if sums.get(row.place) is None else ""
     )
