@@ -7,19 +7,23 @@ point of a step starts from the same buffers and the same randomness, and losses
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from trajcheck.conditions import evaluation
+from trajcheck.curvature import Hessian, functions_checked
 from trajcheck.device import resolve_device
-from trajcheck.errors import ObjectiveError, UsageError
+from trajcheck.errors import ObjectiveError, TrajcheckError, UsageError
 from trajcheck.objective_file import Loss, beside, describe, load_program
 from trajcheck.parameter_names import buffer_names, canonical, match_parameters, parameter_aliases
 from trajcheck.samples import Sample, process_generators_untouched
+
+T = TypeVar("T")
 
 #: What `--replay-dtype` may be.
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -73,9 +77,10 @@ class Objective:
         # An embedding with max_norm scales its weight in place, which must not reach the caller's tensors.
         self._copies = any(getattr(module, "max_norm", None) is not None for module in model.modules())
         # cuDNN keeps the dropout state of a recurrent network to itself: two evaluations would draw two masks.
-        self._cudnn_dropout = self.device.type == "cuda" and any(
-            isinstance(module, nn.RNNBase) and module.dropout > 0 for module in model.modules()
-        )
+        recurrent = [module for module in model.modules() if isinstance(module, nn.RNNBase)]
+        self._cudnn_dropout = self.device.type == "cuda" and any(module.dropout > 0 for module in recurrent)
+        # cuDNN's recurrent networks have no second derivative.
+        self._recurrent = bool(recurrent)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -134,43 +139,90 @@ class Objective:
         """
         return self._evaluate(parameters, sample, where, self.trainable)
 
+    def hessian(
+        self, parameters: Mapping[str, Tensor], sample: Sample, *, where: str = "", keep_graph: bool = True
+    ) -> Hessian:
+        """The Hessian of f(.; z) at x, for products with vectors; its vectors hold the `trainable` parameters in order.
+
+        The evaluation is that of `loss_and_gradient` with kernels that can be differentiated twice: attention without
+        fusion (whose dropout draws other masks on a GPU than fused attention does), recurrent networks without cuDNN.
+        `parameters` must stay as they are while it is in use.
+        `keep_graph` False saves memory at the price of time, as curvature.Hessian says.
+        """
+        xs = self._points(parameters)
+        wanted: list[Tensor] = [xs[name] for name in self.trainable]
+        if not wanted:
+            raise self._error(where, "no parameter is trainable, and there is no Hessian")
+
+        def inside(work: Callable[[], T]) -> T:
+            def translated() -> T:
+                with self._translated(where, "the second derivative of the loss"):
+                    return work()
+
+            return self._inside(parameters, xs, sample, where, translated, twice=True)
+
+        def parts() -> Iterator[tuple[Tensor, list[Tensor]]]:
+            for value, weight in self._values(sample, where):
+                with self._translated(where, "the second derivative of the loss"), functions_checked(value):
+                    gradient = self._gradient(weight * value, wanted, where, create_graph=True)
+                yield weight * value.detach().to(self.device, torch.float64), gradient
+
+        return Hessian(wanted, parts, inside, keep_graph=keep_graph)
+
     def _evaluate(
         self, parameters: Mapping[str, Tensor], sample: Sample, where: str, trainable: tuple[str, ...]
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        xs: dict[str, Tensor] = {}
+        xs = self._points(parameters)
+        work = self._work(sample, where, [xs[name] for name in trainable])
+        loss, gradients = self._inside(parameters, xs, sample, where, work)
+        return loss, dict(zip(trainable, gradients, strict=True))
+
+    def _points(self, parameters: Mapping[str, Tensor]) -> dict[str, nn.Parameter]:
+        """x by name, as what stands in the model's place during an evaluation."""
+        xs = {}
         learns = set(self.trainable)
-        tensors = self._fresh_buffers(sample, where)
         for name, here in self._name_here.items():
-            raw, own = self._parameters[here]
+            own = self._parameters[here][1]
             x = parameters[name].detach().to(own.device, own.dtype, copy=self._copies)
             # A Parameter, not a detached tensor: recurrent networks on a GPU lay their weights out anew. It requires
             # a gradient also for the loss alone, since torch has other kernels (attention) where nothing does.
-            tensors[f"model.{raw}"] = xs[name] = nn.Parameter(x, requires_grad=name in learns)
+            xs[name] = nn.Parameter(x, requires_grad=name in learns)
+        return xs
+
+    def _inside(
+        self,
+        parameters: Mapping[str, Tensor],
+        xs: Mapping[str, nn.Parameter],
+        sample: Sample,
+        where: str,
+        work: Callable[[], T],
+        *,
+        twice: bool = False,
+    ) -> T:
+        """work() with `xs` and the sample's buffers in the model; `twice` where it differentiates a second time."""
+        tensors: dict[str, Tensor] = self._fresh_buffers(sample, where)
+        for name, x in xs.items():
+            tensors[f"model.{self._parameters[self._name_here[name]][0]}"] = x
         versions = {name: parameters[name]._version for name in xs}
         with (
             process_generators_untouched(self.device),
-            evaluation(self.device, self.dtype, use_cudnn=not self._cudnn_dropout),
+            evaluation(self.device, self.dtype, use_cudnn=not (self._cudnn_dropout or (twice and self._recurrent))),
+            sdpa_kernel(SDPBackend.MATH) if twice else nullcontext(),
             beside(self._path),
         ):
-            work = self._work(sample, where, [xs[name] for name in trainable])
-            loss, gradients = torch.func.functional_call(self._scope, tensors, (work,))
+            result = torch.func.functional_call(self._scope, tensors, (work,))
         for name, x in xs.items():
             if parameters[name]._version != versions[name] and parameters[name].data_ptr() == x.data_ptr():
                 raise self._error(where, f"the loss changed the parameter {name} in place; it must leave it as it is")
-        return loss, dict(zip(trainable, gradients, strict=True))
+        return result
 
     def _work(self, sample: Sample, where: str, wanted: list[Tensor]) -> Callable[[], tuple[Tensor, list[Tensor]]]:
         """The evaluation. Backward belongs to it: checkpointed layers run their forward again there."""
-        batches = sample.batches(where)
 
         def work() -> tuple[Tensor, list[Tensor]]:
             total = torch.zeros((), dtype=torch.float64, device=self.device)
             gradients: list[Tensor] = []
-            for i, (batch, weight) in enumerate(zip(batches, sample.weights, strict=True)):
-                sample.set_generators(i, self.device)
-                with self._translated(where):
-                    value = self._loss(self._scope.model, batch)
-                value = self._scalar(value, where)
+            for value, weight in self._values(sample, where):
                 if wanted:
                     with self._translated(where):
                         parts = self._gradient(value * weight if weight != 1 else value, wanted, where)
@@ -181,10 +233,18 @@ class Objective:
 
         return work
 
-    def _gradient(self, value: Tensor, wanted: list[Tensor], where: str) -> list[Tensor]:
+    def _values(self, sample: Sample, where: str) -> Iterator[tuple[Tensor, float]]:
+        """The loss of each micro-batch, with its graph, and its weight."""
+        for i, (batch, weight) in enumerate(zip(sample.batches(where), sample.weights, strict=True)):
+            sample.set_generators(i, self.device)
+            with self._translated(where):
+                value = self._loss(self._scope.model, batch)
+            yield self._scalar(value, where), weight
+
+    def _gradient(self, value: Tensor, wanted: list[Tensor], where: str, *, create_graph: bool = False) -> list[Tensor]:
         found: tuple[Tensor | None, ...] = (None,)
         if value.requires_grad:
-            found = torch.autograd.grad(value, wanted, allow_unused=True)
+            found = torch.autograd.grad(value, wanted, allow_unused=True, create_graph=create_graph)
         if all(part is None for part in found):
             raise self._error(
                 where,
@@ -219,13 +279,13 @@ class Objective:
         return {name: value for same, value in values.items() for name in same}
 
     @contextmanager
-    def _translated(self, where: str) -> Iterator[None]:
+    def _translated(self, where: str, what: str = "the loss") -> Iterator[None]:
         try:
             yield
-        except ObjectiveError:
+        except TrajcheckError:
             raise
         except (Exception, SystemExit) as error:
-            text = f"the loss raised {describe(error, self._path)}"
+            text = f"{what} raised {describe(error, self._path)}"
             if isinstance(error, torch.OutOfMemoryError):
                 text += "; use a smaller --replay-dtype or --device cpu"
             raise self._error(where, text) from error

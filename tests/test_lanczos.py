@@ -1,0 +1,237 @@
+"""trajcheck/lanczos.py: against numpy's and scipy's eigenvalues."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.sparse.linalg import eigsh
+from torch import Tensor
+
+from trajcheck.errors import UsageError
+from trajcheck.lanczos import Extremes, extreme_eigenvalues
+
+
+def rotated(eigenvalues: np.ndarray, seed: int = 0) -> np.ndarray:
+    """A dense symmetric matrix with these eigenvalues."""
+    n = len(eigenvalues)
+    q, _ = np.linalg.qr(np.random.default_rng(seed).normal(size=(n, n)))
+    matrix = (q * eigenvalues) @ q.T
+    return (matrix + matrix.T) / 2
+
+
+def network_spectrum(n: int = 400) -> np.ndarray:
+    """Outliers at the top, a dense bulk around 0, a few negative eigenvalues."""
+    eigenvalues = 1e-3 * np.random.default_rng(0).normal(size=n)
+    eigenvalues[:8] = np.logspace(0, -1, 8)
+    eigenvalues[8:11] = [-0.03, -0.02, -0.015]
+    return eigenvalues
+
+
+def extremes(
+    matrix: np.ndarray,
+    *,
+    dtype: torch.dtype = torch.float64,
+    seed: int = 0,
+    tolerance: float = 1e-6,
+    max_products: int = 500,
+    memory: int | None = None,
+) -> Extremes:
+    operator = torch.from_numpy(matrix).to(dtype)
+    return extreme_eigenvalues(
+        operator.mv,
+        len(matrix),
+        device="cpu",
+        dtype=dtype,
+        seed=seed,
+        tolerance=tolerance,
+        max_products=max_products,
+        memory=memory,
+    )
+
+
+def diagonal(eigenvalues: Tensor, **options: int) -> Extremes:
+    return extreme_eigenvalues(
+        eigenvalues.mul, len(eigenvalues), device="cpu", dtype=eigenvalues.dtype, seed=1, **options
+    )
+
+
+def assert_right(found: Extremes, matrix: np.ndarray, tolerance: float = 1e-6, rounding: float = 1e-13) -> None:
+    """Converged to `tolerance` relative to max |lambda|, with residuals that bound the errors."""
+    expected = np.linalg.eigvalsh(matrix)
+    scale = np.abs(expected).max()
+    assert found.converged
+    for value, residual, truth in (
+        (found.lambda_max, found.lambda_max_residual, expected[-1]),
+        (found.lambda_min, found.lambda_min_residual, expected[0]),
+    ):
+        assert abs(value - truth) <= residual + rounding * scale
+        assert residual <= 2 * tolerance * scale + rounding * scale
+
+
+spectra = st.lists(
+    st.sampled_from([0.0, 1.0, 1.0, -1.0, 3.0, -7.5, 1e-7, -1e-7, 0.3]) | st.floats(-10, 10, width=32),
+    min_size=1,
+    max_size=30,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(eigenvalues=spectra, scale=st.sampled_from([1.0, 1e-20, 1e12]), seed=st.integers(0, 2**31))
+def test_any_spectrum(eigenvalues: list[float], scale: float, seed: int) -> None:
+    """Indefinite, repeated, low rank, zero; every dimension from 1 on."""
+    matrix = scale * rotated(np.array(eigenvalues), seed)
+    assert_right(extremes(matrix, seed=seed), matrix)
+
+
+@pytest.mark.parametrize(
+    "eigenvalues",
+    [
+        network_spectrum(),
+        -network_spectrum(),
+        np.abs(network_spectrum()),
+        np.linspace(-1, 1, 200),
+        np.linspace(1e-9, 1, 100),
+        np.concatenate([np.zeros(195), [3.0, 1.0, -4.0, 0.5, 2.0]]),
+        np.repeat([5.0, 2.0, -6.0], 60),
+    ],
+    ids=["network", "largest negative", "smallest near 0", "uniform", "positive", "low rank", "repeated"],
+)
+@pytest.mark.parametrize("vectors", [None, 12, 24], ids=["no bound", "12 vectors", "24 vectors"])
+def test_against_scipy(eigenvalues: np.ndarray, vectors: int | None) -> None:
+    matrix = rotated(eigenvalues)
+    memory = None if vectors is None else vectors * 8 * len(matrix)
+    found = extremes(matrix, memory=memory, max_products=4000)
+    assert_right(found, matrix)
+    low, high = eigsh(matrix, k=2, which="BE", return_eigenvectors=False, v0=np.ones(len(matrix)))
+    scale = max(abs(low), abs(high))
+    assert abs(found.lambda_max - high) <= 1e-6 * scale
+    assert abs(found.lambda_min - low) <= 1e-6 * scale
+
+
+@pytest.mark.parametrize("vectors", [None, 8, 16])
+def test_float32_is_as_good_as_its_rounding(vectors: int | None) -> None:
+    matrix = rotated(network_spectrum())
+    memory = None if vectors is None else vectors * 4 * len(matrix)
+    found = extremes(matrix, dtype=torch.float32, memory=memory)
+    assert_right(found, matrix, rounding=1e-6)
+    wide = extremes(matrix, dtype=torch.float64)
+    assert found.lambda_max == pytest.approx(wide.lambda_max, abs=1e-6)
+    assert found.lambda_min == pytest.approx(wide.lambda_min, abs=1e-6)
+
+
+def test_the_basis_stays_orthogonal_over_many_restarts() -> None:
+    """Without reorthogonalisation the extreme eigenvalues come back as copies, and the bound on products is missed."""
+    matrix = rotated(np.concatenate([np.linspace(-1, 1, 300), [40.0, 39.0]]))
+    found = extremes(matrix, memory=16 * 8 * len(matrix), tolerance=1e-12, max_products=3000)
+    assert_right(found, matrix, tolerance=1e-12)
+
+
+def test_the_seed_decides() -> None:
+    matrix = rotated(network_spectrum())
+    assert extremes(matrix, seed=3) == extremes(matrix, seed=3)
+    assert extremes(matrix, seed=3) != extremes(matrix, seed=4)
+
+
+def test_the_process_generators_are_untouched() -> None:
+    before = torch.get_rng_state()
+    extremes(np.eye(20))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def counted(operator: Callable[[Tensor], Tensor], calls: list[int]) -> Callable[[Tensor], Tensor]:
+    def matvec(v: Tensor) -> Tensor:
+        calls.append(1)
+        return operator(v)
+
+    return matvec
+
+
+def test_all_products_are_counted_and_bounded() -> None:
+    operator = torch.from_numpy(rotated(np.linspace(-1, 1, 300)))
+    calls: list[int] = []
+    found = extreme_eigenvalues(
+        counted(operator.mv, calls), 300, device="cpu", dtype=torch.float64, seed=0, max_products=40
+    )
+    assert found.products == len(calls) == 40
+    assert not found.converged
+    assert 0.9 < found.lambda_max < 1
+    assert -1 < found.lambda_min < -0.9
+    for value, residual in (
+        (found.lambda_max, found.lambda_max_residual),
+        (found.lambda_min, found.lambda_min_residual),
+    ):
+        assert 1 - abs(value) <= residual
+
+
+@pytest.mark.parametrize("dimension", [1, 2, 3])
+def test_small_dimensions_take_no_more_products_than_needed(dimension: int) -> None:
+    found = extremes(np.diag(np.arange(1.0, dimension + 1)))
+    assert found.products == dimension + (1 if dimension == 1 else 2)
+    assert (found.lambda_min, found.lambda_max) == pytest.approx((1, dimension))
+
+
+def test_the_zero_operator() -> None:
+    found = diagonal(torch.zeros(50, dtype=torch.float64))
+    assert found.converged
+    assert (found.lambda_max, found.lambda_min, found.lambda_max_residual, found.lambda_min_residual) == (0, 0, 0, 0)
+
+
+def test_an_operator_that_returns_its_argument() -> None:
+    found = extreme_eigenvalues(lambda v: v, 30, device="cpu", dtype=torch.float64, seed=0)
+    assert (found.lambda_max, found.lambda_min) == pytest.approx((1, 1), abs=1e-14)
+
+
+def test_one_outlier_in_many_equal_eigenvalues() -> None:
+    """The start vector is an eigenvector of 1 but for 1e-3 in the outlier's direction, within a tolerance of 1e-2."""
+    eigenvalues = torch.ones(1_000_000, dtype=torch.float32)
+    eigenvalues[123] = -5
+    found = extreme_eigenvalues(
+        eigenvalues.mul, len(eigenvalues), device="cpu", dtype=torch.float32, seed=0, tolerance=1e-2
+    )
+    assert found.converged
+    assert found.lambda_min == pytest.approx(-5, rel=1e-6)
+    assert found.lambda_max == pytest.approx(1, rel=1e-6)
+
+
+def test_sums_are_wide_however_many_elements() -> None:
+    """Several blocks: 1.2 million elements, where a float32 sum loses the fourth digit."""
+    eigenvalues = torch.linspace(0, 0.5, 1_200_000, dtype=torch.float32)
+    eigenvalues[7], eigenvalues[-3] = -1, 2
+    found = diagonal(eigenvalues)
+    assert found.converged
+    assert (found.lambda_max, found.lambda_min) == pytest.approx((2, -1), abs=1e-6)
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+@pytest.mark.parametrize("call", [1, 4])
+def test_a_product_that_is_not_finite_leaves_nothing_defined(bad: float, call: int) -> None:
+    eigenvalues = torch.linspace(-1, 1, 40, dtype=torch.float64)
+    calls: list[int] = []
+
+    def matvec(v: Tensor) -> Tensor:
+        calls.append(1)
+        return eigenvalues * v * (bad if len(calls) == call else 1)
+
+    found = extreme_eigenvalues(matvec, 40, device="cpu", dtype=torch.float64, seed=0)
+    assert not found.converged
+    assert found.products == call
+    values = (found.lambda_max, found.lambda_max_residual, found.lambda_min, found.lambda_min_residual)
+    assert all(math.isnan(value) for value in values)
+
+
+def test_an_operator_that_is_not_symmetric_has_not_converged() -> None:
+    matrix = rotated(network_spectrum()) + 0.01 * np.random.default_rng(1).normal(size=(400, 400))
+    assert not extremes(matrix).converged
+
+
+def test_options_that_make_no_sense() -> None:
+    with pytest.raises(UsageError, match=r"79 bytes hold 0 vectors of 10 elements.*give 480 at least"):
+        extremes(np.eye(10), memory=79)
+    with pytest.raises(UsageError, match="max_products is 2"):
+        extremes(np.eye(10), max_products=2)
