@@ -17,7 +17,7 @@ from safetensors.numpy import load_file, save_file
 from torch import nn
 
 import trajcheck
-from trajcheck import Every, Recorder
+from trajcheck import Recorder
 from trajcheck.analysis import Options, estimate
 from trajcheck.extent_reader import ExtentReader
 from trajcheck.objective import Objective
@@ -83,13 +83,14 @@ def test_a_run_may_be_called_like_a_file_or_a_point(plain_run: Path, tmp_path: P
 
 def test_a_resumed_run_may_have_frozen_other_values(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 1))
-    model[0].requires_grad_(False)
+    frozen, head = nn.Linear(3, 4), nn.Linear(4, 1)
+    model = nn.Sequential(frozen, head)
+    frozen.requires_grad_(False)
     batches = torch.randn(8, 5, 3)
 
-    def train(steps: range, **options: int) -> None:
-        optimizer = torch.optim.SGD(model[1].parameters(), lr=0.1)
-        with Recorder(tmp_path / "run", model, optimizer, schedule=Every(1), quiet=True, strict=True, **options) as r:
+    def train(steps: range, start: int = 0) -> None:
+        optimizer = torch.optim.SGD(head.parameters(), lr=0.1)
+        with Recorder(tmp_path / "run", model, optimizer, every=1, start_step=start, quiet=True, strict=True) as r:
             for step in steps:
                 loss = model(batches[step]).square().mean()
                 loss.backward()
@@ -99,8 +100,8 @@ def test_a_resumed_run_may_have_frozen_other_values(tmp_path: Path) -> None:
 
     train(range(4))
     with torch.no_grad():
-        model[0].weight.mul_(1.5)
-    train(range(4, 8), start_step=4)
+        frozen.weight.mul_(1.5)
+    train(range(4, 8), start=4)
     objective = tmp_path / "objective.py"
     objective.write_text(
         "from torch import nn\n"
@@ -285,16 +286,26 @@ def test_a_dry_run_says_what_will_be_read_and_evaluated(
     refs = ("final", "init", "step:4", "step:5")
     options = Options(refs, f"{objective_file}:good", ref_gradients, steps=steps, skip=skip)
     cost = estimate(plain_run, options)
-    read, losses, gradients = [], [], []
+    read: list[int] = []
+    losses: list[object] = []
+    gradients: list[object] = []
     into, loss, both = ExtentReader.into, Objective.loss, Objective.loss_and_gradient
-    monkeypatch.setattr(ExtentReader, "into", lambda *a: (read.append(len(a[3])), into(*a))[1])
-    monkeypatch.setattr(Objective, "loss", lambda *a, **k: (losses.append(1), loss(*a, **k))[1])
-    monkeypatch.setattr(Objective, "loss_and_gradient", lambda *a, **k: (gradients.append(1), both(*a, **k))[1])
+
+    def counted(function: Callable[..., object], count: Callable[..., object]) -> Callable[..., object]:
+        def call(*arguments: object, **options: object) -> object:
+            count(arguments)
+            return function(*arguments, **options)
+
+        return call
+
+    monkeypatch.setattr(ExtentReader, "into", counted(into, lambda arguments: read.append(len(arguments[3]))))
+    monkeypatch.setattr(Objective, "loss", counted(loss, losses.append))
+    monkeypatch.setattr(Objective, "loss_and_gradient", counted(both, gradients.append))
     trajcheck.analyze(
         plain_run, refs, options.objective, ref_gradients=ref_gradients, steps=steps, skip=skip, out=tmp_path / "report"
     )
     assert (cost.losses, cost.gradients) == (len(losses), len(gradients))
-    checks = sum(extent for extent in read) - cost.stored_bytes - cost.replay_bytes
+    checks = sum(read) - cost.stored_bytes - cost.replay_bytes
     assert 0 <= checks <= 8 * 32 * 2  # besides: is the end finite, are the references
 
 

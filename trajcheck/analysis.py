@@ -38,6 +38,10 @@ LASTING = 50
 
 _STEP_BASE = ("prev_step", "stride", "weight", "tau", "lr", "loss")
 _REFERENCE_BASE = ("weight", "loss")
+_CURVATURE = (
+    *("lambda_max", "lambda_max_residual", "lambda_min", "lambda_min_residual"),
+    *("grad_curvature", "stability_threshold"),
+)
 _FIDELITY = ("replay_loss_error", "replay_grad_error")
 
 
@@ -54,6 +58,7 @@ class Options:
     skip_bad: bool = False
     replay_dtype: str | None = None
     device: str = "auto"
+    curvature: int | None = None
 
 
 @dataclass(frozen=True)
@@ -83,6 +88,7 @@ def analyze(
     skip_bad: bool = False,
     replay_dtype: str | None = None,
     device: str = "auto",
+    curvature: int | None = None,
     out: str | Path | None = None,
     quiet: bool = True,
 ) -> Report:
@@ -101,6 +107,7 @@ def analyze(
         skip_bad: leave out step files that cannot be used or hold NaN or Inf, and list them.
         replay_dtype: float64, float32 or bfloat16; by default the run's own, float32 at least.
         device: auto, cpu, cuda, cuda:1, ...
+        curvature: at every that many rows, the extreme eigenvalues of the Hessian at x_t on z_t; needs an objective.
         out: the report folder; default reports/<the run's path below the working folder>.
         quiet: no progress bars.
 
@@ -108,7 +115,7 @@ def analyze(
         TrajcheckError: see errors.py; nothing has then been written.
     """
     options = Options(
-        tuple(refs), objective, ref_gradients, tuple(metrics), steps, skip, skip_bad, replay_dtype, device
+        tuple(refs), objective, ref_gradients, tuple(metrics), steps, skip, skip_bad, replay_dtype, device, curvature
     )
     return run_analysis(Path(run), options, None if out is None else Path(out), quiet=quiet)
 
@@ -142,10 +149,15 @@ class _Analysis:
             raise UsageError("--ref-gradients is for smoothness towards references: add smoothness to --metrics.")
         if options.replay_dtype is not None and options.objective is None:
             raise UsageError("--replay-dtype needs --objective FILE.py:NAME: without it nothing is replayed.")
+        if options.curvature is not None and options.objective is None:
+            raise UsageError("--curvature needs --objective FILE.py:NAME: Hessians are replayed.")
+        if options.curvature is not None and options.curvature < 1:
+            raise UsageError(f"--curvature {options.curvature}: expected a number of rows, 1 or more.")
         if not options.refs:
             raise UsageError("no reference was given; the default is final.")
         self.trajectory = load_trajectory(run, options.skip_bad)
         self.rows = choose_rows(self.trajectory, steps, options.skip)
+        self.curvature = frozenset(row.place for row in self.rows.rows[:: options.curvature] if options.curvature)
         self.replay_facts: dict[str, Any] | None = None
 
     def report(self, out: Path | None) -> Report:
@@ -162,6 +174,7 @@ class _Analysis:
                 scalars,
                 self.replay_facts["epsilon"] if self.replay_facts else None,
                 self.options.ref_gradients,
+                self.curvature,
             )
             return self._write(folder, references, source)
 
@@ -175,6 +188,7 @@ class _Analysis:
             self._union("evaluations"),
             replay=self.options.objective is not None,
             ref_gradients=self.options.ref_gradients,
+            curvature=self.curvature,
         )
 
     # -- the pass and the replay ------------------------------------------------------------------------------------
@@ -220,6 +234,7 @@ class _Analysis:
             ],
             reference_products=[name for name in self._reference_products() if name in REFERENCE_REPLAYED],
             ref_gradients=self.options.ref_gradients,
+            curvature=self.curvature,
         )
         self.replay_facts = {"dtype": dtype, "device": str(objective.device), "epsilon": epsilon(dtype)}
         return Replay(self.trajectory, references, objective, dtype, plan)
@@ -243,8 +258,8 @@ class _Analysis:
         steps = [row.step for row in self.rows.rows]
         recorded = self.trajectory.steps
         grad_norm = ("grad_norm",) if "grad_sq" in self._step_products() else ()
-        fidelity = _FIDELITY if source.epsilon else ()
-        own = self._chosen(step_columns(source), "step_columns", (*_STEP_BASE, *grad_norm, *fidelity))
+        more = (*(_CURVATURE if self.curvature else ()), *(_FIDELITY if source.epsilon else ()))
+        own = self._chosen(step_columns(source), "step_columns", (*_STEP_BASE, *grad_norm, *more))
         towards = {
             reference.spec: self._chosen(
                 reference_columns(source, number, reference), "reference_columns", (*_REFERENCE_BASE, *grad_norm)
@@ -266,7 +281,7 @@ class _Analysis:
             ),
             "undefined": pd.DataFrame(undefined, columns=["table", "column", "ref", "sample", "steps", "reason"]),
         }
-        incomplete = self._incomplete(source, towards)
+        incomplete = self._incomplete(source, own, towards)
         summary = self._summary(references, own, towards, incomplete)
         texts = {f"{name}.csv": frame.to_csv(index=False, lineterminator="\n") for name, frame in frames.items()}
         folder.publish({**texts, SUMMARY: json.dumps(summary, indent=2, allow_nan=False) + "\n"})
@@ -277,10 +292,12 @@ class _Analysis:
         wanted = {*base, *self._union(of)}
         return {name: each for name, each in columns.items() if name in wanted}
 
-    def _incomplete(self, source: Source, towards: Mapping[str, Mapping[str, Column]]) -> list[str]:
+    def _incomplete(
+        self, source: Source, own: Mapping[str, Column], towards: Mapping[str, Mapping[str, Column]]
+    ) -> list[str]:
         """What was explicitly asked for and could not be computed."""
         found = [f"{self.trajectory.ended}: analyzed up to there"] if self.trajectory.ended else []
-        if source.epsilon is not None and not any(own.replayed for own in source.own):
+        if source.epsilon is not None and not any(each.replayed for each in source.own):
             why = self.rows.rows[0].no_sample or NOT_FINITE
             found.append(f"--objective: nothing could be replayed; {why}")
         if not self.options.objective:
@@ -289,12 +306,14 @@ class _Analysis:
                 for name in self.options.metrics
                 if self.families[name].evaluations
             ]
-        elif source.epsilon is not None and any(own.replayed for own in source.own):
+        elif source.epsilon is not None and any(each.replayed for each in source.own):
             found += [
                 f"--ref {spec}: the loss there is not finite on any step"
                 for spec, columns in towards.items()
                 if "loss_ref" in columns and not columns["loss_ref"].defined.any()
             ]
+        if self.curvature and not own["lambda_max"].defined.any():
+            found.append("--curvature: no eigenvalue was found; undefined.csv says why")
         return found
 
     def _summary(

@@ -22,6 +22,7 @@ class Cost:
     replay_bytes: int
     losses: int
     gradients: int
+    hessians: int = 0
 
     def __str__(self) -> str:
         lines = [f"rows       {self.rows:,}", f"pass       {self.stored_bytes:,} bytes to read"]
@@ -30,6 +31,10 @@ class Cost:
                 f"replay     {self.replay_bytes:,} bytes to read",
                 f"           {self.losses:,} losses and {self.gradients:,} losses with gradients to evaluate",
             ]
+        if self.hessians:
+            lines.append(
+                f"           {self.hessians:,} Hessians' extreme eigenvalues, of tens to hundreds of products each"
+            )
         return "\n".join(lines)
 
 
@@ -41,6 +46,7 @@ def cost(
     *,
     replay: bool,
     ref_gradients: bool,
+    curvature: Collection[int] = (),
 ) -> Cost:
     """The cost of an analysis. `evaluations` are those of metrics/families.py."""
     snapshots, total = trajectory.snapshots, 0
@@ -71,8 +77,9 @@ def cost(
     gradients = sum(not row.no_sample for row in rows.work)
     gradients += pairs if "gradient_previous" in evaluations else 0
     gradients += towards if ref_gradients else 0
+    hessians = sum(row.place in curvature for row in sampled)
     losses = (0 if "gradient_previous" in evaluations else pairs) + (0 if ref_gradients else towards)
-    return Cost(len(rows.rows), total, _replay_bytes(trajectory, rows, references), losses, gradients)
+    return Cost(len(rows.rows), total, _replay_bytes(trajectory, rows, references), losses, gradients, hessians)
 
 
 def _replay_bytes(trajectory: Trajectory, rows: Rows, references: Sequence[Reference]) -> int:

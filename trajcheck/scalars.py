@@ -28,6 +28,13 @@ class StepScalars:
     disagreement_sq: float | None = None  # |g_t - recorded g_t|^2
     loss: float | None = None  # f(x_t; z_t)
     loss_previous: float | None = None  # f(x_{t-1}; z_t)
+    lambda_max: float | None = None  # the extreme eigenvalues of the Hessian of f(.; z_t) at x_t
+    lambda_max_residual: float | None = None  # |H v - lambda v|, |v| = 1
+    lambda_min: float | None = None
+    lambda_min_residual: float | None = None
+    grad_curvature: float | None = None  # <g_t, H g_t> / |g_t|^2
+    products: float | None = None  # Hessian-vector products that were made
+    converged: float | None = None  # 1 or 0: whether the eigenvalues are
     replayed: bool = False  # whether loss and g_t were replayed
 
 

@@ -75,6 +75,13 @@ def analyze_command(
         typer.Option(metavar="DTYPE", help="float64, float32 or bfloat16.  (default: the run's, float32 at least)"),
     ] = None,
     device: Annotated[str, typer.Option(help="Where to replay: auto, cpu, cuda, cuda:1.")] = "auto",
+    curvature: Annotated[
+        Optional[int],  # noqa: UP045
+        typer.Option(
+            metavar="EVERY",
+            help="At every so many rows, the extreme eigenvalues of the Hessian at x_t on z_t (80 gradients each).",
+        ),
+    ] = None,
     out: Annotated[
         Optional[Path],  # noqa: UP045
         typer.Option(metavar="DIR", help="The report folder.  (default: reports/RUN)"),
@@ -102,6 +109,7 @@ def analyze_command(
         skip_bad=skip_bad,
         replay_dtype=replay_dtype,
         device=device,
+        curvature=curvature,
     )
     if dry_run:
         typer.echo(estimate(run, options))

@@ -3,7 +3,7 @@ missing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
@@ -31,6 +31,7 @@ class Source:
     scalars: Mapping[int, RowScalars]
     epsilon: float | None = None
     ref_gradients: bool = False
+    curvature: Collection[int] = ()  # places of the rows that were asked for it
 
     def each(self, value: Callable[[Row], T]) -> list[T]:
         return [value(row) for row in self.rows.rows]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from trajcheck.columns import Column, column
-from trajcheck.metrics import convexity, geometry, progress, smoothness
+from trajcheck.metrics import convexity, curvature, geometry, progress, smoothness
 from trajcheck.rows import FIRST, Row
-from trajcheck.tables.source import Source
+from trajcheck.tables.source import NOT_FINITE, Source
 
+NOT_CHOSEN = "not among the rows that --curvature chooses"
 NO_BEFORE = "there is no step d_{t-1}: x_{t-1} is the first recorded iterate"
 
 
@@ -43,9 +44,45 @@ def step_columns(source: Source) -> dict[str, Column]:
         "directional_smoothness": smoothness.directional_smoothness(
             loss, loss_previous, previous_grad_dot_step, step_sq, gaps["gap_resolution"]
         ),
+        **(_curvature(source) if source.curvature else {}),
         "replay_loss_error": _replay_loss_error(source),
         "replay_grad_error": _replay_grad_error(source),
     }
+
+
+def _curvature(source: Source) -> dict[str, Column]:
+    not_asked = source.each(lambda row: "" if row.place in source.curvature else NOT_CHOSEN)
+    unfinished = [
+        f"Lanczos did not converge in {own.products:.0f} products" if own.converged == 0 else "" for own in source.own
+    ]
+    failed = [NOT_FINITE if own.converged is not None and own.lambda_max is None else "" for own in source.own]
+    reasons = not_asked, source.no_replay, failed
+    flat = ["the gradient is 0" if own.grad_sq == 0 else "" for own in source.own]
+    return {
+        "lambda_max": source.recorded("lambda_max", *reasons, unfinished),
+        "lambda_max_residual": source.recorded("lambda_max_residual", *reasons),
+        "lambda_min": source.recorded("lambda_min", *reasons, unfinished),
+        "lambda_min_residual": source.recorded("lambda_min_residual", *reasons),
+        "grad_curvature": source.recorded("grad_curvature", *reasons, flat),
+        "stability_threshold": _stability_threshold(source),
+    }
+
+
+def _stability_threshold(source: Source) -> Column:
+    info = source.trajectory.info
+    group = info.groups[0] if info.groups else {}
+    eta = source.per_group("lr")
+    if info.optimizer is None or not info.groups:
+        why = "the optimizer is unknown: run.json does not name it, or not its momentum"
+    elif info.optimizer != "SGD":
+        why = f"not known for {info.optimizer}: its threshold is that of the preconditioned Hessian"
+    elif any(each.get("nesterov") or each.get("dampening") or each.get("maximize") for each in info.groups):
+        why = "known for gradient descent and heavy-ball momentum, without Nesterov, dampening, maximize"
+    elif len({each.get("momentum") or 0 for each in info.groups}) > 1:
+        why = "parameter groups differ in momentum"
+    else:
+        why = ""
+    return curvature.stability_threshold(eta.except_where(np.full(len(eta), bool(why)), why), group)
 
 
 def _path_length(source: Source) -> Column:
