@@ -18,9 +18,10 @@ from torch import nn
 
 import trajcheck
 from trajcheck import Recorder
-from trajcheck.analysis import Options, estimate
+from trajcheck.analysis import estimate
 from trajcheck.extent_reader import ExtentReader
 from trajcheck.objective import Objective
+from trajcheck.options import Options
 
 Cli = Callable[..., Outcome]
 

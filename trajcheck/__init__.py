@@ -17,7 +17,7 @@ _WHERE = {
     "Listed": "schedules",
     "Logarithmic": "schedules",
     "Pairs": "schedules",
-    "Report": "analysis",
+    "Report": "findings",
     "TrajcheckError": "errors",
     "analyze": "analysis",
 }
@@ -36,8 +36,9 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from trajcheck.analysis import Report, analyze
+    from trajcheck.analysis import analyze
     from trajcheck.errors import TrajcheckError
+    from trajcheck.findings import Report
     from trajcheck.recorder import Recorder
     from trajcheck.schedules import Budget, Every, First, Listed, Logarithmic, Pairs
 

@@ -92,7 +92,8 @@ def analyze_command(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary; errors only.")] = False,
 ) -> None:
     """Measure a recorded run against reference points; write CSV tables and a summary."""
-    from trajcheck.analysis import Options, estimate, run_analysis
+    from trajcheck.analysis import estimate, run_analysis
+    from trajcheck.options import Options
     from trajcheck.reports.terminal import summary_text
 
     if set(sample or ["own"]) != {"own"}:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from trajcheck.analysis import Report
+    from trajcheck.findings import Report
 
 WIDTH = 80
 PREVIOUS = "x_(t-1)"
