@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -24,7 +24,7 @@ def _say(text: str) -> None:
 def analyze_command(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a recorded run; it is only read.")],
     ref: Annotated[
-        Optional[list[str]],  # noqa: UP045
+        list[str] | None,
         typer.Option(
             "--ref",
             metavar="SPEC",
@@ -34,7 +34,7 @@ def analyze_command(
         ),
     ] = None,
     objective: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(
             metavar="FILE.py:NAME",
             help="The loss to replay: NAME() returns (model, loss), loss(model, batch) a scalar tensor. The file is "
@@ -42,11 +42,11 @@ def analyze_command(
         ),
     ] = None,
     sample: Annotated[
-        Optional[list[str]],  # noqa: UP045
+        list[str] | None,
         typer.Option(metavar="own", help="Whose batch a row is measured on; own: the step's own.  (default: own)"),
     ] = None,
     metrics: Annotated[
-        Optional[list[str]],  # noqa: UP045
+        list[str] | None,
         typer.Option(
             metavar="FAMILY",
             help="convexity, smoothness, progress, secant, geometry; repeat or separate by commas.  (default: all)",
@@ -56,7 +56,7 @@ def analyze_command(
         bool, typer.Option("--ref-gradients", help="Replay the gradient at every reference too: smoothness towards it.")
     ] = False,
     steps: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(
             metavar="A:B:C", help="Rows, as a slice of step numbers; moves neither init nor final nor x_(t-1)."
         ),
@@ -71,19 +71,19 @@ def analyze_command(
         ),
     ] = False,
     replay_dtype: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         typer.Option(metavar="DTYPE", help="float64, float32 or bfloat16.  (default: the run's, float32 at least)"),
     ] = None,
     device: Annotated[str, typer.Option(help="Where to replay: auto, cpu, cuda, cuda:1.")] = "auto",
     curvature: Annotated[
-        Optional[int],  # noqa: UP045
+        int | None,
         typer.Option(
             metavar="EVERY",
             help="At every so many rows, the extreme eigenvalues of the Hessian at x_t on z_t (80 gradients each).",
         ),
     ] = None,
     out: Annotated[
-        Optional[Path],  # noqa: UP045
+        Path | None,
         typer.Option(metavar="DIR", help="The report folder.  (default: reports/RUN)"),
     ] = None,
     dry_run: Annotated[
