@@ -1,9 +1,9 @@
 """Reference points x*: from the words of a `--ref` to a vector with an identity.
 
-final           the last iterate               mean:N         the average of the last N recorded iterates
-init            the first iterate              OTHER_RUN      the last iterate of another run
-best            lowest recorded loss           OTHER_RUN@...  any of the others, of another run
-step:N          a recorded iterate             FILE.safetensors
+    final           the last iterate              mean:N              the average of the last N recorded iterates
+    init            the first iterate             OTHER_RUN           the last iterate of another run
+    best            lowest recorded loss          OTHER_RUN@...       any of the others, of another run
+    step:N          a recorded iterate            FILE.safetensors    parameters under their names
 """
 
 from __future__ import annotations
