@@ -130,6 +130,18 @@ def test_skipped_steps_are_no_part_of_the_noise_floor(plain_run: Path, tmp_path:
     assert rows.loc[3:8, ["cos_floor", "cos", "rsi"]].isna().all(axis=None)
 
 
+def test_the_inf_of_a_skipped_step_is_not_bad(plain_run: Path, tmp_path: Path) -> None:
+    """Neither in the middle nor at the end of a run: its gradient was never used."""
+    for step in (4, 9):
+        tensors = load_file(step_path(plain_run, step))
+        tensors["grad/layer.bias"][:] = np.inf
+        write_plain_step(plain_run, step, tensors, lr=0.1, skipped=True)
+    step_path(plain_run, 10).unlink()
+    report = trajcheck.analyze(plain_run, skip_bad=True, out=tmp_path / "report")
+    assert report.steps["step"].tolist() == list(range(10))
+    assert not report.incomplete and not report.summary["left_out"]["steps"]
+
+
 def test_the_chord_to_the_closing_iterate_does_not_set_the_stride(plain_run: Path, tmp_path: Path) -> None:
     for step in (1, 2, 4, 5, 7, 8):
         step_path(plain_run, step).unlink()
