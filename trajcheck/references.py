@@ -4,6 +4,8 @@
     init            the first iterate             OTHER_RUN           the last iterate of another run
     best            lowest recorded loss          OTHER_RUN@...       any of the others, of another run
     step:N          a recorded iterate            FILE.safetensors    parameters under their names
+
+An iterate of the analyzed run is known as such under any of these names, since it depends on the run's samples.
 """
 
 from __future__ import annotations
