@@ -18,6 +18,7 @@ from torch import Tensor
 
 from trajcheck.errors import ObjectiveError
 from trajcheck.extent_reader import ExtentReader
+from trajcheck.formats.tensor_bytes import CODES
 from trajcheck.gather import empty_row, raise_not_finite
 from trajcheck.lanczos import extreme_eigenvalues
 from trajcheck.objective import DTYPES, Objective
@@ -30,11 +31,7 @@ from trajcheck.scalars import RowScalars
 from trajcheck.snapshot import Extent, Snapshot
 from trajcheck.trajectory import Trajectory
 
-_TORCH = {
-    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
-    "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8, "U8": torch.uint8,
-    "U64": torch.uint64, "U32": torch.uint32, "U16": torch.uint16, "BOOL": torch.bool,
-}  # fmt: skip
+_TORCH = {code: dtype for dtype, code in CODES.items()}
 
 #: Residual, relative to the largest |eigenvalue|, at which Lanczos stops (in float32 rounding allows ten times that).
 #: On the sample runs it takes 33 to 42 products; 1e-4 takes 27 to 32, but leaves a lambda_min near 0 without a right
@@ -92,7 +89,7 @@ class Replay:
         objective.check(shapes, trajectory.info.tied, trainable=trajectory.shapes)
         self.objective = objective.prepare(dtype)
         self.trajectory, self.references, self.plan = trajectory, references, plan
-        self.names = tuple(trajectory.shapes)
+        self.names, self.recorded_dtype = tuple(trajectory.shapes), recorded_dtype(trajectory)
         self.randomness: dict[str, int] = {}
         self.evaluations = 0
 
@@ -150,7 +147,7 @@ class Replay:
         towards: list[dict[str, Vector]] = [{"reference": point} for point in self.points[: len(scalars.references)]]
         at_references: list[dict[str, Tensor]] = [{} for _ in towards]
         for number, (reference, known) in enumerate(zip(self.references, towards, strict=False)):
-            at_references[number] = self._at_reference(reference, known, sample, row, losses, vectors)
+            at_references[number] = self._at_reference(reference, known, sample, row, losses)
         for name, place in (("previous", row.place - 1), ("next", row.place + 1), ("skip", row.skip)):
             if name in needed and (found := iterate(place)) is not None:
                 vectors[name] = found
@@ -193,7 +190,6 @@ class Replay:
         sample: Sample,
         row: Row,
         losses: Mapping[str, Tensor],
-        vectors: Mapping[str, Vector],
     ) -> dict[str, Tensor]:
         """f(x*; z_t), and its gradient into `known` where asked for; nothing is evaluated twice."""
         if self.plan.ref_gradients:
@@ -246,7 +242,7 @@ class Replay:
             generators={name: self._tensor(extent) for name, extent in snapshot.generators.items()},
             seed=snapshot.step,
             dtype=self.objective.dtype,
-            recorded_dtype=recorded_dtype(self.trajectory),
+            recorded_dtype=self.recorded_dtype,
             recorded_torch=self.trajectory.info.versions.get("torch"),
         )
         words = self.objective.randomness(sample)
