@@ -76,8 +76,5 @@ class ForwardHook:
         if method is not None and torch.is_grad_enabled():
             method(module)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> ForwardHook:
-        return ForwardHook()
-
     def __reduce__(self) -> tuple[type[ForwardHook], tuple[()]]:
         return ForwardHook, ()
