@@ -5,6 +5,7 @@ Vectors of a row t, by name
     skip, first           x_s (s at least `--skip` steps on), x_0
     gradient              g_t = grad f(x_t; z_t), recorded or replayed
     gradient_previous     grad f(x_{t-1}; z_t), replayed
+    gradient_between      grad f at a point between x_{t-1} and x_t, replayed
     recorded              g_t as recorded, beside a replayed `gradient`
     regularised           g_t + lambda x_t, lambda the weight decay of each parameter
     reference, gradient_reference     x* and grad f(x*; z_t), for each reference
@@ -41,6 +42,7 @@ STEP_PRODUCTS: dict[str, tuple[Operand, Operand]] = {
     "step_dot_next": (STEP, NEXT_STEP),
     "init_sq": (FROM_INIT, FROM_INIT),
     "grad_sq": ("gradient", "gradient"),
+    "grad_dot_param": ("gradient", "x"),
     "grad_dot_step": ("gradient", STEP),
     "grad_dot_next": ("gradient", NEXT_STEP),
     "previous_grad_dot_step": ("gradient_previous", STEP),
@@ -48,6 +50,7 @@ STEP_PRODUCTS: dict[str, tuple[Operand, Operand]] = {
     "regularised_sq": ("regularised", "regularised"),
     "recorded_sq": ("recorded", "recorded"),
     "disagreement_sq": (DISAGREEMENT, DISAGREEMENT),
+    "path_integral": ("gradient_between", STEP),
 }
 
 #: field of scalars.ReferenceScalars -> its two factors

@@ -99,3 +99,13 @@ class Snapshot:
     @property
     def has_batch(self) -> bool:
         return bool(self.batch) or self.batch_from is not None
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Batches set aside with a run."""
+
+    path: str
+    batch: Mapping[str, Extent]
+    batch_tree: Any
+    batches: int

@@ -14,7 +14,7 @@ from pathlib import Path
 from trajcheck.errors import RunError, StepFileError
 from trajcheck.formats import native
 from trajcheck.run_info import RunInfo
-from trajcheck.snapshot import Extent, Snapshot
+from trajcheck.snapshot import Extent, Probe, Snapshot
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -34,6 +34,7 @@ class Trajectory:
     shapes: Shapes
     left_out: Mapping[int, str] = field(default_factory=dict)
     ended: str | None = None  # why the trajectory stops before its recorded end
+    probes: tuple[Probe, ...] = ()
 
     @cached_property
     def steps(self) -> list[int]:

@@ -15,6 +15,9 @@ from trajcheck.columns import Column, exponential_mean, running_mean, running_su
 #: differ from float64 ones by 0.3 of that unit in the median and by 2.1 at most, gaps and differences of losses alike.
 RESOLUTION_FACTOR = 4.0
 
+#: The resolution of convexity_den among the columns; no report shows it.
+DEN_RESOLUTION = "den_resolution"
+
 
 def inst_gap(loss: Column, loss_at_y: Column, grad_dot: Column) -> Column:
     """inst_gap_t(y) = f(x_t; z) - f(y; z) - <grad f(x_t; z), x_t - y>, in units of the loss.
@@ -58,6 +61,7 @@ def convexity_columns(
     den_terms = (loss - loss_at_y).along(grad_dot)
     num_terms = grad_dot.along(den_terms) if den_terms.defined.any() else grad_dot
     num, den = running_sum(num_terms, weights), running_sum(den_terms, weights)
+    den_resolution = running_sum(resolution.along(den_terms), weights)
     return {
         "inst_gap": gap,
         "gap_resolution": resolution,
@@ -65,13 +69,14 @@ def convexity_columns(
         "exp_gap": exponential_mean(gap),
         "convexity_num": num,
         "convexity_den": den,
-        "convexity_ratio": convexity_ratio(num, den, running_sum(resolution.along(den_terms), weights)),
+        "convexity_ratio": convexity_ratio(num, den, den_resolution),
+        DEN_RESOLUTION: den_resolution,
     }
 
 
 def shares(gap: Column, resolution: Column, weights: np.ndarray) -> dict[str, float] | None:
     """Weighted shares of rows on which the gap is certainly negative (convex), positive (not), or neither; None if
-    none.
+    none. `resolution` is gap_resolution, or the gap's standard error where that is larger.
 
     `convex` means that the inequality of convexity holds between x_t and y on this sample, no more.
     """

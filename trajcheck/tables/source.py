@@ -3,8 +3,8 @@ missing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeVar
 
@@ -23,8 +23,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Source:
-    """`scalars` are by place in the trajectory; `epsilon` is that of the replay's dtype, None when nothing was
-    replayed."""
+    """`scalars` are by place in the trajectory, all on one kind of sample; `epsilon` is that of the replay's dtype,
+    None when nothing was replayed."""
 
     trajectory: Trajectory
     rows: Rows
@@ -32,6 +32,10 @@ class Source:
     epsilon: float | None = None
     ref_gradients: bool = False
     curvature: Collection[int] = ()  # places of the rows that were asked for it
+    sample: str = "own"
+    path_integral: bool = False
+    smoothing: int = 51  # rows over which lo_lr_smooth is taken
+    memory: Mapping[int, Sequence[Sequence[float | str]]] = field(default_factory=dict)  # by lag, reference and row
 
     def each(self, value: Callable[[Row], T]) -> list[T]:
         return [value(row) for row in self.rows.rows]
@@ -46,17 +50,20 @@ class Source:
 
     @cached_property
     def no_replay(self) -> list[str]:
-        return self.each(lambda row: NEEDS_OBJECTIVE if self.epsilon is None else row.no_sample)
+        return self.each(lambda row: NEEDS_OBJECTIVE if self.epsilon is None else row.no_sample_of(self.sample))
 
     @cached_property
     def no_gradient(self) -> list[str]:
         return self.each(self.gradient_missing)
 
     def gradient_missing(self, row: Row) -> str:
-        """Why a row has no g_t: it is replayed where there is an objective and a sample, else taken as recorded."""
+        """Why a row has no g_t: it is replayed where there is an objective and a sample, else, on the step's own
+        sample, taken as recorded."""
         if self.epsilon is None:
             return row.no_gradient
-        if row.no_sample:
+        if self.sample != "own" and row.no_sample_of(self.sample):
+            return row.no_sample_of(self.sample)
+        if self.sample == "own" and row.no_sample:
             return row.no_gradient and f"{row.no_sample}, and {row.no_gradient}"
         return "" if self.scalars[row.place].own.replayed else NOT_FINITE
 
@@ -71,7 +78,9 @@ class Source:
 
     @cached_property
     def loss(self) -> Column:
-        """f(x_t; z_t): replayed where the row was, else as recorded."""
+        """f(x_t; z): replayed where the row was, else, on the step's own sample, as recorded."""
+        if self.sample != "own":
+            return self.replayed("loss")
         values, reasons = [], []
         for row, own in zip(self.rows.rows, self.own, strict=True):
             failed = self.epsilon is not None and not row.no_sample and not own.replayed

@@ -38,6 +38,7 @@ def step_columns(source: Source) -> dict[str, Column]:
         "path_length": _path_length(source),
         "update_cos": _update_cos(source, step_sq),
         **progress.progress_columns(grad_dot_step, _descent(source), loss - loss_previous, weights),
+        **(_path_integral(source, loss - loss_previous) if source.path_integral else {}),
         **gaps,
         **smoothness.smoothness_columns(grad_change_sq, step_sq, weights),
         "smoothness_ratio": smoothness.smoothness_ratio(gaps["inst_gap"], step_sq, weights),
@@ -45,9 +46,20 @@ def step_columns(source: Source) -> dict[str, Column]:
             loss, loss_previous, previous_grad_dot_step, step_sq, gaps["gap_resolution"]
         ),
         **(_curvature(source) if source.curvature else {}),
-        "replay_loss_error": _replay_loss_error(source),
-        "replay_grad_error": _replay_grad_error(source),
+        **(_fidelity(source) if source.sample == "own" else {}),
     }
+
+
+def _path_integral(source: Source, loss_change: Column) -> dict[str, Column]:
+    integral = source.replayed("path_integral", source.no_pair)
+    return {
+        "path_integral": integral,
+        "path_integral_error": progress.path_integral_error(integral, loss_change),
+    }
+
+
+def _fidelity(source: Source) -> dict[str, Column]:
+    return {"replay_loss_error": _replay_loss_error(source), "replay_grad_error": _replay_grad_error(source)}
 
 
 def _curvature(source: Source) -> dict[str, Column]:
@@ -105,6 +117,10 @@ def _update_cos(source: Source, step_sq: Column) -> Column:
 
 
 def _descent(source: Source) -> Column:
+    """On the step's own sample the gradient at x_{t-1} is the one of that step, on its own sample."""
+    if source.sample != "own":
+        return source.replayed("previous_grad_dot_step", source.no_pair)
+
     def missing(row: Row) -> str:
         before = source.rows.before(row)
         reason = "" if before is None else source.gradient_missing(before)
