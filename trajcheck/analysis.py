@@ -171,7 +171,15 @@ class _Analysis:
     def cost(self) -> Cost:
         """What `report` would read and evaluate."""
         references = resolve_references(self.options.refs, self.trajectory, None)
-        return cost(self.trajectory, self.rows, references, self._union("evaluations"), self.options, self.curvature)
+        return cost(
+            self.trajectory,
+            self.rows,
+            references,
+            self._union("evaluations"),
+            self.options,
+            self.curvature,
+            windows="window_dot_ref" in self._reference_products(),
+        )
 
     def _by_tensor(self) -> frozenset[int]:
         """Places of the rows whose products are kept tensor by tensor: all for layers, else a few, to see whose scale

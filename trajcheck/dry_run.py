@@ -49,14 +49,21 @@ def cost(
     evaluations: Collection[str],
     options: Options,
     curvature: Collection[int] = (),
+    *,
+    windows: bool = False,
 ) -> Cost:
-    """The cost of an analysis. `evaluations` are those of metrics/families.py, `curvature` the places of rows."""
+    """The cost of an analysis. `evaluations` are those of metrics/families.py, `curvature` the places of rows,
+    `windows` whether window sums are read."""
     snapshots, total, replay = trajectory.snapshots, 0, options.objective is not None
     size = _size(snapshots[0].parameters, trajectory)
     for _, group in groupby(rows.work, key=lambda row: row.place // CHUNK):
         members = list(group)
         near = {place for row in members for place in (row.place - 1, row.place, row.place + 1, row.skip)}
         total += size * (len(near & set(range(len(snapshots)))) + len(references) + 1)
+        if windows and references:
+            total += sum(
+                _size(snapshots[row.place].window_gradient, trajectory) for row in members if not row.no_window
+            )
         total += sum(
             _size(snapshots[row.place].gradients, trajectory)
             for row in members

@@ -105,7 +105,7 @@ class _ChunkPass:
         self.support_products = [name for name in step_products if name in SUPPORT_PRODUCTS]
         self.size = block
         self.buffers: list[np.ndarray] = []
-        self.gradient, self.regularised = np.empty(block), np.empty(block)
+        self.gradient, self.regularised, self.window = np.empty(block), np.empty(block), np.empty(block)
         self.scratch = _Scratch(block)
 
     def block(self, reader: ExtentReader, pieces: list[Piece], done: Sequence[RowScalars]) -> None:
@@ -147,6 +147,9 @@ class _ChunkPass:
                 vectors["gradient"] = gradient
                 if "regularised" in self.needed and self.decay:
                     vectors["regularised"] = self._regularised(gradient, iterate(row.place), pieces)
+            if "window" in self.needed and not row.no_window:
+                vectors["window"] = reader.block(snapshot.window_gradient, pieces, self.window[:length])
+                vectors["window_start"] = iterate(row.place - 1)
             points = [{"reference": vector} for vector in fixed[: len(scalars.references)]]
             step_products = self.step_products if row.place in self.places else self.support_products
             if row.place in self.by_tensor:

@@ -8,6 +8,7 @@ Vectors of a row t, by name
     gradient_between      grad f at a point between x_{t-1} and x_t, replayed
     recorded              g_t as recorded, beside a replayed `gradient`
     regularised           g_t + lambda x_t, lambda the weight decay of each parameter
+    window, window_start  G, the sum of the gradients of all steps since record k, and x_k
     reference, gradient_reference     x* and grad f(x*; z_t), for each reference
 
 Differences are formed first, in float64, and multiplied afterwards: expanding |x - y|^2 into three inner products loses
@@ -30,6 +31,7 @@ STEP: Operand = ("x", "previous")  # d_t
 NEXT_STEP: Operand = ("next", "x")  # d_{t+1}
 FROM_INIT: Operand = ("x", "first")
 ERROR: Operand = ("x", "reference")  # e_t
+START_ERROR: Operand = ("window_start", "reference")  # x_k - x*
 SKIP_ERROR: Operand = ("skip", "reference")  # x_s - x*
 CHANGE: Operand = ("gradient", "gradient_previous")
 REFERENCE_CHANGE: Operand = ("gradient", "gradient_reference")
@@ -62,6 +64,8 @@ REFERENCE_PRODUCTS: dict[str, tuple[Operand, Operand]] = {
     "regularised_dot_ref": ("regularised", ERROR),
     "grad_dot_skip": ("gradient", SKIP_ERROR),
     "ref_grad_change_sq": (REFERENCE_CHANGE, REFERENCE_CHANGE),
+    "window_dot_ref": ("window", START_ERROR),
+    "window_dot_skip": ("window", ERROR),
 }
 
 

@@ -27,7 +27,7 @@ class Row:
     row or the end. `skip` is the place of the iterate x_s of cos_skip. The `no_...` say why something is missing, or
     are empty: `no_pair` for quantities with d_t, `no_next` for those with d_{t+1}, `no_gradient` for the recorded
     gradient, `no_sample` for losses and gradients that are replayed on z_t, `no_previous_sample` for
-    those on the sample of the record before.
+    those on the sample of the record before, `no_window` for sums over all steps since the record before.
     """
 
     place: int
@@ -41,6 +41,7 @@ class Row:
     no_gradient: str
     no_sample: str
     no_previous_sample: str
+    no_window: str
 
     def no_sample_of(self, convention: str) -> str:
         """Why nothing can be replayed under own, previous, probe or full; '' where something can."""
@@ -147,6 +148,7 @@ def choose_rows(trajectory: Trajectory, steps: slice, skip: int = 1) -> Rows:
             no_gradient=gradient_missing(trajectory, place),
             no_sample=_no_sample(trajectory, place),
             no_previous_sample=no_pairs[place] or _no_sample(trajectory, place - 1, "at the step before: "),
+            no_window=_no_window(trajectory, place),
         )
 
     rows = tuple(map(row, chosen))
@@ -191,6 +193,17 @@ def _no_sample(trajectory: Trajectory, place: int, where: str = "") -> str:
         return f"{where}no batch was recorded at this step"
     if trajectory.batch_source(snapshot) is None:
         return f"{where}its batch is in step {snapshot.batch_from}, which is not part of the run"
+    return ""
+
+
+def _no_window(trajectory: Trajectory, place: int) -> str:
+    window = trajectory.snapshots[place].window
+    if place == 0:
+        return FIRST
+    if window is None:
+        return "no window sums were recorded with this step (Recorder(windows=True))"
+    if window.start != trajectory.steps[place - 1]:
+        return f"its window sums begin at step {window.start}, which is not the record before it"
     return ""
 
 

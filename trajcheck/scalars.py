@@ -55,6 +55,8 @@ class ReferenceScalars:
     grad_dot_skip: float | None = None  # <g_t, x_s - x*>
     ref_grad_change_sq: float | None = None  # |g_t - grad f(x*; z_t)|^2
     loss_ref: float | None = None  # f(x*; z_t)
+    window_dot_ref: float | None = None  # <G, x_k - x*>, G the sum of the gradients of the steps from record k to t
+    window_dot_skip: float | None = None  # <G, x_t - x*>
 
 
 S = TypeVar("S", StepScalars, ReferenceScalars)

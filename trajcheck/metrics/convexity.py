@@ -48,6 +48,21 @@ def convexity_ratio(num: Column, den: Column, den_resolution: Column) -> Column:
     return num.over(den.except_where(unresolved, "the denominator is below its resolution"), "the denominator is 0")
 
 
+def window_sum(windows: Column) -> Column:
+    """Sums over all steps i < t, from one term per record: that of the steps since the record before (0 in the first).
+
+    With the term s + <G, x_k - x*>, G = sum g_i and s = sum <g_i, x_i - x_k> over the steps k <= i < t since record k,
+    it is window_num_t = sum_{i<t} <g_i, x_i - x*>: the numerator of the convexity ratio over all steps, exact for any
+    x*, in units of the loss. With <G, x_t - x*> it is window_num_skip_t, in which no gradient meets an iterate that its
+    own sample did not yet enter. Undefined from the first term on that is missing. Source: TZC's numerator.
+    """
+    values = np.cumsum(windows.values)
+    lost = np.flatnonzero(~windows.defined)
+    since = str(windows.reasons[lost[0]]) if len(lost) else ""
+    reasons = np.where(windows.defined, f"an earlier part of the sum is missing: {since}", windows.reasons)
+    return Column(values, np.where(np.isnan(values), reasons, "").astype(object))
+
+
 def convexity_columns(
     loss: Column, loss_at_y: Column, grad_dot: Column, weights: np.ndarray, epsilon: float
 ) -> dict[str, Column]:

@@ -29,10 +29,10 @@ class Family:
 
 FAMILIES = {
     "convexity": Family(
-        step_columns=_GAPS,
-        reference_columns=("grad_dot_ref", "loss_ref", *_GAPS),
+        step_columns=(*_GAPS, "window_loss_sum", "window_grad_sq_sum"),
+        reference_columns=("grad_dot_ref", "loss_ref", *_GAPS, "window_num", "window_num_skip"),
         step_products=("grad_sq", "grad_dot_step"),
-        reference_products=("grad_dot_ref",),
+        reference_products=("grad_dot_ref", "window_dot_ref", "window_dot_skip"),
         evaluations=("loss_previous", "loss_ref"),
     ),
     "smoothness": Family(

@@ -14,6 +14,7 @@ from trajcheck.rows import Row
 from trajcheck.scalars import ReferenceScalars
 from trajcheck.snapshot import Snapshot
 from trajcheck.tables.source import NEEDS_OBJECTIVE, NOT_FINITE, Source
+from trajcheck.tables.windows import window_reference_columns
 
 NEEDS_REF_GRADIENTS = "needs the gradient at the reference: give --ref-gradients"
 NO_SKIP = "no recorded step lies that far ahead (--skip)"
@@ -60,6 +61,7 @@ def reference_columns(source: Source, number: int, reference: Reference) -> dict
         "loss": source.loss,
         "loss_ref": loss_ref,
         **convexity.convexity_columns(source.replayed("loss"), loss_ref, grad_dot_ref, weights, source.epsilon or 0.0),
+        **window_reference_columns(source, towards),
         **smoothness.smoothness_columns(ref_change_sq, ref_sq, weights),
         **(_decayed(source, scalar, ref_sq) if source.trajectory.info.decay else {}),
     }

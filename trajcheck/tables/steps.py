@@ -8,6 +8,7 @@ from trajcheck.columns import Column, column
 from trajcheck.metrics import convexity, curvature, geometry, progress, smoothness
 from trajcheck.rows import FIRST, Row
 from trajcheck.tables.source import NOT_FINITE, Source
+from trajcheck.tables.windows import window_step_columns
 
 NOT_CHOSEN = "not among the rows that --curvature chooses"
 NO_BEFORE = "there is no step d_{t-1}: x_{t-1} is the first recorded iterate"
@@ -40,6 +41,7 @@ def step_columns(source: Source) -> dict[str, Column]:
         **progress.progress_columns(grad_dot_step, _descent(source), loss - loss_previous, weights),
         **(_path_integral(source, loss - loss_previous) if source.path_integral else {}),
         **gaps,
+        **window_step_columns(source),
         **smoothness.smoothness_columns(grad_change_sq, step_sq, weights),
         "smoothness_ratio": smoothness.smoothness_ratio(gaps["inst_gap"], step_sq, weights),
         "directional_smoothness": smoothness.directional_smoothness(
