@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -234,7 +235,7 @@ class WindowSums:
 def windows(every: Sequence[Record], recorded: Sequence[int]) -> list[WindowSums]:
     """G = sum g_t and s = sum <g_t, x_t - x_k> over the steps from each record k to the next; `every` step is there."""
     result = []
-    for start, stop in zip(recorded, recorded[1:], strict=False):
+    for start, stop in pairwise(recorded):
         inside, x = every[start:stop], flat(every[start].x)
         gradients = [freed(record) for record in inside]
         offsets = [dot(g, flat(record.x) - x) for g, record in zip(gradients, inside, strict=True)]
@@ -287,9 +288,10 @@ def memory(records: Sequence[Record], star: Vector, lag: int) -> NDArray[np.floa
 def implied_rate(rsi: np.ndarray, eb: np.ndarray) -> NDArray[np.float64]:
     """1 - mu^2/L^2, mu the smallest rsi so far and L the largest eb; empty where mu <= 0."""
     result = np.full(len(rsi), NAN)
-    for t in range(len(rsi)):
-        mu, largest = np.nanmin(rsi[: t + 1]), np.nanmax(eb[: t + 1])
-        if not math.isnan(rsi[t]) and mu > 0:
+    mu, largest = math.inf, 0.0
+    for t in np.flatnonzero(~np.isnan(rsi)):
+        mu, largest = min(mu, rsi[t]), max(largest, eb[t])
+        if mu > 0:
             result[t] = 1 - mu**2 / largest**2
     return result
 
@@ -369,7 +371,9 @@ def tzc_v1(task: Task, epochs: Sequence[int]) -> Tables:
             columns[f"exp_{what}"] = exponential_from_zero(values, BETA)
             columns[f"exp_{what}_9999"] = exponential_from_zero(values, 0.9999)
         smooth = columns["inst_smooth"]
-        columns["max_smooth"] = np.array([NAN if np.isnan(v) else np.nanmax(smooth[: t + 1]) for t, v in enumerate(smooth)])
+        columns["max_smooth"] = np.array(
+            [NAN if np.isnan(v) else np.nanmax(smooth[: t + 1]) for t, v in enumerate(smooth)]
+        )
     return tables
 
 
@@ -377,9 +381,7 @@ def _pairs(records: Sequence[Record]) -> list[tuple[Record, Record]]:
     return [(records[max(t - 1, 0)], records[t]) for t in range(len(records))]
 
 
-def per_tensor_smooth(
-    points: Sequence[tuple[Any, Any]], zs: Sequence[Any], grad: Gradient
-) -> NDArray[np.float64]:
+def per_tensor_smooth(points: Sequence[tuple[Any, Any]], zs: Sequence[Any], grad: Gradient) -> NDArray[np.float64]:
     """sum_w |grad_w f(x_t; z) - grad_w f(y; z)| / sum_w |x_t,w - y_w|, for pairs (y, x_t)."""
     result = np.full(len(points), NAN)
     for t, ((y, x), z) in enumerate(zip(points, zs, strict=True)):
@@ -390,6 +392,10 @@ def per_tensor_smooth(
         distances = [norm(flat(np.asarray(x[name] - y[name]))) for name in x]
         result[t] = over(math.fsum(changes), math.fsum(distances))
     return result
+
+
+def running_max(values: np.ndarray) -> NDArray[np.float64]:
+    return np.array([NAN if math.isnan(v) else np.nanmax(values[: t + 1]) for t, v in enumerate(values)])
 
 
 def mean_within_epoch(values: np.ndarray, epochs: Sequence[int]) -> NDArray[np.float64]:

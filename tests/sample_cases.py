@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from dense import Columns, Record, Reference
 from dense_samples import Task
-from frames import assert_close, col
+from frames import assert_close, col, steps_of
 from handwritten import write_objective, write_run
 from networks import TanhNetwork
 from quadratics import Layout, Problem, descend, keep
@@ -98,6 +98,13 @@ def rows_of(frame: pd.DataFrame, sample: str, ref: str | None = None) -> pd.Data
         chosen &= frame["ref"] == ref
     assert chosen.any(), f"no rows of sample {sample} {ref or ''}"
     return frame[chosen].reset_index(drop=True)
+
+
+def accounted(report: Any, table: str, column: str) -> set[int]:
+    """The steps at which undefined.csv explains an empty cell, whatever the sample and the reference."""
+    entries = report.undefined[(report.undefined["table"] == table) & (report.undefined["column"] == column)]
+    assert (entries["reason"].str.len() > 0).all(), f"{table}.{column}: an entry without a reason"
+    return set().union(*map(steps_of, entries["steps"]))
 
 
 def assert_table(frame: pd.DataFrame, expected: Columns, where: str, only: Sequence[str] = ()) -> None:

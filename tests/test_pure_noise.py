@@ -143,4 +143,3 @@ def test_noise_has_no_cosine_on_probe_batches(optimizer: str, schedule: str, tmp
     assert abs(cosines.mean()) < 2 * errors.mean()
     np.testing.assert_allclose(errors.mean(), 1 / math.sqrt(BATCHES * SIZE), rtol=0.3)
     assert np.isnan(col(rows, "cos_floor")).all()  # the probe's gradient is in no x_t - x*
-
