@@ -272,7 +272,10 @@ def orthogonal_part(g: Vector, e: Vector) -> Vector:
 
 
 def memory(records: Sequence[Record], star: Vector, lag: int) -> NDArray[np.float64]:
-    """Cosine between the part of g_t orthogonal to e_t and the part of g_{t+lag} orthogonal to e_{t+lag}, on row t."""
+    """Cosine between the part of g_t orthogonal to e_t and the part of g_{t+lag} orthogonal to e_{t+lag}, on row t.
+
+    Empty where g lies along e but for rounding, as the last gradient of plain SGD does towards the last iterate.
+    """
     at = {record.step: record for record in records}
     result = np.full(len(records), NAN)
     for row, here in enumerate(records):
@@ -280,8 +283,11 @@ def memory(records: Sequence[Record], star: Vector, lag: int) -> NDArray[np.floa
         if here.g is None or later is None or later.g is None:
             continue
         parts = [(freed(record), flat(record.x) - star) for record in (here, later)]
-        if all(norm(e) for _, e in parts):
-            result[row] = cosine(*(orthogonal_part(g, e) for g, e in parts))
+        if not all(norm(e) for _, e in parts):
+            continue
+        beside = [orthogonal_part(g, e) for g, e in parts]
+        if all(norm(part) > 1e-10 * norm(g) for part, (g, _) in zip(beside, parts, strict=True)):
+            result[row] = cosine(*beside)
     return result
 
 

@@ -47,7 +47,7 @@ def test_lags_are_of_steps_and_not_of_records(tmp_path: Path) -> None:
         assert not np.isnan(expected).all()
         assert_close(rows, f"memory_{lag}", expected)
     assert np.isnan(col(rows, "memory_1")).all()
-    assert accounted(report, "references", "memory_1") == set(rows["step"])
+    assert accounted(report, "references", "memory_1") >= set(rows["step"])
 
 
 def test_gradients_are_freed_of_clipping(tmp_path: Path) -> None:

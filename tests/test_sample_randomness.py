@@ -77,7 +77,7 @@ def probe_of(run: Path) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(tensors[f"batch/{i}/0"], tensors[f"batch/{i}/1"]) for i in range(4)]
 
 
-@pytest.mark.parametrize("sample", ["own", "previous", "probe", "full"])
+@pytest.mark.parametrize("sample", ["own", "probe", "full"])
 def test_both_points_of_a_difference_have_the_buffers_of_the_rows_record(sample: str, tmp_path: Path) -> None:
     """The buffer multiplies the loss: with it, row t is t + 1 times what it is without; a difference too."""
     plain, objective, _ = dropout_run(tmp_path / "plain")
