@@ -7,10 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from trajcheck.dry_run import Cost, cost
 from trajcheck.errors import RunError
 from trajcheck.finite import cut_at_divergence, find_bad_steps
 from trajcheck.gather import gather
+from trajcheck.metrics.averaging import Averaging, tzc_v1
 from trajcheck.metrics.families import choose_families
 from trajcheck.options import Options
 from trajcheck.products import REFERENCE_PRODUCTS, STEP_PRODUCTS
@@ -42,7 +45,7 @@ def analyze(
     replay_dtype: str | None = None,
     device: str = "auto",
     curvature: int | None = None,
-    sample: Sequence[str] = ("own",),
+    sample: Sequence[str] = (),
     layers: bool = False,
     group: Sequence[str] = (),
     path_integral: int | None = None,
@@ -69,7 +72,8 @@ def analyze(
         device: auto, cpu, cuda, cuda:1, ...
         curvature: at every that many rows, the extreme eigenvalues of the Hessian at x_t on z; needs an objective.
         sample: on which z a row is measured, some of own (the step's), previous (that of the record before), probe (the
-            run's probe batches, with standard errors), full (the objective's data set).
+            run's probe batches, with standard errors), full (the objective's data set); by default own, and previous
+            under tzc-v1.
         layers: also write layers.csv, a row for each tensor.
         group: regular expressions; tensors in whose names one matches the same text are one row of layers.csv.
         path_integral: points of a Gauss-Legendre rule for the gradient along each step.
@@ -164,6 +168,7 @@ class _Analysis:
             sample,
             self.options.path_integral is not None,
             self.options.smoothing,
+            self._averaging(),
             self.memory,
         )
         return Measured(sample, tuple(replace(source, scalars=rows) for rows in draws), tuple(references))
@@ -226,6 +231,15 @@ class _Analysis:
                 progress=progress,
             )
             return {row.place: scalars for row, scalars in zip(self.rows.work, rows, strict=True)}
+
+    def _averaging(self) -> Averaging:
+        if self.options.convention is None:
+            return Averaging()
+        epochs = [self.trajectory.snapshots[row.place].epoch for row in self.rows.rows]
+        known = [epoch for epoch in epochs if epoch is not None]
+        # the closing iterate has none: it is in the epoch of the step before it
+        filled = [known[-1] if epoch is None and known else epoch for epoch in epochs]
+        return tzc_v1(None if None in filled else np.array(filled))
 
     def _memory(self, references: Sequence[Reference]) -> dict[int, list[list[Cell]]]:
         if not self.options.memory_lags:

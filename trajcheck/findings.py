@@ -32,6 +32,9 @@ SCALE_SHARE = 0.1
 #: Steps after which momentum of 0.9 has forgotten a gradient.
 LASTING = 50
 
+#: Columns of which a convention may give several.
+EXPONENTIAL = frozenset(("exp_gap", "exp_smooth"))
+
 _STEP_BASE = ("prev_step", "stride", "weight", "tau", "lr", "loss")
 _REFERENCE_BASE = ("weight", "loss")
 _CURVATURE = (
@@ -104,6 +107,7 @@ class Findings:
 
     def _chosen(self, columns: Mapping[str, Column], of: str, base: Sequence[str]) -> dict[str, Column]:
         wanted = {*base, *(name for family in self.families.values() for name in getattr(family, of))}
+        wanted |= {f"{name}{ending}" for name in wanted & EXPONENTIAL for ending, _ in self.source.averaging.betas}
         return {name: each for name, each in columns.items() if name.removesuffix(SE) in wanted}
 
     def report(self, folder: ReportFolder) -> Report:
@@ -237,6 +241,8 @@ class Findings:
                 for words, count in self.replay["randomness"].items()
                 if not words.startswith(("recorded", "seeded: no generator"))
             ]
+        if self.options.convention and self.source.averaging.epochs is None:
+            found.append(f"--convention {self.options.convention}: no epochs were recorded, so averages do not restart")
         if low := {extent.dtype for extent in first.parameters.values()} & {"BF16", "F16"}:
             found.append(f"parameters were recorded in {', '.join(sorted(low))}: differences are of rounded iterates")
         info = self.trajectory.info

@@ -21,7 +21,7 @@ from trajcheck.finite import not_finite_in
 from trajcheck.products import REFERENCE_PRODUCTS, STEP_PRODUCTS, SUPPORT_PRODUCTS, inner_products, vectors_needed
 from trajcheck.references import Reference
 from trajcheck.rows import Row, Rows
-from trajcheck.scalars import ReferenceScalars, RowScalars, StepScalars, summed
+from trajcheck.scalars import ReferenceScalars, RowScalars, StepScalars
 from trajcheck.snapshot import Extent, Snapshot
 from trajcheck.trajectory import Trajectory
 
@@ -62,8 +62,6 @@ def gather(
                 length = pieces[-1].offset + pieces[-1].stop - pieces[-1].start
                 progress(len(members) * length / total)
             for row, scalars in zip(members, done, strict=True):
-                if scalars.tensors:
-                    scalars.update(summed(scalars.tensors.values()))
                 _check_finite(reader, trajectory, row, scalars)
         yield from done
 
@@ -152,13 +150,12 @@ class _ChunkPass:
                 vectors["window_start"] = iterate(row.place - 1)
             points = [{"reference": vector} for vector in fixed[: len(scalars.references)]]
             step_products = self.step_products if row.place in self.places else self.support_products
-            if row.place in self.by_tensor:
+            self._add(vectors, points, step_products, scalars)
+            if row.place in self.by_tensor:  # beside the whole, whose last digits must not depend on it
                 for piece in pieces:
                     part = slice(piece.offset, piece.offset + piece.stop - piece.start)
                     share = scalars.tensors.setdefault(piece.name, empty_like(scalars))
                     self._add(_cut(vectors, part), [_cut(point, part) for point in points], step_products, share)
-            else:
-                self._add(vectors, points, step_products, scalars)
 
     def _add(
         self,

@@ -27,7 +27,7 @@ class Options:
     replay_dtype: str | None = None
     device: str = "auto"
     curvature: int | None = None
-    sample: tuple[str, ...] = ("own",)
+    sample: tuple[str, ...] = ()  # none: own, or what the convention uses
     layers: bool = False
     group: tuple[str, ...] = ()
     path_integral: int | None = None
@@ -38,7 +38,8 @@ class Options:
     @property
     def samples(self) -> tuple[str, ...]:
         """The sample conventions, each once, in the order in which they stand in the tables."""
-        return tuple(name for name in SAMPLES if name in self.sample)
+        default = ("previous",) if self.convention else ("own",)
+        return tuple(name for name in SAMPLES if name in (self.sample or default))
 
     @property
     def primary(self) -> str:
@@ -56,8 +57,6 @@ class Options:
         for name in self.sample:
             if name not in SAMPLES:
                 raise UsageError(f"--sample {name!r}: expected some of {', '.join(SAMPLES)}.")
-        if not self.sample:
-            raise UsageError(f"no sample was given; expected some of {', '.join(SAMPLES)}.")
         for pattern in self.group:
             try:
                 re.compile(pattern)
@@ -84,8 +83,8 @@ class Options:
                 ("--replay-dtype", self.replay_dtype is not None),
                 ("--curvature", self.curvature is not None),
                 ("--path-integral", self.path_integral is not None),
-                (f"--sample {' '.join(self.samples)}", self.samples != ("own",)),
                 ("--convention", self.convention is not None),
+                (f"--sample {' '.join(self.samples)}", self.samples != ("own",)),
             ):
                 if given:
                     raise UsageError(f"{option} needs --objective FILE.py:NAME: without it nothing is replayed.")

@@ -29,10 +29,12 @@ def reduce_row(
     step_products: Collection[str],
     reference_products: Collection[str],
 ) -> dict[str, Products]:
-    """The products of one row (products.py), of each of the tensors `names`: for the step and for each reference, as
-    float64 scalars that stay on the device."""
+    """The products of one row (products.py), of each of the tensors `names` that is not empty: for the step and for
+    each reference, as float64 scalars that stay on the device."""
     rows: dict[str, Products] = {}
     for name in names:
+        if not next(iter(vectors.values()))[name].numel():
+            continue
         row: Products = ({}, [{} for _ in references])
         for part in _slices(next(iter(vectors.values()))[name].numel()):
             found, each = inner_products(

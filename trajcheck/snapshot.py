@@ -111,6 +111,7 @@ class Snapshot:
     buffers: Mapping[str, Extent] = field(default_factory=dict)
     generators: Mapping[str, Extent] = field(default_factory=dict)
     loss: float | None = None
+    epoch: float | None = None
     lr: tuple[float, ...] | None = None
     tau: tuple[float, ...] | None = None
     tau_squares: tuple[float, ...] | None = None

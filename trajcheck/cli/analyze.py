@@ -55,7 +55,7 @@ def analyze_command(
             metavar="NAME",
             help="Which z a row is measured on: own (the step's batch), previous (that of the record before), probe "
             "(the run's probe batches, with standard errors), full (the objective's data set). Repeat for several.  "
-            "(default: own)",
+            "(default: own; previous under tzc-v1)",
         ),
     ] = None,
     metrics: Annotated[
@@ -150,7 +150,7 @@ def analyze_command(
         replay_dtype=replay_dtype,
         device=device,
         curvature=curvature,
-        sample=tuple(name.strip() for each in sample or ["own"] for name in each.split(",")),
+        sample=tuple(name.strip() for each in sample or [] for name in each.split(",")),
         layers=layers,
         group=tuple(group or ()),
         path_integral=path_integral,

@@ -156,6 +156,7 @@ def _snapshot(file: TensorFile, metadata: Mapping[str, Any]) -> Snapshot:
         buffers=file.section("buffer"),
         generators=file.section("rng"),
         loss=_field(metadata, "loss", _loss),
+        epoch=_field(metadata, "epoch", _number),
         lr=_field(metadata, "lr", _numbers),
         tau=_field(metadata, "tau", _numbers),
         tau_squares=_field(metadata, "tau_squares", _numbers),

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from trajcheck.columns import Column, exponential_mean, running_mean, running_sum
+from trajcheck.columns import Column, running_sum
+from trajcheck.metrics.averaging import Averaging
 
 #: c in the resolution c eps (|f(x)| + |f(y)|) of a difference of two losses. On the sample runs, float32 replays
 #: differ from float64 ones by 0.3 of that unit in the median and by 2.1 at most, gaps and differences of losses alike.
@@ -64,12 +65,18 @@ def window_sum(windows: Column) -> Column:
 
 
 def convexity_columns(
-    loss: Column, loss_at_y: Column, grad_dot: Column, weights: np.ndarray, epsilon: float
+    loss: Column,
+    loss_at_y: Column,
+    grad_dot: Column,
+    weights: np.ndarray,
+    epsilon: float,
+    averaging: Averaging,
 ) -> dict[str, Column]:
     """All columns towards one y: the gap, its averages (weighted; exponential with beta .99, debiased), the ratio.
 
     num and den run over the same rows: those with losses where there are any, else num alone over those with gradients.
-    The authors' code restarts the average each epoch and does not debias the exponential one; this does neither.
+    The authors' code restarts the average each epoch and does not debias the exponential one; `averaging` says whether
+    this does.
     """
     gap = inst_gap(loss, loss_at_y, grad_dot)
     resolution = gap_resolution(loss, loss_at_y, epsilon)
@@ -80,8 +87,8 @@ def convexity_columns(
     return {
         "inst_gap": gap,
         "gap_resolution": resolution,
-        "avg_gap": running_mean(gap, weights),
-        "exp_gap": exponential_mean(gap),
+        "avg_gap": averaging.mean(gap, weights),
+        **averaging.exponential("exp_gap", gap),
         "convexity_num": num,
         "convexity_den": den,
         "convexity_ratio": convexity_ratio(num, den, den_resolution),

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from trajcheck.columns import Column
+from trajcheck.columns import Column, column
 from trajcheck.rows import runs_of_steps
 
 INTEGERS = ("prev_step", "stride", "weight")
@@ -36,8 +36,7 @@ class Table:
         self.parts.append(Part(keys, columns))
 
     def frame(self) -> pd.DataFrame:
-        filled = {name for part in self.parts for name, each in part.columns.items() if each.defined.any()}
-        names = [name for name in _merged([list(part.columns) for part in self.parts]) if name in filled]
+        names = self._filled()
         keys = ["step", *self.parts[0].keys]
         if self.after in names:
             keys.remove("sample")
@@ -52,6 +51,19 @@ class Table:
                 values = [self._cells(part, name) for part in self.parts]
             cells[name] = pd.concat(values, ignore_index=True)
         return pd.DataFrame(cells)
+
+    def columns(self, part: Part) -> dict[str, Column]:
+        """The columns of a part, with those that only other parts have."""
+        missing = {
+            name: column([None] * len(self.steps), _why_missing(name, part, self.parts))
+            for name in self._filled()
+            if name not in part.columns
+        }
+        return {**part.columns, **missing}
+
+    def _filled(self) -> list[str]:
+        filled = {name for part in self.parts for name, each in part.columns.items() if each.defined.any()}
+        return [name for name in _merged([list(part.columns) for part in self.parts]) if name in filled]
 
     def _cells(self, part: Part, name: str) -> pd.Series:
         each = part.columns.get(name)
@@ -73,6 +85,15 @@ def _merged(lists: Iterable[Sequence[str]]) -> list[str]:
     return result
 
 
+def _why_missing(name: str, part: Part, parts: Iterable[Part]) -> str:
+    """Why some rows of a table do not have a column at all."""
+    others = [other.keys for other in parts if name in other.columns]
+    if not any(keys["sample"] == part.keys["sample"] for keys in others):
+        samples = ", ".join(dict.fromkeys(str(keys["sample"]) for keys in others))
+        return f"given on sample {samples} only"
+    return "towards references only" if not part.keys.get("ref") else "of the path itself, not towards references"
+
+
 def undefined_frame(tables: Iterable[Table]) -> pd.DataFrame:
     """One row for each column and reason, with the steps on which the cell is empty for it.
 
@@ -84,7 +105,7 @@ def undefined_frame(tables: Iterable[Table]) -> pd.DataFrame:
         for part in table.parts:
             tensor = str(part.keys.get("tensor", ""))
             tensors.setdefault(table.name, set()).add(tensor)
-            for name, each in part.columns.items():
+            for name, each in table.columns(part).items():
                 for reason in dict.fromkeys(each.reasons[~each.defined]):
                     where = [table.steps[int(index)] for index in np.flatnonzero(each.reasons == reason)]
                     key: tuple[str, ...] = (

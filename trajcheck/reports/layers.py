@@ -13,6 +13,7 @@ from trajcheck.tables.layers import (
     STEP_COLUMNS,
     groups_of,
     layer_source,
+    not_empty,
     numel,
     with_radial_cos,
 )
@@ -24,7 +25,7 @@ def layers_table(measured: Sequence[Measured], families: Mapping[str, Family], p
     source = measured[0].sources[0]
     trajectory = source.trajectory
     table = Table("layers", [row.step for row in source.rows.rows], trajectory.steps)
-    groups = groups_of(list(trajectory.shapes), patterns)
+    groups = groups_of(not_empty(source), patterns)
     step_columns, reference_columns = (
         {"grad_norm", "radial_cos"} | {name for family in families.values() for name in getattr(family, of)}
         for of in ("step_columns", "reference_columns")

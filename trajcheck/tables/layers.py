@@ -46,11 +46,14 @@ def layer_source(source: Source, tensors: Sequence[str]) -> Source:
     scalars: dict[int, RowScalars] = {}
     for place, row in source.scalars.items():
         shares = [row.tensors[name] for name in tensors if name in row.tensors]
-        if len(shares) == 1:
-            scalars[place] = shares[0]
-        else:
-            scalars[place] = summed(shares) if shares else row.keep((), ())
+        scalars[place] = summed(shares) if shares else row.keep((), ())
+        scalars[place].tensors = {name: row.tensors[name] for name in tensors if name in row.tensors}
     return replace(source, scalars=scalars)
+
+
+def not_empty(source: Source) -> list[str]:
+    """The tensors that have elements."""
+    return [name for name in source.trajectory.shapes if numel(source, [name])]
 
 
 def numel(source: Source, tensors: Sequence[str]) -> int:

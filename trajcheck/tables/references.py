@@ -41,7 +41,9 @@ def reference_columns(source: Source, number: int, reference: Reference) -> dict
     no_ref_gradient = source.each(
         lambda row: NEEDS_OBJECTIVE if source.epsilon is None else "" if source.ref_gradients else NEEDS_REF_GRADIENTS
     )
-    ref_change_sq = scalar("ref_grad_change_sq", no_ref_gradient, source.no_replay, failed("ref_grad_change_sq"))
+    ref_change = source.norm(
+        "ref_grad_change_sq", number, no_ref_gradient, source.no_replay, failed("ref_grad_change_sq")
+    )
     return {
         "weight": column(weights),
         "ref_dist": ref_sq.sqrt(),
@@ -60,9 +62,11 @@ def reference_columns(source: Source, number: int, reference: Reference) -> dict
         "update_dot_ref": scalar("next_dot_ref", no_next),
         "loss": source.loss,
         "loss_ref": loss_ref,
-        **convexity.convexity_columns(source.replayed("loss"), loss_ref, grad_dot_ref, weights, source.epsilon or 0.0),
+        **convexity.convexity_columns(
+            source.replayed("loss"), loss_ref, grad_dot_ref, weights, source.epsilon or 0.0, source.averaging
+        ),
         **window_reference_columns(source, towards),
-        **smoothness.smoothness_columns(ref_change_sq, ref_sq, weights),
+        **smoothness.smoothness_columns(ref_change, source.norm("ref_sq", number), weights, source.averaging),
         **(_decayed(source, scalar, ref_sq) if source.trajectory.info.decay else {}),
     }
 

@@ -11,6 +11,7 @@ from typing import TypeVar
 import numpy as np
 
 from trajcheck.columns import Column, column
+from trajcheck.metrics.averaging import Averaging
 from trajcheck.rows import Row, Rows
 from trajcheck.scalars import RowScalars, StepScalars
 from trajcheck.trajectory import Trajectory
@@ -35,6 +36,7 @@ class Source:
     sample: str = "own"
     path_integral: bool = False
     smoothing: int = 51  # rows over which lo_lr_smooth is taken
+    averaging: Averaging = field(default_factory=Averaging)
     memory: Mapping[int, Sequence[Sequence[float | str]]] = field(default_factory=dict)  # by lag, reference and row
 
     def each(self, value: Callable[[Row], T]) -> list[T]:
@@ -73,8 +75,11 @@ class Source:
 
     def replayed(self, name: str, *reasons: list[str]) -> Column:
         """A scalar of the step that only a replay gives."""
-        failed = [NOT_FINITE if getattr(own, name) is None else "" for own in self.own]
-        return self.recorded(name, *reasons, self.no_replay, failed)
+        return self.recorded(name, *reasons, self.no_replay, self.failed(name))
+
+    def failed(self, name: str) -> list[str]:
+        """Where a scalar that a replay gives is not there, and was not finite."""
+        return [NOT_FINITE if getattr(own, name) is None else "" for own in self.own]
 
     @cached_property
     def loss(self) -> Column:
@@ -88,6 +93,17 @@ class Source:
             values.append(None if failed else value)
             reasons.append(NOT_FINITE if failed else "" if value is not None else "no loss was recorded at this step")
         return column(values, reasons)
+
+    def norm(self, squares: str, number: int | None, *reasons: list[str]) -> Column:
+        """The norm whose square is a scalar of the step, or of its reference of that number: over all parameters, or
+        the sum of the tensors' norms where `averaging` asks for it."""
+
+        def value(row: RowScalars) -> float | None:
+            shares = list(row.tensors.values()) if self.averaging.per_tensor and row.tensors else [row]
+            found = [getattr(each.own if number is None else each.references[number], squares) for each in shares]
+            return None if None in found else sum(value**0.5 for value in found)
+
+        return column(self.each(lambda row: value(self.scalars[row.place])), *reasons)
 
     def per_group(self, name: str) -> Column:
         """A value recorded for each parameter group, as one number where the groups agree."""

@@ -16,14 +16,14 @@ NO_BEFORE = "there is no step d_{t-1}: x_{t-1} is the first recorded iterate"
 
 def step_columns(source: Source) -> dict[str, Column]:
     """All columns of steps.csv but step and sample, in the order of the contract."""
-    weights = source.rows.pair_weights
+    weights, averaging = source.rows.pair_weights, source.averaging
     loss = source.replayed("loss", source.no_pair)
     loss_previous = source.replayed("loss_previous", source.no_pair)
     grad_dot_step = source.recorded("grad_dot_step", source.no_pair, source.no_gradient)
     previous_grad_dot_step = source.replayed("previous_grad_dot_step", source.no_pair)
-    grad_change_sq = source.replayed("grad_change_sq", source.no_pair)
+    grad_change = source.norm("grad_change_sq", None, source.no_pair, source.no_replay, source.failed("grad_change_sq"))
     step_sq = source.recorded("step_sq", source.no_pair)
-    gaps = convexity.convexity_columns(loss, loss_previous, grad_dot_step, weights, source.epsilon or 0.0)
+    gaps = convexity.convexity_columns(loss, loss_previous, grad_dot_step, weights, source.epsilon or 0.0, averaging)
     no_previous = source.each(lambda row: FIRST if row.prev_step is None else "")
     return {
         "prev_step": column(source.each(lambda row: row.prev_step), no_previous),
@@ -42,8 +42,8 @@ def step_columns(source: Source) -> dict[str, Column]:
         **(_path_integral(source, loss - loss_previous) if source.path_integral else {}),
         **gaps,
         **window_step_columns(source),
-        **smoothness.smoothness_columns(grad_change_sq, step_sq, weights),
-        "smoothness_ratio": smoothness.smoothness_ratio(gaps["inst_gap"], step_sq, weights),
+        **smoothness.smoothness_columns(grad_change, source.norm("step_sq", None, source.no_pair), weights, averaging),
+        "smoothness_ratio": smoothness.smoothness_ratio(gaps["inst_gap"], grad_dot_step, step_sq, weights, averaging),
         "directional_smoothness": smoothness.directional_smoothness(
             loss, loss_previous, previous_grad_dot_step, step_sq, gaps["gap_resolution"]
         ),
