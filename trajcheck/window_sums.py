@@ -165,7 +165,7 @@ class _Piece(NamedTuple):
 
     def of(self, tensor: torch.Tensor) -> torch.Tensor:
         part = tensor if self.rows is None else tensor.narrow(0, self.first, self.rows)
-        return part.detach().reshape(-1)
+        return part.reshape(-1)
 
 
 class _Chunk(NamedTuple):
