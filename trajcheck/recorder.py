@@ -239,7 +239,7 @@ class Recorder:
     @_contained
     def _clipped(self, factor: float | None) -> None:
         if self._watching:
-            known = None if factor is None else float(factor)
+            known = float(factor) if factor is not None and math.isfinite(factor) else None
             self._observations.clip(Clip(lambda: math.nan if known is None else known, known))
 
     @_contained
@@ -314,7 +314,7 @@ class Recorder:
 
     def _turn_window(self) -> None:
         """The window that ends at the record of this step, and the beginning of the next."""
-        if self._windows is not None:
+        if self._windows is not None and self._windows.start != self.step:  # a step() may call its parent's
             self._window = self._windows.take(self.step)
             self._windows.restart(self.step)
 

@@ -33,16 +33,17 @@ class WindowSums:
     (float64 for float64 parameters); differences are formed in that precision, products and sums in float64, in parts
     of bounded size. x is what the optimizer updates: a master copy where there is one.
 
-    A step is `add()` and then `count()`, or `skip()`. Whatever breaks that order, or makes a gradient's factor
-    unknown, leaves the window void: the next record has none, rather than a wrong one.
+    A step is `add()` and then `count()`, or `skip()`; `start` is where the window begins. Whatever breaks that order,
+    or makes a gradient's factor unknown, leaves the window void: the next record has none, rather than a wrong one.
     """
 
     def __init__(self, parameters: Sequence[Parameter]) -> None:
         self._parameters = list(parameters)
         self._vectors: list[_Vectors] = []
-        self._open = self._pending = False
-        self._start = self._passed = 0
-        self._versions: list[int] | None = None
+        self._open = False
+        self.start, self._passed = -1, 0
+        self._held: list[int] | None = None  # versions of the parameters at `hold()`
+        self._added: tuple[list[int], _Gradients] | None = None  # at `add()`, until `count()`
         for device in {p.source.device for p in parameters}:
             try:
                 torch.zeros(1, dtype=torch.float64, device=device)
@@ -57,12 +58,12 @@ class WindowSums:
             self._vectors = _make_vectors(self._parameters)
         for vectors in self._vectors:
             vectors.restart()
-        self._start, self._passed, self._open, self._pending = step, 0, True, False
+        self.start, self._passed, self._open = step, 0, True
+        self._held = self._added = None
         self._steps = 0
         self._skipped: dict[torch.device, torch.Tensor] = {}
         self._loss: float | None = 0.0
         self._losses: dict[torch.device, torch.Tensor] = {}
-        self._versions = None
 
     def void(self) -> None:
         """The window cannot be known; sum no more until the next record."""
@@ -70,7 +71,7 @@ class WindowSums:
 
     def hold(self) -> None:
         """x_t is now, and `add()` comes later in the step: void the window if the parameters change in between."""
-        self._versions = [p.source._version for p in self._parameters]
+        self._held = self._versions()
 
     def add(self, factors: Sequence[Factor], found_inf: torch.Tensor | None) -> None:
         """Sum the gradients as they are now, divided by `factors`, at the parameters as they are now.
@@ -79,22 +80,25 @@ class WindowSums:
         """
         if not self._open:
             return
-        if self._pending or (
-            self._versions is not None and self._versions != [p.source._version for p in self._parameters]
-        ):
+        if self._held is not None and self._held != self._versions():
             self.void()
             return
-        self._pending, self._versions = True, None
+        now = self._versions(), _Gradients(self._parameters)
+        if self._added is not None:  # a step() that calls its parent's comes here twice, with nothing changed
+            if now != self._added:
+                self.void()
+            return
+        self._added, self._held = now, None
         for vectors in self._vectors:
             vectors.add(factors, found_inf)
 
     def count(self, loss: Factor | None, found_inf: torch.Tensor | None) -> None:
         """The step whose gradients were added was made, at this loss (None: unknown)."""
-        if not self._pending:
+        if self._added is None:
             self.void()
         if not self._open:
             return
-        self._pending = False
+        self._held = self._added = None
         self._passed += 1
         self._steps += 1
         if found_inf is not None:
@@ -113,9 +117,12 @@ class WindowSums:
         """A step was skipped and counted without the optimizer's knowing."""
         self._passed += 1
 
+    def _versions(self) -> list[int]:
+        return [p.source._version for p in self._parameters]
+
     def take(self, step: int) -> Taken:
         """The window that ends before `step`, copied to host memory; empty where it is not known. Waits."""
-        if not self._open or self._pending or self._passed == 0 or self._start + self._passed != step:
+        if not self._open or self._added is not None or self._passed == 0 or self.start + self._passed != step:
             return {}, {}
         offset, squares = (
             math.fsum(column) for column in zip(*(v.totals.tolist() for v in self._vectors), strict=True)
@@ -125,7 +132,7 @@ class WindowSums:
         skipped = sum(int(total) for total in self._skipped.values())
         loss = None if self._loss is None else self._loss + math.fsum(float(total) for total in self._losses.values())
         window = {
-            "from": self._start,
+            "from": self.start,
             "steps": self._steps - skipped,
             "grad_dot_offset": offset,
             "loss_sum": loss if loss is not None and math.isfinite(loss) else None,
@@ -133,6 +140,19 @@ class WindowSums:
         }
         tensors = {f"window/{name}": tensor for vectors in self._vectors for name, tensor in vectors.gradient_sums()}
         return tensors, {"window": window}
+
+
+class _Gradients:
+    """Gradients as they are now; equal to those of later on if they are the same tensors and were not changed."""
+
+    def __init__(self, parameters: Sequence[Parameter]) -> None:
+        self._tensors = [p.source.grad for p in parameters]
+        self._versions = [None if tensor is None else tensor._version for tensor in self._tensors]
+
+    def __eq__(self, other: object) -> bool:
+        assert isinstance(other, _Gradients)
+        same = all(a is b for a, b in zip(self._tensors, other._tensors, strict=True))
+        return same and self._versions == other._versions
 
 
 class _Piece(NamedTuple):
@@ -145,7 +165,7 @@ class _Piece(NamedTuple):
 
     def of(self, tensor: torch.Tensor) -> torch.Tensor:
         part = tensor if self.rows is None else tensor.narrow(0, self.first, self.rows)
-        return part.detach().reshape(-1)
+        return part.reshape(-1)
 
 
 class _Chunk(NamedTuple):
