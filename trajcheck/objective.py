@@ -19,7 +19,8 @@ from trajcheck.conditions import evaluation
 from trajcheck.curvature import Hessian, functions_checked
 from trajcheck.device import resolve_device
 from trajcheck.errors import ObjectiveError, TrajcheckError, UsageError
-from trajcheck.objective_file import Loss, beside, describe, load_program
+from trajcheck.exported_objective import ExportedModel
+from trajcheck.objective_file import Loss, beside, describe, load_program, traits_of
 from trajcheck.parameter_names import buffer_names, canonical, match_parameters, parameter_aliases
 from trajcheck.samples import Sample, process_generators_untouched
 
@@ -74,13 +75,12 @@ class Objective:
         self._parameters = {canonical(name): (name, p) for name, p in model.named_parameters()}
         self._name_here = {name: name for name in self._parameters}
         self.trainable = tuple(name for name, (_, p) in self._parameters.items() if p.requires_grad)
-        # An embedding with max_norm scales its weight in place, which must not reach the caller's tensors.
-        self._copies = any(getattr(module, "max_norm", None) is not None for module in model.modules())
+        traits = model.traits if isinstance(model, ExportedModel) else traits_of(model)
+        self._copies = traits.writes_weights
         # cuDNN keeps the dropout state of a recurrent network to itself: two evaluations would draw two masks.
-        recurrent = [module for module in model.modules() if isinstance(module, nn.RNNBase)]
-        self._cudnn_dropout = self.device.type == "cuda" and any(module.dropout > 0 for module in recurrent)
+        self._cudnn_dropout = self.device.type == "cuda" and traits.recurrent_dropout
         # cuDNN's recurrent networks have no second derivative.
-        self._recurrent = bool(recurrent)
+        self._recurrent = traits.recurrent
 
     @property
     def names(self) -> tuple[str, ...]:
