@@ -165,8 +165,8 @@ class _Target:
             node.kwargs = fx.node.map_aggregate(kwargs, written)
         for module in self._modules:
             module.recompile()
-        for module, name, constant in self._constants:
-            setattr(module, name, constant.to(device, self._dtype(constant.dtype, dtype)))
+        for owner, name, constant in self._constants:
+            setattr(owner, name, constant.to(device, self._dtype(constant.dtype, dtype)))
         self._now = (device, dtype)
 
     def _dtype(self, found: torch.dtype, asked: torch.dtype) -> torch.dtype:
@@ -250,7 +250,7 @@ def _program(graph: fx.GraphModule, facts: Facts, path: Path) -> Program:
 
 def _traits(graph: fx.GraphModule) -> Traits:
     """`traits_of`, where there are operators instead of modules."""
-    calls = [node for module in graph.modules() if isinstance(module, fx.GraphModule) for node in module.graph.nodes]
+    calls = [node for each in graph.modules() if isinstance(each, fx.GraphModule) for node in each.graph.nodes]
     names = {str(node.target): node for node in calls if node.op == "call_function"}
     recurrent = [node for name, node in names.items() if name.startswith(("aten.lstm.", "aten.gru.", "aten.rnn_"))]
     dropout = any(isinstance(arg, float) and arg > 0 for node in recurrent for arg in node.args)

@@ -19,7 +19,7 @@ from trajcheck.conditions import evaluation
 from trajcheck.curvature import Hessian, functions_checked
 from trajcheck.device import resolve_device
 from trajcheck.errors import ObjectiveError, TrajcheckError, UsageError
-from trajcheck.exported_objective import ExportedModel
+from trajcheck.exported_objective import FILE, ExportedModel, load_exported
 from trajcheck.objective_file import Loss, beside, describe, load_program, traits_of
 from trajcheck.parameter_names import buffer_names, canonical, match_parameters, parameter_aliases
 from trajcheck.samples import Sample, process_generators_untouched
@@ -30,17 +30,38 @@ T = TypeVar("T")
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-def load_objective(spec: str, *, device: str = "auto", dtype: str | None = None) -> Objective:
-    """The objective FILE.py:NAME on a device; `dtype` None keeps the dtypes that NAME() gave its model.
+#: `--objective run`: the program that the Recorder exported with the run.
+EXPORTED = "run"
 
-    Errors: ObjectiveError for a file that cannot be used, UsageError for a device or a dtype that does not exist.
+
+def load_objective(spec: str, *, run: Path | None = None, device: str = "auto", dtype: str | None = None) -> Objective:
+    """The objective FILE.py:NAME on a device, or "run": the objective.pt2 in the folder `run`, checked first.
+
+    `dtype` None keeps the dtypes that NAME() gave its model, or that were exported.
+    Errors: ObjectiveError for a file that cannot be used, or a program that no longer gives its reference value;
+    UsageError for a device or a dtype that does not exist.
     """
     place = resolve_device(device)
     if dtype is not None and dtype not in DTYPES:
         raise UsageError(f"replay dtype {dtype!r} is unknown; expected one of {', '.join(DTYPES)}")
-    program = load_program(spec, place)
-    objective = Objective(program.model, program.loss, device=place, title=spec, path=program.path)
+    if spec == EXPORTED:
+        objective = _load_exported(run, place)
+    else:
+        program = load_program(spec, place)
+        objective = Objective(program.model, program.loss, device=place, title=spec, path=program.path)
     return objective if dtype is None else objective.prepare(dtype)
+
+
+def _load_exported(run: Path | None, place: torch.device) -> Objective:
+    from trajcheck.exported_reference import check_reference
+
+    if run is None:
+        raise ObjectiveError("objective 'run' is the program exported with a run; say which run, or give FILE.py:NAME")
+    path = run / FILE
+    program, facts = load_exported(path)
+    objective = Objective(program.model, program.loss, device=place, title=str(path))
+    objective.note = check_reference(objective, run, facts, path)
+    return objective
 
 
 class Objective:
@@ -64,6 +85,7 @@ class Objective:
         path: Path | None = None,
     ) -> None:
         self.device, self.title = torch.device(device), title
+        self.note = ""  # of an exported program: how its reference value was checked
         self.dtype: torch.dtype | None = None
         self._loss, self._path = loss, path
         if not model.training:

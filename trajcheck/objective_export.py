@@ -131,9 +131,7 @@ class _Program(nn.Module):
         return value
 
 
-def _exported(
-    model: nn.Module, loss: Loss, batch: Any, tensors: Mapping[str, Tensor]
-) -> tuple[ExportedProgram, bool]:
+def _exported(model: nn.Module, loss: Loss, batch: Any, tensors: Mapping[str, Tensor]) -> tuple[ExportedProgram, bool]:
     """The program and whether sizes are open. On the CPU where that works, so that any machine can load it."""
     own = next(iter(model.parameters())).device
     places = [torch.device("cpu")] if own.type == "cpu" else [torch.device("cpu"), own]
@@ -269,8 +267,8 @@ def _streams_watched() -> Iterator[None]:
     """ObjectiveError where something draws real random numbers: the graph would repeat them for ever."""
 
     def states() -> tuple[Any, ...]:
-        name, keys, *rest = np.random.get_state()
-        return random.getstate(), name, keys.tobytes(), rest, torch.get_rng_state().numpy().tobytes()
+        name, *rest = np.random.get_state()
+        return random.getstate(), name, np.asarray(rest[0]).tobytes(), rest[1:], torch.get_rng_state().numpy().tobytes()
 
     before = states()
     yield
@@ -283,7 +281,9 @@ def _functions_refused() -> Iterator[None]:
     """ObjectiveError for a torch.autograd.Function: tracing keeps its forward and loses its backward."""
 
     def apply(cls: type, *args: Any, **kwargs: Any) -> Any:
-        raise ObjectiveError(f"the loss uses {cls.__name__}, a torch.autograd.Function, whose backward torch.export loses")
+        raise ObjectiveError(
+            f"the loss uses {cls.__name__}, a torch.autograd.Function, and torch.export keeps no backward of its own"
+        )
 
     function = torch.autograd.Function
     before = function.__dict__["apply"]
@@ -330,7 +330,8 @@ def _strip(program: ExportedProgram) -> None:
             module.graph.erase_node(node)
             touched.add(module)
         else:
-            node.args, node.kwargs = (fx.node.map_aggregate(part, _on_cpu) for part in (node.args, node.kwargs))
+            node.args = tuple(fx.node.map_aggregate(arg, _on_cpu) for arg in node.args)
+            node.kwargs = {key: fx.node.map_aggregate(arg, _on_cpu) for key, arg in node.kwargs.items()}
     for module in touched:
         module.recompile()
 
@@ -381,4 +382,3 @@ def _saved(program: ExportedProgram, facts: Facts) -> bytes:
 
 def _first_line(error: BaseException) -> str:
     return describe(error, None)[:300]
-

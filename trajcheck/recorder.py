@@ -31,6 +31,7 @@ from trajcheck.learning_time import Sums
 from trajcheck.observations import Observations
 from trajcheck.recorded_model import RecordedModel
 from trajcheck.recorder_arguments import check_arguments, one_schedule
+from trajcheck.recorder_export import ObjectiveExport, check_loss
 from trajcheck.recording import Recording
 from trajcheck.run_folder import RunFolder, describe_optimizer, describe_versions
 from trajcheck.sample_state import ForwardHook
@@ -59,7 +60,8 @@ class Recorder:
 
     Arguments:
         model, optimizer: what is trained; one optimizer, one process.
-        objective: kept for exporting the loss program with the run, which a later version does; not used yet.
+        objective: loss(model, batch) -> scalar tensor, exported once, at the first recorded batch, to objective.pt2, so
+            that the run can be replayed without the code that trained it; where that fails, one warning says why.
         schedule: which steps, from `trajcheck.schedules`; `every=k` is short for Every(k). Default: Budget().
         total_steps: length of the whole run, where known; lets the default schedule choose its steps beforehand.
         start_step: updates made before this job; above 0, an existing run in the folder is gone on with.
@@ -102,10 +104,11 @@ class Recorder:
         quiet: bool = False,
     ) -> None:
         check_arguments(model, optimizer, start_step, total_steps, grad_dtype, user)
+        check_loss(objective)
         schedule = one_schedule(schedule, every)
         self.path, self.step, self.active = Path(path), start_step, True
         self._start, self._strict, self._quiet = start_step, strict, quiet
-        self._optimizer, self._grad_dtype, self._objective = optimizer, grad_dtype, objective
+        self._optimizer, self._grad_dtype = optimizer, grad_dtype
         self._groups = len(optimizer.param_groups)
         self._model = RecordedModel(model, optimizer, parameters, masters)
         self._observations = Observations(self._model, model, scaler)
@@ -136,6 +139,8 @@ class Recorder:
                 say=self._say,
             )
             self._scheduled = self._recording.wants(self.step)
+            resumed = self._recording.resumed
+            self._export = ObjectiveExport(self.path, model, objective, resumed=resumed, say=self._say)
         except OSError as error:
             self._fail(error)
             return
@@ -202,6 +207,8 @@ class Recorder:
         self._settle()
         if self._scheduled:
             self._observations.add(batch, loss, weight)
+            if self._export.pending:
+                self._export.export(batch, self._observations.micro_batches[-1], self.step)
         self._observations.note(self._current_rates)
 
     @_contained
