@@ -46,7 +46,7 @@ def analyze(
         refs: reference points x*, each one of final, init, best, step:N, mean:N, OTHER_RUN, OTHER_RUN@(any of these),
             FILE.safetensors.
         objective: "FILE.py:NAME"; NAME() returns (model, loss), loss(model, batch) a scalar. The file is executed.
-            "run": the program that the Recorder exported, objective.pt2 in the run's folder; loading it can execute code.
+            "run": the program that the Recorder exported, the run's objective.pt2; loading it can execute code too.
             Without it, what needs no replayed loss is computed, and undefined.csv says what that leaves out.
         ref_gradients: also replay the gradient at every reference, for smoothness towards it.
         metrics: families of metrics (convexity, smoothness, progress, secant, geometry); all when empty.

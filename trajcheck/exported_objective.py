@@ -272,7 +272,7 @@ def _inspect(data: bytes, path: Path) -> Facts:
                     raise ObjectiveError(
                         f"{path}: {name} {reason}. The Recorder writes no such thing, and the file is not loaded"
                     )
-    except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError) as error:
+    except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, AttributeError) as error:
         raise _damaged(path, f"it is not a whole .pt2 archive ({error})") from error
     if not isinstance(facts, dict) or facts.get("format") != FORMAT:
         found_format = facts.get("format") if isinstance(facts, dict) else facts
@@ -291,8 +291,10 @@ def _dangerous(name: str, archive: zipfile.ZipFile) -> str:
         return "holds compiled code or an object of another class"
     if ("sample_inputs/" in name or "example_inputs" in file) and archive.getinfo(name).file_size:
         return "holds pickled inputs"
-    if file.endswith("_config.json") and b'"use_pickle": true' in archive.read(name):
-        return "asks for unpickling"
+    if file.endswith("_config.json"):
+        entries = json.loads(archive.read(name)).get("config", {}).values()
+        if any(entry.get("use_pickle") is not False for entry in entries):
+            return "asks for unpickling"
     return ""
 
 

@@ -152,6 +152,7 @@ def _exported(model: nn.Module, loss: Loss, batch: Any, tensors: Mapping[str, Te
 def _trace(
     model: nn.Module, loss: Loss, batch: Any, tensors: Mapping[str, Tensor], place: torch.device, dynamic: bool
 ) -> ExportedProgram:
+    trained = {p.untyped_storage().data_ptr() for p in model.parameters() if p.numel()}
     model, loss = _copies(model, loss, place)
     # Nothing is computed, so nothing is in them: memory is asked for, and never touched.
     inputs = [torch.empty(t.shape, dtype=t.dtype, device=place) for t in tensors.values()]
@@ -164,10 +165,10 @@ def _trace(
     for name, tensor in program.constants.items():
         if not isinstance(tensor, Tensor) or type(tensor) not in (Tensor, nn.Parameter):
             raise ObjectiveError(f"the loss holds a {type(tensor).__name__} ({name}), which the file cannot")
-        if tensor.requires_grad:
+        if tensor.untyped_storage().data_ptr() in trained:
             raise ObjectiveError(
-                "the loss uses parameters that are not those of the model it is given; write it as a function of "
-                "its arguments: loss(model, batch)"
+                "the loss takes parameters from elsewhere than from the model that it is given, and they would be "
+                "constants; write it as a function of its arguments: loss(model, batch)"
             )
     return program
 

@@ -61,7 +61,8 @@ class Recorder:
     Arguments:
         model, optimizer: what is trained; one optimizer, one process.
         objective: loss(model, batch) -> scalar tensor, exported once, at the first recorded batch, to objective.pt2, so
-            that the run can be replayed without the code that trained it; where that fails, one warning says why.
+            that the run can be replayed without the code that trained it; where that fails, one warning says why. To
+            trace it, it is called with tensors that hold nothing: what it prints or keeps should not matter.
         schedule: which steps, from `trajcheck.schedules`; `every=k` is short for Every(k). Default: Budget().
         total_steps: length of the whole run, where known; lets the default schedule choose its steps beforehand.
         start_step: updates made before this job; above 0, an existing run in the folder is gone on with.

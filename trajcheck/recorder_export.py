@@ -57,7 +57,7 @@ class ObjectiveExport:
             warn = message[1]
         if warn:
             self._say(warn)
-            warnings.warn(warn, RuntimeWarning, stacklevel=6)
+            warnings.warn(warn, RuntimeWarning, stacklevel=5)
 
 
 def _export(

@@ -38,8 +38,9 @@ def analyze_command(
         typer.Option(
             metavar="FILE.py:NAME|run",
             help="The loss to replay: NAME() returns (model, loss), loss(model, batch) a scalar tensor; the file is "
-            "executed. run: the program that the Recorder exported, RUN/objective.pt2; loading it can execute code too, "
-            "so do it only for a run whose origin you trust. Without it, what needs no replay is computed, and undefined.csv says what that leaves out.",
+            "executed. run: the program that the Recorder exported, RUN/objective.pt2; loading it can execute code "
+            "too, so do it only for a run whose origin you trust. Without it, what needs no replay is computed, and "
+            "undefined.csv says what that leaves out.",
         ),
     ] = None,
     sample: Annotated[
