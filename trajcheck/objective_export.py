@@ -33,8 +33,8 @@ from trajcheck.conditions import evaluation
 from trajcheck.errors import ObjectiveError
 from trajcheck.exported_objective import FACTS, FORMAT, MODEL, Facts, from_bytes, weightless
 from trajcheck.formats.native_writer import write_bytes
-from trajcheck.objective_file import Loss, describe
-from trajcheck.sample_state import ForwardHook, devices_of
+from trajcheck.objective_file import Loss, Program, describe
+from trajcheck.sample_state import devices_of
 from trajcheck.samples import process_generators_untouched
 
 #: Operators that every torch has; others live in packages, which must not be needed to replay.
@@ -61,13 +61,13 @@ def export_objective(
     batch: Any,
     *,
     autocast: str | None = None,
-    reference: Callable[[bytes, Facts], Facts | None] = lambda data, facts: None,
+    reference: Callable[[Program], Facts | None] = lambda program: None,
 ) -> Exported:
     """Export loss(model, batch), [] floating, into the file `path`, which appears whole or not at all.
 
     Sizes of the batch's tensors stay open where the program allows it; where it cannot be exported so, they are those
     of `batch`. `autocast` is noted: the program is exported without it, as everything is replayed. `reference` gets
-    the file without its reference value, and returns that value (see exported_reference.py).
+    the program as it is loaded again, and returns its reference value (see exported_reference.py).
     Errors: ObjectiveError, in one line, for a program that torch cannot export or whose replay would be wrong; OSError.
     """
     started = time.perf_counter()
@@ -97,9 +97,9 @@ def export_objective(
         "autocast": autocast,
         "reference": None,
     }
-    facts["reference"] = reference(_saved(program, facts), facts)
+    loaded, _ = from_bytes(_saved(program, facts), path)  # what torch cannot load again is not worth writing
+    facts["reference"] = reference(loaded)
     data = _saved(program, facts)
-    from_bytes(data, path)  # what torch cannot load again is not worth writing
     write_bytes(path, data)
     return Exported(len(data), time.perf_counter() - started, dynamic, facts)
 
@@ -200,7 +200,7 @@ def _copies(model: nn.Module, loss: Loss, place: torch.device) -> tuple[nn.Modul
 
 
 def _bare(model: nn.Module) -> None:
-    """Without the Recorder's hook, backward hooks and torch.compile."""
+    """Without backward hooks and torch.compile; the Recorder's own hook is idle in a copy (see ForwardHook)."""
     for module in model.modules():
         for name, child in list(module._modules.items()):
             if child is not None:
@@ -208,9 +208,6 @@ def _bare(model: nn.Module) -> None:
     for module in model.modules():
         module._backward_hooks.clear()
         module._backward_pre_hooks.clear()
-        for key, hook in list(module._forward_pre_hooks.items()):
-            if isinstance(hook, ForwardHook):
-                del module._forward_pre_hooks[key]
         module._compiled_call_impl = None
 
 

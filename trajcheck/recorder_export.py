@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from trajcheck.errors import RecorderError, TrajcheckError
-from trajcheck.exported_objective import FILE, Facts, from_bytes
+from trajcheck.exported_objective import FILE, Facts
+from trajcheck.objective_file import Program
 from trajcheck.observations import MicroBatch
 from trajcheck.parameter_names import canonical
 from trajcheck.recording_plan import readable
@@ -73,8 +74,7 @@ def _export(
     device = next(iter(model.parameters())).device
     state = observed.state
 
-    def reference(data: bytes, facts: Facts) -> Facts | None:
-        program, _ = from_bytes(data, path)
+    def reference(program: Program) -> Facts | None:
         objective = Objective(program.model, program.loss, device=device, title=str(path))
         parameters = {canonical(name): p.detach() for name, p in model.named_parameters()}
         sample = make_sample(
