@@ -58,7 +58,8 @@ def test_the_python_runs_and_its_run_can_be_analyzed(
     monkeypatch.chdir(tmp_path)
     for code in fenced("python"):
         exec(compile(code, "README.md", "exec"), {})
-    assert cli("analyze", "runs/first", "--quiet").code == 0
+    assert "`trajcheck analyze runs/first --objective run`" in README
+    assert cli("analyze", "runs/first", "--objective", "run", "--quiet").code == 0
     assert (tmp_path / "reports" / "runs" / "first" / "steps.csv").exists()
 
 

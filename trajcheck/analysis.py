@@ -62,6 +62,7 @@ def analyze(
         refs: reference points x*, each one of final, init, best, step:N, mean:N, OTHER_RUN, OTHER_RUN@(any of these),
             FILE.safetensors.
         objective: "FILE.py:NAME"; NAME() returns (model, loss), loss(model, batch) a scalar. The file is executed.
+            "run": the program that the Recorder exported, the run's objective.pt2; loading it can execute code too.
             Without it, what needs no replayed loss is computed, and undefined.csv says what that leaves out.
         ref_gradients: also replay the gradient at every reference, for smoothness towards it.
         metrics: families of metrics (convexity, smoothness, progress, secant, geometry); all when empty.
@@ -257,7 +258,7 @@ class _Analysis:
         from trajcheck.replay import REFERENCE_REPLAYED, STEP_REPLAYED, Plan, Replay, epsilon, replay_dtype
 
         dtype = replay_dtype(self.trajectory, self.options.replay_dtype)
-        objective = load_objective(self.options.objective, device=self.options.device, dtype=dtype)
+        objective = load_objective(self.options.objective, run=self.run, device=self.options.device, dtype=dtype)
         fidelity = ("recorded_sq", "disagreement_sq")
         plan = Plan(
             samples=self.options.samples,

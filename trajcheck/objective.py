@@ -19,7 +19,8 @@ from trajcheck.conditions import evaluation
 from trajcheck.curvature import Hessian, functions_checked
 from trajcheck.device import resolve_device
 from trajcheck.errors import ObjectiveError, TrajcheckError, UsageError
-from trajcheck.objective_file import Loss, beside, describe, load_program
+from trajcheck.exported_objective import FILE, ExportedModel, load_exported
+from trajcheck.objective_file import Loss, beside, describe, load_program, traits_of
 from trajcheck.parameter_names import buffer_names, canonical, match_parameters, parameter_aliases
 from trajcheck.samples import Sample, process_generators_untouched
 
@@ -29,19 +30,40 @@ T = TypeVar("T")
 DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-def load_objective(spec: str, *, device: str = "auto", dtype: str | None = None) -> Objective:
-    """The objective FILE.py:NAME on a device; `dtype` None keeps the dtypes that NAME() gave its model.
+#: `--objective run`: the program that the Recorder exported with the run.
+EXPORTED = "run"
 
-    Errors: ObjectiveError for a file that cannot be used, UsageError for a device or a dtype that does not exist.
+
+def load_objective(spec: str, *, run: Path | None = None, device: str = "auto", dtype: str | None = None) -> Objective:
+    """The objective FILE.py:NAME on a device, or "run": the objective.pt2 in the folder `run`, checked first.
+
+    `dtype` None keeps the dtypes that NAME() gave its model, or that were exported.
+    Errors: ObjectiveError for a file that cannot be used, or a program that no longer gives its reference value;
+    UsageError for a device or a dtype that does not exist.
     """
     place = resolve_device(device)
     if dtype is not None and dtype not in DTYPES:
         raise UsageError(f"replay dtype {dtype!r} is unknown; expected one of {', '.join(DTYPES)}")
-    program = load_program(spec, place)
-    objective = Objective(
-        program.model, program.loss, device=place, title=spec, path=program.path, data=program.batches
-    )
+    if spec == EXPORTED:
+        objective = _load_exported(run, place)
+    else:
+        program = load_program(spec, place)
+        objective = Objective(
+            program.model, program.loss, device=place, title=spec, path=program.path, data=program.batches
+        )
     return objective if dtype is None else objective.prepare(dtype)
+
+
+def _load_exported(run: Path | None, place: torch.device) -> Objective:
+    from trajcheck.exported_reference import check_reference
+
+    if run is None:
+        raise ObjectiveError("objective 'run' is the program exported with a run; say which run, or give FILE.py:NAME")
+    path = run / FILE
+    program, facts = load_exported(path)
+    objective = Objective(program.model, program.loss, device=place, title=str(path))
+    objective.note = check_reference(objective, run, facts, path)
+    return objective
 
 
 class Objective:
@@ -67,6 +89,7 @@ class Objective:
         data: Iterable[Any] | None = None,
     ) -> None:
         self.device, self.title, self.data = torch.device(device), title, data
+        self.note = ""  # of an exported program: how its reference value was checked
         self.dtype: torch.dtype | None = None
         self._loss, self._path = loss, path
         if not model.training:
@@ -78,13 +101,12 @@ class Objective:
         self._parameters = {canonical(name): (name, p) for name, p in model.named_parameters()}
         self._name_here = {name: name for name in self._parameters}
         self.trainable = tuple(name for name, (_, p) in self._parameters.items() if p.requires_grad)
-        # An embedding with max_norm scales its weight in place, which must not reach the caller's tensors.
-        self._copies = any(getattr(module, "max_norm", None) is not None for module in model.modules())
+        traits = model.traits if isinstance(model, ExportedModel) else traits_of(model)
+        self._copies = traits.writes_weights
         # cuDNN keeps the dropout state of a recurrent network to itself: two evaluations would draw two masks.
-        recurrent = [module for module in model.modules() if isinstance(module, nn.RNNBase)]
-        self._cudnn_dropout = self.device.type == "cuda" and any(module.dropout > 0 for module in recurrent)
+        self._cudnn_dropout = self.device.type == "cuda" and traits.recurrent_dropout
         # cuDNN's recurrent networks have no second derivative.
-        self._recurrent = bool(recurrent)
+        self._recurrent = traits.recurrent
 
     @property
     def names(self) -> tuple[str, ...]:

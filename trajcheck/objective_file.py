@@ -26,12 +26,30 @@ _serial = itertools.count()
 
 
 class Program(NamedTuple):
-    """What NAME() returned, and the file it stands in."""
+    """What NAME() returned, and the file it stands in; None for a program that is no Python."""
 
-    path: Path
+    path: Path | None
     model: nn.Module
     loss: Loss
     batches: Iterable[Any] | None = None  # the data set
+
+
+class Traits(NamedTuple):
+    """What of a model asks for care in its evaluation."""
+
+    recurrent: bool
+    recurrent_dropout: bool
+    writes_weights: bool  # an embedding with max_norm scales its weight in place, which must not reach the caller's
+
+
+def traits_of(model: nn.Module) -> Traits:
+    modules = list(model.modules())
+    recurrent = [module for module in modules if isinstance(module, nn.RNNBase)]
+    return Traits(
+        recurrent=bool(recurrent),
+        recurrent_dropout=any(module.dropout > 0 for module in recurrent),
+        writes_weights=any(getattr(module, "max_norm", None) is not None for module in modules),
+    )
 
 
 @contextmanager

@@ -32,6 +32,7 @@ from trajcheck.observations import Clip, Observations
 from trajcheck.probe_batches import store_probe
 from trajcheck.recorded_model import RecordedModel
 from trajcheck.recorder_arguments import check_arguments, check_windows, one_schedule
+from trajcheck.recorder_export import ObjectiveExport, check_loss
 from trajcheck.recording import Recording
 from trajcheck.run_folder import RunFolder, describe_optimizer, describe_versions
 from trajcheck.sample_state import ForwardHook
@@ -61,7 +62,9 @@ class Recorder:
 
     Arguments:
         model, optimizer: what is trained; one optimizer, one process.
-        objective: kept for exporting the loss program with the run, which a later version does; not used yet.
+        objective: loss(model, batch) -> scalar tensor, exported once, at the first recorded batch, to objective.pt2, so
+            that the run can be replayed without the code that trained it; where that fails, one warning says why. To
+            trace it, it is called with tensors that hold nothing: what it prints or keeps should not matter.
         schedule: which steps, from `trajcheck.schedules`; `every=k` is short for Every(k). Default: Budget().
         total_steps: length of the whole run, where known; lets the default schedule choose its steps beforehand.
         start_step: updates made before this job; above 0, an existing run in the folder is gone on with.
@@ -108,12 +111,13 @@ class Recorder:
         windows: bool = False,
     ) -> None:
         check_arguments(model, optimizer, start_step, total_steps, grad_dtype, user)
+        check_loss(objective)
         schedule = one_schedule(schedule, every)
         if windows:
             check_windows(schedule, total_steps)
         self.path, self.step, self.active = Path(path), start_step, True
         self._start, self._strict, self._quiet = start_step, strict, quiet
-        self._optimizer, self._grad_dtype, self._objective = optimizer, grad_dtype, objective
+        self._optimizer, self._grad_dtype = optimizer, grad_dtype
         self._groups = len(optimizer.param_groups)
         self._model = RecordedModel(model, optimizer, parameters, masters)
         self._observations = Observations(self._model, model, scaler)
@@ -147,6 +151,8 @@ class Recorder:
                 say=self._say,
             )
             self._scheduled = self._recording.wants(self.step)
+            resumed = self._recording.resumed
+            self._export = ObjectiveExport(self.path, model, objective, resumed=resumed, say=self._say)
         except OSError as error:
             self._fail(error)
             return
@@ -224,6 +230,8 @@ class Recorder:
         self._settle()
         if self._watching:
             self._observations.add(batch, loss, weight, full=self._scheduled)
+        if self._scheduled and self._export.pending:
+            self._export.export(batch, self._observations.micro_batches[-1], self.step)
         self._observations.note(self._current_rates)
 
     @_contained

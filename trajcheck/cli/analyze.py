@@ -44,9 +44,11 @@ def analyze_command(
     objective: Annotated[
         str | None,
         typer.Option(
-            metavar="FILE.py:NAME",
-            help="The loss to replay: NAME() returns (model, loss), loss(model, batch) a scalar tensor. The file is "
-            "executed. Without it, what needs no replay is computed, and undefined.csv says what that leaves out.",
+            metavar="FILE.py:NAME|run",
+            help="The loss to replay: NAME() returns (model, loss), loss(model, batch) a scalar tensor; the file is "
+            "executed. run: the program that the Recorder exported, RUN/objective.pt2; loading it can execute code "
+            "too, so do it only for a run whose origin you trust. Without it, what needs no replay is computed, and "
+            "undefined.csv says what that leaves out.",
         ),
     ] = None,
     sample: Annotated[
