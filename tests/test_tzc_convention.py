@@ -114,8 +114,8 @@ def test_all_else_is_as_on_the_previous_sample(tmp_path: Path) -> None:
     changed = (averages | {"smoothness_ratio"}) - {"inst_gap"}
     assert_same_values(ours.steps, theirs.steps, but=changed)
     for spec in SPECS:
-        rows = [rows_of(report.references, "previous", spec) for report in (ours, theirs)]
-        assert_same_values(*rows, but=changed)
+        one, other = (rows_of(report.references, "previous", spec) for report in (ours, theirs))
+        assert_same_values(one, other, but=changed)
 
 
 def test_the_command_line_and_the_summary_name_the_convention(tmp_path: Path, cli: Callable[..., Outcome]) -> None:
