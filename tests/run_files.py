@@ -98,7 +98,8 @@ def amend(run: Path, step: int, tensors: Mapping[str, np.ndarray] | None = None,
 
 def write_probe(run: Path, batches: Iterable[Any], number: int = 0) -> None:
     """The held-aside batches of a run: bare tensors, or tuples of tensors."""
-    tensors, count = {}, 0
+    tensors: Tensors = {}
+    count = 0
     for count, batch in enumerate(batches, start=1):
         parts = {f"/{k}": part for k, part in enumerate(batch)} if isinstance(batch, tuple) else {"": batch}
         tensors |= {f"batch/{count - 1}{path}": np.ascontiguousarray(part) for path, part in parts.items()}
