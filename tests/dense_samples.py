@@ -120,9 +120,7 @@ def _on(task: Task, zs: Sequence[Any], f: Loss, grad: Gradient, own: bool = Fals
                 del columns[name]
     if task.points is not None:
         path = path_integral(records, grad, task.points)
-        path = np.where(is_pair(tables.steps), path, NAN)
-        change = tables.steps["loss_change"]
-        tables.steps |= {"path_integral": path, "path_integral_error": np.abs(path - change) / np.abs(change)}
+        tables.steps["path_integral"] = np.where(is_pair(tables.steps), path, NAN)
     return tables
 
 
@@ -144,7 +142,7 @@ def is_pair(steps: Columns) -> NDArray[np.bool_]:
 def _descent_on_the_same_sample(steps: Columns, records: Sequence[Record], grad: Gradient) -> None:
     """<grad f(x_{t-1}; z), d_t>, z being the sample of row t."""
     descent = np.full(len(records), NAN)
-    for t in np.flatnonzero(is_pair(steps)):
+    for t in np.flatnonzero(is_pair(steps)).tolist():
         before, here = records[t - 1], records[t]
         if here.z is not None:
             descent[t] = dot(flat(grad(before.x, here.z)), flat(here.x) - flat(before.x))
@@ -259,9 +257,9 @@ def every_step_num(every: Sequence[Record], star: Vector, at: Sequence[int]) -> 
 
 
 def skipped_num(sums: Sequence[WindowSums], every: Sequence[Record], star: Vector) -> NDArray[np.float64]:
-    """sum over the windows [k, k') up to t of <G, x_k' - x*>, at every k'."""
+    """sum over the windows [k, k') up to t of <G, x_k' - x*>, at the first record and every k'."""
     terms = [dot(window.gradient, flat(every[window.stop].x) - star) for window in sums]
-    return np.array([math.fsum(terms[: n + 1]) for n in range(len(terms))])
+    return np.array([math.fsum(terms[:n]) for n in range(len(terms) + 1)])
 
 
 # -- secant -------------------------------------------------------------------------------------------------------
@@ -332,7 +330,7 @@ def of_tensors(task: Task, names: Sequence[str]) -> Tables:
     pairs = [(flat(record.x), None if record.g is None else flat(record.g)) for record in records]
     tables.steps["radial_cos"] = np.array([NAN if g is None else cosine(g, x) for x, g in pairs])
     tables.steps["inst_smooth"] = np.full(len(records), NAN)
-    for t in np.flatnonzero(is_pair(tables.steps)):
+    for t in np.flatnonzero(is_pair(tables.steps)).tolist():
         norms = change_norms(task.records[t - 1], task.records[t], task.records[t].z, task.program.grad, [names])
         if norms is not None:
             tables.steps["inst_smooth"][t] = over(*norms[0])

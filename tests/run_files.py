@@ -21,7 +21,10 @@ Tensors = dict[str, np.ndarray]
 
 
 class Program:
-    """f and grad f of an objective file, FILE.py:NAME, in float64; `data` is its third part, the whole data set."""
+    """f and grad f of an objective file, FILE.py:NAME, in float64, at points by tensor.
+
+    `data` is the file's third part, the whole data set.
+    """
 
     def __init__(self, spec: str) -> None:
         path, _, name = spec.rpartition(":")
@@ -29,11 +32,11 @@ class Program:
         self.model, self.loss = made[0].double(), made[1]
         self.data: list[Any] = list(made[2]) if len(made) > 2 else []
 
-    def f(self, x: Mapping[str, np.ndarray], z: Any) -> float:
+    def f(self, x: Any, z: Any) -> float:
         with torch.no_grad():
             return float(self._loss(x, z))
 
-    def grad(self, x: Mapping[str, np.ndarray], z: Any) -> Tensors:
+    def grad(self, x: Any, z: Any) -> Tensors:
         self.model.zero_grad()
         self._loss(x, z).backward()
         parameters = dict(self.model.named_parameters())
@@ -95,7 +98,8 @@ def amend(run: Path, step: int, tensors: Mapping[str, np.ndarray] | None = None,
 
 def write_probe(run: Path, batches: Iterable[Any], number: int = 0) -> None:
     """The held-aside batches of a run: bare tensors, or tuples of tensors."""
-    tensors, count = {}, 0
+    tensors: Tensors = {}
+    count = 0
     for count, batch in enumerate(batches, start=1):
         parts = {f"/{k}": part for k, part in enumerate(batch)} if isinstance(batch, tuple) else {"": batch}
         tensors |= {f"batch/{count - 1}{path}": np.ascontiguousarray(part) for path, part in parts.items()}

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from dense import Columns, Record, Reference
+from dense import Columns, Record, Reference, flat
 from dense_samples import Task
 from frames import assert_close, col, steps_of
 from handwritten import write_objective, write_run
@@ -62,7 +62,7 @@ def written(
 
     `name` "with_data" adds the data set. `options` go to Task.
     """
-    layout = layout or (NETWORK.layout if problem is NETWORK else {"x": np.shape(records[0].x)})
+    layout = layout or (NETWORK.layout if problem is NETWORK else {"x": flat(records[0].x).shape})
     run = write_run(folder / "run", records, layout)
     if probe:
         write_probe(run, probe)
@@ -119,8 +119,14 @@ def assert_table(frame: pd.DataFrame, expected: Columns, where: str, only: Seque
     assert not wrong, "\n" + "\n".join(wrong)
 
 
-def assert_same_values(one: pd.DataFrame, other: pd.DataFrame, but: Mapping[str, str] | Sequence[str] = ()) -> None:
+def assert_same_values(one: pd.DataFrame, other: pd.DataFrame) -> None:
     """Bit for bit, in every column of `one` that holds numbers."""
-    for name in one.select_dtypes("number"):
+    for name in map(str, one.select_dtypes("number")):
+        np.testing.assert_array_equal(col(one, name), col(other, name), err_msg=name)
+
+
+def assert_close_tables(one: pd.DataFrame, other: pd.DataFrame, but: Collection[str] = ()) -> None:
+    """But for rounding, in every column of `one` that holds numbers."""
+    for name in map(str, one.select_dtypes("number")):
         if name not in but:
-            np.testing.assert_array_equal(col(one, name), col(other, name), err_msg=name)
+            assert_close(other, name, col(one, name))

@@ -17,7 +17,7 @@ from frames import assert_close, col
 from handwritten import cut, write_objective, write_run
 from quadratics import Layout, descend
 from safetensors.numpy import save_file
-from sample_cases import NETWORK, SPECS, analyzed, assert_table, network_records, rows_of, written
+from sample_cases import NETWORK, SPECS, analyzed, assert_close_tables, assert_table, network_records, rows_of, written
 
 #: What makes sense for one tensor, at the least.
 OF_STEPS = (
@@ -106,11 +106,6 @@ SPLIT: Layout = {"head": (9,), "layer.a": (3,), "layer.b": (9,)}
 def layers_in(layout: Layout, folder: Path, **options: Any) -> tuple[Any, Path]:
     run, objective, _ = written(folder, network_records(), layout=layout)
     return analyzed(run, objective, folder / "report", **options), run
-
-
-def assert_close_tables(one: pd.DataFrame, other: pd.DataFrame) -> None:
-    for name in one.select_dtypes("number"):
-        assert_close(other, str(name), col(one, str(name)))
 
 
 def test_splitting_a_tensor_leaves_the_totals(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ probe's cosine are 0 within two standard errors.
 One seed stands for all: computed by plain numpy over the seeds 0 to 199, the z-scores of cos_skip's mean have standard
 deviations of 0.97 to 1.01 in each of the six cases, and 4% of them lie beyond 2. Their means are below 0.1 for SGD, and
 up to 0.4 for momentum and AdamW, of whose own term 0.9^50 = 0.5% is left after 50 steps. The scores of the probe's mean
-cosine over the seeds 0 to 19 have a mean of 0.06 and a standard deviation of 0.5 to 0.8, none of them beyond 2.
+cosine over the seeds 0 to 19 have means within 0.15 and standard deviations of 0.7 to 0.9; 3 of the 120 lie beyond 2.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def test_there_is_no_floor_for_others(optimizer: str, schedule: str) -> None:
 
 # -- on probe batches ---------------------------------------------------------------------------------------------
 
-BATCHES = 40
+BATCHES = 20
 
 
 @every_optimizer
@@ -135,7 +135,7 @@ def test_noise_has_no_cosine_on_probe_batches(optimizer: str, schedule: str, tmp
     rng = np.random.default_rng([SEED, 1])
     write_probe(run, [rng.normal(size=SIZE) for _ in range(BATCHES)])
     (tmp_path / "noise.py").write_text(OBJECTIVE)
-    options: dict[str, Any] = {"sample": ("own", "probe"), "steps": "::10"}
+    options: dict[str, Any] = {"sample": ("own", "probe"), "metrics": ["secant"], "steps": "::15"}
     objective = f"{tmp_path / 'noise.py'}:objective"
     report = trajcheck.analyze(run, ["final"], objective, out=tmp_path / "report", **options)
     rows = report.references[report.references["sample"] == "probe"][:-1]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dense import Record
+from dense import Record, flat
 from dense_samples import implied_rate, smoothed_lo_lr
 from frames import assert_close, col
 from handwritten import write_run
@@ -30,7 +30,7 @@ def descent(eigenvalues: list[float], noise: float = 0.0, start: np.ndarray | No
 def towards_minimum(records: list[Record], folder: Path, optimizer: str = "SGD") -> tuple[Any, Any]:
     """The rows towards 0, and the report."""
     run = write_run(folder / "run", records, optimizer=optimizer)
-    save_file({"x": np.zeros(np.shape(records[0].x))}, folder / "minimum.safetensors")
+    save_file({"x": np.zeros(flat(records[0].x).shape)}, folder / "minimum.safetensors")
     report = trajcheck.analyze(run, [str(folder / "minimum.safetensors")], out=folder / "report", quiet=True)
     return report.references, report
 
