@@ -297,7 +297,17 @@ def test_a_dry_run_says_what_will_be_read_and_evaluated(
     skip: int,
 ) -> None:
     refs = ("final", "init", "step:4", "step:5")
-    options = Options(refs, f"{objective_file}:good", ref_gradients, steps=steps, skip=skip)
+    sample = ("own", "previous") if skip == 1 else ("previous",)
+    points = 2 if skip == 1 else None
+    options = Options(
+        refs,
+        f"{objective_file}:good",
+        ref_gradients,
+        steps=steps,
+        skip=skip,
+        sample=sample,
+        path_integral=points,
+    )
     cost = estimate(plain_run, options)
     read: list[int] = []
     losses: list[object] = []
@@ -315,7 +325,15 @@ def test_a_dry_run_says_what_will_be_read_and_evaluated(
     monkeypatch.setattr(Objective, "loss", counted(loss, losses.append))
     monkeypatch.setattr(Objective, "loss_and_gradient", counted(both, gradients.append))
     trajcheck.analyze(
-        plain_run, refs, options.objective, ref_gradients=ref_gradients, steps=steps, skip=skip, out=tmp_path / "report"
+        plain_run,
+        refs,
+        options.objective,
+        ref_gradients=ref_gradients,
+        steps=steps,
+        skip=skip,
+        sample=sample,
+        path_integral=points,
+        out=tmp_path / "report",
     )
     assert (cost.losses, cost.gradients) == (len(losses), len(gradients))
     checks = sum(read) - cost.stored_bytes - cost.replay_bytes

@@ -21,7 +21,7 @@ from trajcheck.formats import native
 from trajcheck.formats.safetensors_file import read_header
 from trajcheck.gather import CHUNK, gather
 from trajcheck.products import REFERENCE_PRODUCTS, STEP_PRODUCTS
-from trajcheck.reduction import reduce_row, to_host
+from trajcheck.reduction import reduce_row, to_host, total
 from trajcheck.references import resolve_references
 from trajcheck.rows import choose_rows
 from trajcheck.scalars import RowScalars
@@ -119,7 +119,9 @@ def test_the_device_reducer_says_what_the_pass_says(plain_run: Path, tmp_path: P
             "first": load(0), "gradient": load(step, "grad"),
         }  # fmt: skip
         references = [{"reference": load(10)}, {"reference": load(4)}]
-        own, towards = reduce_row(list(trajectory.shapes), vectors, references, STEP_PRODUCTS, REFERENCE_PRODUCTS)
+        own, towards = total(
+            reduce_row(list(trajectory.shapes), vectors, references, STEP_PRODUCTS, REFERENCE_PRODUCTS)
+        )
         own_row, *rows = to_host([own, *towards])
         for found, expected in zip([own_row, *rows], [row.own, *row.references], strict=True):
             assert len(found) >= 5

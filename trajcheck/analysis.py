@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from trajcheck.dry_run import Cost, cost
+from trajcheck.errors import RunError
 from trajcheck.finite import cut_at_divergence, find_bad_steps
 from trajcheck.gather import gather
+from trajcheck.metrics.averaging import Averaging, tzc_v1
 from trajcheck.metrics.families import choose_families
 from trajcheck.options import Options
+from trajcheck.products import REFERENCE_PRODUCTS, STEP_PRODUCTS
 from trajcheck.progress_bar import progress_bar
 from trajcheck.references import Reference, resolve_references
 from trajcheck.reports.folder import ReportFolder, default_folder
 from trajcheck.rows import choose_rows, parse_steps
 from trajcheck.scalars import RowScalars
+from trajcheck.tables.samples import Measured
+from trajcheck.tables.scale import ROWS
 from trajcheck.tables.source import Source
 from trajcheck.trajectory import Trajectory, open_trajectory
 
 if TYPE_CHECKING:
     from trajcheck.findings import Report
+    from trajcheck.memory import Cell
 
 
 def analyze(
@@ -36,6 +45,13 @@ def analyze(
     replay_dtype: str | None = None,
     device: str = "auto",
     curvature: int | None = None,
+    sample: Sequence[str] = (),
+    layers: bool = False,
+    group: Sequence[str] = (),
+    path_integral: int | None = None,
+    memory_lags: Sequence[int] = (),
+    smoothing: int = 51,
+    convention: str | None = None,
     out: str | Path | None = None,
     quiet: bool = True,
 ) -> Report:
@@ -55,7 +71,16 @@ def analyze(
         skip_bad: leave out step files that cannot be used or hold NaN or Inf, and list them.
         replay_dtype: float64, float32 or bfloat16; by default the run's own, float32 at least.
         device: auto, cpu, cuda, cuda:1, ...
-        curvature: at every that many rows, the extreme eigenvalues of the Hessian at x_t on z_t; needs an objective.
+        curvature: at every that many rows, the extreme eigenvalues of the Hessian at x_t on z; needs an objective.
+        sample: on which z a row is measured, some of own (the step's), previous (that of the record before), probe (the
+            run's probe batches, with standard errors), full (the objective's data set); by default own, and previous
+            under tzc-v1.
+        layers: also write layers.csv, a row for each tensor.
+        group: regular expressions; tensors in whose names one matches the same text are one row of layers.csv.
+        path_integral: points of a Gauss-Legendre rule for the gradient along each step.
+        memory_lags: steps k of the cosine between the parts of g_t and g_{t+k} orthogonal to e_t and e_{t+k}.
+        smoothing: rows over which lo_lr_smooth is taken.
+        convention: tzc-v1, for the conventions of that paper's own code.
         out: the report folder; default reports/<the run's path below the working folder>.
         quiet: no progress bars.
 
@@ -63,7 +88,23 @@ def analyze(
         TrajcheckError: see errors.py; nothing has then been written.
     """
     options = Options(
-        tuple(refs), objective, ref_gradients, tuple(metrics), steps, skip, skip_bad, replay_dtype, device, curvature
+        refs=tuple(refs),
+        objective=objective,
+        ref_gradients=ref_gradients,
+        metrics=tuple(metrics),
+        steps=steps,
+        skip=skip,
+        skip_bad=skip_bad,
+        replay_dtype=replay_dtype,
+        device=device,
+        curvature=curvature,
+        sample=tuple(sample),
+        layers=layers,
+        group=tuple(group),
+        path_integral=path_integral,
+        memory_lags=tuple(memory_lags),
+        smoothing=smoothing,
+        convention=convention,
     )
     return run_analysis(Path(run), options, None if out is None else Path(out), quiet=quiet)
 
@@ -91,8 +132,14 @@ class _Analysis:
         steps = parse_steps(options.steps)
         options.check(self.families)
         self.trajectory = load_trajectory(run, options.skip_bad)
+        if "probe" in options.samples and not self.trajectory.probes:
+            raise RunError(
+                f"{run}: no probe batches were stored with this run (probe-000.safetensors); expected for --sample "
+                "probe. Recorder.probe(batches) stores them."
+            )
         self.rows = choose_rows(self.trajectory, steps, options.skip)
         self.curvature = frozenset(row.place for row in self.rows.rows[:: options.curvature] if options.curvature)
+        self.by_tensor = self._by_tensor()
         self.replay_facts: dict[str, Any] | None = None
 
     def report(self, out: Path | None) -> Report:
@@ -102,13 +149,30 @@ class _Analysis:
         with ReportFolder(out or default_folder(self.run), self.trajectory.id) as folder:
             references = resolve_references(self.options.refs, self.trajectory, folder.staging)
             replay = self._prepare_replay(references)
-            scalars = self._stored(references)
-            if replay is not None:
-                self._replayed(replay, scalars)
-            epsilon = self.replay_facts["epsilon"] if self.replay_facts else None
-            source = Source(self.trajectory, self.rows, scalars, epsilon, self.options.ref_gradients, self.curvature)
-            findings = Findings(self.run, self.options, self.families, references, source, self.replay_facts)
+            stored = self._stored(references)
+            self.memory = self._memory(references)
+            scalars = {"own": [stored]} if replay is None else self._replayed(replay, stored)
+            measured = [self._measured(sample, draws, references) for sample, draws in scalars.items()]
+            findings = Findings(self.run, self.options, self.families, references, measured, self.replay_facts)
             return findings.report(folder)
+
+    def _measured(
+        self, sample: str, draws: Sequence[Mapping[int, RowScalars]], references: Sequence[Reference]
+    ) -> Measured:
+        source = Source(
+            self.trajectory,
+            self.rows,
+            {},
+            self.replay_facts["epsilon"] if self.replay_facts else None,
+            self.options.ref_gradients,
+            self.curvature,
+            sample,
+            self.options.path_integral is not None,
+            self.options.smoothing,
+            self._averaging(),
+            self.memory,
+        )
+        return Measured(sample, tuple(replace(source, scalars=rows) for rows in draws), tuple(references))
 
     def cost(self) -> Cost:
         """What `report` would read and evaluate."""
@@ -118,10 +182,21 @@ class _Analysis:
             self.rows,
             references,
             self._union("evaluations"),
-            replay=self.options.objective is not None,
-            ref_gradients=self.options.ref_gradients,
-            curvature=self.curvature,
+            self.options,
+            self.curvature,
+            windows="window_dot_ref" in self._reference_products(),
         )
+
+    def _by_tensor(self) -> frozenset[int]:
+        """Places of the rows whose products are kept tensor by tensor: all for layers, else a few, to see whose scale
+        does not matter."""
+        if self.options.layers or self.options.group or self.options.convention:
+            return frozenset(row.place for row in self.rows.work)
+        if "secant" not in self.families:
+            return frozenset()
+        replayed = self.options.objective is not None
+        able = [row.place for row in self.rows.rows if not (row.no_sample if replayed else row.no_gradient)]
+        return frozenset(able[:: max(1, len(able) // ROWS)][:ROWS])
 
     # -- the pass and the replay ------------------------------------------------------------------------------------
 
@@ -130,13 +205,21 @@ class _Analysis:
         return {name: None for family in self.families.values() for name in getattr(family, what)}
 
     def _step_products(self) -> dict[str, None]:
-        return self._union("step_products")
+        radial = ("param_sq", "grad_sq", "grad_dot_param") if self.by_tensor else ()
+        products = self._union("step_products") | dict.fromkeys(radial)
+        if self.options.path_integral is None:
+            products.pop("path_integral", None)
+        return products
 
     def _reference_products(self) -> dict[str, None]:
         return self._union("reference_products")
 
     def _stored(self, references: Sequence[Reference]) -> dict[int, RowScalars]:
-        replayed = [row.step for row in self.rows.work if self.options.objective and not row.no_sample]
+        replayed = [
+            row.step
+            for row in self.rows.work
+            if self.options.objective and not ("own" in self.options.samples and row.no_sample)
+        ]
         with progress_bar("reading", len(self.rows.work), self.quiet) as progress:
             rows = gather(
                 self.trajectory,
@@ -145,9 +228,27 @@ class _Analysis:
                 self._step_products(),
                 self._reference_products(),
                 replayed=frozenset(replayed),
+                by_tensor=self.by_tensor,
                 progress=progress,
             )
             return {row.place: scalars for row, scalars in zip(self.rows.work, rows, strict=True)}
+
+    def _averaging(self) -> Averaging:
+        if self.options.convention is None:
+            return Averaging()
+        epochs = [self.trajectory.snapshots[row.place].epoch for row in self.rows.rows]
+        known = [epoch for epoch in epochs if epoch is not None]
+        # the closing iterate has none: it is in the epoch of the step before it
+        filled = [known[-1] if epoch is None and known else epoch for epoch in epochs]
+        return tzc_v1(None if None in filled else np.array(filled))
+
+    def _memory(self, references: Sequence[Reference]) -> dict[int, list[list[Cell]]]:
+        if not self.options.memory_lags:
+            return {}
+        from trajcheck.memory import memory_cells
+
+        with progress_bar("memory", len(self.rows.rows), self.quiet) as progress:
+            return memory_cells(self.trajectory, self.rows, references, self.options.memory_lags, progress)
 
     def _prepare_replay(self, references: Sequence[Reference]) -> Any:
         """The replay, checked against the run before anything long begins; None without an objective."""
@@ -160,6 +261,7 @@ class _Analysis:
         objective = load_objective(self.options.objective, run=self.run, device=self.options.device, dtype=dtype)
         fidelity = ("recorded_sq", "disagreement_sq")
         plan = Plan(
+            samples=self.options.samples,
             evaluations=frozenset(self._union("evaluations")),
             step_products=[
                 name for name in dict.fromkeys(("grad_sq", *self._step_products(), *fidelity)) if name in STEP_REPLAYED
@@ -167,18 +269,31 @@ class _Analysis:
             reference_products=[name for name in self._reference_products() if name in REFERENCE_REPLAYED],
             ref_gradients=self.options.ref_gradients,
             curvature=self.curvature,
+            by_tensor=self.by_tensor,
+            path_points=self.options.path_integral or 0,
         )
         self.replay_facts = {"dtype": dtype, "device": str(objective.device), "epsilon": epsilon(dtype)}
         return Replay(self.trajectory, references, objective, dtype, plan)
 
-    def _replayed(self, replay: Any, scalars: Mapping[int, RowScalars]) -> None:
-        """Add what the replay brings to the rows of the stored pass."""
+    def _replayed(self, replay: Any, stored: dict[int, RowScalars]) -> dict[str, list[dict[int, RowScalars]]]:
+        """The rows of each sample: those of the stored pass with what the replay brings."""
+        from trajcheck.replay import REFERENCE_REPLAYED, STEP_REPLAYED
+
+        geometry = STEP_PRODUCTS.keys() - STEP_REPLAYED, REFERENCE_PRODUCTS.keys() - REFERENCE_REPLAYED
+        scalars = {
+            sample: [stored]
+            if sample == "own"
+            else [{place: row.keep(*geometry) for place, row in stored.items()} for _ in range(count)]
+            for sample, count in replay.draws.items()
+        }
         with progress_bar("replaying", len(self.rows.work), self.quiet) as progress:
             for row, found in zip(self.rows.work, replay.rows(self.rows, progress), strict=True):
-                if found is not None:
-                    scalars[row.place].update(found)
+                for sample, draws in found.items():
+                    for rows, draw in zip(scalars[sample], draws, strict=True):
+                        rows[row.place].update(draw)
         assert self.replay_facts is not None
         self.replay_facts |= {"evaluations": replay.evaluations, "randomness": replay.randomness}
+        return scalars
 
 
 def load_trajectory(run: Path, skip_bad: bool) -> Trajectory:

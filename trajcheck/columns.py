@@ -105,14 +105,15 @@ def running_max(terms: Column) -> Column:
     return _running(terms, lambda a, _: np.maximum.accumulate(a), np.ones(len(terms)))
 
 
-def exponential_mean(terms: Column, beta: float = 0.99) -> Column:
-    """m_n / (1 - beta^n), m_n = beta m_{n-1} + (1 - beta) a_n, m_0 = 0, n counting the rows where a is defined."""
+def exponential_mean(terms: Column, beta: float = 0.99, *, debias: bool = True) -> Column:
+    """m_n / (1 - beta^n), m_n = beta m_{n-1} + (1 - beta) a_n, m_0 = 0, n counting the rows where a is defined; with
+    `debias` false m_n itself."""
 
     def average(a: np.ndarray, _: np.ndarray) -> np.ndarray:
         result, mean = np.empty(len(a)), 0.0
         for n, value in enumerate(a):
             mean = beta * mean + (1 - beta) * value
-            result[n] = mean / -np.expm1((n + 1) * np.log(beta))
+            result[n] = mean / -np.expm1((n + 1) * np.log(beta)) if debias else mean
         return result
 
     return _running(terms, average, np.ones(len(terms)))

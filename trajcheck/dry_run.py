@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
 from trajcheck.gather import CHUNK
+from trajcheck.options import Options
 from trajcheck.references import Reference
-from trajcheck.rows import Rows
+from trajcheck.rows import Row, Rows
 from trajcheck.snapshot import Extent
 from trajcheck.trajectory import Trajectory
 
@@ -23,6 +24,7 @@ class Cost:
     losses: int
     gradients: int
     hessians: int = 0
+    full: bool = False  # some of the evaluations are over a whole data set
 
     def __str__(self) -> str:
         lines = [f"rows       {self.rows:,}", f"pass       {self.stored_bytes:,} bytes to read"]
@@ -31,6 +33,8 @@ class Cost:
                 f"replay     {self.replay_bytes:,} bytes to read",
                 f"           {self.losses:,} losses and {self.gradients:,} losses with gradients to evaluate",
             ]
+        if self.full:
+            lines.append("           those of sample full are each over the whole data set")
         if self.hessians:
             lines.append(
                 f"           {self.hessians:,} Hessians' extreme eigenvalues, of tens to hundreds of products each"
@@ -43,68 +47,128 @@ def cost(
     rows: Rows,
     references: Sequence[Reference],
     evaluations: Collection[str],
-    *,
-    replay: bool,
-    ref_gradients: bool,
+    options: Options,
     curvature: Collection[int] = (),
+    *,
+    windows: bool = False,
 ) -> Cost:
-    """The cost of an analysis. `evaluations` are those of metrics/families.py."""
-    snapshots, total = trajectory.snapshots, 0
+    """The cost of an analysis. `evaluations` are those of metrics/families.py, `curvature` the places of rows,
+    `windows` whether window sums are read."""
+    snapshots, total, replay = trajectory.snapshots, 0, options.objective is not None
     size = _size(snapshots[0].parameters, trajectory)
     for _, group in groupby(rows.work, key=lambda row: row.place // CHUNK):
         members = list(group)
         near = {place for row in members for place in (row.place - 1, row.place, row.place + 1, row.skip)}
         total += size * (len(near & set(range(len(snapshots)))) + len(references) + 1)
+        if windows and references:
+            total += sum(
+                _size(snapshots[row.place].window_gradient, trajectory) for row in members if not row.no_window
+            )
         total += sum(
             _size(snapshots[row.place].gradients, trajectory)
             for row in members
-            if not row.no_gradient and not (replay and not row.no_sample)
+            if not row.no_gradient and (not replay or ("own" in options.samples and row.no_sample))
         )
     if not replay:
         return Cost(len(rows.rows), total, 0, 0, 0)
-    sampled = [row for row in rows.rows if not row.no_sample]
-    pairs = sum(not row.no_pair for row in sampled) if "loss_previous" in evaluations else 0
-    towards = 0
-    for reference in references if "loss_ref" in evaluations or ref_gradients else ():
-        same = [
-            row
-            for row in sampled
-            if not ref_gradients
-            and reference.step is not None
-            and _known(reference.step, row.step, row.prev_step, pairs)
-        ]
-        towards += len(sampled) - len(same)
-    gradients = sum(not row.no_sample for row in rows.work)
-    gradients += pairs if "gradient_previous" in evaluations else 0
-    gradients += towards if ref_gradients else 0
-    hessians = sum(row.place in curvature for row in sampled)
-    losses = (0 if "gradient_previous" in evaluations else pairs) + (0 if ref_gradients else towards)
-    return Cost(len(rows.rows), total, _replay_bytes(trajectory, rows, references), losses, gradients, hessians)
+    probes = sum(probe.batches for probe in trajectory.probes)
+    losses = gradients = hessians = 0
+    for sample in options.samples:
+        times = probes if sample == "probe" else 1
+        count = _Count(rows, references, evaluations, options, sample)
+        losses, gradients = losses + times * count.losses, gradients + times * count.gradients
+        hessians += times * sum(row.place in curvature and not row.no_sample_of(sample) for row in rows.rows)
+    bytes_read = _replay_bytes(trajectory, rows, references, options.samples)
+    return Cost(len(rows.rows), total, bytes_read, losses, gradients, hessians, "full" in options.samples)
 
 
-def _replay_bytes(trajectory: Trajectory, rows: Rows, references: Sequence[Reference]) -> int:
+class _Count:
+    """What the replay evaluates on one kind of sample, walked through as the replay does; see evaluations.py."""
+
+    def __init__(
+        self,
+        rows: Rows,
+        references: Sequence[Reference],
+        evaluations: Collection[str],
+        options: Options,
+        sample: str,
+    ) -> None:
+        self.losses = self.gradients = 0
+        self.ref_gradients, self.points, own = options.ref_gradients, options.path_integral or 0, sample == "own"
+        self.with_gradient = "gradient_previous" in evaluations or ("descent" in evaluations and not own)
+        self.evaluations = evaluations
+        self.keys = [reference.key if reference.step is None else reference.step for reference in references]
+        for row in rows.work:
+            is_row = row.place in rows.places
+            if row.no_sample_of(sample) or not (is_row or own):
+                continue
+            known: set[Hashable] = set()
+            if sample == "previous" and "own" in options.samples:
+                before = rows.before(row)
+                assert before is not None
+                known = self._known(before, before.place in rows.places)
+            self._row(row, is_row, known, kept=row.prev_step if sample == "previous" else row.step)
+
+    def _known(self, row: Row, is_row: bool) -> set[Hashable]:
+        """The points whose losses an own sample knows when its row is done."""
+        known: set[Hashable] = {row.step}
+        if is_row and not row.no_pair and "loss_previous" in self.evaluations:
+            known.add(row.prev_step)
+        if is_row and ("loss_ref" in self.evaluations or self.ref_gradients):
+            known.update(self.keys)
+        return known
+
+    def _row(self, row: Row, is_row: bool, known: set[Hashable], kept: int | None) -> None:
+        gradient_kept = kept in known
+        self.gradients += 1
+        known.add(row.step)
+        gradient_kept = gradient_kept or kept == row.step
+        if not is_row:
+            return
+        if not row.no_pair and "loss_previous" in self.evaluations:
+            if self.with_gradient:
+                self.gradients += not (gradient_kept and kept == row.prev_step)
+                gradient_kept = gradient_kept or kept == row.prev_step
+            else:
+                self.losses += row.prev_step not in known
+            known.add(row.prev_step)
+        if self.ref_gradients:
+            self.gradients += sum(not (gradient_kept and key == kept) for key in self.keys)
+        elif "loss_ref" in self.evaluations:
+            self.losses += len(set(self.keys) - known)
+        if not row.no_pair:
+            self.gradients += self.points
+
+
+def _replay_bytes(trajectory: Trajectory, rows: Rows, references: Sequence[Reference], samples: Collection[str]) -> int:
     """Iterates around each replayed step, once each; recorded gradients, samples, frozen parameters, references."""
     snapshots = trajectory.snapshots
     total = sum(_size(reference.parameters, trajectory) for reference in references)
     near: set[int] = set()
     for row in rows.work:
-        snapshot = snapshots[row.place]
-        source = trajectory.batch_source(snapshot)
-        if row.no_sample or source is None:
+        asked = [name for name in samples if not row.no_sample_of(name) and (name == "own" or row.place in rows.places)]
+        if not asked:
             continue
-        near |= {row.place - 1, row.place, row.place + 1} & set(range(len(snapshots)))
-        if row.skip is not None and row.skip > row.place + 1:
-            total += _size(snapshots[row.skip].parameters, trajectory)
-        total += 0 if row.no_gradient else _size(snapshot.gradients, trajectory)
-        for tensors in (source.batch, snapshot.buffers, snapshot.generators):
-            total += sum(extent.length for extent in tensors.values())
-    total += sum(extent.length for extent in snapshots[0].frozen.values())
+        near |= {row.place - 1, row.place, row.place + 1 if "own" in asked else row.place} & set(range(len(snapshots)))
+        if "own" in asked:
+            if row.skip is not None and row.skip > row.place + 1:
+                total += _size(snapshots[row.skip].parameters, trajectory)
+            total += 0 if row.no_gradient else _size(snapshots[row.place].gradients, trajectory)
+        recorded = [row.place] * ("own" in asked) + [row.place - 1] * ("previous" in asked and "own" not in samples)
+        for place in recorded:
+            source = trajectory.batch_source(snapshots[place])
+            assert source is not None
+            total += _bytes(source.batch, snapshots[place].buffers, snapshots[place].generators)
+        probes = sum(probe.batches for probe in trajectory.probes) if "probe" in asked else 0
+        total += (probes + ("full" in asked)) * _bytes(snapshots[row.place].buffers)
+    if "probe" in samples:
+        total += sum(_bytes(probe.batch) for probe in trajectory.probes)
+    total += _bytes(snapshots[0].frozen)
     return total + sum(_size(snapshots[place].parameters, trajectory) for place in near)
 
 
-def _known(reference: int, step: int, previous: int | None, pairs: int) -> bool:
-    """Whether f(x*) was evaluated already, at x_t or x_{t-1}."""
-    return reference == step or (pairs > 0 and reference == previous)
+def _bytes(*tables: Mapping[str, Extent]) -> int:
+    return sum(extent.length for tensors in tables for extent in tensors.values())
 
 
 def _size(tensors: Mapping[str, Extent], trajectory: Trajectory) -> int:

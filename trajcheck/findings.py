@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from functools import cached_property
@@ -17,18 +17,23 @@ from trajcheck.metrics.families import Family
 from trajcheck.options import Options
 from trajcheck.references import Reference
 from trajcheck.reports.folder import SUMMARY, ReportFolder
-from trajcheck.reports.frames import table_frame, undefined_rows
-from trajcheck.reports.summary import DEFINITIONS, fidelity_warning, headline, versions
+from trajcheck.reports.frames import Table, undefined_frame
+from trajcheck.reports.layers import layers_table
+from trajcheck.reports.summary import DEFINITIONS, NO_COSINE, fidelity_warning, headline, headline_cosine, versions
 from trajcheck.snapshot import EPSILON
-from trajcheck.tables.references import reference_columns
+from trajcheck.tables.samples import SE, Measured
+from trajcheck.tables.scale import ScaleInvariant, scale_invariant
 from trajcheck.tables.source import NOT_FINITE, Source
-from trajcheck.tables.steps import step_columns
+from trajcheck.trajectory import Trajectory
 
-#: The sample convention of every row: z_t, the step's own.
-OWN = "own"
+#: Share of |x_t - x*|^2 in scale-invariant tensors from which distances are called doubtful.
+SCALE_SHARE = 0.1
 
 #: Steps after which momentum of 0.9 has forgotten a gradient.
 LASTING = 50
+
+#: Columns of which a convention may give several.
+EXPONENTIAL = frozenset(("exp_gap", "exp_smooth"))
 
 _STEP_BASE = ("prev_step", "stride", "weight", "tau", "lr", "loss")
 _REFERENCE_BASE = ("weight", "loss")
@@ -43,7 +48,8 @@ _FIDELITY = ("replay_loss_error", "replay_grad_error")
 class Report:
     """What an analysis gave: the tables as they stand in the CSV files, the summary, and the folder that holds them.
 
-    `incomplete` lists what was explicitly asked for and could not be computed.
+    `layers` is None where nobody asked for it. `incomplete` lists what was explicitly asked for and could not be
+    computed.
     """
 
     folder: Path
@@ -52,32 +58,47 @@ class Report:
     undefined: pd.DataFrame
     summary: dict[str, Any]
     incomplete: list[str] = field(default_factory=list)
+    layers: pd.DataFrame | None = None
 
 
 @dataclass(frozen=True)
 class Findings:
-    """`replay` says how losses were replayed, None if they were not."""
+    """`measured` holds what each sample convention gave, in the order of the tables; `replay` says how losses were
+    replayed, None if they were not."""
 
     run: Path
     options: Options
     families: Mapping[str, Family]
     references: Sequence[Reference]
-    source: Source
+    measured: Sequence[Measured]
     replay: Mapping[str, Any] | None
 
-    @cached_property
-    def own(self) -> dict[str, Column]:
-        """The columns of steps.csv that were asked for, in the order of the contract."""
-        more = (*(_CURVATURE if self.source.curvature else ()), *(_FIDELITY if self.replay else ()))
-        return self._chosen(step_columns(self.source), "step_columns", (*_STEP_BASE, *self._grad_norm, *more))
+    @property
+    def source(self) -> Source:
+        """The first sample's source, for what all have in common."""
+        return self.measured[0].sources[0]
+
+    @property
+    def trajectory(self) -> Trajectory:
+        return self.source.trajectory
 
     @cached_property
-    def towards(self) -> dict[str, dict[str, Column]]:
-        """Those of references.csv, by the reference as it was given."""
-        base = (*_REFERENCE_BASE, *self._grad_norm)
+    def own(self) -> dict[str, dict[str, Column]]:
+        """The columns of steps.csv that were asked for, in the order of the contract, by sample."""
+        more = (*(_CURVATURE if self.source.curvature else ()), *(_FIDELITY if self.replay else ()))
+        base = (*_STEP_BASE, *self._grad_norm, *more)
+        return {each.sample: self._chosen(each.own, "step_columns", base) for each in self.measured}
+
+    @cached_property
+    def towards(self) -> dict[str, dict[str, dict[str, Column]]]:
+        """Those of references.csv, by sample and by the reference as it was given."""
+        memory = (f"memory_{lag}" for lag in self.source.memory)
+        base = (*_REFERENCE_BASE, *self._grad_norm, *memory)
         return {
-            reference.spec: self._chosen(reference_columns(self.source, number, reference), "reference_columns", base)
-            for number, reference in enumerate(self.references)
+            each.sample: {
+                spec: self._chosen(columns, "reference_columns", base) for spec, columns in each.towards.items()
+            }
+            for each in self.measured
         }
 
     @property
@@ -86,59 +107,88 @@ class Findings:
 
     def _chosen(self, columns: Mapping[str, Column], of: str, base: Sequence[str]) -> dict[str, Column]:
         wanted = {*base, *(name for family in self.families.values() for name in getattr(family, of))}
-        return {name: each for name, each in columns.items() if name in wanted}
+        wanted |= {f"{name}{ending}" for name in wanted & EXPONENTIAL for ending, _ in self.source.averaging.betas}
+        return {name: each for name, each in columns.items() if name.removesuffix(SE) in wanted}
 
     def report(self, folder: ReportFolder) -> Report:
         """Write everything into the folder."""
         steps = [row.step for row in self.source.rows.rows]
-        recorded = self.source.trajectory.steps
-        undefined = undefined_rows("steps", "", OWN, steps, recorded, self.own)
-        for spec, columns in self.towards.items():
-            undefined += undefined_rows("references", spec, OWN, steps, recorded, columns)
-        filled = {name for columns in self.towards.values() for name, each in columns.items() if each.defined.any()}
-        frames = {
-            "steps": table_frame({"step": steps, "sample": OWN}, self.own, after="weight"),
-            "references": pd.concat(
-                [
-                    table_frame({"step": steps, "ref": spec, "sample": OWN}, columns, keep=filled)
-                    for spec, columns in self.towards.items()
-                ],
-                ignore_index=True,
-            ),
-            "undefined": pd.DataFrame(undefined, columns=["table", "column", "ref", "sample", "steps", "reason"]),
+        tables = {
+            "steps": Table("steps", steps, self.trajectory.steps, after="weight"),
+            "references": Table("references", steps, self.trajectory.steps),
         }
+        for sample, columns in self.own.items():
+            tables["steps"].add({"sample": sample}, columns)
+        for spec in (reference.spec for reference in self.references):
+            for sample, each in self.towards.items():
+                tables["references"].add({"ref": spec, "sample": sample}, each[spec])
+        if self.options.layers or self.options.group:
+            tables["layers"] = layers_table(self.measured, self.families, self.options.group)
+        frames = {name: table.frame() for name, table in tables.items()}
+        undefined = undefined_frame(tables.values())
         incomplete = self.incomplete()
         summary = self.summary(incomplete)
-        texts = {f"{name}.csv": frame.to_csv(index=False, lineterminator="\n") for name, frame in frames.items()}
+        texts = {
+            f"{name}.csv": frame.to_csv(index=False, lineterminator="\n")
+            for name, frame in {**frames, "undefined": undefined}.items()
+        }
         folder.publish({**texts, SUMMARY: json.dumps(summary, indent=2, allow_nan=False) + "\n"})
-        return Report(folder.path, **frames, summary=summary, incomplete=incomplete)
+        return Report(folder.path, **frames, undefined=undefined, summary=summary, incomplete=incomplete)
 
     def incomplete(self) -> list[str]:
         """What was explicitly asked for and could not be computed."""
-        source = self.source
-        found = [f"{self.source.trajectory.ended}: analyzed up to there"] if self.source.trajectory.ended else []
-        if source.epsilon is not None and not any(each.replayed for each in source.own):
-            why = self.source.rows.rows[0].no_sample or NOT_FINITE
-            found.append(f"--objective: nothing could be replayed; {why}")
+        found = [f"{self.trajectory.ended}: analyzed up to there"] if self.trajectory.ended else []
         if not self.options.objective:
             found += [
                 f"--metrics {name}: its losses need --objective FILE.py:NAME"
                 for name in self.options.metrics
                 if self.families[name].evaluations
             ]
-        elif source.epsilon is not None and any(each.replayed for each in source.own):
+        for each in self.measured if self.replay else ():
+            source, sample = each.sources[0], each.sample
+            which = "" if self.options.samples == ("own",) else f" on sample {sample}"
+            if not any(scalars.replayed for scalars in source.own):
+                why = next((reason for reason in source.no_replay if reason), NOT_FINITE)
+                found.append(f"--objective: nothing could be replayed{which}; {why}")
+                continue
             found += [
-                f"--ref {spec}: the loss there is not finite on any step"
-                for spec, columns in self.towards.items()
+                f"--ref {spec}: the loss there is not finite on any step{which}"
+                for spec, columns in self.towards[sample].items()
                 if "loss_ref" in columns and not columns["loss_ref"].defined.any()
             ]
-        if source.curvature and not self.own["lambda_max"].defined.any():
-            found.append("--curvature: no eigenvalue was found; undefined.csv says why")
+            if source.curvature and not self.own[sample]["lambda_max"].defined.any():
+                found.append(f"--curvature: no eigenvalue was found{which}; undefined.csv says why")
         return found
+
+    @cached_property
+    def headline(self) -> dict[str, Any]:
+        """The values to read first: of the primary sample, with the cosine of the sample that tells most."""
+        samples = {each.sample: self._headline(each) for each in self.measured}
+        result = {"sample": self.options.primary, **samples[self.options.primary]}
+        for spec, values in result["references"].items():
+            offers = {sample: head["references"][spec] for sample, head in samples.items()}
+            best = next(
+                (offers[name] for name in ("probe", "full") if name in offers and _cosine(offers[name])), values
+            )
+            values |= {key: best[key] for key in NO_COSINE}
+        return result if len(samples) == 1 else {**result, "samples": samples}
+
+    def _headline(self, each: Measured) -> dict[str, Any]:
+        rows, sample = self.source.rows, each.sample
+        references = {}
+        for reference in self.references:
+            draws = each.each_towards[reference.spec] if sample == "probe" else ()
+            references[reference.spec] = {
+                "point": reference.key,
+                **headline_cosine(self.towards[sample][reference.spec], rows.weights, sample, draws),
+                **headline(self.towards[sample][reference.spec], rows.weights),
+            }
+        previous = headline(self.own[sample], rows.pair_weights)
+        return {"previous": {**NO_COSINE, **previous}, "references": references}
 
     def summary(self, incomplete: list[str]) -> dict[str, Any]:
         """summary.json."""
-        trajectory, info, rows = self.source.trajectory, self.source.trajectory.info, self.source.rows
+        trajectory, info, rows = self.trajectory, self.trajectory.info, self.source.rows
         return {
             "format": 1,
             "definitions": DEFINITIONS,
@@ -154,27 +204,15 @@ class Findings:
                 "optimizer": info.optimizer,
                 "plain_sgd": info.plain_sgd,
             },
-            "headline": {
-                "sample": OWN,
-                "previous": headline(self.own, rows.pair_weights),
-                "references": {
-                    reference.spec: {
-                        "point": reference.key,
-                        **headline(self.towards[reference.spec], rows.weights),
-                    }
-                    for reference in self.references
-                },
-            },
+            "headline": self.headline,
+            "scale_invariant": None if self.scale is None else asdict(self.scale),
             "warnings": self.warnings(),
             "incomplete": incomplete,
             "left_out": {
                 "steps": {str(step): reason for step, reason in trajectory.left_out.items()},
                 "columns": {
-                    "steps": sorted(name for name, each in self.own.items() if not each.defined.any()),
-                    "references": sorted(
-                        {name for columns in self.towards.values() for name in columns}
-                        - {name for columns in self.towards.values() for name in columns if columns[name].defined.any()}
-                    ),
+                    "steps": _empty(self.own.values()),
+                    "references": _empty(columns for each in self.towards.values() for columns in each.values()),
                 },
             },
             "options": asdict(self.options),
@@ -183,12 +221,18 @@ class Findings:
             "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         }
 
+    @cached_property
+    def scale(self) -> ScaleInvariant | None:
+        """The tensors whose scale does not matter, where secant quantities were asked for."""
+        return scale_invariant(self.source, self.references) if "secant" in self.families else None
+
     def warnings(self) -> list[str]:
         """What a reader of the numbers should know first."""
-        first = self.source.trajectory.snapshots[0]
+        first = self.trajectory.snapshots[0]
         dtypes = {extent.dtype for each in (first.parameters, first.gradients) for extent in each.values()}
         replay_epsilon = self.replay["epsilon"] if self.replay else 0.0
-        found = [fidelity_warning(self.own, max(replay_epsilon, *(EPSILON[dtype] for dtype in dtypes)))]
+        fidelity = self.own.get("own", {})
+        found = [fidelity_warning(fidelity, max(replay_epsilon, *(EPSILON[dtype] for dtype in dtypes)))]
         if self.source.rows.stride > 1:
             found.append(f"pair quantities (steps.csv) are over chords of {self.source.rows.stride} steps")
         if self.replay and any(not words.startswith("recorded") for words in self.replay["randomness"]):
@@ -197,18 +241,35 @@ class Findings:
                 for words, count in self.replay["randomness"].items()
                 if not words.startswith(("recorded", "seeded: no generator"))
             ]
+        if self.options.convention and self.source.averaging.epochs is None:
+            found.append(f"--convention {self.options.convention}: no epochs were recorded, so averages do not restart")
         if low := {extent.dtype for extent in first.parameters.values()} & {"BF16", "F16"}:
             found.append(f"parameters were recorded in {', '.join(sorted(low))}: differences are of rounded iterates")
-        info = self.source.trajectory.info
+        info = self.trajectory.info
         if info.decoupled and "secant" in self.families:
             found.append("weight decay is decoupled: rsi_wd, eb_wd, cos_wd are not those of an objective's gradient")
-        if info.plain_sgd is False and self.options.skip < LASTING:
+        for spec, share in (self.scale.shares if self.scale else {}).items():
+            if share is not None and share > SCALE_SHARE:
+                found.append(
+                    f"{100 * share:.0f}% of |x_t - x*|^2 towards {spec} lies in tensors whose scale does not matter "
+                    "(summary.json names them): a normalisation follows them, and distances there mean little"
+                )
+        if info.plain_sgd is False and "own" in self.own and self.options.skip < LASTING:
             found.append(
                 f"{info.optimizer} carries a gradient on for a while, so cos_skip still holds some of the step's own "
                 f"term; give --skip {LASTING}"
             )
-        if self.source.trajectory.left_out:
-            found.append(
-                f"{len(self.source.trajectory.left_out)} steps were left out; summary.json lists them with reasons"
-            )
+        if self.trajectory.left_out:
+            found.append(f"{len(self.trajectory.left_out)} steps were left out; summary.json lists them with reasons")
         return [warning for warning in found if warning]
+
+
+def _cosine(values: Mapping[str, Any]) -> bool:
+    return values["cosine"] is not None
+
+
+def _empty(tables: Iterable[Mapping[str, Column]]) -> list[str]:
+    """Names of columns without a single value."""
+    tables = list(tables)
+    filled = {name for columns in tables for name, each in columns.items() if each.defined.any()}
+    return sorted({name for columns in tables for name in columns} - filled)

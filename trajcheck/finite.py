@@ -27,7 +27,7 @@ def not_finite(reader: ExtentReader, tensors: Mapping[str, Extent], shapes: Shap
 
 
 def not_finite_in(reader: ExtentReader, snapshot: Snapshot, shapes: Shapes) -> str | None:
-    """`param/<name>` or `grad/<name>` of the first tensor that is not finite, or None.
+    """`param/<name>`, `grad/<name>` or `window/<name>` of the first tensor that is not finite, or None.
 
     The gradient of a step that the loss scaler skipped was never used, and may hold Inf.
     """
@@ -35,6 +35,8 @@ def not_finite_in(reader: ExtentReader, snapshot: Snapshot, shapes: Shapes) -> s
         return f"param/{name}"
     if snapshot.gradients and not snapshot.skipped and (name := not_finite(reader, snapshot.gradients, shapes)):
         return f"grad/{name}"
+    if snapshot.window_gradient and (name := not_finite(reader, snapshot.window_gradient, shapes)):
+        return f"window/{name}"
     return None
 
 
@@ -55,6 +57,9 @@ def cut_at_divergence(trajectory: Trajectory) -> Trajectory:
                 break
             ended = f"the run ends in NaN or Inf: step {last.step}, tensor {bad}"
             snapshots.pop()
+            if bad.startswith("window/"):
+                snapshots.append(replace(last, window=None, window_gradient={}))
+                break
             if bad.startswith("grad/") and (
                 not snapshots or not_finite_in(reader, snapshots[-1], trajectory.shapes) is None
             ):

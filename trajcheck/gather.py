@@ -37,20 +37,22 @@ def gather(
     reference_products: Collection[str],
     *,
     replayed: Collection[int] = (),
+    by_tensor: Collection[int] = (),
     chunk: int = CHUNK,
     block: int = BLOCK,
     progress: Callable[[float], object] = lambda steps: None,
 ) -> Iterator[RowScalars]:
     """The scalars of `rows.work` from recorded vectors alone, in order.
 
-    `replayed` are steps whose gradients the replay will bring: their recorded ones are not read. `progress` is told how
-    many rows' worth of work was done. Raises NotFiniteError, with step and tensor, at NaN or Inf.
+    `replayed` are steps whose gradients the replay will bring: their recorded ones are not read. `by_tensor` are places
+    of rows whose products are also kept tensor by tensor. `progress` is told how many rows' worth of work was done.
+    Raises NotFiniteError, with step and tensor, at NaN or Inf.
     """
     for _, group in groupby(rows.work, key=lambda row: row.place // chunk):
         members = list(group)
         done = [empty_row(row, rows, references) for row in members]
         pass_over = _ChunkPass(
-            trajectory, members, references, step_products, reference_products, replayed, rows.places, block
+            trajectory, members, references, step_products, reference_products, replayed, rows.places, by_tensor, block
         )
         with ExtentReader() as reader:
             numels = {name: math.prod(shape) for name, shape in trajectory.shapes.items()}
@@ -70,6 +72,12 @@ def empty_row(row: Row, rows: Rows, references: Sequence[Reference]) -> RowScala
     return RowScalars(StepScalars(row.step), [ReferenceScalars(row.step) for _ in towards])
 
 
+def empty_like(scalars: RowScalars) -> RowScalars:
+    """A row of the same step and as many references before anything is known."""
+    step = scalars.own.step
+    return RowScalars(StepScalars(step), [ReferenceScalars(step) for _ in scalars.references])
+
+
 class _ChunkPass:
     """What one chunk needs from each block; buffers are reused from block to block."""
 
@@ -82,9 +90,10 @@ class _ChunkPass:
         reference_products: Collection[str],
         replayed: Collection[int],
         places: Collection[int],
+        by_tensor: Collection[int],
         block: int,
     ) -> None:
-        self.places, self.decay = places, trajectory.info.decay
+        self.places, self.by_tensor, self.decay = places, by_tensor, trajectory.info.decay
         self.snapshots, self.rows, self.references, self.replayed = trajectory.snapshots, rows, references, replayed
         self.step_products, self.reference_products = step_products, reference_products
         self.needed = vectors_needed(
@@ -94,7 +103,7 @@ class _ChunkPass:
         self.support_products = [name for name in step_products if name in SUPPORT_PRODUCTS]
         self.size = block
         self.buffers: list[np.ndarray] = []
-        self.gradient, self.regularised = np.empty(block), np.empty(block)
+        self.gradient, self.regularised, self.window = np.empty(block), np.empty(block), np.empty(block)
         self.scratch = _Scratch(block)
 
     def block(self, reader: ExtentReader, pieces: list[Piece], done: Sequence[RowScalars]) -> None:
@@ -136,18 +145,33 @@ class _ChunkPass:
                 vectors["gradient"] = gradient
                 if "regularised" in self.needed and self.decay:
                     vectors["regularised"] = self._regularised(gradient, iterate(row.place), pieces)
-            self.scratch.reset(length)
-            own, towards = inner_products(
-                vectors,
-                [{"reference": vector} for vector in fixed[: len(scalars.references)]],
-                self.step_products if row.place in self.places else self.support_products,
-                self.reference_products,
-                self.scratch.subtract,
-                _dot,
-            )
-            _add(scalars.own, own)
-            for target, values in zip(scalars.references, towards, strict=True):
-                _add(target, values)
+            if "window" in self.needed and not row.no_window:
+                vectors["window"] = reader.block(snapshot.window_gradient, pieces, self.window[:length])
+                vectors["window_start"] = iterate(row.place - 1)
+            points = [{"reference": vector} for vector in fixed[: len(scalars.references)]]
+            step_products = self.step_products if row.place in self.places else self.support_products
+            self._add(vectors, points, step_products, scalars)
+            if row.place in self.by_tensor:  # beside the whole, whose last digits must not depend on it
+                for piece in pieces:
+                    part = slice(piece.offset, piece.offset + piece.stop - piece.start)
+                    share = scalars.tensors.setdefault(piece.name, empty_like(scalars))
+                    self._add(_cut(vectors, part), [_cut(point, part) for point in points], step_products, share)
+
+    def _add(
+        self,
+        vectors: Mapping[str, np.ndarray],
+        points: Sequence[Mapping[str, np.ndarray]],
+        step_products: Collection[str],
+        scalars: RowScalars,
+    ) -> None:
+        """Add the products of these vectors to the scalars."""
+        self.scratch.reset(len(next(iter(vectors.values()))) if vectors else 0)
+        own, towards = inner_products(
+            vectors, points, step_products, self.reference_products, self.scratch.subtract, _dot
+        )
+        _add(scalars.own, own)
+        for target, values in zip(scalars.references, towards, strict=True):
+            _add(target, values)
 
     def _regularised(self, gradient: np.ndarray, x: np.ndarray, pieces: list[Piece]) -> np.ndarray:
         """g_t + lambda x_t on a block; lambda is that of each tensor."""
@@ -189,9 +213,13 @@ def _unclipped(gradient: np.ndarray, snapshot: Snapshot) -> np.ndarray:
     return gradient
 
 
-def _add(target: StepScalars | ReferenceScalars, values: dict[str, float]) -> None:
+def _add(target: StepScalars | ReferenceScalars, values: Mapping[str, float]) -> None:
     for name, value in values.items():
         setattr(target, name, (getattr(target, name) or 0.0) + value)
+
+
+def _cut(vectors: Mapping[str, np.ndarray], part: slice) -> dict[str, np.ndarray]:
+    return {name: vector[part] for name, vector in vectors.items()}
 
 
 def _check_finite(reader: ExtentReader, trajectory: Trajectory, row: Row, scalars: RowScalars) -> None:

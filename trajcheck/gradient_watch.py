@@ -36,6 +36,19 @@ class GradientWatch:
             return False
         return not any(_nonzero(tensor.grad) for tensor in self._tensors if tensor.grad is not None)
 
+    def untouched(self) -> bool:
+        """Nothing was done to the gradients since `note()`."""
+        return [_mark(tensor.grad) for tensor in self._tensors] == self._noted
+
+    def zeroed_perhaps(self) -> bool:
+        """More was done to a gradient in place since `note()` than one backward pass does: it may have been zeroed
+        before that pass, which cannot be told from accumulation."""
+        for old, tensor in zip(self._noted, self._tensors, strict=False):
+            new = _mark(tensor.grad)
+            if old is not None and new is not None and old[0] == new[0] != -1 and new[1] > old[1] + 1:
+                return True
+        return False
+
     def replaced(self) -> bool:
         """Between `note()` and now, a backward pass later, gradients were given up and made anew.
 

@@ -48,7 +48,9 @@ def load_objective(spec: str, *, run: Path | None = None, device: str = "auto", 
         objective = _load_exported(run, place)
     else:
         program = load_program(spec, place)
-        objective = Objective(program.model, program.loss, device=place, title=spec, path=program.path)
+        objective = Objective(
+            program.model, program.loss, device=place, title=spec, path=program.path, data=program.batches
+        )
     return objective if dtype is None else objective.prepare(dtype)
 
 
@@ -68,7 +70,8 @@ class Objective:
     """A model and its loss(model, batch), to be evaluated at parameters from outside.
 
     `names` are the parameters' dotted names without `module.` and `_orig_mod.`, tied ones once; after `check` they are
-    the run's. `trainable` are those that get a gradient. A model in evaluation mode is put in training mode; one in
+    the run's. `trainable` are those that get a gradient. `data` is the data set, batch by batch, if the file gives it.
+    A model in evaluation mode is put in training mode; one in
     training mode is left as it is, parts in evaluation mode included.
 
     What is no parameter or buffer of model or loss, nor a random stream of Python, numpy or torch (a counter in the
@@ -83,8 +86,9 @@ class Objective:
         device: torch.device | str = "cpu",
         title: str = "objective",
         path: Path | None = None,
+        data: Iterable[Any] | None = None,
     ) -> None:
-        self.device, self.title = torch.device(device), title
+        self.device, self.title, self.data = torch.device(device), title, data
         self.note = ""  # of an exported program: how its reference value was checked
         self.dtype: torch.dtype | None = None
         self._loss, self._path = loss, path

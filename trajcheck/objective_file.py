@@ -7,7 +7,7 @@ import importlib.util
 import itertools
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
@@ -31,6 +31,7 @@ class Program(NamedTuple):
     path: Path | None
     model: nn.Module
     loss: Loss
+    batches: Iterable[Any] | None = None  # the data set
 
 
 class Traits(NamedTuple):
@@ -103,6 +104,8 @@ def load_program(spec: str, device: torch.device) -> Program:
     match made:
         case (nn.Module() as model, loss) if callable(loss):
             return Program(path, model, loss)
+        case (nn.Module() as model, loss, Iterable() as batches) if callable(loss):
+            return Program(path, model, loss, batches)
         case tuple() | list():
             found = f"({', '.join(type(part).__name__ for part in made)})"
         case _:

@@ -15,6 +15,16 @@ from trajcheck.errors import RecorderError
 from trajcheck.gradient_watch import GradientWatch
 from trajcheck.recorded_model import RecordedModel
 from trajcheck.sample_state import ForwardState, capture, consumed, devices_of, to_host
+from trajcheck.window_sums import Factor
+
+
+@dataclass
+class Clip:
+    """A factor of the gradients: as it is stored with a record, computed only then (nan: unknown), and as it was
+    applied, on its device (None: unknown)."""
+
+    value: Callable[[], float]
+    factor: Factor | None
 
 
 @dataclass
@@ -31,6 +41,7 @@ class Observations:
     """Collects the observations of one step, and forgets those whose gradients were cleared without a step.
 
     `micro_batches` are those of a step that is recorded; `rates` those of its update, where a loss scaler may skip it.
+    Of a step that is not recorded, but summed (`full=False`), only losses and clipping are kept, on their device.
     """
 
     def __init__(self, recorded: RecordedModel, model: torch.nn.Module, scaler: torch.amp.GradScaler | None) -> None:
@@ -40,62 +51,88 @@ class Observations:
         self._watch = GradientWatch(recorded.watched)
         self._state: ForwardState | None = None
         self._saw_forward = self._warned = False
+        self._forward = False  # whether one has begun since the last observation
+        self._new_pass = False  # or since the gradients were last noted
+        self._doubtful = False  # whether losses or clipping may be those of gradients that are gone
         self.micro_batches: list[MicroBatch] = []
-        self._clips: list[Callable[[], float]] = []
+        self._losses: list[Factor] = []  # weighted
+        self._clips: list[Clip] = []
         self.rates: list[float] | None = None
         self._scale: float | None = None
 
     def reset(self) -> None:
         """Forget everything: the step was made, or its gradients cleared."""
         self.micro_batches = []
+        self._losses = []
         self._clips = []
         self._state = None
+        self._forward = self._new_pass = self._doubtful = False
         self.rates = self._scale = None
 
-    def forward_begins(self, module: torch.nn.Module) -> None:
+    def forward_begins(self, module: torch.nn.Module, full: bool = True) -> None:
         """Keep the state in which the forward of the coming micro-batch begins.
 
         The first forward counts, but one in training mode replaces one in evaluation mode.
         """
-        if self.micro_batches and self._watch.cleared():
+        if self._noted and self._watch.cleared():
             self.reset()
-        if self._state is None or (module.training and not self._state.training):
+        self._saw_forward = self._forward = self._new_pass = True
+        if full and (self._state is None or (module.training and not self._state.training)):
             self._state = capture(module, self._devices, self._recorded.buffers)
-            self._saw_forward = True
 
-    def add(self, batch: Any, loss: Any, weight: float) -> None:
+    def add(self, batch: Any, loss: Any, weight: float, full: bool = True) -> None:
         """One micro-batch, its tensors copied to host memory."""
-        if self.micro_batches and self._cleared_before_observation():
-            state = self._state
-            self.reset()
-            self._state = state
-        if self._state is None and not self.micro_batches:
-            self._check_place()
+        if self._noted:
+            if self._cleared_before_observation():
+                self._forget_earlier_pass()
+            elif self._may_mix_passes():
+                self._doubtful = True
+        if not self._forward and not self._losses:
+            self._check_place(full)
+        self._losses.append(float(weight) * (_scalar(loss) if full else _lazy_scalar(loss)))
+        if full:
+            self.micro_batches.append(self._micro_batch(batch, loss, weight))
+        self._state, self._forward = None, False
+
+    def _micro_batch(self, batch: Any, loss: Any, weight: float) -> MicroBatch:
         tensors, tree = flatten(batch)
-        self.micro_batches.append(
-            MicroBatch(
-                tensors={path: to_host(tensor) for path, tensor in tensors.items()},
-                tree=tree,
-                loss=_scalar(loss),
-                weight=float(weight),
-                state=self._state,
-                consumed={} if self._state is None else consumed(self._state, self._devices),
-            )
+        return MicroBatch(
+            tensors={path: to_host(tensor) for path, tensor in tensors.items()},
+            tree=tree,
+            loss=_scalar(loss),
+            weight=float(weight),
+            state=self._state,
+            consumed={} if self._state is None else consumed(self._state, self._devices),
         )
-        self._state = None
+
+    @property
+    def _noted(self) -> bool:
+        """Whether something was said about the gradients of the coming step."""
+        return bool(self._losses or self._clips)
 
     def _cleared_before_observation(self) -> bool:
-        if self._state is None:  # no forward since the last observation, so perhaps a second batch of one backward
-            return self._watch.cleared()
+        if not self._new_pass:  # no forward since the gradients were noted, so perhaps a second batch of one backward
+            unseen = not self._saw_forward and not self._watch.untouched()
+            return self._watch.cleared() or (unseen and self._watch.replaced())
         return self._watch.all_none() or self._watch.replaced()
 
-    def _check_place(self) -> None:
+    def _forget_earlier_pass(self) -> None:
+        state, forward = self._state, self._forward
+        self.reset()
+        self._state, self._forward = state, forward
+
+    def _may_mix_passes(self) -> bool:
+        """Whether what was said of earlier gradients may not belong to these, or their clipping not to all of them."""
+        unseen = not self._saw_forward and self._watch.untouched()
+        return unseen or (bool(self._clips) and self._new_pass) or self._watch.zeroed_perhaps()
+
+    def _check_place(self, full: bool) -> None:
         if self._saw_forward:
             raise RecorderError(
                 "observe() was called although the model has not run since the last step. Call it after the backward "
                 "pass and before optimizer.step(), inside the closure if the optimizer is given one."
             )
-        if (self._random or self._recorded.buffers) and not self._warned:
+        if full and (self._random or self._recorded.buffers) and not self._warned:
             self._warned = True
             warnings.warn(
                 "the model that the Recorder was given has not been called (a submodule, or a compiled "
@@ -107,8 +144,8 @@ class Observations:
 
     def note(self, rates: Callable[[], list[float] | None]) -> None:
         """Remember the gradients, and with a loss scaler its scale and the rates, as they are after an observation."""
-        if self.micro_batches:
-            self._watch.note()
+        if self._losses:
+            self._note_gradients()
         if self._scaler is not None:
             self.rates, self._scale = rates(), self._scaler.get_scale()
 
@@ -118,20 +155,47 @@ class Observations:
 
     def drop_if_cleared(self) -> None:
         """At the step itself: without any gradient there is nothing that the observations belong to."""
-        if self.micro_batches and self._watch.all_none():
+        if self._noted and self._watch.all_none():
             self.reset()
 
-    def clip(self, factor: Callable[[], float]) -> None:
-        """Note a factor (nan: unknown); it is computed when the step is recorded, not in between."""
-        self._clips.append(factor)
+    def clip(self, clip: Clip) -> None:
+        """Note a factor that the gradients have just been multiplied by."""
+        if self._noted and self._new_pass and (self._watch.all_none() or self._watch.replaced()):
+            self._forget_earlier_pass()
+        elif self._clips and (self._new_pass or not self._saw_forward or self._watch.zeroed_perhaps()):
+            self._doubtful = True
+        self._clips.append(clip)
+        self._note_gradients()
+
+    def factors(self) -> list[Factor] | None:
+        """What the gradients of the coming step were multiplied by; None where that is not known."""
+        if self._watch.all_none():
+            return []
+        factors = [clip.factor for clip in self._clips]
+        if any(factor is None for factor in factors) or (factors and self._doubtful):
+            return None
+        return [factor for factor in factors if factor is not None]
+
+    def loss(self) -> Factor | None:
+        """f of the observed step, on its device; None where it is not known."""
+        if not self._losses or self._doubtful:
+            return None
+        total, *others = self._losses
+        for loss in others:
+            total = total + loss
+        return total
+
+    def _note_gradients(self) -> None:
+        self._watch.note()
+        self._new_pass = False
 
     def take(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """Tensors (`batch/...`, `buffer/...`, `rng/...`) and metadata of the observed step."""
         tensors: dict[str, torch.Tensor] = {}
         metadata: dict[str, Any] = {}
         if self._clips:
-            clip = math.prod(factor() for factor in self._clips)
-            metadata["clip"] = clip if math.isfinite(clip) else None
+            clip = math.prod(clip.value() for clip in self._clips)
+            metadata["clip"] = clip if math.isfinite(clip) and not self._doubtful else None
         if not self.micro_batches:
             return tensors, metadata
         several = len(self.micro_batches) > 1
@@ -169,13 +233,25 @@ class Observations:
                     tensors[f"rng/{device}"] = torch.stack(drawn)
 
 
+def _lazy_scalar(loss: Any) -> Factor:
+    """The loss as it is now, without waiting for its device."""
+    if isinstance(loss, torch.Tensor) and loss.device.type != "cpu":
+        _check_scalar(loss)
+        return loss.detach().reshape(()).to(torch.float64, copy=True)
+    return _scalar(loss)
+
+
+def _check_scalar(loss: torch.Tensor) -> None:
+    if loss.numel() != 1:
+        raise RecorderError(
+            f"observe() was given a loss of shape {tuple(loss.shape)}; expected the scalar "
+            "that backward() was called on."
+        )
+
+
 def _scalar(loss: Any) -> float:
     if isinstance(loss, torch.Tensor):
-        if loss.numel() != 1:
-            raise RecorderError(
-                f"observe() was given a loss of shape {tuple(loss.shape)}; expected the scalar "
-                "that backward() was called on."
-            )
+        _check_scalar(loss)
         loss = loss.detach().item()
     if not isinstance(loss, int | float):
         raise RecorderError(

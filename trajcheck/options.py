@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 
 from trajcheck.errors import UsageError
+
+#: Sample conventions: on which z a row is measured; definitions in the README.
+SAMPLES = ("own", "previous", "probe", "full")
+CONVENTIONS = ("tzc-v1",)
 
 
 @dataclass(frozen=True)
@@ -22,6 +27,24 @@ class Options:
     replay_dtype: str | None = None
     device: str = "auto"
     curvature: int | None = None
+    sample: tuple[str, ...] = ()  # none: own, or what the convention uses
+    layers: bool = False
+    group: tuple[str, ...] = ()
+    path_integral: int | None = None
+    memory_lags: tuple[int, ...] = ()
+    smoothing: int = 51
+    convention: str | None = None
+
+    @property
+    def samples(self) -> tuple[str, ...]:
+        """The sample conventions, each once, in the order in which they stand in the tables."""
+        default = ("previous",) if self.convention else ("own",)
+        return tuple(name for name in SAMPLES if name in (self.sample or default))
+
+    @property
+    def primary(self) -> str:
+        """The sample of the headline's convexity ratio."""
+        return self.samples[0]
 
     def check(self, families: Collection[str]) -> None:
         """Raise UsageError for options that contradict each other; `families` are those that `metrics` chooses."""
@@ -31,6 +54,27 @@ class Options:
             raise UsageError("no reference was given; the default is final.")
         if self.curvature is not None and self.curvature < 1:
             raise UsageError(f"--curvature {self.curvature}: expected a number of rows, 1 or more.")
+        for name in self.sample:
+            if name not in SAMPLES:
+                raise UsageError(f"--sample {name!r}: expected some of {', '.join(SAMPLES)}.")
+        for pattern in self.group:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise UsageError(f"--group {pattern!r}: not a regular expression: {error}.") from error
+        if self.path_integral is not None and not 1 <= self.path_integral <= 64:
+            raise UsageError(f"--path-integral {self.path_integral}: expected a number of points, 1 to 64.")
+        if self.path_integral is not None and "progress" not in families:
+            raise UsageError("--path-integral is a measure of progress: add progress to --metrics.")
+        for lag in self.memory_lags:
+            if lag < 1:
+                raise UsageError(f"--memory-lags {lag}: expected numbers of steps, 1 or more.")
+        if self.memory_lags and "secant" not in families:
+            raise UsageError("--memory-lags is a secant quantity: add secant to --metrics.")
+        if self.smoothing < 1:
+            raise UsageError(f"--smoothing {self.smoothing}: expected a number of rows, 1 or more.")
+        if self.convention is not None and self.convention not in CONVENTIONS:
+            raise UsageError(f"--convention {self.convention!r}: expected {' or '.join(CONVENTIONS)}.")
         if self.ref_gradients and "smoothness" not in families:
             raise UsageError("--ref-gradients is for smoothness towards references: add smoothness to --metrics.")
         if self.objective is None:
@@ -38,6 +82,9 @@ class Options:
                 ("--ref-gradients", self.ref_gradients),
                 ("--replay-dtype", self.replay_dtype is not None),
                 ("--curvature", self.curvature is not None),
+                ("--path-integral", self.path_integral is not None),
+                ("--convention", self.convention is not None),
+                (f"--sample {' '.join(self.samples)}", self.samples != ("own",)),
             ):
                 if given:
                     raise UsageError(f"{option} needs --objective FILE.py:NAME: without it nothing is replayed.")

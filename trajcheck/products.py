@@ -5,8 +5,10 @@ Vectors of a row t, by name
     skip, first           x_s (s at least `--skip` steps on), x_0
     gradient              g_t = grad f(x_t; z_t), recorded or replayed
     gradient_previous     grad f(x_{t-1}; z_t), replayed
+    gradient_between      grad f at a point between x_{t-1} and x_t, replayed
     recorded              g_t as recorded, beside a replayed `gradient`
     regularised           g_t + lambda x_t, lambda the weight decay of each parameter
+    window, window_start  G, the sum of the gradients of all steps since record k, and x_k
     reference, gradient_reference     x* and grad f(x*; z_t), for each reference
 
 Differences are formed first, in float64, and multiplied afterwards: expanding |x - y|^2 into three inner products loses
@@ -29,6 +31,7 @@ STEP: Operand = ("x", "previous")  # d_t
 NEXT_STEP: Operand = ("next", "x")  # d_{t+1}
 FROM_INIT: Operand = ("x", "first")
 ERROR: Operand = ("x", "reference")  # e_t
+START_ERROR: Operand = ("window_start", "reference")  # x_k - x*
 SKIP_ERROR: Operand = ("skip", "reference")  # x_s - x*
 CHANGE: Operand = ("gradient", "gradient_previous")
 REFERENCE_CHANGE: Operand = ("gradient", "gradient_reference")
@@ -41,6 +44,7 @@ STEP_PRODUCTS: dict[str, tuple[Operand, Operand]] = {
     "step_dot_next": (STEP, NEXT_STEP),
     "init_sq": (FROM_INIT, FROM_INIT),
     "grad_sq": ("gradient", "gradient"),
+    "grad_dot_param": ("gradient", "x"),
     "grad_dot_step": ("gradient", STEP),
     "grad_dot_next": ("gradient", NEXT_STEP),
     "previous_grad_dot_step": ("gradient_previous", STEP),
@@ -48,6 +52,7 @@ STEP_PRODUCTS: dict[str, tuple[Operand, Operand]] = {
     "regularised_sq": ("regularised", "regularised"),
     "recorded_sq": ("recorded", "recorded"),
     "disagreement_sq": (DISAGREEMENT, DISAGREEMENT),
+    "path_integral": ("gradient_between", STEP),
 }
 
 #: field of scalars.ReferenceScalars -> its two factors
@@ -59,6 +64,8 @@ REFERENCE_PRODUCTS: dict[str, tuple[Operand, Operand]] = {
     "regularised_dot_ref": ("regularised", ERROR),
     "grad_dot_skip": ("gradient", SKIP_ERROR),
     "ref_grad_change_sq": (REFERENCE_CHANGE, REFERENCE_CHANGE),
+    "window_dot_ref": ("window", START_ERROR),
+    "window_dot_skip": ("window", ERROR),
 }
 
 

@@ -149,6 +149,10 @@ class RecordedModel:
             total += p.tensor.numel() * (p.tensor.element_size() + master + grad_size)
         return total
 
+    def window_bytes(self) -> int:
+        """Bytes of the sum of gradients that a record may hold besides."""
+        return sum(p.source.numel() * (8 if p.source.dtype is torch.float64 else 4) for p in self.trained)
+
     def describe(self) -> list[dict[str, Any]]:
         return [parameter.describe() for parameter in self.parameters]
 

@@ -19,7 +19,7 @@ import functools
 import math
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TypeVar, cast
@@ -28,14 +28,16 @@ import torch
 
 from trajcheck.errors import OutputError, RecorderError, TrajcheckError
 from trajcheck.learning_time import Sums
-from trajcheck.observations import Observations
+from trajcheck.observations import Clip, Observations
+from trajcheck.probe_batches import store_probe
 from trajcheck.recorded_model import RecordedModel
-from trajcheck.recorder_arguments import check_arguments, one_schedule
+from trajcheck.recorder_arguments import check_arguments, check_windows, one_schedule
 from trajcheck.recorder_export import ObjectiveExport, check_loss
 from trajcheck.recording import Recording
 from trajcheck.run_folder import RunFolder, describe_optimizer, describe_versions
 from trajcheck.sample_state import ForwardHook
 from trajcheck.schedules import Budget, Schedule
+from trajcheck.window_sums import Taken, WindowSums
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -73,6 +75,9 @@ class Recorder:
             the model's parameters in order and shape.
         user: anything JSON can hold, kept in run.json.
         strict: raise OutputError or RecorderError in the training loop when recording fails.
+        windows: sum gradients, losses and <g_t, x_t - x_k> over every step from one record k to the next, on the
+            training device, so that sums towards any x* chosen later are exact over all steps. Takes two more vectors
+            of device memory. Refused where the default schedule may have to delete records: give total_steps=.
         quiet: print neither the plan nor why recording stopped; the warning is given all the same.
 
     Raises RecorderError at once for what cannot be recorded: LBFGS, several ranks, a folder that holds another run, an
@@ -103,16 +108,21 @@ class Recorder:
         user: Mapping[str, Any] | None = None,
         strict: bool = False,
         quiet: bool = False,
+        windows: bool = False,
     ) -> None:
         check_arguments(model, optimizer, start_step, total_steps, grad_dtype, user)
         check_loss(objective)
         schedule = one_schedule(schedule, every)
+        if windows:
+            check_windows(schedule, total_steps)
         self.path, self.step, self.active = Path(path), start_step, True
         self._start, self._strict, self._quiet = start_step, strict, quiet
         self._optimizer, self._grad_dtype = optimizer, grad_dtype
         self._groups = len(optimizer.param_groups)
         self._model = RecordedModel(model, optimizer, parameters, masters)
         self._observations = Observations(self._model, model, scaler)
+        self._windows = WindowSums(self._model.trained) if windows else None
+        self._window: Taken = {}, {}  # that of the step that is being made
         self._recording: Recording | None = None
         self._handles: list[Any] = []
         self._scheduled = self._in_step = False
@@ -137,6 +147,7 @@ class Recorder:
                 total_steps=total_steps,
                 groups=self._groups,
                 grad_dtype=grad_dtype,
+                windows=windows,
                 say=self._say,
             )
             self._scheduled = self._recording.wants(self.step)
@@ -164,18 +175,24 @@ class Recorder:
         """
         self._observe(batch, loss, 1.0 if weight is None else weight)
 
+    def probe(self, batches: Iterable[Any]) -> None:
+        """Store a few batches with the run, set aside from training: `--sample probe` measures on all of them.
+
+        Each batch is as `observe` takes it. Call it once, at any time; a resumed job may call it again with the same
+        batches, which does nothing. Other batches are a RecorderError.
+        """
+        self._probe(batches)
+
     def clip_grad_norm_(self, max_norm: float, norm_type: float = 2.0) -> torch.Tensor:
         """torch.nn.utils.clip_grad_norm_ on the optimizer's parameters, noting the factor. Returns the norm before."""
         tensors = [t for group in self._optimizer.param_groups for t in group["params"]]
         norm = torch.nn.utils.clip_grad_norm_(tensors, max_norm, norm_type)
-        if self.active and self._scheduled:
-            self._observations.clip(lambda: min(1.0, max_norm / (float(norm) + 1e-6)))
+        self._clip_noted(norm, max_norm)
         return norm
 
     def clipped(self, factor: float | None) -> None:
         """Say that the gradients of the coming step were multiplied by `factor`; None: by an unknown one."""
-        if self.active and self._scheduled:
-            self._observations.clip(lambda: math.nan if factor is None else float(factor))
+        self._clipped(factor)
 
     def close(self) -> None:
         """Record the iterate after the last update, finish writing, and remove the hooks.
@@ -203,20 +220,41 @@ class Recorder:
 
     # What the hooks do
 
+    @property
+    def _watching(self) -> bool:
+        """Whether anything of the coming step is wanted: its record, or its part of the sums."""
+        return self._scheduled or self._windows is not None
+
     @_contained
     def _observe(self, batch: Any, loss: Any, weight: float) -> None:
         self._settle()
-        if self._scheduled:
-            self._observations.add(batch, loss, weight)
-            if self._export.pending:
+        if self._watching:
+            self._observations.add(batch, loss, weight, full=self._scheduled)
+            if self._scheduled and self._export.pending:
                 self._export.export(batch, self._observations.micro_batches[-1], self.step)
         self._observations.note(self._current_rates)
 
     @_contained
+    def _probe(self, batches: Iterable[Any]) -> None:
+        store_probe(self.path, batches)
+
+    @_contained
+    def _clip_noted(self, norm: torch.Tensor, max_norm: float) -> None:
+        if self._watching:
+            applied = torch.clamp(max_norm / (norm + 1e-6), max=1.0) if self._windows is not None else None
+            self._observations.clip(Clip(lambda: min(1.0, max_norm / (float(norm) + 1e-6)), applied))
+
+    @_contained
+    def _clipped(self, factor: float | None) -> None:
+        if self._watching:
+            known = float(factor) if factor is not None and math.isfinite(factor) else None
+            self._observations.clip(Clip(lambda: math.nan if known is None else known, known))
+
+    @_contained
     def _before_forward(self, module: torch.nn.Module) -> None:
         self._settle()
-        if self._scheduled:
-            self._observations.forward_begins(module)
+        if self._watching:
+            self._observations.forward_begins(module, full=self._scheduled)
 
     @_contained
     def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> Any:
@@ -224,18 +262,23 @@ class Recorder:
         self._rates = self._current_rates()
         self._iterate = self._gradients = None
         recording = self._begun()
-        if not self._scheduled:
+        if not self._watching:
             return None
-        recording.check()
-        self._iterate = self._model.iterate()
+        if self._scheduled:
+            recording.check()
+            self._iterate = self._model.iterate()
+            self._turn_window()
         self._evaluations = 0
         closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
         if callable(closure):
+            if self._windows is not None:
+                self._windows.hold()
             watched = self._watched(closure)
             return (
                 ((*args[:1], watched, *args[2:]), kwargs) if len(args) > 1 else (args, {**kwargs, "closure": watched})
             )
-        if getattr(optimizer, "grad_scale", None) is None:
+        self._sum_gradients()
+        if self._scheduled and getattr(optimizer, "grad_scale", None) is None:
             self._gradients = self._model.gradients(self._grad_dtype)
         return None
 
@@ -261,7 +304,27 @@ class Recorder:
                 f"step {self.step}: {type(self._optimizer).__name__} evaluated its closure more than once in one "
                 "step, so there is no one gradient of that step. Only optimizers that evaluate it once can be recorded."
             )
-        self._gradients = self._model.gradients(self._grad_dtype)
+        self._sum_gradients()
+        if self._scheduled:
+            self._gradients = self._model.gradients(self._grad_dtype)
+
+    def _sum_gradients(self) -> None:
+        """Add g_t to the window: what .grad holds, without the loss scale that a fused step has yet to divide out."""
+        if self._windows is None:
+            return
+        factors = self._observations.factors()
+        if factors is None:
+            self._windows.void()
+            return
+        scale = getattr(self._optimizer, "grad_scale", None)
+        found_inf = getattr(self._optimizer, "found_inf", None)
+        self._windows.add(factors if scale is None else [*factors, scale], found_inf)
+
+    def _turn_window(self) -> None:
+        """The window that ends at the record of this step, and the beginning of the next."""
+        if self._windows is not None and self._windows.start != self.step:  # a step() may call its parent's
+            self._window = self._windows.take(self.step)
+            self._windows.restart(self.step)
 
     @_contained
     def _after_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
@@ -270,10 +333,12 @@ class Recorder:
         found_inf = getattr(optimizer, "found_inf", None)
         iterate, gradients, rates = self._iterate, self._gradients, self._rates
         step, sums = self._count(rates, found_inf)
+        self._observations.drop_if_cleared()
+        if self._windows is not None:
+            self._windows.count(self._observations.loss(), found_inf)
         if iterate is not None:
             if gradients is None:  # fused, and the scale is divided out only by the step itself; or an unused closure
                 gradients = self._model.gradients(self._grad_dtype)
-            self._observations.drop_if_cleared()
             skipped = found_inf is not None and bool(found_inf)
             self._record(step, sums, {**iterate, **gradients}, rates, skipped)
         self._next()
@@ -291,7 +356,12 @@ class Recorder:
             return
         self._begun()
         scheduled, rates = self._scheduled, self._observations.rates
-        step, sums = self._count(None, None, made=False)
+        step = self.step
+        if scheduled:
+            self._turn_window()
+        _, sums = self._count(None, None, made=False)
+        if self._windows is not None:
+            self._windows.skip()
         if scheduled:
             self._record(step, sums, self._model.iterate(), rates, skipped=True)
         self._next()
@@ -314,11 +384,17 @@ class Recorder:
         self, step: int, sums: Sums, vectors: dict[str, torch.Tensor], rates: list[float] | None, skipped: bool
     ) -> None:
         tensors, metadata = self._observations.take()
+        window, of_window = self._take_window()
+        metadata.update(of_window)
         if rates is not None and all(map(math.isfinite, rates)):
             metadata["lr"] = rates
         if skipped:
             metadata["skipped"] = True
-        self._write(step, sums, {**vectors, **tensors}, metadata)
+        self._write(step, sums, {**vectors, **tensors, **window}, metadata)
+
+    def _take_window(self) -> Taken:
+        window, self._window = self._window, ({}, {})
+        return window
 
     def _write(self, step: int, sums: Sums, tensors: dict[str, torch.Tensor], metadata: dict[str, Any]) -> None:
         if self.epoch is not None:
@@ -353,7 +429,10 @@ class Recorder:
             return
         recording = self._begun()
         held = self._iterate if self._in_step else None  # a step that failed half-way may have changed the parameters
-        self._write(self.step, recording.sums(), held or self._model.iterate(), {})
+        if held is None and self._windows is not None:
+            self._window = self._windows.take(self.step)
+        window, metadata = self._take_window()
+        self._write(self.step, recording.sums(), {**(held or self._model.iterate()), **window}, metadata)
         recording.close()
         recording.check()
 
@@ -364,7 +443,8 @@ class Recorder:
         if self._recording is not None:
             self._recording.close()
         self._observations.reset()
-        self._iterate = self._gradients = None
+        self._iterate = self._gradients = self._windows = None
+        self._window = {}, {}
 
     def _fail(self, error: Exception) -> None:
         self._stop()

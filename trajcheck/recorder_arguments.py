@@ -25,6 +25,15 @@ def one_schedule(schedule: Schedule | Budget | None, every: int | None) -> Sched
     return schedule
 
 
+def check_windows(schedule: Schedule | Budget, total_steps: int | None) -> None:
+    """Raise RecorderError for a schedule that deletes records: the windows between them would be lost."""
+    if isinstance(schedule, Budget) and (schedule.total_steps or total_steps) is None:
+        raise RecorderError(
+            "windows=True sums from one record to the next, but the default schedule deletes records when it does not "
+            "know how long the run is. Give total_steps=, every=, or a schedule that lists its steps."
+        )
+
+
 def check_arguments(
     model: Any,
     optimizer: Any,

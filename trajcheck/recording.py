@@ -35,6 +35,7 @@ class Recording:
         total_steps: int | None,
         groups: int,
         grad_dtype: torch.dtype | None,
+        windows: bool,
         say: Callable[[str], None],
     ) -> None:
         self._folder, self._model, self._schedule = folder, model, schedule
@@ -45,7 +46,9 @@ class Recording:
         self._plan: Plan | None = None
         self._writer: RecordWriter | None = None
         self._completes = folder.resumed and (folder.path / step_filename(start)).exists()
-        self._check_disk(model.record_bytes(grad_dtype))
+        self._window_bytes = model.window_bytes() if windows else 0
+        self._begins_window = windows and folder.resumed
+        self._check_disk(model.record_bytes(grad_dtype) + self._window_bytes)
 
     @property
     def resumed(self) -> bool:
@@ -56,8 +59,10 @@ class Recording:
         """Whether a step is to be recorded; asked for each in order."""
         if self._plan is not None:
             return self._plan.wants(step)
-        # The default plan begins with a record, and a step that is there already is completed.
-        if isinstance(self._schedule, Budget) or (self._completes and step == self._start):
+        # The default plan begins with a record, and a step that is there already is completed. The windows of a resumed
+        # run begin where it does, so that point is recorded.
+        begins = self._completes or self._begins_window
+        if isinstance(self._schedule, Budget) or (begins and step == self._start):
             return True
         return bool(self._schedule.wants(step))
 
@@ -94,6 +99,8 @@ class Recording:
                 self._frozen_from = step
             else:
                 metadata["frozen_from"] = self._frozen_from
+        if step == self._start and self._continuation is not None:
+            tensors, metadata = self._continuation.with_window(tensors, metadata)
         record = Record(step, tensors, metadata)
         self._planned(record).captured(step, record.bytes)
         self._writer.put(record)
@@ -116,7 +123,8 @@ class Recording:
 
     def _planned(self, first: Record) -> Plan:
         if self._plan is None:
-            plan = make_plan(self._schedule, self._situation(first.bytes))
+            window_bytes = 0 if "window" in first.metadata else self._window_bytes  # the first record of all has none
+            plan = make_plan(self._schedule, self._situation(first.bytes + window_bytes))
             if isinstance(plan, ThinningPlan) and self._continuation is not None:
                 plan.protect({first.step, *self._continuation.referred})
             self._say(f"recording {self._folder.path}: {plan.describe()}")

@@ -19,17 +19,23 @@ SLICE = 1 << 20
 Vector = Mapping[str, Tensor]
 
 
+Products = tuple[dict[str, Tensor], list[dict[str, Tensor]]]
+
+
 def reduce_row(
     names: Sequence[str],
     vectors: Mapping[str, Vector],
     references: Sequence[Mapping[str, Vector]],
     step_products: Collection[str],
     reference_products: Collection[str],
-) -> tuple[dict[str, Tensor], list[dict[str, Tensor]]]:
-    """The products of one row (products.py) over the tensors `names`, as float64 scalars that stay on the device."""
-    own: dict[str, Tensor] = {}
-    towards: list[dict[str, Tensor]] = [{} for _ in references]
+) -> dict[str, Products]:
+    """The products of one row (products.py), of each of the tensors `names` that is not empty: for the step and for
+    each reference, as float64 scalars that stay on the device."""
+    rows: dict[str, Products] = {}
     for name in names:
+        if not next(iter(vectors.values()))[name].numel():
+            continue
+        row: Products = ({}, [{} for _ in references])
         for part in _slices(next(iter(vectors.values()))[name].numel()):
             found, each = inner_products(
                 {key: vector[name].reshape(-1)[part].double() for key, vector in vectors.items()},
@@ -42,10 +48,24 @@ def reduce_row(
                 torch.sub,
                 torch.dot,
             )
-            for target, values in zip([own, *towards], [found, *each], strict=True):
-                for product, value in values.items():
-                    target[product] = target[product] + value if product in target else value
-    return own, towards
+            add(row, (found, each))
+        rows[name] = row
+    return rows
+
+
+def total(rows: Mapping[str, Products]) -> Products:
+    """The sum over the tensors."""
+    result: Products = ({}, [{} for _ in next(iter(rows.values()))[1]])
+    for row in rows.values():
+        add(result, row)
+    return result
+
+
+def add(target: Products, products: Products) -> None:
+    """Add products into others, term by term."""
+    for known, found in zip([target[0], *target[1]], [products[0], *products[1]], strict=True):
+        for product, value in found.items():
+            known[product] = known[product] + value if product in known else value
 
 
 def _slices(numel: int) -> Iterator[slice]:

@@ -26,7 +26,8 @@ class Row:
     `stride` = t - prev_step (None in the first record); `weight` the number of steps the row stands for, until the next
     row or the end. `skip` is the place of the iterate x_s of cos_skip. The `no_...` say why something is missing, or
     are empty: `no_pair` for quantities with d_t, `no_next` for those with d_{t+1}, `no_gradient` for the recorded
-    gradient, `no_sample` for losses and gradients that are replayed on z_t.
+    gradient, `no_sample` for losses and gradients that are replayed on z_t, `no_previous_sample` for
+    those on the sample of the record before, `no_window` for sums over all steps since the record before.
     """
 
     place: int
@@ -39,6 +40,12 @@ class Row:
     no_next: str
     no_gradient: str
     no_sample: str
+    no_previous_sample: str
+    no_window: str
+
+    def no_sample_of(self, convention: str) -> str:
+        """Why nothing can be replayed under own, previous, probe or full; '' where something can."""
+        return {"own": self.no_sample, "previous": self.no_previous_sample}.get(convention, "")
 
 
 @dataclass(frozen=True)
@@ -138,8 +145,10 @@ def choose_rows(trajectory: Trajectory, steps: slice, skip: int = 1) -> Rows:
             skip=skipped if skipped < len(recorded) else None,
             no_pair=no_pairs[place],
             no_next=no_nexts[place],
-            no_gradient=_no_gradient(trajectory, place),
+            no_gradient=gradient_missing(trajectory, place),
             no_sample=_no_sample(trajectory, place),
+            no_previous_sample=no_pairs[place] or _no_sample(trajectory, place - 1, "at the step before: "),
+            no_window=_no_window(trajectory, place),
         )
 
     rows = tuple(map(row, chosen))
@@ -164,7 +173,8 @@ def _unequal(stride: int | None, smallest: int) -> str:
     )
 
 
-def _no_gradient(trajectory: Trajectory, place: int) -> str:
+def gradient_missing(trajectory: Trajectory, place: int) -> str:
+    """Why a recorded step has no usable recorded gradient; '' where it has."""
     snapshot = trajectory.snapshots[place]
     if not snapshot.gradients:
         return "no gradient was recorded at this step"
@@ -177,12 +187,23 @@ def _no_gradient(trajectory: Trajectory, place: int) -> str:
     return ""
 
 
-def _no_sample(trajectory: Trajectory, place: int) -> str:
+def _no_sample(trajectory: Trajectory, place: int, where: str = "") -> str:
     snapshot = trajectory.snapshots[place]
     if not snapshot.has_batch:
-        return "no batch was recorded at this step"
+        return f"{where}no batch was recorded at this step"
     if trajectory.batch_source(snapshot) is None:
-        return f"its batch is in step {snapshot.batch_from}, which is not part of the run"
+        return f"{where}its batch is in step {snapshot.batch_from}, which is not part of the run"
+    return ""
+
+
+def _no_window(trajectory: Trajectory, place: int) -> str:
+    window = trajectory.snapshots[place].window
+    if place == 0:
+        return FIRST
+    if window is None:
+        return "no window sums were recorded with this step (Recorder(windows=True))"
+    if window.start != trajectory.steps[place - 1]:
+        return f"its window sums begin at step {window.start}, which is not the record before it"
     return ""
 
 

@@ -7,7 +7,7 @@ import os
 import platform
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import trajcheck
 from trajcheck.errors import RecorderError, RunError
 from trajcheck.formats.native import STEP_FILE, read_snapshot
 from trajcheck.formats.native_writer import FORMAT, TEMPORARY, step_filename, sync_folder, write_json
-from trajcheck.formats.tensor_bytes import as_bytes
+from trajcheck.formats.tensor_bytes import same_bytes
 from trajcheck.record_writer import StoredBatch, batch_tensors
 from trajcheck.recorded_model import RecordedModel
 from trajcheck.snapshot import Snapshot
@@ -36,6 +36,16 @@ class Continuation:
     complete: bool = False  # the step to resume at is there, with these parameters and nothing else
     stored_batch: StoredBatch | None = None
     referred: frozenset[int] = frozenset()
+    window_tensors: Mapping[str, torch.Tensor] = field(default_factory=dict)  # of the step to resume at
+    window: Mapping[str, Any] | None = None
+
+    def with_window(
+        self, tensors: dict[str, torch.Tensor], metadata: dict[str, Any]
+    ) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """The record of the step to resume at, with the window that ends there."""
+        if self.window is None:
+            return tensors, metadata
+        return {**tensors, **self.window_tensors}, {**metadata, "window": dict(self.window)}
 
 
 class RunFolder:
@@ -93,15 +103,19 @@ class RunFolder:
         Step `start` stays if it holds these very parameters and nothing of a step; it and all later ones otherwise move
         to superseded/. Sums of learning rates go on from step `start` if it is there.
         """
-        for file in self.path.glob(f".step-*{TEMPORARY}"):
-            file.unlink()
+        for pattern in (f".step-*{TEMPORARY}", f".probe-*{TEMPORARY}"):
+            for file in self.path.glob(pattern):
+                file.unlink()
         went_on = Continuation()
         steps = self.steps()
         if start in steps:
             there = self._snapshot(start)
             went_on.tau, went_on.tau_squares = there.tau, there.tau_squares
             params_only = not (there.gradients or there.batch or there.skipped)
-            went_on.complete = params_only and self._holds(start, model.iterate())
+            same = self._holds(start, model.iterate())
+            went_on.complete = params_only and same
+            if same and there.window is not None:
+                went_on.window_tensors, went_on.window = self._window(there)
         overtaken = [step for step in steps if step > start or (step == start and not went_on.complete)]
         self._supersede(sorted(overtaken))
         kept = sorted(steps.keys() - set(overtaken))
@@ -122,10 +136,7 @@ class RunFolder:
         with safe_open(self.path / step_filename(step), framework="pt") as file:
             names = set(file.keys())
             for name, tensor in expected.items():
-                if name not in names:
-                    return False
-                there = file.get_tensor(name)
-                if (there.dtype, there.shape) != (tensor.dtype, tensor.shape) or as_bytes(there) != as_bytes(tensor):
+                if name not in names or not same_bytes(file.get_tensor(name), tensor):
                     return False
         return True
 
@@ -141,6 +152,13 @@ class RunFolder:
             "micro_weights": None if weights is None else list(weights),
         }
         return StoredBatch(first.step, batch_tensors(load_file(first.path)), metadata)
+
+    def _window(self, snapshot: Snapshot) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        from safetensors import safe_open
+
+        with safe_open(snapshot.path, framework="pt") as file:
+            window = json.loads(file.metadata()["trajcheck"])["window"]
+            return {f"window/{name}": file.get_tensor(f"window/{name}") for name in snapshot.window_gradient}, window
 
     def _snapshot(self, step: int) -> Snapshot:
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -35,7 +35,7 @@ class Sample:
     seed: int = 0
     randomness: str = ""
 
-    def batches(self, where: str = "") -> list[Any]:
+    def batches(self, where: str = "") -> Iterable[Any]:
         """The M micro-batches, fresh copies at every call: a loss may do with its batch as it likes.
 
         Errors: StepFileError, beginning with `where`, for tensors and a tree that do not make M batches.
@@ -97,11 +97,7 @@ def make_sample(
     """
     if weights is not None and len(weights) != micro_batches:
         raise StepFileError(f"{len(weights)} micro_weights for {micro_batches} micro-batches; expected one for each")
-    cast = dtype is not None and dtype != recorded_dtype
-    tensors = {
-        path: tensor.to(device, dtype if tensor.is_floating_point() and (cast or tensor.itemsize == 2) else None)
-        for path, tensor in batch.items()
-    }
+    tensors = {path: cast(tensor, device, dtype, recorded_dtype) for path, tensor in batch.items()}
     states, randomness = _usable_states(generators or {}, micro_batches, device)
     if not randomness:
         randomness = _recorded(dtype, recorded_dtype, recorded_torch)
@@ -114,6 +110,19 @@ def make_sample(
         seed=seed,
         randomness=randomness,
     )
+
+
+def cast(
+    tensor: Tensor,
+    device: torch.device,
+    dtype: torch.dtype | None,
+    recorded_dtype: torch.dtype | None,
+    *,
+    copy: bool = False,
+) -> Tensor:
+    """A tensor of a batch where and as the replay wants it; see `make_sample`."""
+    wanted = tensor.is_floating_point() and ((dtype is not None and dtype != recorded_dtype) or tensor.itemsize == 2)
+    return tensor.to(device, dtype if wanted else None, copy=copy)
 
 
 @contextmanager

@@ -6,7 +6,9 @@ Letters as in definitions: d_t = x_t - x_{t-1}, e_t = x_t - x*, g_t = grad f(x_t
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, fields
+from typing import Any, TypeVar
 
 
 @dataclass(slots=True)
@@ -19,6 +21,7 @@ class StepScalars:
     step_dot_next: float | None = None  # <d_t, d_{t+1}>
     init_sq: float | None = None  # |x_t - x_0|^2
     grad_sq: float | None = None  # |g_t|^2
+    grad_dot_param: float | None = None  # <g_t, x_t>
     grad_dot_step: float | None = None  # <g_t, d_t>
     grad_dot_next: float | None = None  # <g_t, d_{t+1}>
     previous_grad_dot_step: float | None = None  # <grad f(x_{t-1}; z_t), d_t>
@@ -26,6 +29,7 @@ class StepScalars:
     regularised_sq: float | None = None  # |g_t + lambda x_t|^2
     recorded_sq: float | None = None  # |recorded g_t|^2, where g_t was replayed
     disagreement_sq: float | None = None  # |g_t - recorded g_t|^2
+    path_integral: float | None = None  # sum of Gauss-Legendre weights times <grad f(x_{t-1} + s d_t; z_t), d_t>
     loss: float | None = None  # f(x_t; z_t)
     loss_previous: float | None = None  # f(x_{t-1}; z_t)
     lambda_max: float | None = None  # the extreme eigenvalues of the Hessian of f(.; z_t) at x_t
@@ -51,20 +55,81 @@ class ReferenceScalars:
     grad_dot_skip: float | None = None  # <g_t, x_s - x*>
     ref_grad_change_sq: float | None = None  # |g_t - grad f(x*; z_t)|^2
     loss_ref: float | None = None  # f(x*; z_t)
+    window_dot_ref: float | None = None  # <G, x_k - x*>, G the sum of the gradients of the steps from record k to t
+    window_dot_skip: float | None = None  # <G, x_t - x*>
+
+
+S = TypeVar("S", StepScalars, ReferenceScalars)
 
 
 @dataclass(slots=True)
 class RowScalars:
-    """One row of the report: the step, and each reference in the order in which they were given."""
+    """One row of the report: the step, and each reference in the order in which they were given.
+
+    `tensors` holds the shares that single tensors have in the inner products, on rows where these were asked for.
+    """
 
     own: StepScalars
     references: list[ReferenceScalars] = field(default_factory=list)
+    tensors: dict[str, RowScalars] = field(default_factory=dict)
+
+    @property
+    def all(self) -> list[StepScalars | ReferenceScalars]:
+        """The step's, then those of each reference."""
+        return [self.own, *self.references]
 
     def update(self, other: RowScalars) -> None:
         """Take over what another pass over the same row found."""
-        _take(self.own, other.own)
-        for mine, theirs in zip(self.references, other.references, strict=True):
+        for mine, theirs in zip(self.all, other.all, strict=True):
             _take(mine, theirs)
+        for name, row in other.tensors.items():
+            if name in self.tensors:
+                self.tensors[name].update(row)
+            else:
+                self.tensors[name] = row
+
+    def keep(self, step_fields: Collection[str], reference_fields: Collection[str]) -> RowScalars:
+        """A copy with these values alone."""
+        return RowScalars(
+            _copy(self.own, step_fields),
+            [_copy(each, reference_fields) for each in self.references],
+            {name: row.keep(step_fields, reference_fields) for name, row in self.tensors.items()},
+        )
+
+
+def summed(rows: Iterable[RowScalars]) -> RowScalars:
+    """The sum of several tensors' shares of one row; what one of them lacks is lacking in the sum."""
+    first, *others = rows
+    total = first.keep(_names(StepScalars), _names(ReferenceScalars))
+    for row in others:
+        for mine, theirs in zip(total.all, row.all, strict=True):
+            for name in _names(type(mine)):
+                a, b = getattr(mine, name), getattr(theirs, name)
+                setattr(mine, name, None if a is None or b is None else a + b)
+    total.own.replayed = first.own.replayed
+    return total
+
+
+def _names(kind: type[StepScalars | ReferenceScalars]) -> list[str]:
+    return [each.name for each in fields(kind) if each.name not in ("step", "replayed")]
+
+
+def agree(rows: Sequence[RowScalars]) -> None:
+    """Make rows that will be averaged have the same values: what one lacks, none has."""
+    for group in zip(*(row.all for row in rows), strict=True):
+        for each in fields(group[0]):
+            if each.name == "replayed":
+                value: Any = all(getattr(row, "replayed", True) for row in group)
+            elif any(getattr(row, each.name) is None for row in group):
+                value = None
+            else:
+                continue
+            for row in group:
+                setattr(row, each.name, value)
+
+
+def _copy(row: S, names: Collection[str]) -> S:
+    return type(row)(step=row.step, **{name: getattr(row, name) for name in names})
 
 
 def _take(mine: StepScalars | ReferenceScalars, theirs: StepScalars | ReferenceScalars) -> None:

@@ -69,11 +69,37 @@ class Extents(Mapping[str, Extent]):
 
 
 @dataclass(frozen=True)
+class Window:
+    """Sums over the steps from record `start` on, before this one; the sum of their gradients lies in tensors.
+
+    `steps` of them were made (a loss scaler skips some); `grad_dot_offset` is s = sum <g_t, x_t - x_start>,
+    `loss_sum` the sum of f(x_t; z_t) and `grad_sq_sum` that of |g_t|^2. Gradients are those before clipping.
+    """
+
+    start: int
+    steps: int
+    grad_dot_offset: float
+    loss_sum: float | None
+    grad_sq_sum: float | None
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Batches set aside in one file: tensors `<i>/<path>` for batch i, and the tree of the tuple of them."""
+
+    path: str
+    batch: Mapping[str, Extent]
+    batch_tree: Any
+    batches: int
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """One recorded step t.
 
     `parameters` are x_t, before the update (float32 masters where the weights were of low precision); `gradients` are
     what the optimizer used, so still multiplied by `clip`. `lr` and `tau` hold one value a parameter group.
+    `window_gradient` is the sum G of the gradients, not clipped, over the steps of `window`.
     """
 
     step: int
@@ -85,6 +111,7 @@ class Snapshot:
     buffers: Mapping[str, Extent] = field(default_factory=dict)
     generators: Mapping[str, Extent] = field(default_factory=dict)
     loss: float | None = None
+    epoch: float | None = None
     lr: tuple[float, ...] | None = None
     tau: tuple[float, ...] | None = None
     tau_squares: tuple[float, ...] | None = None
@@ -95,6 +122,8 @@ class Snapshot:
     frozen_from: int | None = None
     micro_batches: int = 1
     micro_weights: tuple[float, ...] | None = None
+    window: Window | None = None
+    window_gradient: Mapping[str, Extent] = field(default_factory=dict)
 
     @property
     def has_batch(self) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 from trajcheck.errors import RunError, StepFileError
 from trajcheck.formats import native
 from trajcheck.run_info import RunInfo
-from trajcheck.snapshot import Extent, Snapshot
+from trajcheck.snapshot import Extent, Probe, Snapshot
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -34,6 +34,7 @@ class Trajectory:
     shapes: Shapes
     left_out: Mapping[int, str] = field(default_factory=dict)
     ended: str | None = None  # why the trajectory stops before its recorded end
+    probes: tuple[Probe, ...] = ()  # batches set aside, in order; not part of any step
 
     @cached_property
     def steps(self) -> list[int]:
@@ -74,7 +75,8 @@ class Trajectory:
 def open_trajectory(path: Path, *, skip_bad: bool = False) -> Trajectory:
     """Open a run: read every header, check that the steps fit together, touch no tensor.
 
-    With `skip_bad`, step files that cannot be used are left out and listed in `left_out`.
+    With `skip_bad`, step files that cannot be used are left out and listed in `left_out`; a probe file that cannot is
+    an error all the same.
     Raises RunError or StepFileError, naming path, step and tensor.
     """
     if not path.exists():
@@ -86,6 +88,7 @@ def open_trajectory(path: Path, *, skip_bad: bool = False) -> Trajectory:
     if not files:
         raise RunError(f"{path}: an empty run: there is a run.json but no step file.")
     info = native.read_run_info(path)
+    probes = tuple(native.read_probe(file) for file in native.probe_files(path))
     snapshots, left_out = [], {}
     for file in files:
         try:
@@ -110,7 +113,7 @@ def open_trajectory(path: Path, *, skip_bad: bool = False) -> Trajectory:
             fitting.append(snapshot)
     if not fitting:
         raise RunError(f"{path}: no step fits the run's parameters; {next(iter(left_out.values()))}")
-    return Trajectory(path, info, tuple(fitting), shapes, left_out)
+    return Trajectory(path, info, tuple(fitting), shapes, left_out, probes=probes)
 
 
 def hash_file(path: str | Path) -> str:
@@ -172,10 +175,12 @@ def _usual_shapes(snapshots: list[Snapshot]) -> Shapes:
 
 
 def _check(snapshot: Snapshot, shapes: Shapes) -> None:
-    """Every parameter there, of the run's shape, and no other; a gradient for all of them or for none."""
+    """Every parameter there, of the run's shape, and no other; a gradient for all of them or for none, and as many sums
+    of gradients."""
     hint = "All steps of a run must hold the same tensors (analyze --skip-bad leaves such steps out)."
-    for kind, tensors in (("param", snapshot.parameters), ("grad", snapshot.gradients)):
-        if kind == "grad" and not tensors:
+    kinds = {"param": snapshot.parameters, "grad": snapshot.gradients, "window": snapshot.window_gradient}
+    for kind, tensors in kinds.items():
+        if kind != "param" and not tensors:
             continue
         for name, shape in shapes.items():
             if name not in tensors:

@@ -21,6 +21,14 @@ def _say(text: str) -> None:
         raise OutputError(f"the summary could not be printed: {error.strerror}; the report is written") from error
 
 
+def _numbers(text: str | None) -> tuple[int, ...]:
+    """`1,2,5` as numbers. Raises UsageError."""
+    try:
+        return tuple(int(part) for part in text.split(",")) if text else ()
+    except ValueError:
+        raise UsageError(f"--memory-lags {text!r}: expected numbers of steps, as in 1,2,5,10,20,50.") from None
+
+
 def analyze_command(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a recorded run; it is only read.")],
     ref: Annotated[
@@ -45,7 +53,12 @@ def analyze_command(
     ] = None,
     sample: Annotated[
         list[str] | None,
-        typer.Option(metavar="own", help="Whose batch a row is measured on; own: the step's own.  (default: own)"),
+        typer.Option(
+            metavar="NAME",
+            help="Which z a row is measured on: own (the step's batch), previous (that of the record before), probe "
+            "(the run's probe batches, with standard errors), full (the objective's data set). Repeat for several.  "
+            "(default: own; previous under tzc-v1)",
+        ),
     ] = None,
     metrics: Annotated[
         list[str] | None,
@@ -81,7 +94,37 @@ def analyze_command(
         int | None,
         typer.Option(
             metavar="EVERY",
-            help="At every so many rows, the extreme eigenvalues of the Hessian at x_t on z_t (80 gradients each).",
+            help="At every so many rows, the extreme eigenvalues of the Hessian at x_t on z (80 gradients each).",
+        ),
+    ] = None,
+    layers: Annotated[bool, typer.Option("--layers", help="Write layers.csv too: the tables for each tensor.")] = False,
+    group: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="REGEX",
+            help="Write layers.csv with the tensors summed in whose names the expression matches the same text (its "
+            "first group, if it has one). Repeat for several; the first that matches counts.",
+        ),
+    ] = None,
+    path_integral: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", help="Integrate the gradient along each step by N points, 1 to 64: should equal loss_change."
+        ),
+    ] = None,
+    memory_lags: Annotated[
+        str | None,
+        typer.Option(
+            metavar="K,K,...",
+            help="Cosines between the parts of g_t and g_(t+K) orthogonal to x_t - x*, for these numbers of steps "
+            "(the paper's: 1,2,5,10,20,50).",
+        ),
+    ] = None,
+    smoothing: Annotated[int, typer.Option(metavar="ROWS", help="Rows over which lo_lr_smooth is taken.")] = 51,
+    convention: Annotated[
+        str | None,
+        typer.Option(
+            metavar="tzc-v1", help="The conventions of the code of arXiv 2407.01825v1, to compare with its figures."
         ),
     ] = None,
     out: Annotated[
@@ -98,10 +141,6 @@ def analyze_command(
     from trajcheck.options import Options
     from trajcheck.reports.terminal import summary_text
 
-    if set(sample or ["own"]) != {"own"}:
-        raise UsageError(
-            f"--sample {', '.join(sample or [])}: this version measures on each step's own sample only: own."
-        )
     options = Options(
         refs=tuple(ref or ["final"]),
         objective=objective,
@@ -113,6 +152,13 @@ def analyze_command(
         replay_dtype=replay_dtype,
         device=device,
         curvature=curvature,
+        sample=tuple(name.strip() for each in sample or [] for name in each.split(",")),
+        layers=layers,
+        group=tuple(group or ()),
+        path_integral=path_integral,
+        memory_lags=_numbers(memory_lags),
+        smoothing=smoothing,
+        convention=convention,
     )
     if dry_run:
         typer.echo(estimate(run, options))

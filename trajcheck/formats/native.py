@@ -13,12 +13,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from trajcheck.batch_tree import unflatten
 from trajcheck.errors import RunError, StepFileError
 from trajcheck.formats.safetensors_file import TensorFile, read_header
 from trajcheck.run_info import RunInfo, parse_run_info
-from trajcheck.snapshot import FLOATING, Snapshot
+from trajcheck.snapshot import FLOATING, Probe, Snapshot, Window
 
 STEP_FILE = re.compile(r"step-(\d+)\.safetensors")
+PROBE_FILE = re.compile(r"probe-(\d+)\.safetensors")
 SHARD_FILE = re.compile(r"step-\d+-of-rank-\d+-of-\d+\.safetensors")
 
 
@@ -32,20 +34,31 @@ def step_files(folder: Path) -> list[Path]:
 
     Raises RunError for a run whose steps are split over ranks, which this version does not read.
     """
-    found: dict[int, Path] = {}
     for path in sorted(folder.iterdir()):
-        if match := STEP_FILE.fullmatch(path.name):
-            if int(match[1]) in found:
-                raise RunError(f"{folder}: {path.name} and {found[int(match[1])].name} are both step {int(match[1])}.")
-            if not path.is_file():
-                raise RunError(f"{path}: not a regular file; a step is one safetensors file.")
-            found[int(match[1])] = path
-        elif SHARD_FILE.fullmatch(path.name):
+        if SHARD_FILE.fullmatch(path.name):
             raise RunError(
                 f"{path}: a piece of a run that was recorded in shards. This version of trajcheck reads runs whose "
                 "step files are whole; record with one process, or gather the pieces first."
             )
-    return [found[step] for step in sorted(found)]
+    return _numbered(folder, STEP_FILE, "step")
+
+
+def probe_files(folder: Path) -> list[Path]:
+    """The files of batches set aside with a run, in the order of their numbers."""
+    return _numbered(folder, PROBE_FILE, "probe")
+
+
+def _numbered(folder: Path, pattern: re.Pattern[str], kind: str) -> list[Path]:
+    found: dict[int, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if match := pattern.fullmatch(path.name):
+            number = int(match[1])
+            if number in found:
+                raise RunError(f"{folder}: {path.name} and {found[number].name} are both {kind} {number}.")
+            if not path.is_file():
+                raise RunError(f"{path}: not a regular file; a {kind} is one safetensors file.")
+            found[number] = path
+    return [found[number] for number in sorted(found)]
 
 
 def read_run_info(folder: Path) -> RunInfo:
@@ -66,19 +79,7 @@ def read_run_info(folder: Path) -> RunInfo:
 def read_snapshot(path: Path) -> Snapshot:
     """One step file's header as a snapshot. Raises StepFileError."""
     file = read_header(str(path))
-    text = file.metadata.get("trajcheck")
-    if text is None:
-        raise StepFileError(
-            f"{path}: no metadata under the key 'trajcheck'; expected at least "
-            '{"format": 1, "step": N} as JSON in the safetensors header.'
-        )
-    try:
-        metadata = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise StepFileError(f"{path}: its metadata is not JSON ({error}).") from error
-    if not isinstance(metadata, dict) or metadata.get("format") != 1:
-        found = metadata.get("format") if isinstance(metadata, dict) else metadata
-        raise StepFileError(f"{path}: run format {found!r}; this version of trajcheck reads format 1.")
+    metadata = _metadata(file, '{"format": 1, "step": N}')
     match = STEP_FILE.fullmatch(path.name)
     if match and metadata.get("step") != int(match[1]):
         raise StepFileError(
@@ -89,6 +90,57 @@ def read_snapshot(path: Path) -> Snapshot:
         return _snapshot(file, metadata)
     except (ValueError, TypeError) as error:
         raise StepFileError(f"{path}: {error}.") from error
+
+
+def read_probe(path: Path) -> Probe:
+    """One probe file's header. Raises StepFileError, naming the file and the tensor."""
+    file = read_header(str(path), "store the batches again, or remove it")
+    metadata = _metadata(file, '{"format": 1, "batches": N}')
+    try:
+        return _probe(file, metadata)
+    except (ValueError, TypeError, StepFileError) as error:
+        raise StepFileError(f"{path}: {str(error).removesuffix('.')}.") from error
+
+
+def _probe(file: TensorFile, metadata: Mapping[str, Any]) -> Probe:
+    count = _field(metadata, "batches", _natural)
+    if not count:
+        raise ValueError(f"metadata 'batches' is {metadata.get('batches')!r}; expected how many batches the file holds")
+    foreign = [f"{prefix}/..." for prefix in file.layout.sections if prefix != "batch"]
+    if foreign:
+        raise ValueError(f"a probe file holds tensors batch/<i>/... alone, but this one has {foreign[0]}")
+    batch, tree = file.section("batch"), metadata.get("batch_tree")
+    held = set()
+    for name in batch:
+        index = name.partition("/")[0]
+        if not (index.isascii() and index.isdigit()) or str(int(index)) != index or int(index) >= count:
+            raise ValueError(f"tensor batch/{name} is of none of the {count} batches that metadata 'batches' counts")
+        held.add(int(index))
+    if tree is None and len(held) < count:
+        absent = next(i for i in range(count) if i not in held)
+        raise ValueError(f"metadata 'batches' is {count}, but there is no tensor batch/{absent} or batch/{absent}/...")
+    whole = unflatten({name: name for name in batch}, tree)
+    if not isinstance(whole, tuple) or len(whole) != count:
+        raise ValueError(f"batch_tree does not describe a tuple of {count} batches, which metadata 'batches' counts")
+    return Probe(file.path, batch, tree, count)
+
+
+def _metadata(file: TensorFile, least: str) -> dict[str, Any]:
+    """The JSON object under the key `trajcheck`. Raises StepFileError."""
+    text = file.metadata.get("trajcheck")
+    if text is None:
+        raise StepFileError(
+            f"{file.path}: no metadata under the key 'trajcheck'; expected at least {least} as JSON in the safetensors "
+            "header."
+        )
+    try:
+        metadata = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise StepFileError(f"{file.path}: its metadata is not JSON ({error}).") from error
+    if not isinstance(metadata, dict) or metadata.get("format") != 1:
+        found = metadata.get("format") if isinstance(metadata, dict) else metadata
+        raise StepFileError(f"{file.path}: run format {found!r}; this version of trajcheck reads format 1.")
+    return metadata
 
 
 def _snapshot(file: TensorFile, metadata: Mapping[str, Any]) -> Snapshot:
@@ -104,6 +156,7 @@ def _snapshot(file: TensorFile, metadata: Mapping[str, Any]) -> Snapshot:
         buffers=file.section("buffer"),
         generators=file.section("rng"),
         loss=_field(metadata, "loss", _loss),
+        epoch=_field(metadata, "epoch", _number),
         lr=_field(metadata, "lr", _numbers),
         tau=_field(metadata, "tau", _numbers),
         tau_squares=_field(metadata, "tau_squares", _numbers),
@@ -114,9 +167,31 @@ def _snapshot(file: TensorFile, metadata: Mapping[str, Any]) -> Snapshot:
         frozen_from=_field(metadata, "frozen_from", _natural),
         micro_batches=_field(metadata, "micro_batches", _natural) or 1,
         micro_weights=_field(metadata, "micro_weights", _numbers),
+        window=_window(metadata),
+        window_gradient=file.section("window"),
     )
     _check(snapshot)
     return snapshot
+
+
+def _window(metadata: Mapping[str, Any]) -> Window | None:
+    value = metadata.get("window")
+    if value is None:
+        return None
+    if not isinstance(value, dict):
+        raise ValueError(f"metadata 'window' is {value!r:.60}; expected an object")
+    found = {f"window.{key}": item for key, item in value.items()}
+    start, steps = _field(found, "window.from", _natural), _field(found, "window.steps", _natural)
+    offset, step = _field(found, "window.grad_dot_offset", _number), metadata.get("step")
+    named = {"from": start, "steps": steps, "grad_dot_offset": offset}
+    if missing := [key for key, item in named.items() if item is None]:
+        raise ValueError(f"metadata 'window' lacks {missing[0]!r}")
+    if isinstance(step, int) and (start >= step or steps > step - start):
+        raise ValueError(
+            f"metadata 'window' says {steps} steps from step {start} on; expected at most those before step {step}"
+        )
+    losses = _field(found, "window.loss_sum", _number)
+    return Window(start, steps, offset, losses, _field(found, "window.grad_sq_sum", _factor))
 
 
 def _check(snapshot: Snapshot) -> None:
@@ -132,7 +207,12 @@ def _check(snapshot: Snapshot) -> None:
                 f"step {snapshot.step}, tensor rng/{name} is {extent.dtype} of shape {list(extent.shape)}; expected "
                 "generator states, U8 of shape [micro-batches, bytes]"
             )
-    for kind, tensors in (("param", snapshot.parameters), ("grad", snapshot.gradients)):
+    if snapshot.window is None and snapshot.window_gradient:
+        raise ValueError(f"tensors window/... without metadata 'window' in step {snapshot.step}")
+    if snapshot.window is not None and not snapshot.window_gradient:
+        raise ValueError(f"metadata 'window' without tensors window/... in step {snapshot.step}")
+    kinds = {"param": snapshot.parameters, "grad": snapshot.gradients, "window": snapshot.window_gradient}
+    for kind, tensors in kinds.items():
         for name, extent in tensors.items():
             if extent.dtype not in FLOATING:
                 raise ValueError(

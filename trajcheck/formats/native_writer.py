@@ -24,10 +24,22 @@ def step_filename(step: int) -> str:
     return f"step-{step:09d}.safetensors"
 
 
+def probe_filename(number: int) -> str:
+    """probe-000.safetensors."""
+    return f"probe-{number:03d}.safetensors"
+
+
 def write_step(folder: Path, step: int, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]) -> Path:
     """Write one step file; `tensors` are CPU tensors by their names in the file (`param/...`, `grad/...`).
 
     `metadata` becomes the JSON under the header's key `trajcheck`; format and step are added. Raises OSError.
+    """
+    return write_tensors(folder / step_filename(step), tensors, {"step": step, **metadata})
+
+
+def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]) -> Path:
+    """Write a file of CPU tensors with `metadata` in its header; the format is added. Raises OSError.
+
     The tensors' own memory is written, largest elements first so that each lies aligned; safetensors.torch.save would
     build a copy of the whole file in memory first.
     """
@@ -35,7 +47,7 @@ def write_step(folder: Path, step: int, tensors: Mapping[str, torch.Tensor], met
 
     from trajcheck.formats.tensor_bytes import CODES, as_bytes
 
-    text = json.dumps({"format": FORMAT, "step": step, **metadata}, allow_nan=False)
+    text = json.dumps({"format": FORMAT, **metadata}, allow_nan=False)
     header: dict[str, Any] = {"__metadata__": {"trajcheck": text}}
     blocks, position = [], 0
     for name in sorted(tensors, key=lambda name: (-tensors[name].element_size(), name)):
@@ -49,7 +61,6 @@ def write_step(folder: Path, step: int, tensors: Mapping[str, torch.Tensor], met
         position = end
     head = json.dumps(header, separators=(",", ":")).encode()
     head += b" " * (-len(head) % 8)
-    path = folder / step_filename(step)
     write_blocks(path, [len(head).to_bytes(8, "little") + head, *blocks])
     return path
 

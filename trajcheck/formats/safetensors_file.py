@@ -46,8 +46,8 @@ class TensorFile(NamedTuple):
         return self.extents(self.layout.sections.get(prefix, {}))
 
 
-def read_header(path: str) -> TensorFile:
-    """Parse and verify the header of a safetensors file.
+def read_header(path: str, remedy: str = "remove it (analyze --skip-bad leaves such steps out)") -> TensorFile:
+    """Parse and verify the header of a safetensors file; `remedy` says what to do with one that is damaged.
 
     Raises StepFileError when the file cannot be read, is truncated, or is not a sound safetensors file.
     """
@@ -59,8 +59,7 @@ def read_header(path: str) -> TensorFile:
             if len(prefix) < 8 or length > MAX_HEADER or 8 + length > size:
                 raise StepFileError(
                     f"{path}: not a whole safetensors file: {size:,} bytes, and a header that would need "
-                    f"{8 + length:,}. The file is truncated or of another format; copy it again or remove it "
-                    "(analyze --skip-bad leaves such steps out)."
+                    f"{8 + length:,}. The file is truncated or of another format; copy it again or {remedy}."
                 )
             header = file.read(length)
     except OSError as error:
@@ -73,7 +72,7 @@ def read_header(path: str) -> TensorFile:
     if 8 + length + layout.size != size:
         raise StepFileError(
             f"{path}: truncated or padded: {size:,} bytes, but its header describes {8 + length + layout.size:,}. "
-            "Copy the file again or remove it (analyze --skip-bad leaves such steps out)."
+            f"Copy the file again or {remedy}."
         )
     return TensorFile(path, 8 + length, layout, metadata)
 

@@ -17,3 +17,8 @@ FLOATING = (torch.float64, torch.float32, torch.float16, torch.bfloat16)
 def as_bytes(tensor: torch.Tensor) -> memoryview:
     """The bytes of a contiguous CPU tensor, not copied."""
     return tensor.detach().reshape(-1).view(torch.uint8).numpy().data
+
+
+def same_bytes(a: torch.Tensor, b: torch.Tensor) -> bool:
+    """Whether two contiguous CPU tensors have the same dtype, shape and bytes."""
+    return (a.dtype, a.shape) == (b.dtype, b.shape) and as_bytes(a) == as_bytes(b)

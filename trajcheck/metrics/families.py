@@ -29,10 +29,10 @@ class Family:
 
 FAMILIES = {
     "convexity": Family(
-        step_columns=_GAPS,
-        reference_columns=("grad_dot_ref", "loss_ref", *_GAPS),
+        step_columns=(*_GAPS, "window_loss_sum", "window_grad_sq_sum"),
+        reference_columns=("grad_dot_ref", "loss_ref", *_GAPS, "window_num", "window_num_skip"),
         step_products=("grad_sq", "grad_dot_step"),
-        reference_products=("grad_dot_ref",),
+        reference_products=("grad_dot_ref", "window_dot_ref", "window_dot_skip"),
         evaluations=("loss_previous", "loss_ref"),
     ),
     "smoothness": Family(
@@ -43,14 +43,17 @@ FAMILIES = {
         evaluations=("loss_previous", "gradient_previous"),
     ),
     "progress": Family(
-        step_columns=("update_corr", "update_corr_sum", "descent", "descent_sum", "loss_change", "loss_change_sum"),
-        step_products=("grad_sq", "grad_dot_step", "grad_dot_next"),
-        evaluations=("loss_previous",),
+        step_columns=(
+            *("update_corr", "update_corr_sum", "descent", "descent_sum", "loss_change", "loss_change_sum"),
+            *("path_integral", "path_integral_error"),
+        ),
+        step_products=("grad_sq", "grad_dot_step", "grad_dot_next", "previous_grad_dot_step", "path_integral"),
+        evaluations=("loss_previous", "descent"),
     ),
     "secant": Family(
         reference_columns=(
-            "ref_dist", "grad_dot_ref", "rsi", "eb", "cos", "cos_floor", "cos_skip", "lo_lr", "update_dot_ref",
-            *DECAYED,
+            "ref_dist", "grad_dot_ref", "rsi", "eb", "cos", "cos_floor", "cos_skip", "lo_lr", "lo_lr_smooth", "lr",
+            "implied_rate", "update_dot_ref", *DECAYED,
         ), step_products=("grad_sq", "regularised_sq"), reference_products=("ref_sq", "grad_dot_ref", "grad_dot_skip",
         "skip_sq", "next_dot_ref", "regularised_dot_ref"),
     ),

@@ -17,6 +17,16 @@ def update_cos(step_dot_previous: Column, step_sq: Column, previous_step_sq: Col
     )
 
 
+def radial_cos(grad_dot_param: Column, grad_sq: Column, param_sq: Column) -> Column:
+    """<g_w, w> / (|g_w| |w|) of one tensor w, in [-1, 1].
+
+    0 for a tensor that a normalisation follows: the loss does not change with its length, and its distance to anything
+    means little. Undefined where g_w or w is 0. Source: NWT, arXiv 2306.11922.
+    """
+    norms = grad_sq.sqrt().except_where(grad_sq.values == 0, "the gradient is 0") * param_sq.sqrt()
+    return grad_dot_param.over(norms, "the tensor is 0")
+
+
 def path_length(chord: Column, first: np.ndarray) -> Column:
     """sum_{i<=t} |d_i| over all recorded chords up to t, >= 0: the chords' length where the recording is strided.
 

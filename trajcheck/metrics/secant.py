@@ -12,6 +12,9 @@ from trajcheck.columns import Column
 AT_REFERENCE = "x_t is the reference itself"
 NO_GRADIENT = "the gradient is 0"
 
+#: |p|^2 / |g|^2 below which the part p of a gradient g orthogonal to e is rounding.
+ROUNDING = 1e-13
+
 
 def rsi(grad_dot_ref: Column, ref_sq: Column) -> Column:
     """rsi_t = <g_t, e_t> / |e_t|^2, the restricted secant inequality's constant at t; any sign, in loss / length^2.
@@ -58,6 +61,61 @@ def cos_floor(eta: Column, eta_squares_to_ref: Column) -> Column:
     run.
     """
     return eta.over(eta_squares_to_ref.sqrt(), "the learning rate is 0 up to the reference")
+
+
+def lo_lr_smooth(grad_dot_ref: Column, grad_sq: Column, weights: np.ndarray, rows: int) -> Column:
+    """sum w <g, e> / sum w |g|^2 over the `rows` rows around t: the one learning rate by which SGD steps from these
+    points would come nearest to x*, in length^2 / loss; any sign.
+
+    The schedule that the run's own path prescribes, to be held against the one that was used. Near the ends the window
+    is what is left of it. Undefined where lo_lr is. Source: NWT's LOLR, averaged.
+    """
+    here = grad_dot_ref.along(grad_sq)
+    defined = here.defined & (grad_sq.values != 0)
+    top = _windowed(np.where(defined, weights * here.values, 0.0), rows)
+    bottom = _windowed(np.where(defined, weights * grad_sq.values, 0.0), rows)
+    with np.errstate(all="ignore"):
+        values = np.where(defined, top / bottom, np.nan)
+    return Column(values, here.except_where(~defined, NO_GRADIENT).reasons)
+
+
+def _windowed(values: np.ndarray, rows: int) -> np.ndarray:
+    """Sums over centred windows of at most `rows` rows."""
+    before, after = (rows - 1) // 2, rows // 2
+    return np.array([values[max(0, i - before) : i + after + 1].sum() for i in range(len(values))])
+
+
+def implied_rate(rsi: Column, eb: Column) -> Column:
+    """1 - mu^2 / L^2, mu the smallest rsi and L the largest eb up to t, in [0, 1).
+
+    Where rsi >= mu > 0 and eb <= L along the path, SGD steps of mu / L^2 contract |x - x*|^2 by this factor or less
+    each. Undefined from the first row on whose rsi is not positive. Source: NWT.
+    """
+    here = rsi.along(eb)
+    mu = np.minimum.accumulate(np.where(here.defined, here.values, np.inf))
+    largest = np.maximum.accumulate(np.where(here.defined, eb.values, 0.0))
+    with np.errstate(all="ignore"):
+        values = 1 - (mu / largest) ** 2
+    rate = Column(np.where(here.defined, values, np.nan), here.reasons)
+    return rate.except_where(mu <= 0, "mu, the smallest rsi so far, is not positive: no rate follows")
+
+
+def memory_cos(
+    one: tuple[float, float, float], other: tuple[float, float, float], across: tuple[float, ...]
+) -> float | None:
+    """cos(p, p'), in [-1, 1], of p = g_t - (<g_t, e_t> / |e_t|^2) e_t, and p' the same at step t + k.
+
+    1: beside the direction of x*, the gradient still points where it pointed k steps before. `one` and `other` are
+    (|g|^2, <g, e>, |e|^2) at the two steps, `across` is (<g, g'>, <g, e'>, <e, g'>, <e, e'>). None where p or p' is
+    0 to within rounding. Source: NWT.
+    """
+    (gg, ge, ee), (gg2, ge2, ee2) = one, other
+    dot, g_e2, e_g2, e_e2 = across
+    a, b = ge / ee, ge2 / ee2
+    p_sq, p2_sq = gg - a * ge, gg2 - b * ge2
+    if p_sq <= ROUNDING * gg or p2_sq <= ROUNDING * gg2:
+        return None
+    return float((dot - b * g_e2 - a * e_g2 + a * b * e_e2) / (p_sq**0.5 * p2_sq**0.5))
 
 
 def mean_with_error(values: Column, weights: np.ndarray) -> tuple[float, float | None] | None:

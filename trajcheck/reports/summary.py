@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -22,27 +22,46 @@ DEFINITIONS = 1
 FIDELITY, FIDELITY_EPSILONS = 1e-3, 4.0
 
 
-def headline(columns: Mapping[str, Column], weights: np.ndarray) -> dict[str, Any]:
-    """The values to read first, towards one reference or x_{t-1}; None where there is no value.
+NO_COSINE: dict[str, Any] = {"cosine": None, "cosine_error": None, "cosine_of": None, "cosine_sample": None}
 
-    The cosine is the one that holds no term of the step's own: cos_skip towards a later iterate of the same run, else
-    cos. Its error is by batch means over the rows. The ratio, num and den are those of the last row that has them.
+
+def headline_cosine(
+    columns: Mapping[str, Column], weights: np.ndarray, sample: str, batches: Sequence[Mapping[str, Column]] = ()
+) -> dict[str, Any]:
+    """The mean cosine over the run that holds no term of the step's own: cos_skip towards a later iterate of the same
+    run, else cos; on probe batches always cos.
+
+    Its error is by batch means over the rows; on probe batches (`batches`: the columns on each) it is that of the mean
+    over batches of each one's mean over the run.
     """
-    result: dict[str, Any] = {"cosine": None, "cosine_error": None, "cosine_of": None}
     for name in ("cos_skip", "cos"):
         if name in columns and (found := mean_with_error(columns[name], weights)):
-            result |= {"cosine": found[0], "cosine_error": found[1], "cosine_of": name}
-            break
+            mean, error = found
+            if batches:
+                means = [mean_with_error(each[name].along(columns[name]), weights) for each in batches]
+                values = [each[0] for each in means if each]
+                error = float(np.std(values, ddof=1) / len(values) ** 0.5) if len(values) > 1 else None
+            return {"cosine": mean, "cosine_error": error, "cosine_of": name, "cosine_sample": sample}
+    return dict(NO_COSINE)
+
+
+def headline(columns: Mapping[str, Column], weights: np.ndarray) -> dict[str, Any]:
+    """The convexity ratio with its num and den, those of the last row that has them, and the shares of rows that are
+    convex, not, or undetermined, towards one reference or x_{t-1}; None where there is no value.
+
+    On probe batches a gap within its standard error is undetermined too.
+    """
     num, den, ratio = (last(columns.get(f"convexity_{name}")) for name in ("num", "den", "ratio"))
-    gap = columns.get("inst_gap")
+    gap, resolution = columns.get("inst_gap"), columns.get("gap_resolution")
     if gap is not None and "ref_dist" in columns:  # x* itself is neither convex nor not
         gap = gap.except_where(columns["ref_dist"].values == 0, "x_t is the reference itself")
+    if resolution is not None and "inst_gap_se" in columns:
+        resolution = Column(np.fmax(resolution.values, columns["inst_gap_se"].values), resolution.reasons)
     return {
-        **result,
         "convexity_ratio": ratio if _same_row(columns, "convexity_ratio", "convexity_den") else None,
         "convexity_num": num,
         "convexity_den": den,
-        "shares": shares(gap, columns["gap_resolution"], weights) if gap is not None else None,
+        "shares": shares(gap, resolution, weights) if gap is not None and resolution is not None else None,
     }
 
 

@@ -24,15 +24,9 @@ def summary_text(report: Report) -> str:
         f"run        {run['path']}",
         f"           {run['recorded_steps']} iterates, steps {run['first_step']} to {run['last_step']}, {every}",
         f"           {run['parameters']:,} parameters in {run['tensors']} tensors, {optimizer}",
-        f"replay     {_replay(replay)}",
+        f"replay     {_replay(replay, head)}",
         "",
-        *_aligned(
-            [
-                _HEAD,
-                *(_cells(spec, values) for spec, values in head["references"].items()),
-                _cells(PREVIOUS, head["previous"]),
-            ]
-        ),
+        *_aligned(_table(head)),
         "",
         *_legend(head),
     ]
@@ -46,16 +40,37 @@ def _dense(run: Mapping[str, Any]) -> bool:
     return run["recorded_steps"] == run["last_step"] - run["first_step"] + 1
 
 
-def _replay(replay: Mapping[str, Any] | None) -> str:
+def _replay(replay: Mapping[str, Any] | None, head: Mapping[str, Any]) -> str:
     if replay is None:
         return "none: losses at other points need --objective FILE.py:NAME"
-    return f"{replay['dtype']} on {replay['device']}, each step on its own sample, {replay['evaluations']} evaluations"
+    samples = ", ".join(head.get("samples", [head["sample"]]))
+    where = "each step on its own sample" if samples == "own" else f"samples {samples}"
+    return f"{replay['dtype']} on {replay['device']}, {where}, {replay['evaluations']} evaluations"
 
 
-def _cells(spec: str, values: Mapping[str, Any]) -> tuple[str, ...]:
+def _table(head: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """A line for each reference, and for x_(t-1); for each sample where there are several."""
+    samples = head.get("samples")
+    if samples is None:
+        return [
+            _HEAD,
+            *((spec, *_cells(values)) for spec, values in head["references"].items()),
+            (PREVIOUS, *_cells(head["previous"])),
+        ]
+    return [
+        (_HEAD[0], "sample", *_HEAD[1:]),
+        *(
+            (spec, sample, *_cells(each["references"][spec]))
+            for spec in head["references"]
+            for sample, each in samples.items()
+        ),
+        *((PREVIOUS, sample, *_cells(each["previous"])) for sample, each in samples.items()),
+    ]
+
+
+def _cells(values: Mapping[str, Any]) -> tuple[str, ...]:
     shares = values["shares"] or {}
     return (
-        spec,
         _number(values["cosine"]) + {"cos": "*", "cos_skip": " "}.get(values["cosine_of"], ""),
         _number(values["cosine_error"], 2),
         _number(values["convexity_ratio"]),
@@ -93,12 +108,13 @@ def _percent(share: float | None) -> str:
 
 
 def _legend(head: Mapping[str, Any]) -> list[str]:
-    kinds = {values["cosine_of"] for values in head["references"].values()}
+    heads = head.get("samples", {head["sample"]: head}).values()
+    kinds = {values["cosine_of"] for each in heads for values in each["references"].values()}
     lines = []
     if "cos_skip" in kinds:
         lines.append("cosine   mean of cos(g_t, x_s - x*), s after t: free of the step's own term")
     if "cos" in kinds:
-        lines.append("cosine*  mean of cos(g_t, x_t - x*): x* does not depend on the step's sample")
+        lines.append("cosine*  mean of cos(g_t, x_t - x*): x* does not depend on the sample of g_t")
     return [
         *lines,
         "ratio    num/den = sum <g, x-y> / sum f(x)-f(y); >= 1 if convex and den > 0",

@@ -14,6 +14,7 @@ from trajcheck.rows import Row
 from trajcheck.scalars import ReferenceScalars
 from trajcheck.snapshot import Snapshot
 from trajcheck.tables.source import NEEDS_OBJECTIVE, NOT_FINITE, Source
+from trajcheck.tables.windows import window_reference_columns
 
 NEEDS_REF_GRADIENTS = "needs the gradient at the reference: give --ref-gradients"
 NO_SKIP = "no recorded step lies that far ahead (--skip)"
@@ -32,17 +33,17 @@ def reference_columns(source: Source, number: int, reference: Reference) -> dict
         return [NOT_FINITE if getattr(each, name) is None else "" for each in towards]
 
     weights = source.rows.weights
-    no_skip = source.each(lambda row: _own_term(row, reference) or (NO_SKIP if row.skip is None else ""))
     no_next = source.each(lambda row: row.no_next)
     ref_sq = scalar("ref_sq")
     grad_sq = source.recorded("grad_sq", source.no_gradient)
     grad_dot_ref = scalar("grad_dot_ref", source.no_gradient)
     loss_ref = scalar("loss_ref", source.no_replay, failed("loss_ref"))
-    grad_dot_skip = scalar("grad_dot_skip", source.no_gradient, no_skip)
     no_ref_gradient = source.each(
         lambda row: NEEDS_OBJECTIVE if source.epsilon is None else "" if source.ref_gradients else NEEDS_REF_GRADIENTS
     )
-    ref_change_sq = scalar("ref_grad_change_sq", no_ref_gradient, source.no_replay, failed("ref_grad_change_sq"))
+    ref_change = source.norm(
+        "ref_grad_change_sq", number, no_ref_gradient, source.no_replay, failed("ref_grad_change_sq")
+    )
     return {
         "weight": column(weights),
         "ref_dist": ref_sq.sqrt(),
@@ -51,15 +52,51 @@ def reference_columns(source: Source, number: int, reference: Reference) -> dict
         "rsi": secant.rsi(grad_dot_ref, ref_sq),
         "eb": secant.eb(grad_sq, ref_sq),
         "cos": secant.cos(grad_dot_ref, grad_sq, ref_sq),
-        "cos_floor": _cos_floor(source, reference),
-        "cos_skip": secant.cos(grad_dot_skip, grad_sq, scalar("skip_sq", no_skip), "x_s is the reference itself"),
+        **(_without_own_term(source, reference, scalar, grad_sq) if source.sample == "own" else {}),
         "lo_lr": secant.lo_lr(grad_dot_ref, grad_sq).except_where(*_not_plain_steps(source)),
+        "lo_lr_smooth": secant.lo_lr_smooth(grad_dot_ref, grad_sq, weights, source.smoothing).except_where(
+            *_not_plain_steps(source)
+        ),
+        "lr": source.per_group("lr").except_where(*_not_plain_steps(source)),
+        **(_on_own_samples(source, number, grad_dot_ref, grad_sq, ref_sq) if source.sample == "own" else {}),
         "update_dot_ref": scalar("next_dot_ref", no_next),
         "loss": source.loss,
         "loss_ref": loss_ref,
-        **convexity.convexity_columns(source.replayed("loss"), loss_ref, grad_dot_ref, weights, source.epsilon or 0.0),
-        **smoothness.smoothness_columns(ref_change_sq, ref_sq, weights),
+        **convexity.convexity_columns(
+            source.replayed("loss"), loss_ref, grad_dot_ref, weights, source.epsilon or 0.0, source.averaging
+        ),
+        **window_reference_columns(source, towards),
+        **smoothness.smoothness_columns(ref_change, source.norm("ref_sq", number), weights, source.averaging),
         **(_decayed(source, scalar, ref_sq) if source.trajectory.info.decay else {}),
+    }
+
+
+def _on_own_samples(
+    source: Source, number: int, grad_dot_ref: Column, grad_sq: Column, ref_sq: Column
+) -> dict[str, Column]:
+    """What speaks of the steps that were made, and so of their own samples."""
+    rate = secant.implied_rate(secant.rsi(grad_dot_ref, ref_sq), secant.eb(grad_sq, ref_sq))
+    memory = {f"memory_{lag}": cells[number] for lag, cells in source.memory.items()}
+    return {
+        "implied_rate": rate.except_where(*_not_plain_steps(source)),
+        **{
+            name: column(
+                (cell if isinstance(cell, float) else None for cell in cells),
+                [cell if isinstance(cell, str) else "" for cell in cells],
+            )
+            for name, cells in memory.items()
+        },
+    }
+
+
+def _without_own_term(
+    source: Source, reference: Reference, scalar: Callable[..., Column], grad_sq: Column
+) -> dict[str, Column]:
+    no_skip = source.each(lambda row: _own_term(row, reference) or (NO_SKIP if row.skip is None else ""))
+    dot = scalar("grad_dot_skip", source.no_gradient, no_skip)
+    return {
+        "cos_floor": _cos_floor(source, reference),
+        "cos_skip": secant.cos(dot, grad_sq, scalar("skip_sq", no_skip), "x_s is the reference itself"),
     }
 
 

@@ -3,14 +3,15 @@ missing."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
 
 from trajcheck.columns import Column, column
+from trajcheck.metrics.averaging import Averaging
 from trajcheck.rows import Row, Rows
 from trajcheck.scalars import RowScalars, StepScalars
 from trajcheck.trajectory import Trajectory
@@ -23,8 +24,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Source:
-    """`scalars` are by place in the trajectory; `epsilon` is that of the replay's dtype, None when nothing was
-    replayed."""
+    """`scalars` are by place in the trajectory, all on one kind of sample; `epsilon` is that of the replay's dtype,
+    None when nothing was replayed."""
 
     trajectory: Trajectory
     rows: Rows
@@ -32,6 +33,11 @@ class Source:
     epsilon: float | None = None
     ref_gradients: bool = False
     curvature: Collection[int] = ()  # places of the rows that were asked for it
+    sample: str = "own"
+    path_integral: bool = False
+    smoothing: int = 51  # rows over which lo_lr_smooth is taken
+    averaging: Averaging = field(default_factory=Averaging)
+    memory: Mapping[int, Sequence[Sequence[float | str]]] = field(default_factory=dict)  # by lag, reference and row
 
     def each(self, value: Callable[[Row], T]) -> list[T]:
         return [value(row) for row in self.rows.rows]
@@ -46,17 +52,20 @@ class Source:
 
     @cached_property
     def no_replay(self) -> list[str]:
-        return self.each(lambda row: NEEDS_OBJECTIVE if self.epsilon is None else row.no_sample)
+        return self.each(lambda row: NEEDS_OBJECTIVE if self.epsilon is None else row.no_sample_of(self.sample))
 
     @cached_property
     def no_gradient(self) -> list[str]:
         return self.each(self.gradient_missing)
 
     def gradient_missing(self, row: Row) -> str:
-        """Why a row has no g_t: it is replayed where there is an objective and a sample, else taken as recorded."""
+        """Why a row has no g_t: it is replayed where there is an objective and a sample, else, on the step's own
+        sample, taken as recorded."""
         if self.epsilon is None:
             return row.no_gradient
-        if row.no_sample:
+        if self.sample != "own" and row.no_sample_of(self.sample):
+            return row.no_sample_of(self.sample)
+        if self.sample == "own" and row.no_sample:
             return row.no_gradient and f"{row.no_sample}, and {row.no_gradient}"
         return "" if self.scalars[row.place].own.replayed else NOT_FINITE
 
@@ -66,12 +75,17 @@ class Source:
 
     def replayed(self, name: str, *reasons: list[str]) -> Column:
         """A scalar of the step that only a replay gives."""
-        failed = [NOT_FINITE if getattr(own, name) is None else "" for own in self.own]
-        return self.recorded(name, *reasons, self.no_replay, failed)
+        return self.recorded(name, *reasons, self.no_replay, self.failed(name))
+
+    def failed(self, name: str) -> list[str]:
+        """Where a scalar that a replay gives is not there, and was not finite."""
+        return [NOT_FINITE if getattr(own, name) is None else "" for own in self.own]
 
     @cached_property
     def loss(self) -> Column:
-        """f(x_t; z_t): replayed where the row was, else as recorded."""
+        """f(x_t; z): replayed where the row was, else, on the step's own sample, as recorded."""
+        if self.sample != "own":
+            return self.replayed("loss")
         values, reasons = [], []
         for row, own in zip(self.rows.rows, self.own, strict=True):
             failed = self.epsilon is not None and not row.no_sample and not own.replayed
@@ -79,6 +93,17 @@ class Source:
             values.append(None if failed else value)
             reasons.append(NOT_FINITE if failed else "" if value is not None else "no loss was recorded at this step")
         return column(values, reasons)
+
+    def norm(self, squares: str, number: int | None, *reasons: list[str]) -> Column:
+        """The norm whose square is a scalar of the step, or of its reference of that number: over all parameters, or
+        the sum of the tensors' norms where `averaging` asks for it."""
+
+        def value(row: RowScalars) -> float | None:
+            shares = list(row.tensors.values()) if self.averaging.per_tensor and row.tensors else [row]
+            found = [getattr(each.own if number is None else each.references[number], squares) for each in shares]
+            return None if None in found else sum(value**0.5 for value in found)
+
+        return column(self.each(lambda row: value(self.scalars[row.place])), *reasons)
 
     def per_group(self, name: str) -> Column:
         """A value recorded for each parameter group, as one number where the groups agree."""

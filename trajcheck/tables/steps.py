@@ -8,6 +8,7 @@ from trajcheck.columns import Column, column
 from trajcheck.metrics import convexity, curvature, geometry, progress, smoothness
 from trajcheck.rows import FIRST, Row
 from trajcheck.tables.source import NOT_FINITE, Source
+from trajcheck.tables.windows import window_step_columns
 
 NOT_CHOSEN = "not among the rows that --curvature chooses"
 NO_BEFORE = "there is no step d_{t-1}: x_{t-1} is the first recorded iterate"
@@ -15,14 +16,14 @@ NO_BEFORE = "there is no step d_{t-1}: x_{t-1} is the first recorded iterate"
 
 def step_columns(source: Source) -> dict[str, Column]:
     """All columns of steps.csv but step and sample, in the order of the contract."""
-    weights = source.rows.pair_weights
+    weights, averaging = source.rows.pair_weights, source.averaging
     loss = source.replayed("loss", source.no_pair)
     loss_previous = source.replayed("loss_previous", source.no_pair)
     grad_dot_step = source.recorded("grad_dot_step", source.no_pair, source.no_gradient)
     previous_grad_dot_step = source.replayed("previous_grad_dot_step", source.no_pair)
-    grad_change_sq = source.replayed("grad_change_sq", source.no_pair)
+    grad_change = source.norm("grad_change_sq", None, source.no_pair, source.no_replay, source.failed("grad_change_sq"))
     step_sq = source.recorded("step_sq", source.no_pair)
-    gaps = convexity.convexity_columns(loss, loss_previous, grad_dot_step, weights, source.epsilon or 0.0)
+    gaps = convexity.convexity_columns(loss, loss_previous, grad_dot_step, weights, source.epsilon or 0.0, averaging)
     no_previous = source.each(lambda row: FIRST if row.prev_step is None else "")
     return {
         "prev_step": column(source.each(lambda row: row.prev_step), no_previous),
@@ -38,16 +39,29 @@ def step_columns(source: Source) -> dict[str, Column]:
         "path_length": _path_length(source),
         "update_cos": _update_cos(source, step_sq),
         **progress.progress_columns(grad_dot_step, _descent(source), loss - loss_previous, weights),
+        **(_path_integral(source, loss - loss_previous) if source.path_integral else {}),
         **gaps,
-        **smoothness.smoothness_columns(grad_change_sq, step_sq, weights),
-        "smoothness_ratio": smoothness.smoothness_ratio(gaps["inst_gap"], step_sq, weights),
+        **window_step_columns(source),
+        **smoothness.smoothness_columns(grad_change, source.norm("step_sq", None, source.no_pair), weights, averaging),
+        "smoothness_ratio": smoothness.smoothness_ratio(gaps["inst_gap"], grad_dot_step, step_sq, weights, averaging),
         "directional_smoothness": smoothness.directional_smoothness(
             loss, loss_previous, previous_grad_dot_step, step_sq, gaps["gap_resolution"]
         ),
         **(_curvature(source) if source.curvature else {}),
-        "replay_loss_error": _replay_loss_error(source),
-        "replay_grad_error": _replay_grad_error(source),
+        **(_fidelity(source) if source.sample == "own" else {}),
     }
+
+
+def _path_integral(source: Source, loss_change: Column) -> dict[str, Column]:
+    integral = source.replayed("path_integral", source.no_pair)
+    return {
+        "path_integral": integral,
+        "path_integral_error": progress.path_integral_error(integral, loss_change),
+    }
+
+
+def _fidelity(source: Source) -> dict[str, Column]:
+    return {"replay_loss_error": _replay_loss_error(source), "replay_grad_error": _replay_grad_error(source)}
 
 
 def _curvature(source: Source) -> dict[str, Column]:
@@ -105,6 +119,10 @@ def _update_cos(source: Source, step_sq: Column) -> Column:
 
 
 def _descent(source: Source) -> Column:
+    """On the step's own sample the gradient at x_{t-1} is the one of that step, on its own sample."""
+    if source.sample != "own":
+        return source.replayed("previous_grad_dot_step", source.no_pair)
+
     def missing(row: Row) -> str:
         before = source.rows.before(row)
         reason = "" if before is None else source.gradient_missing(before)

@@ -1,0 +1,443 @@
+"""A plain, slow reference for what a sample convention, windows, tensors, memory and TZC's own code change.
+
+It builds on tests/dense.py, the reference on one sample a record, and shares nothing with the package. Points are
+mappings from tensors' names to arrays; products and sums are in long double.
+
+Letters as in dense.py; z the sample that a row is measured on, B the number of probe batches, G the sum of the
+gradients of a window.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from dense import (
+    BETA,
+    NAN,
+    Columns,
+    Gradient,
+    Loss,
+    Point,
+    Record,
+    Reference,
+    Tables,
+    Vector,
+    cosine,
+    dense,
+    dot,
+    flat,
+    norm,
+    over,
+    running_sum,
+)
+from numpy.typing import NDArray
+from run_files import Program
+
+#: Columns that know nothing of the sample.
+GEOMETRY = (
+    *("step", "prev_step", "stride", "weight", "tau", "lr", "param_norm", "step_norm", "init_dist", "path_length"),
+    *("update_cos", "ref_dist", "update_dot_ref"),
+)
+#: Columns that exist on the own sample alone: on any other, cos holds no term of the step's own.
+OWN_ONLY = ("cos_floor", "cos_skip")
+
+
+@dataclass
+class Task:
+    """A run, where to look from, and how: the options of an analysis that the reference has to know."""
+
+    records: Sequence[Record]
+    references: Mapping[str, Reference]
+    program: Program
+    c: float
+    probe: Sequence[Any] = ()
+    ref_gradients: bool = False
+    points: int | None = None  # of the path integral
+    optimizer: str = "plain-sgd"
+
+
+# -- samples ------------------------------------------------------------------------------------------------------
+
+
+def on_own(task: Task) -> Tables:
+    return _on(task, [record.z for record in task.records], task.program.f, task.program.grad, own=True)
+
+
+def on_previous(task: Task) -> Tables:
+    """z = z_{t-1}, on the rows of pairs."""
+    return _on(task, previous_samples(task.records), task.program.f, task.program.grad)
+
+
+def on_full(task: Task) -> Tables:
+    """f and grad f are means over the data set, a batch weighing its number of examples."""
+    data = task.program.data
+    sizes = [len(batch[0] if isinstance(batch, tuple) else batch) for batch in data]
+
+    def f(x: Any, _: Any) -> float:
+        terms = [size * task.program.f(x, batch) for size, batch in zip(sizes, data, strict=True)]
+        return math.fsum(terms) / sum(sizes)
+
+    def grad(x: Any, _: Any) -> Vector:
+        return weighted([flat(task.program.grad(x, batch)) for batch in data], sizes)
+
+    return _on(task, ["all"] * len(task.records), f, grad)
+
+
+def on_probe(task: Task) -> Tables:
+    """Means over the probe batches of what each gives, and their standard errors as `<column>_se`."""
+    each = on_each_batch(task)
+    steps = mean_with_errors([tables.steps for tables in each])
+    return Tables(steps, {spec: mean_with_errors([t.references[spec] for t in each]) for spec in task.references})
+
+
+def on_each_batch(task: Task) -> list[Tables]:
+    f, grad = task.program.f, task.program.grad
+    return [_on(task, [batch] * len(task.records), f, grad) for batch in task.probe]
+
+
+SAMPLES: dict[str, Callable[[Task], Tables]] = {
+    "own": on_own,
+    "previous": on_previous,
+    "probe": on_probe,
+    "full": on_full,
+}
+
+
+def _on(task: Task, zs: Sequence[Any], f: Loss, grad: Gradient, own: bool = False) -> Tables:
+    """Both tables, row t on the sample zs[t]; nothing that was recorded enters but on the own sample."""
+    records = list(task.records) if own else replaced(task.records, zs)
+    how = {"optimizer": task.optimizer, "c": task.c, "ref_gradients": task.ref_gradients}
+    tables = dense(records, task.references, f, grad, **how)  # type: ignore[arg-type]
+    if not own:
+        _descent_on_the_same_sample(tables.steps, records, grad)
+        for name in OWN_ONLY:
+            for columns in tables.references.values():
+                del columns[name]
+    if task.points is not None:
+        path = path_integral(records, grad, task.points)
+        path = np.where(is_pair(tables.steps), path, NAN)
+        change = tables.steps["loss_change"]
+        tables.steps |= {"path_integral": path, "path_integral_error": np.abs(path - change) / np.abs(change)}
+    return tables
+
+
+def replaced(records: Sequence[Record], zs: Sequence[Any]) -> list[Record]:
+    return [replace(record, z=z, g=None, loss=None, clip=1.0) for record, z in zip(records, zs, strict=True)]
+
+
+def previous_samples(records: Sequence[Record]) -> list[Any]:
+    """z of the record before, where it is as near as two records of the run are."""
+    strides = np.diff([record.step for record in records])
+    chords = zip(strides, records, strict=False)
+    return [None, *(before.z if stride == strides.min() else None for stride, before in chords)]
+
+
+def is_pair(steps: Columns) -> NDArray[np.bool_]:
+    return np.asarray(steps["stride"] == np.nanmin(steps["stride"]))
+
+
+def _descent_on_the_same_sample(steps: Columns, records: Sequence[Record], grad: Gradient) -> None:
+    """<grad f(x_{t-1}; z), d_t>, z being the sample of row t."""
+    descent = np.full(len(records), NAN)
+    for t in np.flatnonzero(is_pair(steps)):
+        before, here = records[t - 1], records[t]
+        if here.z is not None:
+            descent[t] = dot(flat(grad(before.x, here.z)), flat(here.x) - flat(before.x))
+    steps["descent"] = descent
+    steps["descent_sum"] = running_sum(descent, shares(steps))
+
+
+def shares(columns: Columns) -> NDArray[np.float64]:
+    """What a row weighs in the sums of its table: in steps, by the chords that tile the path."""
+    weight = columns["weight"]
+    return weight / np.nanmin(columns["stride"]) if "stride" in columns else weight
+
+
+def mean_with_errors(each: Sequence[Columns]) -> Columns:
+    """Mean over the batches, and sample standard deviation / sqrt(B); ratios of means for convexity_ratio."""
+    result: Columns = {}
+    for name in each[0]:
+        values = np.array([columns[name] for columns in each])
+        result[name] = values.mean(axis=0)
+        if name not in GEOMETRY:
+            result[f"{name}_se"] = values.std(axis=0, ddof=1) / math.sqrt(len(each))
+    num, den = (np.array([columns[f"convexity_{part}"] for columns in each]) for part in ("num", "den"))
+    resolution = running_sum(result["gap_resolution"], shares(each[0]))
+    error = result["convexity_den_se"]
+    clear = (np.abs(den.mean(axis=0)) > resolution) & (np.abs(den.mean(axis=0)) > error)
+    for t in range(num.shape[1]):
+        ratio, ratio_error = jackknife_of_ratio(num[:, t], den[:, t]) if clear[t] else (NAN, NAN)
+        result["convexity_ratio"][t], result["convexity_ratio_se"][t] = ratio, ratio_error
+    return result
+
+
+def jackknife_of_ratio(num: np.ndarray, den: np.ndarray) -> tuple[float, float]:
+    """mean num / mean den, and sqrt( (B-1)/B sum (r_without_b - their mean)^2 )."""
+    count = len(num)
+    without = [np.delete(num, b).sum() / np.delete(den, b).sum() for b in range(count)]
+    spread = math.fsum((r - math.fsum(without) / count) ** 2 for r in without)
+    return num.sum() / den.sum(), math.sqrt((count - 1) / count * spread)
+
+
+# -- progress -----------------------------------------------------------------------------------------------------
+
+
+def path_integral(records: Sequence[Record], grad: Gradient, points: int) -> NDArray[np.float64]:
+    """integral_0^1 <grad f(x_{t-1} + s d_t; z_t), d_t> ds by Gauss-Legendre."""
+    nodes, weights = np.polynomial.legendre.leggauss(points)
+    result = np.full(len(records), NAN)
+    for t in range(1, len(records)):
+        before, here = records[t - 1].x, records[t].x
+        if records[t].z is None:
+            continue
+        d = flat(here) - flat(before)
+        slopes = [dot(flat(grad(_between(before, here, (1 + s) / 2), records[t].z)), d) for s in nodes]
+        result[t] = math.fsum(w / 2 * slope for w, slope in zip(weights, slopes, strict=True))
+    return result
+
+
+def _between(a: Point, b: Point, s: float) -> Point:
+    if isinstance(a, np.ndarray) and isinstance(b, np.ndarray):
+        return a + s * (b - a)
+    assert isinstance(a, Mapping) and isinstance(b, Mapping)
+    return {name: a[name] + s * (b[name] - a[name]) for name in a}
+
+
+# -- all steps from few records -----------------------------------------------------------------------------------
+
+
+@dataclass
+class WindowSums:
+    """What the Recorder writes with record `stop` of the steps [start, stop)."""
+
+    start: int
+    stop: int
+    gradient: Vector
+    offset: float
+    loss: float
+    grad_sq: float
+
+    def meta(self) -> dict[str, Any]:
+        return {
+            "from": self.start,
+            "steps": self.stop - self.start,
+            "grad_dot_offset": self.offset,
+            "loss_sum": self.loss,
+            "grad_sq_sum": self.grad_sq,
+        }
+
+
+def windows(every: Sequence[Record], recorded: Sequence[int]) -> list[WindowSums]:
+    """G = sum g_t and s = sum <g_t, x_t - x_k> over the steps from each record k to the next; `every` step is there."""
+    result = []
+    for start, stop in pairwise(recorded):
+        inside, x = every[start:stop], flat(every[start].x)
+        gradients = [freed(record) for record in inside]
+        offsets = [dot(g, flat(record.x) - x) for g, record in zip(gradients, inside, strict=True)]
+        losses = [NAN if record.loss is None else record.loss for record in inside]
+        squares = [dot(g, g) for g in gradients]
+        total = np.sum(gradients, axis=0)
+        result.append(WindowSums(start, stop, total, math.fsum(offsets), math.fsum(losses), math.fsum(squares)))
+    return result
+
+
+def freed(record: Record) -> Vector:
+    """The recorded gradient, free of clipping."""
+    assert record.g is not None
+    return flat(record.g) / np.longdouble(record.clip)
+
+
+def every_step_num(every: Sequence[Record], star: Vector, at: Sequence[int]) -> NDArray[np.float64]:
+    """sum_{i<t} <g_i, x_i - x*> for the steps t in `at`."""
+    terms = [dot(freed(record), flat(record.x) - star) for record in every if record.g is not None]
+    return np.array([math.fsum(terms[:t]) for t in at])
+
+
+def skipped_num(sums: Sequence[WindowSums], every: Sequence[Record], star: Vector) -> NDArray[np.float64]:
+    """sum over the windows [k, k') up to t of <G, x_k' - x*>, at every k'."""
+    terms = [dot(window.gradient, flat(every[window.stop].x) - star) for window in sums]
+    return np.array([math.fsum(terms[: n + 1]) for n in range(len(terms))])
+
+
+# -- secant -------------------------------------------------------------------------------------------------------
+
+
+def orthogonal_part(g: Vector, e: Vector) -> Vector:
+    return g - e * (np.dot(g, e) / np.dot(e, e))
+
+
+def memory(records: Sequence[Record], star: Vector, lag: int) -> NDArray[np.float64]:
+    """Cosine between the part of g_t orthogonal to e_t and the part of g_{t+lag} orthogonal to e_{t+lag}, on row t.
+
+    Empty where g lies along e but for rounding, as the last gradient of plain SGD does towards the last iterate.
+    """
+    at = {record.step: record for record in records}
+    result = np.full(len(records), NAN)
+    for row, here in enumerate(records):
+        later = at.get(here.step + lag)
+        if here.g is None or later is None or later.g is None:
+            continue
+        parts = [(freed(record), flat(record.x) - star) for record in (here, later)]
+        if not all(norm(e) for _, e in parts):
+            continue
+        beside = [orthogonal_part(g, e) for g, e in parts]
+        if all(norm(part) > 1e-10 * norm(g) for part, (g, _) in zip(beside, parts, strict=True)):
+            result[row] = cosine(*beside)
+    return result
+
+
+def implied_rate(rsi: np.ndarray, eb: np.ndarray) -> NDArray[np.float64]:
+    """1 - mu^2/L^2, mu the smallest rsi so far and L the largest eb; empty where mu <= 0."""
+    result = np.full(len(rsi), NAN)
+    mu, largest = math.inf, 0.0
+    for t in np.flatnonzero(~np.isnan(rsi)):
+        mu, largest = min(mu, rsi[t]), max(largest, eb[t])
+        if mu > 0:
+            result[t] = 1 - mu**2 / largest**2
+    return result
+
+
+def smoothed_lo_lr(dots: np.ndarray, squares: np.ndarray, half: int) -> NDArray[np.float64]:
+    """sum <g, e> / sum |g|^2 over the rows t - half ... t + half; nan where they do not all exist."""
+    result = np.full(len(dots), NAN)
+    for t in range(half, len(dots) - half):
+        rows = slice(t - half, t + half + 1)
+        result[t] = dots[rows].sum() / squares[rows].sum()
+    return result
+
+
+# -- tensors ------------------------------------------------------------------------------------------------------
+
+
+def restricted(point: Any, names: Sequence[str]) -> Any:
+    return {name: point[name] for name in names}
+
+
+def of_tensors(task: Task, names: Sequence[str]) -> Tables:
+    """The columns that make sense for some of the tensors, on the own sample; and radial_cos in `steps`."""
+    records = []
+    for record in task.records:
+        g = record.g if record.z is None else task.program.grad(record.x, record.z)
+        part = None if g is None else restricted(g, names)
+        records.append(replace(record, x=restricted(record.x, names), g=part, z=None, loss=None))
+    references = {
+        spec: Reference(restricted(ref.x, names), ref.step, ref.since) for spec, ref in task.references.items()
+    }
+    tables = dense(records, references, c=task.c, optimizer=task.optimizer)
+    pairs = [(flat(record.x), None if record.g is None else flat(record.g)) for record in records]
+    tables.steps["radial_cos"] = np.array([NAN if g is None else cosine(g, x) for x, g in pairs])
+    tables.steps["inst_smooth"] = np.full(len(records), NAN)
+    for t in np.flatnonzero(is_pair(tables.steps)):
+        norms = change_norms(task.records[t - 1], task.records[t], task.records[t].z, task.program.grad, [names])
+        if norms is not None:
+            tables.steps["inst_smooth"][t] = over(*norms[0])
+    return tables
+
+
+def change_norms(
+    before: Record, here: Record, z: Any, grad: Gradient, groups: Sequence[Sequence[str]]
+) -> list[tuple[float, float]] | None:
+    """|grad f(x_t; z) - grad f(x_{t-1}; z)| and |d_t|, for each group of tensors."""
+    if z is None:
+        return None
+    g, g_before = grad(here.x, z), grad(before.x, z)
+    return [
+        (
+            norm(flat(restricted(g, names)) - flat(restricted(g_before, names))),
+            norm(flat(restricted(here.x, names)) - flat(restricted(before.x, names))),
+        )
+        for names in groups
+    ]
+
+
+# -- TZC's own code -----------------------------------------------------------------------------------------------
+
+
+def tzc_v1(task: Task, epochs: Sequence[int]) -> Tables:
+    """Both tables by the conventions of TZC's code, version 1; with every step recorded."""
+    tables = on_previous(task)
+    steps, zs = tables.steps, previous_samples(task.records)
+    steps["inst_smooth"] = per_tensor_smooth([(a.x, b.x) for a, b in _pairs(task.records)], zs, task.program.grad)
+    steps["smoothness_ratio"] = lagging_smoothness_ratio(
+        steps["update_corr"], steps["loss_change"], steps["step_norm"] ** 2
+    )
+    for spec, columns in tables.references.items():
+        if task.ref_gradients:
+            star = task.references[spec].x
+            points = [(star, record.x) for record in task.records]
+            columns["inst_smooth"] = per_tensor_smooth(points, zs, task.program.grad)
+    for columns in (steps, *tables.references.values()):
+        for what, values in (("gap", columns["inst_gap"]), ("smooth", columns["inst_smooth"])):
+            columns[f"avg_{what}"] = mean_within_epoch(values, epochs)
+            columns[f"exp_{what}"] = exponential_from_zero(values, BETA)
+            columns[f"exp_{what}_9999"] = exponential_from_zero(values, 0.9999)
+        smooth = columns["inst_smooth"]
+        columns["max_smooth"] = np.array(
+            [NAN if np.isnan(v) else np.nanmax(smooth[: t + 1]) for t, v in enumerate(smooth)]
+        )
+    return tables
+
+
+def _pairs(records: Sequence[Record]) -> list[tuple[Record, Record]]:
+    return [(records[max(t - 1, 0)], records[t]) for t in range(len(records))]
+
+
+def per_tensor_smooth(points: Sequence[tuple[Any, Any]], zs: Sequence[Any], grad: Gradient) -> NDArray[np.float64]:
+    """sum_w |grad_w f(x_t; z) - grad_w f(y; z)| / sum_w |x_t,w - y_w|, for pairs (y, x_t)."""
+    result = np.full(len(points), NAN)
+    for t, ((y, x), z) in enumerate(zip(points, zs, strict=True)):
+        if z is None:
+            continue
+        there, here = grad(y, z), grad(x, z)
+        changes = [norm(flat(np.asarray(here[name] - there[name]))) for name in x]
+        distances = [norm(flat(np.asarray(x[name] - y[name]))) for name in x]
+        result[t] = over(math.fsum(changes), math.fsum(distances))
+    return result
+
+
+def running_max(values: np.ndarray) -> NDArray[np.float64]:
+    return np.array([NAN if math.isnan(v) else np.nanmax(values[: t + 1]) for t, v in enumerate(values)])
+
+
+def mean_within_epoch(values: np.ndarray, epochs: Sequence[int]) -> NDArray[np.float64]:
+    result, seen = np.full(len(values), NAN), list[float]()
+    for t, value in enumerate(values):
+        if t and epochs[t] != epochs[t - 1]:
+            seen = []
+        if not math.isnan(value):
+            seen.append(value)
+            result[t] = math.fsum(seen) / len(seen)
+    return result
+
+
+def exponential_from_zero(values: np.ndarray, beta: float) -> NDArray[np.float64]:
+    """m = beta m + (1 - beta) a from m = 0, over the rows that have a value."""
+    result, m = np.full(len(values), NAN), 0.0
+    for t, value in enumerate(values):
+        if not math.isnan(value):
+            result[t] = m = beta * m + (1 - beta) * value
+    return result
+
+
+def lagging_smoothness_ratio(
+    update_corr: np.ndarray, loss_change: np.ndarray, step_sq: np.ndarray
+) -> NDArray[np.float64]:
+    """( sum_{i<t} <grad f(x_i), d_i> - sum_{i<=t} loss_change_i ) / ( 1/2 sum_{i<=t} |d_i|^2 )."""
+    result = np.full(len(update_corr), NAN)
+    for t in range(len(update_corr)):
+        if math.isnan(update_corr[t]):
+            continue
+        before, so_far = update_corr[:t], slice(0, t + 1)
+        top = np.nansum(before) - np.nansum(loss_change[so_far])
+        result[t] = over(float(top), float(np.nansum(step_sq[so_far])) / 2)
+    return result
+
+
+def weighted(vectors: Sequence[Vector], weights: Sequence[float]) -> Vector:
+    total = sum(np.longdouble(weight) * vector for weight, vector in zip(weights, vectors, strict=True))
+    return np.asarray(total / np.longdouble(math.fsum(weights)), dtype=np.longdouble)

@@ -1,0 +1,45 @@
+"""How quantities are averaged along a run, and which conventions of other people's code can be had instead."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from trajcheck.columns import Column, exponential_mean, running_mean
+
+
+@dataclass(frozen=True)
+class Averaging:
+    """The definitions' way by default; `tzc_v1` is that of the code of TZC, arXiv 2407.01825v1.
+
+    `epochs`: averages restart where this changes from row to row (None: never). `debias`: whether exponential averages
+    are divided by 1 - beta^n. `betas`: the exponential averages, by what their columns' names end in. `per_tensor`:
+    norms of all parameters are sums of the tensors' norms, in smoothness. `lagging`: in smoothness_ratio the sum of
+    inner products stops one step earlier.
+    """
+
+    epochs: np.ndarray | None = None
+    debias: bool = True
+    betas: tuple[tuple[str, float], ...] = (("", 0.99),)
+    per_tensor: bool = False
+    lagging: bool = False
+
+    def mean(self, terms: Column, weights: np.ndarray) -> Column:
+        """sum w a / sum w over the rows so far (of the epoch) where a is defined."""
+        if self.epochs is None:
+            return running_mean(terms, weights)
+        values = np.full(len(terms), np.nan)
+        borders = np.flatnonzero(np.diff(self.epochs)) + 1
+        for rows in np.split(np.arange(len(terms)), borders):
+            values[rows] = running_mean(Column(terms.values[rows], terms.reasons[rows]), weights[rows]).values
+        return Column(values, terms.reasons)
+
+    def exponential(self, name: str, terms: Column) -> dict[str, Column]:
+        """The exponential averages, by the names of their columns."""
+        return {f"{name}{ending}": exponential_mean(terms, beta, debias=self.debias) for ending, beta in self.betas}
+
+
+def tzc_v1(epochs: np.ndarray | None) -> Averaging:
+    """The conventions of TZC's code, version 1."""
+    return Averaging(epochs, debias=False, betas=(("", 0.99), ("_9999", 0.9999)), per_tensor=True, lagging=True)

@@ -1,0 +1,56 @@
+"""What the spread between probe batches says about a mean over them.
+
+Probe batches are drawn once, independently of the run, so that the error of a mean over B of them is that of B
+independent draws. It says nothing of batches of another size, or of other data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from trajcheck.columns import Column, lift
+
+ONE_BATCH = "one probe batch has no standard error"
+
+
+def mean_over_batches(batches: Sequence[Column]) -> Column:
+    """The mean of one column over B batches; undefined where one of them is."""
+    return lift(lambda *values: np.mean(values, axis=0), *batches)
+
+
+def standard_error(batches: Sequence[Column]) -> Column:
+    """s / sqrt(B) of a mean over B batches, s the sample standard deviation (divisor B - 1), >= 0; undefined for
+    B = 1."""
+    if len(batches) == 1:
+        return _one_batch(batches[0])
+    return lift(lambda *values: np.std(values, axis=0, ddof=1) / len(values) ** 0.5, *batches)
+
+
+def ratio_of_means(num: Sequence[Column], den: Sequence[Column], zero: str) -> Column:
+    """mean(num) / mean(den) over B batches; undefined, for the reason `zero`, where the mean of den is 0."""
+    return mean_over_batches(num).over(mean_over_batches(den), zero)
+
+
+def jackknife_error(num: Sequence[Column], den: Sequence[Column]) -> Column:
+    """Standard error of mean(num) / mean(den) over B batches by the delete-one jackknife, >= 0.
+
+    sqrt( (B-1)/B sum_b (r_b - r.)^2 ), r_b = sum_{c != b} num_c / sum_{c != b} den_c, r. their mean. Undefined for
+    B = 1. Source: Efron and Stein, "The jackknife estimate of variance", Annals of Statistics 9, 1981.
+    """
+    if len(num) == 1:
+        return _one_batch(num[0])
+
+    def error(*values: np.ndarray) -> np.ndarray:
+        count = len(values) // 2
+        top, bottom = np.stack(values[:count]), np.stack(values[count:])
+        without = (top.sum(axis=0) - top) / (bottom.sum(axis=0) - bottom)
+        deviation = without - without.mean(axis=0)
+        return np.sqrt((count - 1) / count * (deviation**2).sum(axis=0))
+
+    return lift(error, *num, *den)
+
+
+def _one_batch(column: Column) -> Column:
+    return column.except_where(np.ones(len(column), dtype=bool), ONE_BATCH)
