@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from trajcheck import window_sums
 from trajcheck.errors import RecorderError, StepFileError
+from trajcheck.finite import cut_at_divergence, find_bad_steps
 from trajcheck.recorder import Recorder
 from trajcheck.schedules import Budget, Every, Listed, Pairs
 from trajcheck.trajectory import open_trajectory
@@ -835,6 +836,20 @@ def test_bad_windows(case: str, plain_run: Path) -> None:
     assert message in str(caught.value)
     trajectory = open_trajectory(plain_run, skip_bad=True)
     assert list(trajectory.left_out) == [3]
+
+
+def test_windows_that_are_not_finite(plain_run: Path) -> None:
+    bad = {**G, "window/layer.bias": np.array([0.0, np.inf], np.float32)}
+    rewrite(plain_run, 3, bad, window=WINDOW)
+    whole = open_trajectory(plain_run)
+    assert find_bad_steps(whole) == {3: "step 3, tensor window/layer.bias: holds NaN or Inf"}
+    assert cut_at_divergence(whole) is whole
+    rewrite(plain_run, 10, bad, window={**WINDOW, "from": 9})
+    cut = cut_at_divergence(open_trajectory(plain_run))
+    assert cut.ended == "the run ends in NaN or Inf: step 10, tensor window/layer.bias"
+    assert cut.steps[-1] == 10
+    assert cut.snapshots[-1].window is None
+    assert not cut.snapshots[-1].window_gradient
 
 
 def test_a_window_that_is_no_object(plain_run: Path) -> None:

@@ -273,6 +273,8 @@ class _Analysis:
             path_points=self.options.path_integral or 0,
         )
         self.replay_facts = {"dtype": dtype, "device": str(objective.device), "epsilon": epsilon(dtype)}
+        if objective.note:
+            self.replay_facts["program"] = objective.note
         return Replay(self.trajectory, references, objective, dtype, plan)
 
     def _replayed(self, replay: Any, stored: dict[int, RowScalars]) -> dict[str, list[dict[int, RowScalars]]]:

@@ -44,8 +44,8 @@ def cut_at_divergence(trajectory: Trajectory) -> Trajectory:
     """The run up to where it ended in NaN or Inf, with `ended` saying so; the same run where it did not.
 
     Reads back from the end until a step is wholly finite: a healthy run costs the reading of one or two snapshots. A
-    step with finite parameters whose gradient is not is kept for its parameters: it is the last finite iterate. Raises
-    RunError when no step is finite.
+    step with finite parameters whose gradient (or sum of gradients) is not is kept without it: it is the last finite
+    iterate. Raises RunError when no step is finite.
     """
     snapshots = list(trajectory.snapshots)
     ended = None
@@ -57,14 +57,13 @@ def cut_at_divergence(trajectory: Trajectory) -> Trajectory:
                 break
             ended = f"the run ends in NaN or Inf: step {last.step}, tensor {bad}"
             snapshots.pop()
-            if bad.startswith("window/"):
-                snapshots.append(replace(last, window=None, window_gradient={}))
-                break
-            if bad.startswith("grad/") and (
+            if not bad.startswith("param/") and (
                 not snapshots or not_finite_in(reader, snapshots[-1], trajectory.shapes) is None
             ):
-                snapshots.append(replace(last, gradients={}, batch={}, batch_from=None))
-                break
+                if bad.startswith("grad/"):
+                    snapshots.append(replace(last, gradients={}, batch={}, batch_from=None))
+                else:
+                    snapshots.append(replace(last, window=None, window_gradient={}))
     if not snapshots:
         raise RunError(f"{trajectory.path}: no step holds finite parameters ({ended}); there is nothing to analyze.")
     return replace(trajectory, snapshots=tuple(snapshots), ended=ended) if ended else trajectory
