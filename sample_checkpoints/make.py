@@ -18,17 +18,21 @@ from trajcheck.schedules import Every, Pairs
 
 
 def record_digits(folder: Path, seed: int, steps: int = 120) -> None:
-    """Plain SGD at a constant rate, minibatches of 32, every step."""
+    """Plain SGD at a constant rate, minibatches of 32, every step; ten batches are set aside as the probe."""
     from sklearn.datasets import load_digits
 
     data = load_digits()
     pixels, labels = torch.tensor(data.data, dtype=torch.uint8), torch.tensor(data.target)
+    trained = len(labels) - 10 * 32
+    probe = list(zip(pixels[trained:].split(32), labels[trained:].split(32), strict=True))
     torch.manual_seed(seed)
     model, loss_of = digits()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
-    with Recorder(folder, model, optimizer, schedule=Every(1), total_steps=steps, strict=True) as recorder:
+    recorder = Recorder(folder, model, optimizer, loss_of, schedule=Every(1), total_steps=steps, strict=True)
+    with recorder:
+        recorder.probe(probe)
         for _ in range(steps):
-            chosen = torch.randperm(len(labels))[:32]
+            chosen = torch.randperm(trained)[:32]
             batch = (pixels[chosen], labels[chosen])
             loss = loss_of(model, batch)
             loss.backward()
@@ -48,7 +52,8 @@ def record_breast_cancer(folder: Path, steps: int = 150) -> None:
     torch.manual_seed(0)
     model, loss_of = breast_cancer()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.2)
-    with Recorder(folder, model, optimizer, schedule=Every(1), total_steps=steps, strict=True) as recorder:
+    recorder = Recorder(folder, model, optimizer, loss_of, schedule=Every(1), total_steps=steps, strict=True)
+    with recorder:
         for _ in range(steps):
             loss = loss_of(model, batch)
             loss.backward()
@@ -58,15 +63,19 @@ def record_breast_cancer(folder: Path, steps: int = 150) -> None:
 
 
 def record_transformer(folder: Path, steps: int = 400) -> None:
-    """AdamW, cosine rate, dropout, on the source of Python's argparse; pairs of steps."""
+    """AdamW, cosine rate, dropout, on the source of Python's argparse; pairs of steps, and a probe of eight batches."""
     text = torch.tensor(list(inspect.getsource(argparse).encode()), dtype=torch.uint8)
     torch.manual_seed(0)
     model, loss_of = transformer()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, weight_decay=0.01)
     cosine = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / steps)))
-    with Recorder(folder, model, optimizer, schedule=Pairs(50), total_steps=steps, strict=True) as recorder:
+    trained = len(text) - 8 * 16 * (CONTEXT + 1)
+    probe = text[trained:].view(8, 16, CONTEXT + 1).unbind()
+    recorder = Recorder(folder, model, optimizer, loss_of, schedule=Pairs(50), total_steps=steps, strict=True)
+    with recorder:
+        recorder.probe(probe)
         for _ in range(steps):
-            starts = torch.randint(len(text) - CONTEXT, (16, 1))
+            starts = torch.randint(trained - CONTEXT, (16, 1))
             batch = text[starts + torch.arange(CONTEXT + 1)]
             loss = loss_of(model, batch)
             loss.backward()

@@ -162,7 +162,7 @@ def mean_with_errors(each: Sequence[Columns]) -> Columns:
     for name in each[0]:
         values = np.array([columns[name] for columns in each])
         result[name] = values.mean(axis=0)
-        if name not in GEOMETRY:
+        if name not in GEOMETRY and name != "gap_resolution":
             result[f"{name}_se"] = values.std(axis=0, ddof=1) / math.sqrt(len(each))
     num, den = (np.array([columns[f"convexity_{part}"] for columns in each]) for part in ("num", "den"))
     resolution = running_sum(result["gap_resolution"], shares(each[0]))

@@ -247,6 +247,7 @@ def test_the_report_of_another_run_is_never_overwritten(cli: Cli, plain_run: Pat
         (["--memory-lags", "0"], "--memory-lags"),
         (["--smoothing", "0"], "--smoothing"),
         (["--convention", "mine"], "tzc-v1"),
+        (["--memory", "much"], "--memory"),
         (["--convention", "tzc-v1"], "--objective"),
         (["--skip", "0"], "--skip"),
         (["--ref-gradients"], "--objective"),

@@ -112,3 +112,23 @@ def test_eigenvalues_that_were_not_found_are_empty(
 def test_the_options_must_make_sense(plain_run: Path, tmp_path: Path) -> None:
     with pytest.raises(trajcheck.TrajcheckError, match="--objective"):
         trajcheck.analyze(plain_run, curvature=1, out=tmp_path / "report")
+
+
+def test_a_small_basis_finds_the_same_eigenvalues(tmp_path: Path) -> None:
+    run, objective = SAMPLES / "breast-cancer-gd", f"{SAMPLES / 'objectives.py'}:breast_cancer"
+    frames = [
+        trajcheck.analyze(run, objective=objective, curvature=75, memory=memory, out=tmp_path / str(memory)).steps
+        for memory in (None, "4kB")  # 16 vectors of 31 numbers
+    ]
+    for name in ("lambda_max", "lambda_min"):
+        np.testing.assert_allclose(*(frame[name] for frame in frames), atol=1e-6 * frames[0]["lambda_max"].max())
+
+
+def test_curvature_on_probe_batches_is_their_mean(tmp_path: Path) -> None:
+    run = SAMPLES / "digits-sgd-seed0"
+    report = trajcheck.analyze(run, objective="run", curvature=60, sample=("probe",), steps="0:61:60", out=tmp_path)
+    row = report.steps.set_index("step").loc[0]
+    assert row["lambda_max"] > row["grad_curvature"] > row["lambda_min"]
+    assert 0 < row["lambda_max_se"] < row["lambda_max"]
+    assert row["stability_threshold"] == pytest.approx(4.0)
+    assert "stability_threshold_se" not in row

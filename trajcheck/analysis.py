@@ -52,6 +52,7 @@ def analyze(
     memory_lags: Sequence[int] = (),
     smoothing: int = 51,
     convention: str | None = None,
+    memory: str | None = None,
     out: str | Path | None = None,
     quiet: bool = True,
 ) -> Report:
@@ -80,6 +81,7 @@ def analyze(
         path_integral: points of a Gauss-Legendre rule for the gradient along each step.
         memory_lags: steps k of the cosine between the parts of g_t and g_{t+k} orthogonal to e_t and e_{t+k}.
         smoothing: rows over which lo_lr_smooth is taken.
+        memory: such as "4GB": a bound on the basis of Lanczos vectors that curvature keeps on the device.
         convention: tzc-v1, for the conventions of that paper's own code.
         out: the report folder; default reports/<the run's path below the working folder>.
         quiet: no progress bars.
@@ -105,6 +107,7 @@ def analyze(
         memory_lags=tuple(memory_lags),
         smoothing=smoothing,
         convention=convention,
+        memory=memory,
     )
     return run_analysis(Path(run), options, None if out is None else Path(out), quiet=quiet)
 
@@ -270,6 +273,7 @@ class _Analysis:
             ref_gradients=self.options.ref_gradients,
             curvature=self.curvature,
             by_tensor=self.by_tensor,
+            memory=self.options.memory_bytes,
             path_points=self.options.path_integral or 0,
         )
         self.replay_facts = {"dtype": dtype, "device": str(objective.device), "epsilon": epsilon(dtype)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from functools import cached_property
@@ -164,7 +165,7 @@ class Findings:
     def headline(self) -> dict[str, Any]:
         """The values to read first: of the primary sample, with the cosine of the sample that tells most."""
         samples = {each.sample: self._headline(each) for each in self.measured}
-        result = {"sample": self.options.primary, **samples[self.options.primary]}
+        result = {"sample": self.options.primary, **deepcopy(samples[self.options.primary])}
         for spec, values in result["references"].items():
             offers = {sample: head["references"][spec] for sample, head in samples.items()}
             best = next(

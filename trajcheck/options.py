@@ -34,6 +34,7 @@ class Options:
     memory_lags: tuple[int, ...] = ()
     smoothing: int = 51
     convention: str | None = None
+    memory: str | None = None
 
     @property
     def samples(self) -> tuple[str, ...]:
@@ -45,6 +46,17 @@ class Options:
     def primary(self) -> str:
         """The sample of the headline's convexity ratio."""
         return self.samples[0]
+
+    @property
+    def memory_bytes(self) -> int | None:
+        """`memory` as a number; None where nothing was said. Raises UsageError."""
+        if self.memory is None:
+            return None
+        match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kMGT]?)(i?)B?\s*", self.memory, re.IGNORECASE)
+        if not match or not float(match[1]):
+            raise UsageError(f"--memory {self.memory!r}: expected a size, as in 500MB or 4GB.")
+        base = 1024 if match[3] else 1000
+        return int(float(match[1]) * base ** " kmgt".index(match[2].lower() or " "))
 
     def check(self, families: Collection[str]) -> None:
         """Raise UsageError for options that contradict each other; `families` are those that `metrics` chooses."""
@@ -82,6 +94,7 @@ class Options:
                 ("--ref-gradients", self.ref_gradients),
                 ("--replay-dtype", self.replay_dtype is not None),
                 ("--curvature", self.curvature is not None),
+                ("--memory", self.memory_bytes is not None),
                 ("--path-integral", self.path_integral is not None),
                 ("--convention", self.convention is not None),
                 (f"--sample {' '.join(self.samples)}", self.samples != ("own",)),

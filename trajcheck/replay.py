@@ -61,6 +61,7 @@ class Plan:
     ref_gradients: bool = False
     curvature: Collection[int] = ()  # places of the rows at which the Hessian's extreme eigenvalues are computed
     by_tensor: Collection[int] = ()  # places of the rows whose products are also kept tensor by tensor
+    memory: int | None = None  # bytes for the basis of Lanczos vectors
     path_points: int = 0  # of the Gauss-Legendre rule for the path integral; 0: none
 
 
@@ -266,6 +267,7 @@ class Replay:
             dtype=hessian.dtype,
             seed=row.step,
             tolerance=TOLERANCE,
+            memory=self.plan.memory,
         )
         along = hessian.gradient_curvature()
         for name in ("lambda_max", "lambda_max_residual", "lambda_min", "lambda_min_residual"):

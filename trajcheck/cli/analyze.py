@@ -97,6 +97,10 @@ def analyze_command(
             help="At every so many rows, the extreme eigenvalues of the Hessian at x_t on z (80 gradients each).",
         ),
     ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="As in 4GB: bounds the vectors that --curvature keeps on the device."),
+    ] = None,
     layers: Annotated[bool, typer.Option("--layers", help="Write layers.csv too: the tables for each tensor.")] = False,
     group: Annotated[
         list[str] | None,
@@ -159,6 +163,7 @@ def analyze_command(
         memory_lags=_numbers(memory_lags),
         smoothing=smoothing,
         convention=convention,
+        memory=memory,
     )
     if dry_run:
         typer.echo(estimate(run, options))

@@ -32,8 +32,9 @@ def summary_text(report: Report) -> str:
     ]
     for warning in summary["warnings"]:
         lines += textwrap.wrap(f"warning: {warning}", WIDTH, subsequent_indent="         ")
-    lines += ["", *(f"{report.folder / name}" for name in ("steps.csv", "references.csv", "undefined.csv"))]
-    return "\n".join([*lines, f"{report.folder / 'summary.json'}"])
+    layers = ["layers.csv"] if report.layers is not None else []
+    names = ["steps.csv", "references.csv", *layers, "undefined.csv", "summary.json"]
+    return "\n".join([*lines, "", *(f"{report.folder / name}" for name in names)])
 
 
 def _dense(run: Mapping[str, Any]) -> bool:

@@ -23,6 +23,8 @@ SAMPLE_FREE = frozenset(
         *("update_cos", "ref_dist", "update_dot_ref", "stability_threshold", "numel"),
     )
 )
+#: Bounds on rounding: their means over batches have no error worth a column.
+RESOLUTIONS = frozenset(("gap_resolution", DEN_RESOLUTION))
 SE = "_se"
 
 
@@ -73,8 +75,10 @@ def over_batches(each: Sequence[Mapping[str, Column]]) -> dict[str, Column]:
         batches = [columns[name] for columns in each]
         if name in SAMPLE_FREE:
             result[name] = batches[0]
-        else:
-            result |= {name: mean_over_batches(batches), name + SE: standard_error(batches)}
+            continue
+        result[name] = mean_over_batches(batches)
+        if name not in RESOLUTIONS:
+            result[name + SE] = standard_error(batches)
     if "convexity_ratio" in result:
         unresolved = lift(np.maximum, result[DEN_RESOLUTION], _or_zero(result["convexity_den" + SE]))
         ratio = convexity_ratio(result["convexity_num"], result["convexity_den"], unresolved)
