@@ -19,7 +19,6 @@ from torch import Tensor
 from trajcheck.errors import ObjectiveError
 from trajcheck.evaluations import Evaluations
 from trajcheck.extent_reader import ExtentReader
-from trajcheck.formats.tensor_bytes import CODES
 from trajcheck.gather import raise_not_finite
 from trajcheck.lanczos import extreme_eigenvalues
 from trajcheck.objective import DTYPES, Objective
@@ -31,9 +30,8 @@ from trajcheck.samples import Sample
 from trajcheck.sampling import DataSet, buffers_of, data_set, probe_samples, recorded_sample
 from trajcheck.scalars import ReferenceScalars, RowScalars, StepScalars, agree
 from trajcheck.snapshot import Extent, Snapshot
+from trajcheck.tensor_reader import TORCH_DTYPES, read_tensor
 from trajcheck.trajectory import Trajectory
-
-_TORCH = {code: dtype for dtype, code in CODES.items()}
 
 #: Residual, relative to the largest |eigenvalue|, at which Lanczos stops (in float32 rounding allows ten times that).
 #: On the sample runs it takes 33 to 42 products; 1e-4 takes 27 to 32, but leaves a lambda_min near 0 without a right
@@ -68,7 +66,7 @@ class Plan:
 def recorded_dtype(trajectory: Trajectory) -> torch.dtype:
     """The dtype in which the run's parameters were recorded; the widest where they differ."""
     parameters = trajectory.snapshots[0].parameters
-    dtypes = [_TORCH[parameters[name].dtype] for name in trajectory.shapes]
+    dtypes = [TORCH_DTYPES[parameters[name].dtype] for name in trajectory.shapes]
     return max(dtypes, key=lambda dtype: torch.finfo(dtype).bits)
 
 
@@ -339,11 +337,7 @@ class Replay:
         return {name: self._tensor(extent).to(self.objective.device) for name, extent in tensors.items()}
 
     def _tensor(self, extent: Extent) -> Tensor:
-        if not extent.length:
-            return torch.empty(extent.shape, dtype=_TORCH[extent.dtype])
-        data = np.empty(extent.length, dtype=np.uint8)
-        self.reader.into(extent, 0, data.data)
-        return torch.from_numpy(data).view(_TORCH[extent.dtype]).reshape(extent.shape)
+        return read_tensor(self.reader, extent)
 
 
 def _fill(target: StepScalars | ReferenceScalars, values: Mapping[str, float]) -> None:
