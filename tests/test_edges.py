@@ -312,7 +312,7 @@ def test_a_dry_run_says_what_will_be_read_and_evaluated(
     read: list[int] = []
     losses: list[object] = []
     gradients: list[object] = []
-    into, loss, both = ExtentReader.into, Objective.loss, Objective.loss_and_gradient
+    into, loss, both = ExtentReader.range, Objective.loss, Objective.loss_and_gradient
 
     def counted(function: Callable[..., object], count: Callable[..., object]) -> Callable[..., object]:
         def call(*arguments: object, **options: object) -> object:
@@ -321,7 +321,7 @@ def test_a_dry_run_says_what_will_be_read_and_evaluated(
 
         return call
 
-    monkeypatch.setattr(ExtentReader, "into", counted(into, lambda arguments: read.append(len(arguments[3]))))
+    monkeypatch.setattr(ExtentReader, "range", counted(into, lambda arguments: read.append(len(arguments[3]))))
     monkeypatch.setattr(Objective, "loss", counted(loss, losses.append))
     monkeypatch.setattr(Objective, "loss_and_gradient", counted(both, gradients.append))
     trajcheck.analyze(

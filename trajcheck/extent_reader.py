@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -60,15 +60,33 @@ class ExtentReader:
         while self._open:
             os.close(self._open.popitem()[1])
 
-    def block(self, tensors: Mapping[str, Extent], pieces: list[Piece], out: np.ndarray) -> np.ndarray:
-        """Fill `out` (float64) with a block of the flat vector of `tensors`; returns the part that was filled."""
-        for piece in pieces:
-            self.widen(
-                tensors[piece.name],
-                piece.start,
-                out[piece.offset : piece.offset + piece.stop - piece.start],
-            )
-        return out[: pieces[-1].offset + pieces[-1].stop - pieces[-1].start]
+    def block(
+        self, tensors: Mapping[str, Extent], pieces: list[Piece], buffer: Callable[[int], np.ndarray]
+    ) -> tuple[np.ndarray, str]:
+        """A block of the flat vector of `tensors`, as bytes in the dtype of the tensors, or in F64 where they have
+        several; and that dtype. `buffer` gives memory, for so many bytes an element."""
+        extents = [tensors[piece.name] for piece in pieces]
+        length = pieces[-1].offset + pieces[-1].stop - pieces[-1].start
+        dtype = extents[0].dtype
+        if any(extent.dtype != dtype for extent in extents):
+            out = buffer(8)
+            wide = out[: 8 * length].view(np.float64)
+            for piece, extent in zip(pieces, extents, strict=True):
+                self.widen(extent, piece.start, wide[piece.offset : piece.offset + piece.stop - piece.start])
+            return out[: 8 * length], "F64"
+        size = ITEM_SIZE[dtype]
+        out = buffer(size)
+        filled = out[: size * length].data
+        begun = None  # a range of the file whose pieces lie one after the other: (path, offset, place in the block)
+        for piece, extent in zip(pieces, extents, strict=True):
+            here, place = extent.offset + piece.start * size, piece.offset * size
+            if begun is None or extent.path != begun[0] or here - begun[1] != place - begun[2]:
+                if begun is not None:
+                    self.range(begun[0], begun[1], filled[begun[2] : place])
+                begun = extent.path, here, place
+        assert begun is not None
+        self.range(begun[0], begun[1], filled[begun[2] :])
+        return out[: size * length], dtype
 
     def widen(self, extent: Extent, start: int, out: np.ndarray) -> None:
         """Elements [start, start + len(out)) of a floating tensor into `out`, a float64 array; exact."""
@@ -89,19 +107,23 @@ class ExtentReader:
 
     def into(self, extent: Extent, start: int, view: memoryview) -> None:
         """Fill `view` with the bytes of an extent from `start` on. Raises StepFileError on a short read."""
+        self.range(extent.path, extent.offset + start, view)
+
+    def range(self, path: str, offset: int, view: memoryview) -> None:
+        """Fill `view` with the bytes of a file from `offset` on. Raises StepFileError on a short read."""
         try:
-            descriptor = self._descriptor(extent.path)
+            descriptor = self._descriptor(path)
             done = 0
             while done < len(view):
-                count = _pread(descriptor, view[done:], extent.offset + start + done)
+                count = _pread(descriptor, view[done:], offset + done)
                 if count == 0:
                     raise StepFileError(
-                        f"{extent.path}: ended {len(view) - done:,} bytes early while it was being read. "
+                        f"{path}: ended {len(view) - done:,} bytes early while it was being read. "
                         "Was it changed or truncated during the analysis?"
                     )
                 done += count
         except OSError as error:
-            raise StepFileError(f"{extent.path}: cannot be read: {error.strerror}.") from error
+            raise StepFileError(f"{path}: cannot be read: {error.strerror}.") from error
         self.bytes_read += len(view)
 
     def _descriptor(self, path: str) -> int:
