@@ -248,6 +248,7 @@ def test_the_report_of_another_run_is_never_overwritten(cli: Cli, plain_run: Pat
         (["--smoothing", "0"], "--smoothing"),
         (["--convention", "mine"], "tzc-v1"),
         (["--memory", "much"], "--memory"),
+        (["--threads", "0"], "--threads"),
         (["--convention", "tzc-v1"], "--objective"),
         (["--skip", "0"], "--skip"),
         (["--ref-gradients"], "--objective"),

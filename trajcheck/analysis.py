@@ -53,6 +53,7 @@ def analyze(
     smoothing: int = 51,
     convention: str | None = None,
     memory: str | None = None,
+    threads: int | None = None,
     out: str | Path | None = None,
     quiet: bool = True,
 ) -> Report:
@@ -82,6 +83,7 @@ def analyze(
         memory_lags: steps k of the cosine between the parts of g_t and g_{t+k} orthogonal to e_t and e_{t+k}.
         smoothing: rows over which lo_lr_smooth is taken.
         memory: such as "4GB": a bound on the basis of Lanczos vectors that curvature keeps on the device.
+        threads: how many read and multiply recorded vectors; by default as many as there are processors.
         convention: tzc-v1, for the conventions of that paper's own code.
         out: the report folder; default reports/<the run's path below the working folder>.
         quiet: no progress bars.
@@ -108,6 +110,7 @@ def analyze(
         smoothing=smoothing,
         convention=convention,
         memory=memory,
+        threads=threads,
     )
     return run_analysis(Path(run), options, None if out is None else Path(out), quiet=quiet)
 
@@ -232,6 +235,7 @@ class _Analysis:
                 self._reference_products(),
                 replayed=frozenset(replayed),
                 by_tensor=self.by_tensor,
+                threads=self.options.threads,
                 progress=progress,
             )
             return {row.place: scalars for row, scalars in zip(self.rows.work, rows, strict=True)}

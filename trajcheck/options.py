@@ -35,6 +35,7 @@ class Options:
     smoothing: int = 51
     convention: str | None = None
     memory: str | None = None
+    threads: int | None = None
 
     @property
     def samples(self) -> tuple[str, ...]:
@@ -83,6 +84,8 @@ class Options:
                 raise UsageError(f"--memory-lags {lag}: expected numbers of steps, 1 or more.")
         if self.memory_lags and "secant" not in families:
             raise UsageError("--memory-lags is a secant quantity: add secant to --metrics.")
+        if self.threads is not None and self.threads < 1:
+            raise UsageError(f"--threads {self.threads}: expected a number, 1 or more.")
         if self.smoothing < 1:
             raise UsageError(f"--smoothing {self.smoothing}: expected a number of rows, 1 or more.")
         if self.convention is not None and self.convention not in CONVENTIONS:

@@ -23,7 +23,9 @@ app.command("analyze")(analyze_command)
 
 def _version(asked: bool) -> None:
     if asked:
-        typer.echo(f"trajcheck {__version__}")
+        from trajcheck.kernel import description
+
+        typer.echo(f"trajcheck {__version__} (inner loop: {description()})")
         raise typer.Exit
 
 

@@ -101,6 +101,9 @@ def analyze_command(
         str | None,
         typer.Option(metavar="SIZE", help="As in 4GB: bounds the vectors that --curvature keeps on the device."),
     ] = None,
+    threads: Annotated[
+        int | None, typer.Option(metavar="N", help="Threads of the pass over vectors.  (default: all processors)")
+    ] = None,
     layers: Annotated[bool, typer.Option("--layers", help="Write layers.csv too: the tables for each tensor.")] = False,
     group: Annotated[
         list[str] | None,
@@ -164,6 +167,7 @@ def analyze_command(
         smoothing=smoothing,
         convention=convention,
         memory=memory,
+        threads=threads,
     )
     if dry_run:
         typer.echo(estimate(run, options))
