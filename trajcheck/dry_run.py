@@ -28,7 +28,7 @@ class Cost:
 
     def __str__(self) -> str:
         lines = [f"rows       {self.rows:,}", f"pass       {self.stored_bytes:,} bytes to read"]
-        if self.gradients:
+        if self.gradients or self.losses:
             lines += [
                 f"replay     {self.replay_bytes:,} bytes to read",
                 f"           {self.losses:,} losses and {self.gradients:,} losses with gradients to evaluate",
