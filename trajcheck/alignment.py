@@ -1,7 +1,7 @@
 """Which records of two runs belong together: at equal step, equal time tau, or nearest loss.
 
-From step numbers and recorded scalars alone; no tensor is read. tau_t = sum_{i<t} eta_i is the time of the gradient flow
-that the iterate x_t is to be compared with.
+From step numbers and recorded scalars alone; no tensor is read. tau_t = sum_{i<t} eta_i is the time of the gradient
+flow that the iterate x_t is to be compared with.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ from trajcheck.gather import gather
 from trajcheck.metrics.averaging import Averaging, tzc_v1
 from trajcheck.metrics.families import Family, choose_families
 from trajcheck.options import Options
-from trajcheck.products import REFERENCE_PRODUCTS, STEP_PRODUCTS
+from trajcheck.products import REFERENCE_PRODUCTS, STEP_PRODUCTS, vectors_needed
 from trajcheck.progress_bar import progress_bar
 from trajcheck.references import Reference, resolve_references
 from trajcheck.reports.folder import ReportFolder, default_folder
@@ -201,6 +201,14 @@ class Analysis:
             self.options,
             self.curvature,
             windows="window_dot_ref" in self._reference_products(),
+            neighbours=bool(self._vectors() & {"previous", "next", "skip", "first"}),
+        )
+
+    def _vectors(self) -> set[str]:
+        """The vectors that the products are made of."""
+        return vectors_needed(
+            [STEP_PRODUCTS[name] for name in self._step_products()]
+            + [REFERENCE_PRODUCTS[name] for name in self._reference_products()]
         )
 
     def _by_tensor(self) -> frozenset[int]:

@@ -14,7 +14,7 @@ import numpy as np
 from trajcheck.alignment import Alignment, align
 from trajcheck.analysis import Analysis, load_trajectory
 from trajcheck.comparison_options import ComparisonOptions
-from trajcheck.dry_run import Cost
+from trajcheck.dry_run import Cost, extent_bytes
 from trajcheck.errors import RunError, UsageError
 from trajcheck.extent_reader import ExtentReader
 from trajcheck.formats.safetensors_file import read_header
@@ -210,32 +210,35 @@ class _Comparison:
         """What `report` would read and evaluate: everything but the comparison of the inits."""
         parts = [self._side(self.a).cost([self._last(each.run) for each in self.others])]
         for each in self.others:
-            parts.append(self._side(each.run).cost([self._last(self.a)]))
-            parts.append(self._own_cost(each))
+            parts += [self._side(each.run).cost([self._last(self.a)]), self._own_cost(each)]
+        probes = self.a.probes if self.options.sample == "probe" else ()
         return Cost(
             rows=sum(len(each.alignment.pairs) for each in self.others),
             stored_bytes=sum(part.stored_bytes for part in parts),
-            replay_bytes=sum(part.replay_bytes for part in parts),
+            replay_bytes=sum(part.replay_bytes for part in parts) + extent_bytes(*(probe.batch for probe in probes)),
             losses=sum(part.losses for part in parts),
             gradients=sum(part.gradients for part in parts),
             full=self.options.sample == "full",
         )
 
     def _own_cost(self, other: Other) -> Cost:
-        """Of the pass over pairs, and the losses along lines."""
+        """Of the pass over pairs, and the losses along lines, but for probe batches, which are read once."""
         pairs = other.alignment.pairs
         read = pass_bytes(self.a, other.run, pairs, other.chords)
         lines = [pair for pair, why in zip(pairs, self._no_line(other), strict=True) if not why]
-        losses = bytes_read = 0
-        if self.options.points:
-            draws = sum(probe.batches for probe in self.a.probes) if self.options.sample == "probe" else 1
-            losses = len(lines) * draws * (self.options.points + 2)
-            bytes_read = sum(
-                extent.length
-                for pair in lines
-                for snapshot in (self.a.snapshots[pair.place_a], *(other.run.snapshots[p] for p in pair.near_b))
-                for extent in {**dict(snapshot.frozen), **dict(snapshot.parameters)}.values()
-            )
+        if not self.options.points:
+            return Cost(len(pairs), read, 0, 0, 0)
+        probes = self.a.probes if self.options.sample == "probe" else ()
+        losses = len(lines) * (sum(probe.batches for probe in probes) or 1) * (self.options.points + 2)
+        bytes_read = 0
+        for pair in lines:
+            snapshot = self.a.snapshots[pair.place_a]
+            bytes_read += extent_bytes(snapshot.buffers)
+            for each in (snapshot, *(other.run.snapshots[place] for place in pair.near_b)):
+                bytes_read += extent_bytes({**dict(each.frozen), **dict(each.parameters)})
+            if self.options.sample == "own":
+                source = self.a.batch_source(snapshot)
+                bytes_read += extent_bytes(source.batch if source else {}, snapshot.generators)
         return Cost(len(pairs), read, bytes_read, losses, 0)
 
     # -- each run towards the others' last iterates -------------------------------------------------------------------
