@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
+import tracemalloc
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from networks import TanhNetwork
 from quadratics import Problem, Quadratic, descend, keep
 from run_files import amend, write_probe
 from sample_cases import DATA
+from test_streaming import wide_run
 
 import trajcheck
 from trajcheck.alignment import Pair, nearest_losses
@@ -236,6 +238,21 @@ def test_blocks_and_chunks_change_nothing(tmp_path: Path) -> None:
         np.testing.assert_allclose([each.dist_sq**0.5 for each in scalars], expected["dist"], rtol=1e-12)
         found = [(each.step_dot or 0) / ((each.step_sq_a or 0) * (each.step_sq_b or 0)) ** 0.5 for each in scalars[1:]]
         np.testing.assert_allclose(found, expected["update_cos"][1:], rtol=1e-12)
+
+
+def test_memory_depends_neither_on_the_model_nor_on_the_steps(tmp_path: Path) -> None:
+    peaks = []
+    for name, steps, numel in (("small", 6, 300_000), ("wide", 6, 2_400_000), ("long", 40, 300_000)):
+        runs = [load_trajectory(wide_run(tmp_path / f"{name}-{each}", steps, numel), False) for each in "ab"]
+        pairs = [Pair(place, place, 0.5 * (place % 2)) for place in range(steps - 1)]
+        for _ in range(2):  # imports and caches are paid for the first time
+            tracemalloc.start()
+            list(gather_pairs(runs[0], runs[1], pairs, [place > 0 for place in range(steps - 1)]))
+            peak = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+        peaks.append(peak)
+    assert max(peaks) < 1.15 * min(peaks), peaks
+    assert max(peaks) < 25_000_000  # some blocks of one megabyte
 
 
 # -- alignment --------------------------------------------------------------------------------------------------------
@@ -507,6 +524,36 @@ def test_runs_of_one_hash_are_not_taken_for_one_another(tmp_path: Path) -> None:
     rows = together[together["run_b"] == str(runs[2])].reset_index(drop=True)
     pd.testing.assert_frame_equal(rows, alone)
     assert together["inst_gap_a"].nunique() > 8
+
+
+def test_the_programs_that_the_runs_brought_along(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """--objective run: each run is replayed by its own program, the lines by that of the first."""
+
+    def loss_fn(model: torch.nn.Module, batch: Any) -> torch.Tensor:
+        return torch.nn.functional.mse_loss(model(batch[0]), batch[1])
+
+    for name, rate, count in (("a", 0.1, 4), ("b", 0.05, 8)):
+        stream = torch.Generator().manual_seed(0)
+        model = torch.nn.Linear(3, 1)
+        with torch.no_grad():
+            model.weight.fill_(0.5)
+            model.bias.fill_(0.25)
+        optimizer = torch.optim.SGD(model.parameters(), lr=rate)
+        with trajcheck.Recorder(tmp_path / name, model, optimizer, every=1, objective=loss_fn) as recorder:
+            for _ in range(count):
+                batch = torch.randn(8, 3, generator=stream), torch.randn(8, 1, generator=stream)
+                loss = loss_fn(model, batch)
+                loss.backward()
+                recorder.observe(batch, loss)
+                optimizer.step()
+                optimizer.zero_grad()
+    found = trajcheck.compare(tmp_path / "a", tmp_path / "b", align="time", objective="run", out=tmp_path / "report")
+    assert found.pairs["step_b"].tolist() == [0, 2, 4, 6, 8]
+    assert found.summary["inits"][str(tmp_path / "b")]["one"] is True
+    line = found.pairs[[f"line_{s:.6g}" for s in np.arange(11) / 10]].to_numpy()[:-1]
+    # linear regression: a parabola along any line
+    np.testing.assert_allclose(np.diff(line, n=3), 0, atol=1e-5)
+    np.testing.assert_allclose(line[:, 0], found.pairs["loss_a"][:-1], rtol=1e-5)
 
 
 # -- another order of the units ---------------------------------------------------------------------------------------
