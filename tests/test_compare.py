@@ -165,12 +165,14 @@ def test_other_strides_and_lengths(tmp_path: Path) -> None:
     unmatched = found.summary["unmatched"][str(run_b)]
     assert unmatched["a"]["steps"] == "1-2, 4-5, 7-8, 10-11"
     assert unmatched["b"]["steps"] == "15-17" and unmatched["b"]["records"] == 2
-    assert any("8 of 13 records" in warning for warning in found.summary["warnings"])
+    warnings = "\n".join(found.summary["warnings"])
+    assert "8 of 13 records" in warnings and f"{run_b}: update_cos is over chords of 3 steps" in warnings
     assert_accounted(found)
 
 
 def test_probe_batches_give_means_and_errors(tmp_path: Path) -> None:
-    a, b = network_records(1, count=4), network_records(2, count=4)
+    a = network_records(1, count=4)
+    b = permuted(a, np.array([2, 0, 3, 1]))  # the same network at both ends, and a worse one between them
     run_a, run_b = written(tmp_path, "a", a), written(tmp_path, "b", b)
     rng = np.random.default_rng(7)
     batches = [NETWORK.sample(4, rng) for _ in range(5)]
@@ -179,7 +181,8 @@ def test_probe_batches_give_means_and_errors(tmp_path: Path) -> None:
         run_a, run_b, objective=network_objective(tmp_path), line=3, sample="probe", out=tmp_path / "report"
     )
     assert_columns(found.pairs, along_line(a, b, by_step(a, b), NETWORK.f, 3, batches))
-    assert found.pairs["barrier"].notna().all()
+    assert (found.pairs["barrier"] > 0.001).all() and (found.pairs["barrier_se"] > 0).all()
+    assert found.summary["headline"][str(run_b)]["max_barrier_se"] in list(found.pairs["barrier_se"])
     assert found.summary["line"]["evaluations"] == 5 * 5 * 5
 
 

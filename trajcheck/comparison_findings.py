@@ -238,7 +238,9 @@ class ComparisonFindings:
             if marked:
                 found.append(f"{marked} points of {each.run.path} lie between two records, on the line through them")
         for path, measured in self.measured.items():
-            trajectory = measured.sources[0].trajectory
+            trajectory, stride = measured.sources[0].trajectory, measured.sources[0].rows.stride
+            if stride > 1:
+                found.append(f"{path}: update_cos is over chords of {stride} steps, its smallest stride")
             first, facts = trajectory.snapshots[0], self.replay[path]
             dtypes = {extent.dtype for each in (first.parameters, first.gradients) for extent in each.values()}
             if facts is not None:
