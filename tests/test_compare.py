@@ -346,6 +346,9 @@ def test_a_tolerance_matches_times_that_are_only_near(tmp_path: Path) -> None:
     # each record once, even where several are near enough
     wide = trajcheck.compare(run_a, run_b, align="time", tolerance=10.0, out=tmp_path / "wide").pairs
     assert wide["step_a"].tolist() == wide["step_b"].tolist() == list(range(11))
+    coarse = written(tmp_path, "c", gradient_descent(hessian, np.ones(2), 0.24, 0.96), None)
+    once = trajcheck.compare(run_a, coarse, align="time", tolerance=10.0, out=tmp_path / "once").pairs
+    assert once["step_a"].tolist() == [0, 2, 5, 7, 10] and once["step_b"].tolist() == [0, 1, 2, 3, 4]
 
 
 def test_rounded_sums_of_many_rates_are_one_time(tmp_path: Path) -> None:
@@ -401,6 +404,19 @@ def test_steps_choose_records_of_both(tmp_path: Path) -> None:
         references = trajcheck.analyze(run, [str(other)], steps="2:9:3", out=tmp_path / f"analyzed-{letter}").references
         for name in ("ref_dist", "rsi", "eb", "cos", "convexity_num"):
             np.testing.assert_array_equal(chosen[f"{name}_{letter}"], references[name])
+
+
+def test_steps_choose_records_of_the_first_run_where_numbers_do_not_match(tmp_path: Path) -> None:
+    hessian = np.diag([1.0, 0.3])
+    runs = [
+        written(tmp_path, name, gradient_descent(hessian, np.ones(2), eta, 1.0), None)
+        for name, eta in (("a", 0.1), ("b", 0.05))
+    ]
+    chosen = trajcheck.compare(*runs, align="time", steps="3:9:2", out=tmp_path / "chosen").pairs
+    assert chosen["step_a"].tolist() == [3, 5, 7] and chosen["step_b"].tolist() == [6, 10, 14]
+    references = trajcheck.analyze(runs[1], [str(runs[0])], out=tmp_path / "analyzed").references
+    sums = references.set_index("step")["convexity_num"]
+    np.testing.assert_array_equal(chosen["convexity_num_b"], [sums[6], sums[10], sums[14]])
 
 
 # -- laws -------------------------------------------------------------------------------------------------------------
