@@ -811,6 +811,8 @@ def test_frozen_parameters_lie_on_the_line_too(tmp_path: Path, objective_file: P
         tensors = {"param/layer.weight": weights[-1], "param/layer.bias": biases[-1], **batch}
         tensors["grad/layer.weight"] = np.zeros((3, 2))
         write_plain_step(folder, 0, tensors, loss=1.0)
+        del tensors["param/layer.bias"]  # stored once
+        write_plain_step(folder, 1, tensors, loss=1.0, frozen_from=0)
         parameters = [
             {"name": "layer.weight", "shape": [3, 2], "trainable": True},
             {"name": "layer.bias", "shape": [2], "trainable": False},
