@@ -21,6 +21,16 @@ FORBIDDEN = {
     "formats": ("trajcheck.trajectory", "trajcheck.gather", "trajcheck.metrics", "trajcheck.reports"),
     "gather.py": ("torch", "pandas", "trajcheck.metrics", "trajcheck.tables", "trajcheck.reports", "trajcheck.replay"),
     "replay.py": ("pandas", "trajcheck.metrics", "trajcheck.tables", "trajcheck.reports"),
+    "alignment.py": (
+        "torch",
+        "pandas",
+        "trajcheck.metrics",
+        "trajcheck.tables",
+        "trajcheck.reports",
+        "trajcheck.replay",
+    ),
+    "gather_pairs.py": ("torch", "pandas", "trajcheck.metrics", "trajcheck.tables", "trajcheck.reports"),
+    "straight_line.py": ("pandas", "trajcheck.metrics", "trajcheck.tables", "trajcheck.reports"),
 }
 
 
@@ -89,7 +99,7 @@ def test_help_is_light() -> None:
     code = "\n".join(
         [
             "from trajcheck.cli import main",
-            "for arguments in (['--help'], ['analyze', '--help'], ['--version']):",
+            "for arguments in (['--help'], ['analyze', '--help'], ['compare', '--help'], ['--version']):",
             "    sys.argv = ['trajcheck', *arguments]",
             "    try: main()",
             "    except SystemExit: pass",
@@ -101,6 +111,9 @@ def test_help_is_light() -> None:
 def test_the_stored_vector_road_needs_no_torch(tmp_path: Path) -> None:
     run = SAMPLES / "digits-sgd-seed0"
     code = f"import trajcheck; trajcheck.analyze({str(run)!r}, ['final', 'mean:3'], out={str(tmp_path / 'report')!r})"
+    assert "torch" not in loaded_after(code)
+    other = SAMPLES / "digits-sgd-seed1"
+    code = f"import trajcheck; trajcheck.compare({str(run)!r}, {str(other)!r}, out={str(tmp_path / 'compared')!r})"
     assert "torch" not in loaded_after(code)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import Outcome
 
+import trajcheck
 from trajcheck.metrics.families import FAMILIES
 
 ROOT = Path(__file__).parents[1]
@@ -61,6 +62,15 @@ def test_the_python_runs_and_its_run_can_be_analyzed(
     assert "`trajcheck analyze runs/first --objective run`" in README
     assert cli("analyze", "runs/first", "--objective", "run", "--quiet").code == 0
     assert (tmp_path / "reports" / "runs" / "first" / "steps.csv").exists()
+
+
+def test_every_column_of_a_comparison_is_explained(beside_the_samples: Path) -> None:
+    runs = [f"sample_checkpoints/digits-sgd-seed{seed}" for seed in (0, 1)]
+    objective = "sample_checkpoints/objectives.py:digits"
+    found = trajcheck.compare(*runs, align="time", objective=objective, steps="0:3", out="report").pairs
+    explained = set(re.findall(r"`([a-z_0-9.]+)`", README))
+    explained |= {f"{name[:-2]}_b" for name in explained if name.endswith("_a")}
+    assert {name for name in found if not re.fullmatch(r"line_0\.[2-9]", str(name))} <= explained
 
 
 def test_every_column_is_explained() -> None:

@@ -19,11 +19,14 @@ _WHERE = {
     "Pairs": "schedules",
     "Report": "findings",
     "TrajcheckError": "errors",
+    "Comparison": "comparison_findings",
     "analyze": "analysis",
+    "compare": "comparison",
 }
 
 __all__ = [
     "Budget",
+    "Comparison",
     "Every",
     "First",
     "Listed",
@@ -33,10 +36,13 @@ __all__ = [
     "Report",
     "TrajcheckError",
     "analyze",
+    "compare",
 ]
 
 if TYPE_CHECKING:
     from trajcheck.analysis import analyze
+    from trajcheck.comparison import compare
+    from trajcheck.comparison_findings import Comparison
     from trajcheck.errors import TrajcheckError
     from trajcheck.findings import Report
     from trajcheck.recorder import Recorder

@@ -14,9 +14,9 @@ from trajcheck.errors import RunError
 from trajcheck.finite import cut_at_divergence, find_bad_steps
 from trajcheck.gather import gather
 from trajcheck.metrics.averaging import Averaging, tzc_v1
-from trajcheck.metrics.families import choose_families
+from trajcheck.metrics.families import Family, choose_families
 from trajcheck.options import Options
-from trajcheck.products import REFERENCE_PRODUCTS, STEP_PRODUCTS
+from trajcheck.products import REFERENCE_PRODUCTS, STEP_PRODUCTS, vectors_needed
 from trajcheck.progress_bar import progress_bar
 from trajcheck.references import Reference, resolve_references
 from trajcheck.reports.folder import ReportFolder, default_folder
@@ -117,7 +117,7 @@ def analyze(
 
 def run_analysis(run: Path, options: Options, out: Path | None = None, *, quiet: bool = True) -> Report:
     """`analyze`, with its options in one object."""
-    return _Analysis(run, options, quiet).report(out)
+    return Analysis(run, options, quiet).report(out)
 
 
 def estimate(run: Path, options: Options) -> Cost:
@@ -126,18 +126,29 @@ def estimate(run: Path, options: Options) -> Cost:
     Reads headers, the end of the run (to see whether it is finite), and files given as references; writes nothing, and
     does not load the objective. Raises as `analyze` does.
     """
-    return _Analysis(run, options, quiet=True).cost()
+    return Analysis(run, options, quiet=True).cost()
 
 
-class _Analysis:
-    """One analysis on its way from a folder to a report."""
+class Analysis:
+    """One analysis on its way from a folder to a report; `measure` gives its columns without one.
 
-    def __init__(self, run: Path, options: Options, quiet: bool) -> None:
+    `trajectory` is the run where it is open already; `families` are measured in place of those that the options name.
+    """
+
+    def __init__(
+        self,
+        run: Path,
+        options: Options,
+        quiet: bool,
+        *,
+        trajectory: Trajectory | None = None,
+        families: Mapping[str, Family] | None = None,
+    ) -> None:
         self.run, self.options, self.quiet = run, options, quiet
-        self.families = choose_families(options.metrics)
+        self.families = choose_families(options.metrics) if families is None else families
         steps = parse_steps(options.steps)
         options.check(self.families)
-        self.trajectory = load_trajectory(run, options.skip_bad)
+        self.trajectory = trajectory or load_trajectory(run, options.skip_bad)
         if "probe" in options.samples and not self.trajectory.probes:
             raise RunError(
                 f"{run}: no probe batches were stored with this run (probe-000.safetensors); expected for --sample "
@@ -154,13 +165,17 @@ class _Analysis:
 
         with ReportFolder(out or default_folder(self.run), self.trajectory.id) as folder:
             references = resolve_references(self.options.refs, self.trajectory, folder.staging)
-            replay = self._prepare_replay(references)
-            stored = self._stored(references)
-            self.memory = self._memory(references)
-            scalars = {"own": [stored]} if replay is None else self._replayed(replay, stored)
-            measured = [self._measured(sample, draws, references) for sample, draws in scalars.items()]
+            measured = self.measure(references)
             findings = Findings(self.run, self.options, self.families, references, measured, self.replay_facts)
             return findings.report(folder)
+
+    def measure(self, references: Sequence[Reference]) -> list[Measured]:
+        """The columns towards some references, of each sample convention; nothing is written."""
+        replay = self._prepare_replay(references)
+        stored = self._stored(references)
+        self.memory = self._memory(references)
+        scalars = {"own": [stored]} if replay is None else self._replayed(replay, stored)
+        return [self._measured(sample, draws, references) for sample, draws in scalars.items()]
 
     def _measured(
         self, sample: str, draws: Sequence[Mapping[int, RowScalars]], references: Sequence[Reference]
@@ -180,9 +195,10 @@ class _Analysis:
         )
         return Measured(sample, tuple(replace(source, scalars=rows) for rows in draws), tuple(references))
 
-    def cost(self) -> Cost:
-        """What `report` would read and evaluate."""
-        references = resolve_references(self.options.refs, self.trajectory, None)
+    def cost(self, references: Sequence[Reference] | None = None) -> Cost:
+        """What `report`, or `measure` towards these references, would read and evaluate."""
+        if references is None:
+            references = resolve_references(self.options.refs, self.trajectory, None)
         return cost(
             self.trajectory,
             self.rows,
@@ -191,6 +207,14 @@ class _Analysis:
             self.options,
             self.curvature,
             windows="window_dot_ref" in self._reference_products(),
+            neighbours=bool(self._vectors() & {"previous", "next", "skip", "first"}),
+        )
+
+    def _vectors(self) -> set[str]:
+        """The vectors that the products are made of."""
+        return vectors_needed(
+            [STEP_PRODUCTS[name] for name in self._step_products()]
+            + [REFERENCE_PRODUCTS[name] for name in self._reference_products()]
         )
 
     def _by_tensor(self) -> frozenset[int]:

@@ -28,7 +28,7 @@ class Cost:
 
     def __str__(self) -> str:
         lines = [f"rows       {self.rows:,}", f"pass       {self.stored_bytes:,} bytes to read"]
-        if self.gradients:
+        if self.gradients or self.losses:
             lines += [
                 f"replay     {self.replay_bytes:,} bytes to read",
                 f"           {self.losses:,} losses and {self.gradients:,} losses with gradients to evaluate",
@@ -51,15 +51,17 @@ def cost(
     curvature: Collection[int] = (),
     *,
     windows: bool = False,
+    neighbours: bool = True,
 ) -> Cost:
     """The cost of an analysis. `evaluations` are those of metrics/families.py, `curvature` the places of rows,
-    `windows` whether window sums are read."""
+    `windows` whether window sums are read, `neighbours` whether any iterate beside x_t and x*."""
     snapshots, total, replay = trajectory.snapshots, 0, options.objective is not None
     size = _size(snapshots[0].parameters, trajectory)
     for _, group in groupby(rows.work, key=lambda row: row.place // CHUNK):
         members = list(group)
         near = {place for row in members for place in (row.place - 1, row.place, row.place + 1, row.skip)}
-        total += size * (len(near & set(range(len(snapshots)))) + len(references) + 1)
+        own = near & set(range(len(snapshots))) if neighbours else members
+        total += size * (len(own) + len(references) + neighbours)
         if windows and references:
             total += sum(
                 _size(snapshots[row.place].window_gradient, trajectory) for row in members if not row.no_window
@@ -78,7 +80,7 @@ def cost(
         count = _Count(rows, references, evaluations, options, sample)
         losses, gradients = losses + times * count.losses, gradients + times * count.gradients
         hessians += times * sum(row.place in curvature and not row.no_sample_of(sample) for row in rows.rows)
-    bytes_read = _replay_bytes(trajectory, rows, references, options.samples)
+    bytes_read = _replay_bytes(trajectory, rows, references, options.samples, neighbours)
     return Cost(len(rows.rows), total, bytes_read, losses, gradients, hessians, "full" in options.samples)
 
 
@@ -140,7 +142,13 @@ class _Count:
             self.gradients += self.points
 
 
-def _replay_bytes(trajectory: Trajectory, rows: Rows, references: Sequence[Reference], samples: Collection[str]) -> int:
+def _replay_bytes(
+    trajectory: Trajectory,
+    rows: Rows,
+    references: Sequence[Reference],
+    samples: Collection[str],
+    neighbours: bool,
+) -> int:
     """Iterates around each replayed step, once each; recorded gradients, samples, frozen parameters, references."""
     snapshots = trajectory.snapshots
     total = sum(_size(reference.parameters, trajectory) for reference in references)
@@ -149,25 +157,27 @@ def _replay_bytes(trajectory: Trajectory, rows: Rows, references: Sequence[Refer
         asked = [name for name in samples if not row.no_sample_of(name) and (name == "own" or row.place in rows.places)]
         if not asked:
             continue
-        near |= {row.place - 1, row.place, row.place + 1 if "own" in asked else row.place} & set(range(len(snapshots)))
+        around = {row.place - 1, row.place, row.place + 1 if "own" in asked else row.place} & set(range(len(snapshots)))
+        near |= around if neighbours else {row.place}
         if "own" in asked:
-            if row.skip is not None and row.skip > row.place + 1:
+            if neighbours and row.skip is not None and row.skip > row.place + 1:
                 total += _size(snapshots[row.skip].parameters, trajectory)
             total += 0 if row.no_gradient else _size(snapshots[row.place].gradients, trajectory)
         recorded = [row.place] * ("own" in asked) + [row.place - 1] * ("previous" in asked and "own" not in samples)
         for place in recorded:
             source = trajectory.batch_source(snapshots[place])
             assert source is not None
-            total += _bytes(source.batch, snapshots[place].buffers, snapshots[place].generators)
+            total += extent_bytes(source.batch, snapshots[place].buffers, snapshots[place].generators)
         probes = sum(probe.batches for probe in trajectory.probes) if "probe" in asked else 0
-        total += (probes + ("full" in asked)) * _bytes(snapshots[row.place].buffers)
+        total += (probes + ("full" in asked)) * extent_bytes(snapshots[row.place].buffers)
     if "probe" in samples:
-        total += sum(_bytes(probe.batch) for probe in trajectory.probes)
-    total += _bytes(snapshots[0].frozen)
+        total += sum(extent_bytes(probe.batch) for probe in trajectory.probes)
+    total += extent_bytes(snapshots[0].frozen)
     return total + sum(_size(snapshots[place].parameters, trajectory) for place in near)
 
 
-def _bytes(*tables: Mapping[str, Extent]) -> int:
+def extent_bytes(*tables: Mapping[str, Extent]) -> int:
+    """How many bytes some tensors take."""
     return sum(extent.length for tensors in tables for extent in tensors.values())
 
 

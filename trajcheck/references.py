@@ -99,7 +99,7 @@ def _is_of(trajectory: Trajectory, other: Trajectory, step: int) -> bool:
         return False
     with ExtentReader() as reader:
         one, another = trajectory.snapshots[here].parameters, other.snapshots[there].parameters
-        return _equal(reader, one, another, trajectory.shapes)
+        return equal_points(reader, one, another, trajectory.shapes)
 
 
 def _point(spec: str, point: str, trajectory: Trajectory, workspace: Path | None) -> Reference | None:
@@ -202,12 +202,12 @@ def _own_step(parameters: Mapping[str, Extent], trajectory: Trajectory, metadata
     place = trajectory.index(step) if isinstance(step, int) else None
     with ExtentReader() as reader:
         for snapshot in (trajectory.snapshots[-1], *(() if place is None else (trajectory.snapshots[place],))):
-            if _equal(reader, parameters, snapshot.parameters, trajectory.shapes):
+            if equal_points(reader, parameters, snapshot.parameters, trajectory.shapes):
                 return (snapshot.step,)
     return ()
 
 
-def _equal(reader: ExtentReader, a: Mapping[str, Extent], b: Mapping[str, Extent], shapes: Shapes) -> bool:
+def equal_points(reader: ExtentReader, a: Mapping[str, Extent], b: Mapping[str, Extent], shapes: Shapes) -> bool:
     """Whether two points are the same, number by number; reads no further than the first difference."""
     one, other = np.empty(BLOCK), np.empty(BLOCK)
     for name in shapes:

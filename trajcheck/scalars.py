@@ -6,7 +6,7 @@ Letters as in definitions: d_t = x_t - x_{t-1}, e_t = x_t - x*, g_t = grad f(x_t
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
@@ -95,6 +95,33 @@ class RowScalars:
             [_copy(each, reference_fields) for each in self.references],
             {name: row.keep(step_fields, reference_fields) for name, row in self.tensors.items()},
         )
+
+
+@dataclass(slots=True)
+class PairScalars:
+    """Inner products of one pair. `tensors` holds the shares of single tensors, where these were asked for.
+
+    a_0 and b_0 are the first recorded iterates; d_a = x_a - x_a', d_b likewise, ' being the record before (for a point
+    between two records, d_b is their chord). None: at least one run has no such chord here.
+    """
+
+    dist_sq: float = 0.0  # |x_a - x_b|^2
+    init_sq_a: float = 0.0  # |x_a - a_0|^2
+    init_sq_b: float = 0.0  # |x_b - b_0|^2
+    displacement_dot: float = 0.0  # <x_a - a_0, x_b - b_0>
+    step_sq_a: float | None = None  # |d_a|^2
+    step_sq_b: float | None = None  # |d_b|^2
+    step_dot: float | None = None  # <d_a, d_b>
+    tensors: dict[str, PairScalars] = field(default_factory=dict)
+
+    def add(self, values: Mapping[str, float]) -> None:
+        for name, value in values.items():
+            setattr(self, name, (getattr(self, name) or 0.0) + value)
+
+    @property
+    def values(self) -> list[float]:
+        found = [getattr(self, each.name) for each in fields(self) if each.name != "tensors"]
+        return [value for value in found if value is not None]
 
 
 def summed(rows: Iterable[RowScalars]) -> RowScalars:

@@ -26,7 +26,7 @@ def summary_text(report: Report) -> str:
         f"           {run['parameters']:,} parameters in {run['tensors']} tensors, {optimizer}",
         f"replay     {_replay(replay, head)}",
         "",
-        *_aligned(_table(head)),
+        *aligned(_table(head)),
         "",
         *_legend(head),
     ]
@@ -72,16 +72,16 @@ def _table(head: Mapping[str, Any]) -> list[tuple[str, ...]]:
 def _cells(values: Mapping[str, Any]) -> tuple[str, ...]:
     shares = values["shares"] or {}
     return (
-        _number(values["cosine"]) + {"cos": "*", "cos_skip": " "}.get(values["cosine_of"], ""),
-        _number(values["cosine_error"], 2),
-        _number(values["convexity_ratio"]),
-        _number(values["convexity_num"]),
-        _number(values["convexity_den"]),
+        number(values["cosine"]) + {"cos": "*", "cos_skip": " "}.get(values["cosine_of"], ""),
+        number(values["cosine_error"], 2),
+        number(values["convexity_ratio"]),
+        number(values["convexity_num"]),
+        number(values["convexity_den"]),
         *(_percent(shares.get(name)) for name in ("convex", "not_convex", "undetermined")),
     )
 
 
-def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+def aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
     """The first column flush left and cut to what is left of the line, the others flush right, as narrow as can be.
 
     Of a long name the end is kept: that of a path says more than its beginning.
@@ -97,7 +97,7 @@ def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
     ]
 
 
-def _number(value: float | None, digits: int = 3) -> str:
+def number(value: float | None, digits: int = 3) -> str:
     if value is None:
         return "-"
     text = f"{value:.{digits}g}"
