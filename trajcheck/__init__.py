@@ -1,6 +1,6 @@
 """Offline analysis of neural-network training trajectories.
 
-Record a run with `Recorder`, analyze it with `analyze`. Importing this package imports neither torch nor pandas: the
+Record a run with `Recorder`, analyze it with `analyze`, hold it against its gradient flow with `flow`. Importing this package imports neither torch nor pandas: the
 names below are loaded when they are first used.
 """
 
@@ -14,18 +14,21 @@ _WHERE = {
     "Budget": "schedules",
     "Every": "schedules",
     "First": "schedules",
+    "FlowReport": "flow_findings",
     "Listed": "schedules",
     "Logarithmic": "schedules",
     "Pairs": "schedules",
     "Report": "findings",
     "TrajcheckError": "errors",
     "analyze": "analysis",
+    "flow": "gradient_flow",  # not flow.py: importing a module of that name would put it in the function's place
 }
 
 __all__ = [
     "Budget",
     "Every",
     "First",
+    "FlowReport",
     "Listed",
     "Logarithmic",
     "Pairs",
@@ -33,12 +36,15 @@ __all__ = [
     "Report",
     "TrajcheckError",
     "analyze",
+    "flow",
 ]
 
 if TYPE_CHECKING:
     from trajcheck.analysis import analyze
     from trajcheck.errors import TrajcheckError
     from trajcheck.findings import Report
+    from trajcheck.flow_findings import FlowReport
+    from trajcheck.gradient_flow import flow
     from trajcheck.recorder import Recorder
     from trajcheck.schedules import Budget, Every, First, Listed, Logarithmic, Pairs
 

@@ -337,11 +337,16 @@ class Replay:
         return {name: self._tensor(extent).to(self.objective.device) for name, extent in tensors.items()}
 
     def _tensor(self, extent: Extent) -> Tensor:
-        if not extent.length:
-            return torch.empty(extent.shape, dtype=_TORCH[extent.dtype])
-        data = np.empty(extent.length, dtype=np.uint8)
-        self.reader.into(extent, 0, data.data)
-        return torch.from_numpy(data).view(_TORCH[extent.dtype]).reshape(extent.shape)
+        return read_tensor(self.reader, extent)
+
+
+def read_tensor(reader: ExtentReader, extent: Extent) -> Tensor:
+    """A tensor of a step file, as it was stored, on the CPU. Raises StepFileError."""
+    if not extent.length:
+        return torch.empty(extent.shape, dtype=_TORCH[extent.dtype])
+    data = np.empty(extent.length, dtype=np.uint8)
+    reader.into(extent, 0, data.data)
+    return torch.from_numpy(data).view(_TORCH[extent.dtype]).reshape(extent.shape)
 
 
 def _fill(target: StepScalars | ReferenceScalars, values: Mapping[str, float]) -> None:

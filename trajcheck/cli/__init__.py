@@ -8,6 +8,7 @@ import typer
 
 from trajcheck import __version__
 from trajcheck.cli.analyze import analyze_command
+from trajcheck.cli.flow import flow_command
 from trajcheck.errors import TrajcheckError
 
 app = typer.Typer(
@@ -19,6 +20,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("analyze")(analyze_command)
+app.command("flow")(flow_command)
 
 
 def _version(asked: bool) -> None:
