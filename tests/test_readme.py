@@ -10,6 +10,7 @@ import pytest
 from conftest import Outcome
 
 from trajcheck.metrics.families import FAMILIES
+from trajcheck.metrics.flow import FLOW_COLUMNS, FLOW_CURVATURE
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -65,6 +66,7 @@ def test_the_python_runs_and_its_run_can_be_analyzed(
 
 def test_every_column_is_explained() -> None:
     names = {name for family in FAMILIES.values() for name in (*family.step_columns, *family.reference_columns)}
+    names |= {name for name in (*FLOW_COLUMNS, *FLOW_CURVATURE) if not name.endswith("_residual")}
     explained = set(re.findall(r"`([a-z_]+)`", README))
     explained |= {f"{name}_sum" for name in ("update_corr", "descent", "loss_change")}
     assert names <= explained

@@ -1,7 +1,7 @@
 """Offline analysis of neural-network training trajectories.
 
-Record a run with `Recorder`, analyze it with `analyze`, hold it against its gradient flow with `flow`. Importing this package imports neither torch nor pandas: the
-names below are loaded when they are first used.
+Record a run with `Recorder`, analyze it with `analyze`, hold it against its gradient flow with `flow`. Importing
+this package imports neither torch nor pandas: the names below are loaded when they are first used.
 """
 
 from importlib import import_module

@@ -207,8 +207,8 @@ class FlowFindings:
             )
         if reasons:
             found.append(
-                f"the run is not gradient descent on sample {sample}: {'; '.join(reasons)}. The flow is that of the plain "
-                "loss on that sample, and flow_dist is more than a step-size error"
+                f"the run is not gradient descent on sample {sample}: {'; '.join(reasons)}. The flow is that of the "
+                "plain loss on that sample, and flow_dist is more than a step-size error"
             )
         elif info.plain_sgd is None:
             found.append("the optimizer is unknown: whether the run is gradient descent was not checked")

@@ -27,8 +27,8 @@ from trajcheck.trajectory import Trajectory
 
 
 class SampleFunction:
-    """f(theta) = the mean over `samples` of f(theta; z), theta [n] float64: the trainable parameters `shapes`, one after
-    the other. Results are float64, whatever the dtype of the evaluation; NaN and Inf are returned as they are.
+    """f(theta) = the mean over `samples` of f(theta; z), theta [n] float64: the trainable parameters `shapes`, one
+    after the other. Results are float64, whatever the dtype of the evaluation; NaN and Inf are returned as they are.
 
     `evaluations` counts the gradients and losses, over all of the samples. Errors: ObjectiveError.
     """

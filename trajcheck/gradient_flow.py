@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -106,10 +107,10 @@ def estimate_flow(run: Path, options: FlowOptions) -> str:
     hessians = sum(found.curvature)
     lines = [
         f"times      {len(reached)} recorded, tau up to {max(reached):g} after the start",
-        f"flow       {found.trajectory.numel:,} parameters, two solutions, {options.max_evaluations:,} gradients at most",
+        f"flow       {found.trajectory.numel:,} parameters, 2 solutions, {options.max_evaluations:,} gradients at most",
         f"           {2 * len(reached):,} losses and gradients beside those of the integration",
         f"memory     about {VECTORS * 8 * found.trajectory.numel:,} bytes for the integration",
-        f"reading    {sum(found.bytes_of(snapshot) for snapshot in found.snapshots):,} bytes",
+        f"reading    {2 * sum(found.bytes_of(snapshot) for snapshot in found.snapshots):,} bytes",
     ]
     if hessians:
         lines.append(f"           {hessians:,} Hessians' extreme eigenvalues, of tens to hundreds of products each")
@@ -200,7 +201,7 @@ class _Flow:
             )
         times = [None if tau is None else tau - start for tau in self.taus]
         known = [(step, time) for step, time in zip(self.steps, times, strict=True) if time is not None]
-        for (before, earlier), (step, time) in zip(known, known[1:], strict=False):
+        for (before, earlier), (step, time) in pairwise(known):
             if not (math.isfinite(time) and time >= earlier):
                 raise RunError(
                     f"{self.run}: tau falls, or is not finite, from step {before} to step {step} ({earlier:g} to "
@@ -220,6 +221,8 @@ class _Flow:
         if objective.note:
             self.replay["program"] = objective.note
         self.sample, function = flow_function(self.trajectory, self.place, objective, self.options.sample)
+        for snapshot in self.snapshots:  # before anything long begins
+            self._flat(snapshot, snapshot.parameters)
         self.theta0 = self._flat(self.snapshots[0], self.snapshots[0].parameters)
         where = f"step {self.steps[0]}, where the flow starts"
         self.loss0, gradient = function.loss_and_gradient(self.theta0, where)

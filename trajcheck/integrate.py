@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from scipy.integrate import RK45
@@ -79,7 +80,7 @@ def integrate(
     """
     atol = ABSOLUTE * rtol if atol is None else atol
     check_tolerances(rtol, atol)
-    if any(b < a for a, b in zip(times, times[1:], strict=False)) or not np.isfinite(times).all():
+    if any(b < a for a, b in pairwise(times)) or not np.isfinite(times).all():
         raise UsageError("the times to integrate to must be finite and must not decrease")
     count = _Count(rhs, budget or Budget())
     state = state or State(float(times[0]), np.array(theta0, dtype=np.float64), None, 0)
@@ -145,6 +146,6 @@ def _step(solver: RK45) -> None:
         message = solver.step()
     if solver.status == "failed":
         raise IntegrationError(
-            f"at time {solver.t:.6g} no step is short enough ({message}): the gradient jumps or is not finite ahead, or "
-            "rounding in it exceeds the tolerance"
+            f"at time {solver.t:.6g} no step is short enough ({message}): the gradient jumps or is not finite ahead, "
+            "or rounding in it exceeds the tolerance"
         )

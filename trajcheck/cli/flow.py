@@ -16,9 +16,9 @@ def flow_command(
         str,
         typer.Option(
             metavar="FILE.py:NAME|run",
-            help="The loss f: NAME() returns (model, loss) or (model, loss, batches), loss(model, batch) a scalar tensor; "
-            "the file is executed. run: the program that the Recorder exported, RUN/objective.pt2; loading it can execute "
-            "code too, so do it only for a run whose origin you trust.",
+            help="The loss f: NAME() returns (model, loss) or (model, loss, batches), loss(model, batch) a scalar "
+            "tensor; the file is executed. run: the program that the Recorder exported, RUN/objective.pt2; loading it "
+            "can execute code too, so do it only for a run whose origin you trust.",
         ),
     ],
     start: Annotated[
@@ -28,8 +28,8 @@ def flow_command(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="On which sample f is: full (the objective's data set), own (the one full batch of all records), probe "
-            "(the mean over the run's probe batches).  (default: the first of these that there is)",
+            help="On which sample f is: full (the objective's data set), own (the one full batch of all records), "
+            "probe (the mean over the run's probe batches).  (default: the first of these that there is)",
         ),
     ] = None,
     rtol: Annotated[float, typer.Option(help="Relative tolerance; a second solution has half of it.")] = 1e-4,
@@ -46,7 +46,7 @@ def flow_command(
         str | None,
         typer.Option(
             metavar="DTYPE",
-            help="Of the gradients: float64 or float32; theta is always float64.  (default: the run's, float32 at least)",
+            help="Of the gradients, float64 or float32; theta is float64.  (default: the run's, float32 at least)",
         ),
     ] = None,
     curvature: Annotated[

@@ -1,7 +1,8 @@
 """The distance of a run from its gradient flow, and the bound on it (EC, arXiv 2107.06608).
 
 Letters: x_t the run's iterate at tau_t, theta(tau) the flow theta' = -grad f(theta) on one fixed sample with
-theta(tau_s) = x_s, s the step where it starts; eta the learning rate; m <= lambda_min, beta >= |Hessian|, gamma >= |grad f|.
+theta(tau_s) = x_s, s the step where it starts; eta the learning rate; m <= lambda_min, beta >= |Hessian|,
+gamma >= |grad f|.
 """
 
 from __future__ import annotations
@@ -111,9 +112,9 @@ def bound(times: np.ndarray, columns: Mapping[str, Column]) -> Bound:
 
     `times` [k] are counted from where the flow starts. lambda_min and lambda_max are known at some rows, |grad f| at
     all; what is not known is taken from its neighbours, on the safe side. m between two rows with eigenvalues is the
-    smaller lambda_min of the two, less its residual. beta and gamma are the largest max(|lambda_min|, |lambda_max|) plus
-    residual, and the largest |grad f|, of all rows up to tau and of the first one after it. That they hold on the whole
-    path, and in the tube around it that the theorem asks for, is not known: hence an estimate.
+    smaller lambda_min of the two, each less its residual. beta is the largest max(|lambda_min|, |lambda_max|) plus
+    residual, gamma the largest |grad f|, of all rows up to tau and of the first one after it. That they hold on the
+    whole path, and in the tube around it that the theorem asks for, is not known: hence an estimate.
 
     Undefined after the last row with eigenvalues, and on rows without a flow.
     """
@@ -150,7 +151,7 @@ def bound(times: np.ndarray, columns: Mapping[str, Column]) -> Bound:
 
 def _grown(integral: float, m: float, h: float) -> float:
     """I(s + h) of I' = 1 - m I: I(s) exp(-m h) + (1 - exp(-m h)) / m, whatever the sign of m."""
-    with np.errstate(over="ignore"):
+    with np.errstate(all="ignore"):
         fresh = h if m * h == 0 else -np.expm1(-m * h) / m
         return float(integral * np.exp(-m * h) + fresh)
 

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from trajcheck.reports.terminal import WIDTH, _aligned, _number
+from trajcheck.reports.terminal import WIDTH, _number
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,6 +27,8 @@ _HEADS = {
     "bound_estimate": "bound",
 }
 ROWS = 6
+#: What is left out, one after the other, where a line would be too long.
+_DISPENSABLE = ("lambda_max", "relative_flow_dist", "lambda_min", "loss", "tau")
 
 
 def flow_text(report: FlowReport) -> str:
@@ -42,7 +44,7 @@ def flow_text(report: FlowReport) -> str:
         f"flow       RK45 at rtol {flow['rtol'][0]:g} and {flow['rtol'][1]:g}, sample {flow['sample']}",
         f"           {flow['gradient_evaluations']:,} gradients in {replay['dtype']} on {replay['device']}",
         "",
-        *_aligned(_table(report.flow)),
+        *_table(report.flow),
         "",
         *_legend(report.flow, head),
     ]
@@ -53,7 +55,7 @@ def flow_text(report: FlowReport) -> str:
     )
 
 
-def _table(frame: pd.DataFrame) -> list[tuple[str, ...]]:
+def _table(frame: pd.DataFrame) -> list[str]:
     """The first row, the last, that of the largest flow_dist, and some between, evenly chosen; where eigenvalues stand
     in some rows only, from among those."""
     names = [name for name in _HEADS if name in frame.columns]
@@ -62,10 +64,13 @@ def _table(frame: pd.DataFrame) -> list[tuple[str, ...]]:
     chosen = {rows.index[round(i * (len(rows) - 1) / max(1, count - 1))] for i in range(count)}
     if "flow_dist" in frame.columns and frame["flow_dist"].notna().any():
         chosen.add(frame["flow_dist"].idxmax())
-    return [
-        tuple(_HEADS[name] for name in names),
-        *(tuple(_cell(name, row[name]) for name in names) for _, row in frame.loc[sorted(chosen)].iterrows()),
-    ]
+    cells = {name: [_HEADS[name], *(_cell(name, value) for value in frame.loc[sorted(chosen), name])] for name in names}
+    widths = {name: max(map(len, each)) for name, each in cells.items()}
+    for name in _DISPENSABLE:
+        if sum(widths.values()) + 2 * (len(widths) - 1) > WIDTH:
+            widths.pop(name, None)
+    lines = zip(*([cell.rjust(width) for cell in cells[name]] for name, width in widths.items()), strict=True)
+    return ["  ".join(line) for line in lines]
 
 
 def _cell(name: str, value: Any) -> str:
