@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from trajcheck.gradient_flow import Integrated
 
 
+#: Share of flow_dist from which on the integrator's error is worth a warning.
+ERROR_SHARE = 0.1
+
+
 @dataclass(frozen=True)
 class FlowReport:
     """What a flow gave: flow.csv and undefined.csv as frames, the summary, and the folder that holds them.
@@ -216,8 +220,11 @@ class FlowFindings:
             found.append("the loss draws random numbers (dropout): the flow keeps to one draw, the same at every time")
         errors, distances = self.columns["flow_error"], self.columns["flow_dist"]
         both = errors.defined & distances.defined & (errors.values > 0)
-        if below := int((distances.values[both] < errors.values[both]).sum()):
-            found.append(f"flow_dist is below flow_error at {below} of {int(both.sum())} times: give a smaller --rtol")
+        if near := int((errors.values[both] > ERROR_SHARE * distances.values[both]).sum()):
+            found.append(
+                f"flow_error is over {100 * ERROR_SHARE:.0f}% of flow_dist at {near} of {int(both.sum())} times: "
+                "give a smaller --rtol"
+            )
         if self.trajectory.left_out:
             found.append(f"{len(self.trajectory.left_out)} steps were left out; summary.json lists them with reasons")
         if low := {extent.dtype for extent in extents} & {"BF16", "F16"}:
