@@ -20,6 +20,9 @@ FORBIDDEN = {
     "tables": ("torch", "pandas", "trajcheck.gather", "trajcheck.replay", "trajcheck.reports"),
     "formats": ("trajcheck.trajectory", "trajcheck.gather", "trajcheck.metrics", "trajcheck.reports"),
     "gather.py": ("torch", "pandas", "trajcheck.metrics", "trajcheck.tables", "trajcheck.reports", "trajcheck.replay"),
+    "integrate.py": ("torch", "pandas", "trajcheck.trajectory", "trajcheck.objective", "trajcheck.metrics"),
+    "flow_sample.py": ("pandas", "trajcheck.metrics", "trajcheck.tables", "trajcheck.reports", "trajcheck.integrate"),
+    "flow_state.py": ("pandas", "trajcheck.tables", "trajcheck.reports", "trajcheck.objective", "trajcheck.replay"),
     "replay.py": ("pandas", "trajcheck.metrics", "trajcheck.tables", "trajcheck.reports"),
     "alignment.py": (
         "torch",
@@ -99,7 +102,8 @@ def test_help_is_light() -> None:
     code = "\n".join(
         [
             "from trajcheck.cli import main",
-            "for arguments in (['--help'], ['analyze', '--help'], ['compare', '--help'], ['--version']):",
+            "commands = ([name, '--help'] for name in ('analyze', 'compare', 'flow'))",
+            "for arguments in (['--help'], *commands, ['--version']):",
             "    sys.argv = ['trajcheck', *arguments]",
             "    try: main()",
             "    except SystemExit: pass",

@@ -11,6 +11,7 @@ from conftest import Outcome
 
 import trajcheck
 from trajcheck.metrics.families import FAMILIES
+from trajcheck.metrics.flow import FLOW_COLUMNS, FLOW_CURVATURE
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -75,6 +76,7 @@ def test_every_column_of_a_comparison_is_explained(beside_the_samples: Path) -> 
 
 def test_every_column_is_explained() -> None:
     names = {name for family in FAMILIES.values() for name in (*family.step_columns, *family.reference_columns)}
+    names |= {name for name in (*FLOW_COLUMNS, *FLOW_CURVATURE) if not name.endswith("_residual")}
     explained = set(re.findall(r"`([a-z_]+)`", README))
     explained |= {f"{name}_sum" for name in ("update_corr", "descent", "loss_change")}
     assert names <= explained

@@ -1,7 +1,7 @@
 """Offline analysis of neural-network training trajectories.
 
-Record a run with `Recorder`, analyze it with `analyze`. Importing this package imports neither torch nor pandas: the
-names below are loaded when they are first used.
+Record a run with `Recorder`, analyze it with `analyze`, hold it against its gradient flow with `flow`. Importing
+this package imports neither torch nor pandas: the names below are loaded when they are first used.
 """
 
 from importlib import import_module
@@ -14,6 +14,7 @@ _WHERE = {
     "Budget": "schedules",
     "Every": "schedules",
     "First": "schedules",
+    "FlowReport": "flow_findings",
     "Listed": "schedules",
     "Logarithmic": "schedules",
     "Pairs": "schedules",
@@ -22,6 +23,7 @@ _WHERE = {
     "Comparison": "comparison_findings",
     "analyze": "analysis",
     "compare": "comparison",
+    "flow": "gradient_flow",  # not flow.py: importing a module of that name would put it in the function's place
 }
 
 __all__ = [
@@ -29,6 +31,7 @@ __all__ = [
     "Comparison",
     "Every",
     "First",
+    "FlowReport",
     "Listed",
     "Logarithmic",
     "Pairs",
@@ -37,6 +40,7 @@ __all__ = [
     "TrajcheckError",
     "analyze",
     "compare",
+    "flow",
 ]
 
 if TYPE_CHECKING:
@@ -45,6 +49,8 @@ if TYPE_CHECKING:
     from trajcheck.comparison_findings import Comparison
     from trajcheck.errors import TrajcheckError
     from trajcheck.findings import Report
+    from trajcheck.flow_findings import FlowReport
+    from trajcheck.gradient_flow import flow
     from trajcheck.recorder import Recorder
     from trajcheck.schedules import Budget, Every, First, Listed, Logarithmic, Pairs
 

@@ -8,6 +8,7 @@
     │   │   └── NotFiniteError     NaN or Inf where a number was recorded
     │   ├── InvalidReferenceError   an unknown reference, or one of another model
     │   └── ObjectiveError         a loss program that cannot be loaded or evaluated
+    ├── IntegrationError           a flow that could not be followed to its end               4
     ├── OutputError                a report or a record that could not be written             5
     └── RecorderError              a training loop that cannot be recorded                    2
 
@@ -54,6 +55,12 @@ class InvalidReferenceError(BadInputError):
 
 class ObjectiveError(BadInputError):
     """A loss program that cannot be loaded, does not fit the run, or fails when it is evaluated."""
+
+
+class IntegrationError(TrajcheckError):
+    """A flow that could not be followed to the last time."""
+
+    exit_code = 4
 
 
 class OutputError(TrajcheckError):

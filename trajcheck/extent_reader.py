@@ -69,11 +69,9 @@ class ExtentReader:
         length = pieces[-1].offset + pieces[-1].stop - pieces[-1].start
         dtype = extents[0].dtype
         if any(extent.dtype != dtype for extent in extents):
-            out = buffer(8)
-            wide = out[: 8 * length].view(np.float64)
-            for piece, extent in zip(pieces, extents, strict=True):
-                self.widen(extent, piece.start, wide[piece.offset : piece.offset + piece.stop - piece.start])
-            return out[: 8 * length], "F64"
+            out = buffer(8)[: 8 * length]
+            self.wide_block(tensors, pieces, out.view(np.float64))
+            return out, "F64"
         size = ITEM_SIZE[dtype]
         out = buffer(size)
         filled = out[: size * length].data
@@ -87,6 +85,12 @@ class ExtentReader:
         assert begun is not None
         self.range(begun[0], begun[1], filled[begun[2] :])
         return out[: size * length], dtype
+
+    def wide_block(self, tensors: Mapping[str, Extent], pieces: list[Piece], out: np.ndarray) -> np.ndarray:
+        """Fill `out` (float64) with a block of the flat vector of `tensors`; returns the part that was filled."""
+        for piece in pieces:
+            self.widen(tensors[piece.name], piece.start, out[piece.offset : piece.offset + piece.stop - piece.start])
+        return out[: pieces[-1].offset + pieces[-1].stop - pieces[-1].start]
 
     def widen(self, extent: Extent, start: int, out: np.ndarray) -> None:
         """Elements [start, start + len(out)) of a floating tensor into `out`, a float64 array; exact."""

@@ -168,7 +168,7 @@ class _Side:
 
     def _read(self, place: int) -> np.ndarray:
         buffer = self.free.pop() if self.free else np.empty(self.size)
-        filled = self.reader.block(self.run.snapshots[place].parameters, self.pieces, buffer)
+        filled = self.reader.wide_block(self.run.snapshots[place].parameters, self.pieces, buffer)
         if self.reorder is not None:
             name = self.pieces[0].name  # a block is one whole tensor here
             filled[:] = self.reorder(name, filled.reshape(self.run.shapes[name])).reshape(-1)

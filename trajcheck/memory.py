@@ -15,7 +15,6 @@ import numpy as np
 
 from trajcheck.extent_reader import ExtentReader, Piece, blocks
 from trajcheck.gather import CHUNK
-from trajcheck.kernel import Block
 from trajcheck.metrics.secant import AT_REFERENCE, NO_GRADIENT, memory_cos
 from trajcheck.references import Reference
 from trajcheck.rows import Row, Rows, gradient_missing
@@ -149,4 +148,4 @@ class _ChunkPass:
     @staticmethod
     def _read(reader: ExtentReader, tensors: Mapping[str, Extent], pieces: list[Piece]) -> np.ndarray:
         length = pieces[-1].offset + pieces[-1].stop - pieces[-1].start
-        return Block(*reader.block(tensors, pieces, lambda size: np.empty(size * length, dtype=np.uint8))).wide
+        return reader.wide_block(tensors, pieces, np.empty(length))

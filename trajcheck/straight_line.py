@@ -17,16 +17,14 @@ from torch import Tensor
 from trajcheck.alignment import Pair
 from trajcheck.errors import ObjectiveError, RunError
 from trajcheck.extent_reader import ExtentReader
-from trajcheck.formats.tensor_bytes import CODES
 from trajcheck.objective import Objective
 from trajcheck.relabelling import Relabelling
 from trajcheck.replay import recorded_dtype
 from trajcheck.samples import Sample
 from trajcheck.sampling import buffers_of, data_set, probe_samples, recorded_sample
 from trajcheck.snapshot import Extent, Snapshot
+from trajcheck.tensor_reader import read_tensor
 from trajcheck.trajectory import Trajectory
-
-_TORCH = {code: dtype for dtype, code in CODES.items()}
 
 
 def line_points(count: int) -> np.ndarray:
@@ -120,11 +118,7 @@ class StraightLine:
         return found
 
     def _tensor(self, extent: Extent) -> Tensor:
-        if not extent.length:
-            return torch.empty(extent.shape, dtype=_TORCH[extent.dtype])
-        data = np.empty(extent.length, dtype=np.uint8)
-        self.reader.into(extent, 0, data.data)
-        return torch.from_numpy(data).view(_TORCH[extent.dtype]).reshape(extent.shape)
+        return read_tensor(self.reader, extent)
 
 
 def _frozen(run: Trajectory) -> dict[str, tuple[int, ...]]:

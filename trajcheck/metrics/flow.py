@@ -1,0 +1,196 @@
+"""The distance of a run from its gradient flow, and the bound on it (EC, arXiv 2107.06608).
+
+Letters: x_t the run's iterate at tau_t, theta(tau) the flow theta' = -grad f(theta) on one fixed sample with
+theta(tau_s) = x_s, s the step where it starts; eta the learning rate; m <= lambda_min, beta >= |Hessian|,
+gamma >= |grad f|.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from trajcheck.columns import Column, column, lift
+
+AT_START = "x_t is where the flow starts"
+NOT_CHOSEN = "not among the times that --curvature chooses"
+AFTER_LAST = "after the last time at which the Hessian's eigenvalues are known"
+
+#: Relative difference up to which two learning rates, or the rates of two stretches of tau, count as one.
+SAME_RATE = 1e-9
+
+
+@dataclass
+class FlowScalars:
+    """What the integration gives at one recorded time; None where there is nothing.
+
+    init_dist = |x_t - x_s|, flow_dist = |x_t - theta|, flow_error = |theta - theta of the coarser solution|, loss =
+    f(x_t), flow_loss = f(theta), flow_grad_norm = |grad f(theta)|, and the extreme eigenvalues of the Hessian at theta.
+    """
+
+    init_dist: float | None = None
+    flow_dist: float | None = None
+    flow_error: float | None = None
+    loss: float | None = None
+    flow_loss: float | None = None
+    flow_grad_norm: float | None = None
+    lambda_min: float | None = None
+    lambda_min_residual: float | None = None
+    lambda_max: float | None = None
+    lambda_max_residual: float | None = None
+
+
+FLOW_COLUMNS = (
+    *("tau", "flow_dist", "init_dist", "relative_flow_dist", "loss", "flow_loss", "flow_error", "flow_grad_norm"),
+)
+#: Those that --curvature adds.
+FLOW_CURVATURE = ("lambda_min", "lambda_min_residual", "lambda_max", "lambda_max_residual", "bound_estimate")
+
+
+def flow_columns(
+    rows: Sequence[FlowScalars], taus: Sequence[float | None], missing: Sequence[str], curvature: Sequence[bool]
+) -> dict[str, Column]:
+    """The columns of flow.csv but the bound, in their order; `missing` says why a row has no flow, or is ''.
+
+    relative_flow_dist = flow_dist / init_dist; undefined where the flow starts, and wherever x_t came back to there.
+    `curvature` marks the rows at which the Hessian was asked for.
+    """
+
+    def scalar(name: str, *reasons: Sequence[str]) -> Column:
+        return column((getattr(row, name) for row in rows), *reasons, [_not_finite(getattr(r, name)) for r in rows])
+
+    chosen = ["" if each else NOT_CHOSEN for each in curvature]
+    distance, away = scalar("flow_dist", missing), scalar("init_dist")
+    return {
+        "tau": column(taus, ["" if tau is not None else "no tau was recorded at this step" for tau in taus]),
+        "flow_dist": distance,
+        "init_dist": away,
+        "relative_flow_dist": distance.over(away, AT_START),
+        "loss": scalar("loss"),
+        "flow_loss": scalar("flow_loss", missing),
+        "flow_error": scalar("flow_error", missing),
+        "flow_grad_norm": scalar("flow_grad_norm", missing),
+        **({name: scalar(name, missing, chosen) for name in FLOW_CURVATURE[:-1]} if any(curvature) else {}),
+    }
+
+
+def _not_finite(value: float | None) -> str:
+    return "" if value is not None else "not finite here"
+
+
+@dataclass(frozen=True)
+class Bound:
+    """The bound on |x_t - theta(tau_t)| for each row: `per_rate` times eta, for rates up to `largest_rate`.
+
+    See `bound`. Both are undefined after the last row with eigenvalues.
+    """
+
+    per_rate: Column
+    largest_rate: Column
+
+    def at(self, eta: float) -> Column:
+        """bound_estimate = eta per_rate; undefined where eta is above largest_rate."""
+        limit = self.largest_rate
+        return (
+            (eta * self.per_rate)
+            .along(limit)
+            .except_where(
+                eta > limit.values * (1 + SAME_RATE),
+                f"the rate {eta:g} is above 2 / (beta + m): steps of that size need not stay near the flow",
+            )
+        )
+
+
+def bound(times: np.ndarray, columns: Mapping[str, Column]) -> Bound:
+    """An estimate of how far gradient descent at a constant rate eta is from the flow, at each time tau:
+
+        eta beta gamma max_{s <= tau} integral_0^s exp( -integral_u^s m(r) dr ) du      >= 0, linear in eta
+
+    for rates up to 2 / (beta + m), for which |1 - eta lambda| <= exp(-eta m) for all lambda in [m, beta].
+
+    `times` [k] are counted from where the flow starts. lambda_min and lambda_max are known at some rows, |grad f| at
+    all; what is not known is taken from its neighbours, on the safe side. m between two rows with eigenvalues is the
+    smaller lambda_min of the two, each less its residual. beta is the largest max(|lambda_min|, |lambda_max|) plus
+    residual, gamma the largest |grad f|, of all rows up to tau and of the first one after it. That they hold on the
+    whole path, and in the tube around it that the theorem asks for, is not known: hence an estimate.
+
+    Undefined after the last row with eigenvalues, and on rows without a flow.
+    """
+    norm = columns["flow_grad_norm"]
+    low = lift(np.subtract, columns["lambda_min"], columns["lambda_min_residual"])
+    extreme = lift(
+        lambda a, b, c, d: np.maximum(np.abs(a) + b, np.abs(c) + d),
+        *(columns[name] for name in FLOW_CURVATURE[:-1]),
+    )
+    rows = np.flatnonzero(norm.defined)
+    known = np.flatnonzero(norm.defined & low.defined & extreme.defined)
+    reasons = np.where(norm.defined, AFTER_LAST, norm.reasons)
+    per_rate, largest_rate = np.full((2, len(times)), np.nan)
+    if len(known) and known[0] == rows[0]:
+        rows = rows[rows <= known[-1]]
+        ahead = np.searchsorted(known, rows)  # of the rows with eigenvalues, the first at or after each row
+        beta, top = (np.maximum.accumulate(each.values[known])[ahead] for each in (extreme, low))
+        gamma = np.maximum.accumulate(norm.values[rows])
+        gamma = np.append(gamma[1:], gamma[-1])
+        integral = np.zeros(len(rows))
+        for i in range(1, len(rows)):
+            m = min(low.values[known[ahead[i] - 1]], low.values[known[ahead[i]]])
+            integral[i] = _grown(integral[i - 1], m, times[rows[i]] - times[rows[i - 1]])
+        reasons[rows] = ""
+        with np.errstate(all="ignore"):
+            per_rate[rows] = beta * gamma * np.maximum.accumulate(integral)
+            largest_rate[rows] = 2 / np.maximum(beta + top, 0)
+    overflow = "not finite: the flow is so unstable that the bound overflows float64"
+    return Bound(
+        column(per_rate, np.where((reasons == "") & ~np.isfinite(per_rate), overflow, reasons)),
+        column(largest_rate, reasons),
+    )
+
+
+def _grown(integral: float, m: float, h: float) -> float:
+    """I(s + h) of I' = 1 - m I: I(s) exp(-m h) + (1 - exp(-m h)) / m, whatever the sign of m."""
+    with np.errstate(all="ignore"):
+        fresh = h if m * h == 0 else -np.expm1(-m * h) / m
+        return float(integral * np.exp(-m * h) + fresh)
+
+
+def constant_rate(
+    steps: Sequence[int], taus: Sequence[float | None], rates: Sequence[float | None]
+) -> tuple[float | None, str]:
+    """eta, the learning rate of all steps, or None and why there is no such number.
+
+    The rate is constant where tau grows by eta a step between all records, and every recorded rate is eta.
+    """
+    known = [(step, tau) for step, tau in zip(steps, taus, strict=True) if tau is not None]
+    if len(known) < 2:
+        return None, "one record alone has no learning rate"
+    eta = (known[-1][1] - known[0][1]) / (known[-1][0] - known[0][0])
+    rounding = 8 * np.finfo(np.float64).eps * abs(known[-1][1]) * len(known)
+    grown = [
+        abs((tau - known[0][1]) - eta * (step - known[0][0])) <= SAME_RATE * eta * (step - known[0][0]) + rounding
+        for step, tau in known
+    ]
+    same = [rate is None or abs(rate - eta) <= SAME_RATE * eta + rounding for rate in rates]
+    if eta <= 0 or not all(grown) or not all(same):
+        return None, "the learning rate is not constant, and the bound is for a constant one"
+    recorded = next((rate for rate in rates if rate is not None), None)
+    return (eta if recorded is None else recorded), ""
+
+
+def wanted_rate(limit: Bound, distance: float) -> dict[str, float | str | None]:
+    """The largest constant eta for which the bound at the last time that has one is at most `distance`.
+
+    `eta` = min(distance / (beta gamma max integral), 2 / (beta + m)), and which of the two limits it: `limited_by`
+    "distance" or "stability". None where there is no bound, or where nothing limits the rate (no gradient).
+    """
+    places = np.flatnonzero(limit.per_rate.defined)
+    if not len(places):
+        return {"distance": distance, "eta": None, "limited_by": None}
+    per_rate, largest = float(limit.per_rate.values[places[-1]]), float(limit.largest_rate.values[places[-1]])
+    allowed = distance / per_rate if per_rate > 0 else np.inf
+    eta = min(allowed, largest)
+    if not np.isfinite(eta):
+        return {"distance": distance, "eta": None, "limited_by": None}
+    return {"distance": distance, "eta": eta, "limited_by": "distance" if allowed <= largest else "stability"}
