@@ -20,6 +20,9 @@ FORBIDDEN = {
     "tables": ("torch", "pandas", "trajcheck.gather", "trajcheck.replay", "trajcheck.reports"),
     "formats": ("trajcheck.trajectory", "trajcheck.gather", "trajcheck.metrics", "trajcheck.reports"),
     "gather.py": ("torch", "pandas", "trajcheck.metrics", "trajcheck.tables", "trajcheck.reports", "trajcheck.replay"),
+    "permutation_spec.py": ("pandas", "trajcheck.gather", "trajcheck.metrics", "trajcheck.tables", "trajcheck.reports"),
+    "permutations.py": ("torch", "pandas", "trajcheck.gather", "trajcheck.metrics", "trajcheck.tables"),
+    "symmetry.py": ("pandas", "trajcheck.metrics", "trajcheck.tables", "trajcheck.reports", "trajcheck.references"),
     "replay.py": ("pandas", "trajcheck.metrics", "trajcheck.tables", "trajcheck.reports"),
 }
 

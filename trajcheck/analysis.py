@@ -30,6 +30,7 @@ from trajcheck.trajectory import Trajectory, open_trajectory
 if TYPE_CHECKING:
     from trajcheck.findings import Report
     from trajcheck.memory import Cell
+    from trajcheck.permuted_references import Alignment
 
 
 def analyze(
@@ -52,6 +53,7 @@ def analyze(
     memory_lags: Sequence[int] = (),
     smoothing: int = 51,
     convention: str | None = None,
+    match_permutations: bool = False,
     out: str | Path | None = None,
     quiet: bool = True,
 ) -> Report:
@@ -81,6 +83,8 @@ def analyze(
         memory_lags: steps k of the cosine between the parts of g_t and g_{t+k} orthogonal to e_t and e_{t+k}.
         smoothing: rows over which lo_lr_smooth is taken.
         convention: tzc-v1, for the conventions of that paper's own code.
+        match_permutations: put the hidden units of references from other runs or files in the order in which they lie
+            nearest to this run's last iterate; the objective file's PERMUTATIONS says which axes permute together.
         out: the report folder; default reports/<the run's path below the working folder>.
         quiet: no progress bars.
 
@@ -105,6 +109,7 @@ def analyze(
         memory_lags=tuple(memory_lags),
         smoothing=smoothing,
         convention=convention,
+        match_permutations=match_permutations,
     )
     return run_analysis(Path(run), options, None if out is None else Path(out), quiet=quiet)
 
@@ -141,6 +146,7 @@ class _Analysis:
         self.curvature = frozenset(row.place for row in self.rows.rows[:: options.curvature] if options.curvature)
         self.by_tensor = self._by_tensor()
         self.replay_facts: dict[str, Any] | None = None
+        self.alignments: dict[str, Alignment] | None = None
 
     def report(self, out: Path | None) -> Report:
         """Compute everything and write it."""
@@ -148,12 +154,16 @@ class _Analysis:
 
         with ReportFolder(out or default_folder(self.run), self.trajectory.id) as folder:
             references = resolve_references(self.options.refs, self.trajectory, folder.staging)
-            replay = self._prepare_replay(references)
+            objective = self._load_objective()
+            references = self._matched(references, objective, folder.staging)
+            replay = self._prepare_replay(references, objective)
             stored = self._stored(references)
             self.memory = self._memory(references)
             scalars = {"own": [stored]} if replay is None else self._replayed(replay, stored)
             measured = [self._measured(sample, draws, references) for sample, draws in scalars.items()]
-            findings = Findings(self.run, self.options, self.families, references, measured, self.replay_facts)
+            findings = Findings(
+                self.run, self.options, self.families, references, measured, self.replay_facts, self.alignments
+            )
             return findings.report(folder)
 
     def _measured(
@@ -250,15 +260,36 @@ class _Analysis:
         with progress_bar("memory", len(self.rows.rows), self.quiet) as progress:
             return memory_cells(self.trajectory, self.rows, references, self.options.memory_lags, progress)
 
-    def _prepare_replay(self, references: Sequence[Reference]) -> Any:
-        """The replay, checked against the run before anything long begins; None without an objective."""
+    def _load_objective(self) -> Any:
+        """None where there is none. In float64 where symmetries are checked first; the replay converts it."""
         if self.options.objective is None:
             return None
         from trajcheck.objective import load_objective
+        from trajcheck.replay import replay_dtype
+
+        dtype = replay_dtype(self.trajectory, self.options.replay_dtype)
+        first = "float64" if self.options.match_permutations else dtype
+        return load_objective(self.options.objective, run=self.run, device=self.options.device, dtype=first)
+
+    def _matched(self, references: list[Reference], objective: Any, workspace: Path) -> list[Reference]:
+        """The references, those of other runs permuted where that was asked for."""
+        if not self.options.match_permutations:
+            return references
+        from trajcheck.permuted_references import permute_references
+
+        assert self.options.objective is not None
+        references, self.alignments = permute_references(
+            references, self.trajectory, objective, self.options.objective, workspace
+        )
+        return references
+
+    def _prepare_replay(self, references: Sequence[Reference], objective: Any) -> Any:
+        """The replay, checked against the run before anything long begins; None without an objective."""
+        if objective is None:
+            return None
         from trajcheck.replay import REFERENCE_REPLAYED, STEP_REPLAYED, Plan, Replay, epsilon, replay_dtype
 
         dtype = replay_dtype(self.trajectory, self.options.replay_dtype)
-        objective = load_objective(self.options.objective, run=self.run, device=self.options.device, dtype=dtype)
         fidelity = ("recorded_sq", "disagreement_sq")
         plan = Plan(
             samples=self.options.samples,

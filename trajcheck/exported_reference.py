@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,17 +22,15 @@ from trajcheck.exported_objective import Facts
 from trajcheck.extent_reader import ExtentReader
 from trajcheck.formats.native import read_snapshot
 from trajcheck.formats.native_writer import step_filename
-from trajcheck.formats.tensor_bytes import CODES, as_bytes
+from trajcheck.formats.tensor_bytes import as_bytes
 from trajcheck.objective import Objective
 from trajcheck.samples import Sample, make_sample
-from trajcheck.snapshot import Extent
+from trajcheck.stored_tensors import load_tensor
 
 #: Largest relative difference of loss and gradient norm. Other kernels and processors round otherwise, deep networks
 #: amplify it, and a wrong program is off by more.
 TOLERANCE = {torch.float64: 1e-7, torch.float32: 1e-3}
 LOW_PRECISION_TOLERANCE = 5e-2
-
-_TORCH = {code: dtype for dtype, code in CODES.items()}
 
 
 def reference_value(
@@ -134,18 +131,12 @@ def _stored(run: Path, step: int) -> tuple[dict[str, Tensor], Any, dict[str, Any
     if snapshot.frozen_from not in (None, step):
         extents = {**read_snapshot(run / step_filename(int(snapshot.frozen_from or 0))).parameters, **extents}
     with ExtentReader() as reader:
-        parameters = {name: _tensor(reader, extent) for name, extent in extents.items()}
-        batch = unflatten({path: _tensor(reader, extent) for path, extent in source.batch.items()}, source.batch_tree)
-        buffers = {name: _tensor(reader, extent) for name, extent in snapshot.buffers.items()}
-        states = {name: _tensor(reader, extent) for name, extent in snapshot.generators.items()}
+        parameters = {name: load_tensor(reader, extent) for name, extent in extents.items()}
+        batch = unflatten(
+            {path: load_tensor(reader, extent) for path, extent in source.batch.items()}, source.batch_tree
+        )
+        buffers = {name: load_tensor(reader, extent) for name, extent in snapshot.buffers.items()}
+        states = {name: load_tensor(reader, extent) for name, extent in snapshot.generators.items()}
     generators = {name: state.reshape(-1, state.shape[-1])[:1] for name, state in states.items()}
     first = batch[0] if source.micro_batches > 1 else batch
     return parameters, first, {"buffers": buffers, "generators": generators}
-
-
-def _tensor(reader: ExtentReader, extent: Extent) -> Tensor:
-    if not extent.length:
-        return torch.empty(extent.shape, dtype=_TORCH[extent.dtype])
-    data = np.empty(extent.length, dtype=np.uint8)
-    reader.into(extent, 0, data.data)
-    return torch.from_numpy(data).view(_TORCH[extent.dtype]).reshape(extent.shape)
