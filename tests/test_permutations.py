@@ -363,6 +363,21 @@ def test_two_seeds_of_the_digits(tmp_path: Path) -> None:
     }
 
 
+def test_two_runs_for_a_comparison() -> None:
+    from trajcheck.objective import load_objective
+    from trajcheck.permuted_references import match_runs
+    from trajcheck.trajectory import open_trajectory
+
+    spec = f"{OBJECTIVES}:digits"
+    a, b = open_trajectory(DIGITS), open_trajectory(DIGITS1)
+    matched, found = match_runs(a, b, load_objective(spec, device="cpu"), spec)
+    one, other = ({name: v.astype(float) for name, v in last_iterate(run).items()} for run in (DIGITS, DIGITS1))
+    aligned = {name: matched.permute(name, array) for name, array in other.items()}
+    assert distance(one, other) == pytest.approx(found.before, rel=1e-12)
+    assert distance(one, aligned) == pytest.approx(found.after, rel=1e-12)
+    assert distance(other, {name: matched.inverse.permute(name, array) for name, array in aligned.items()}) == 0
+
+
 def test_a_run_permuted_by_hand_is_matched_back(tmp_path: Path) -> None:
     """The transformer, heads and hidden units; float32 numbers are moved, not changed."""
     point = last_iterate(TRANSFORMER)

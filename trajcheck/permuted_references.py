@@ -72,6 +72,20 @@ def permute_references(
     return result, alignments
 
 
+def match_runs(a: Trajectory, b: Trajectory, objective: Any, spec: str) -> tuple[Matched, Alignment]:
+    """The orders in which run B's last iterate lies nearest to run A's, checked on a sample of A, and how that went.
+
+    `Matched.permute` brings any tensor of B (iterate or gradient, whole) into A's order, `Matched.inverse.permute` one
+    of A into B's. The runs are of one model, and `objective` is that of `spec`, FILE.py:NAME. Raises ObjectiveError as
+    `permute_references` does.
+    """
+    from trajcheck.symmetry import SymmetryCheck
+
+    permutations = check_permutations(objective.permutations, spec, a.shapes, a.info.tied)
+    check = SymmetryCheck(objective, a)
+    return align(b.snapshots[-1].parameters, f"the last iterate of {b.path}", a, permutations, check)
+
+
 def align(
     point: Mapping[str, Extent], title: str, trajectory: Trajectory, permutations: Permutations, check: SymmetryCheck
 ) -> tuple[Matched, Alignment]:
