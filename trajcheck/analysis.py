@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -154,9 +155,8 @@ class _Analysis:
 
         with ReportFolder(out or default_folder(self.run), self.trajectory.id) as folder:
             references = resolve_references(self.options.refs, self.trajectory, folder.staging)
-            objective = self._load_objective()
-            references = self._matched(references, objective, folder.staging)
-            replay = self._prepare_replay(references, objective)
+            references = self._matched(references, folder.staging)
+            replay = self._prepare_replay(references)
             stored = self._stored(references)
             self.memory = self._memory(references)
             scalars = {"own": [stored]} if replay is None else self._replayed(replay, stored)
@@ -260,7 +260,8 @@ class _Analysis:
         with progress_bar("memory", len(self.rows.rows), self.quiet) as progress:
             return memory_cells(self.trajectory, self.rows, references, self.options.memory_lags, progress)
 
-    def _load_objective(self) -> Any:
+    @cached_property
+    def _objective(self) -> Any:
         """None where there is none. In float64 where symmetries are checked first; the replay converts it."""
         if self.options.objective is None:
             return None
@@ -271,7 +272,7 @@ class _Analysis:
         first = "float64" if self.options.match_permutations else dtype
         return load_objective(self.options.objective, run=self.run, device=self.options.device, dtype=first)
 
-    def _matched(self, references: list[Reference], objective: Any, workspace: Path) -> list[Reference]:
+    def _matched(self, references: list[Reference], workspace: Path) -> list[Reference]:
         """The references, those of other runs permuted where that was asked for."""
         if not self.options.match_permutations:
             return references
@@ -279,12 +280,13 @@ class _Analysis:
 
         assert self.options.objective is not None
         references, self.alignments = permute_references(
-            references, self.trajectory, objective, self.options.objective, workspace
+            references, self.trajectory, self._objective, self.options.objective, workspace
         )
         return references
 
-    def _prepare_replay(self, references: Sequence[Reference], objective: Any) -> Any:
+    def _prepare_replay(self, references: Sequence[Reference]) -> Any:
         """The replay, checked against the run before anything long begins; None without an objective."""
+        objective = self._objective
         if objective is None:
             return None
         from trajcheck.replay import REFERENCE_REPLAYED, STEP_REPLAYED, Plan, Replay, epsilon, replay_dtype
