@@ -16,6 +16,23 @@ Objective = tuple[nn.Module, Callable[[nn.Module, Any], Tensor]]
 
 CONTEXT = 32
 WIDTH = 32
+HEADS = 4
+
+#: For --match-permutations: which axes permute together, by objective; trajcheck/permutation_spec.py says how to write
+#: it. Queries, keys and values are fused as [3, HEADS, WIDTH // HEADS]: a block for each head, in three segments.
+PERMUTATIONS: dict[str, dict[str, list[tuple[Any, ...]]]] = {
+    "digits": {"hidden": [("0.weight", 0), ("0.bias", 0), ("2.weight", 1)]},
+    "transformer": {},
+}
+for block in ("blocks.0", "blocks.1"):
+    PERMUTATIONS["transformer"] |= {
+        f"{block}.mlp": [(f"{block}.mlp.0.weight", 0), (f"{block}.mlp.0.bias", 0), (f"{block}.mlp.2.weight", 1)],
+        f"{block}.heads": [
+            (f"{block}.qkv.weight", 0, WIDTH // HEADS, 3),
+            (f"{block}.qkv.bias", 0, WIDTH // HEADS, 3),
+            (f"{block}.project.weight", 1, WIDTH // HEADS),
+        ],
+    }
 
 
 def digits() -> Objective:
@@ -87,8 +104,8 @@ class Block(nn.Module):
 
     def attention(self, x: Tensor) -> Tensor:
         n, length, _ = x.shape
-        q, k, v = self.qkv(x).view(n, length, 3, 4, WIDTH // 4).permute(2, 0, 3, 1, 4)
-        scores = (q @ k.transpose(-1, -2)) / (WIDTH // 4) ** 0.5
+        q, k, v = self.qkv(x).view(n, length, 3, HEADS, WIDTH // HEADS).permute(2, 0, 3, 1, 4)
+        scores = (q @ k.transpose(-1, -2)) / (WIDTH // HEADS) ** 0.5
         future = torch.ones(length, length, dtype=torch.bool, device=x.device).triu(1)
         mixed = scores.masked_fill(future, float("-inf")).softmax(-1) @ v
         return self.project(mixed.transpose(1, 2).reshape(n, length, WIDTH))

@@ -23,6 +23,9 @@ FORBIDDEN = {
     "integrate.py": ("torch", "pandas", "trajcheck.trajectory", "trajcheck.objective", "trajcheck.metrics"),
     "flow_sample.py": ("pandas", "trajcheck.metrics", "trajcheck.tables", "trajcheck.reports", "trajcheck.integrate"),
     "flow_state.py": ("pandas", "trajcheck.tables", "trajcheck.reports", "trajcheck.objective", "trajcheck.replay"),
+    "permutation_spec.py": ("pandas", "trajcheck.gather", "trajcheck.metrics", "trajcheck.tables", "trajcheck.reports"),
+    "permutations.py": ("torch", "pandas", "trajcheck.gather", "trajcheck.metrics", "trajcheck.tables"),
+    "symmetry.py": ("pandas", "trajcheck.metrics", "trajcheck.tables", "trajcheck.reports", "trajcheck.references"),
     "replay.py": ("pandas", "trajcheck.metrics", "trajcheck.tables", "trajcheck.reports"),
     "alignment.py": (
         "torch",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +31,7 @@ from trajcheck.trajectory import Trajectory, open_trajectory
 if TYPE_CHECKING:
     from trajcheck.findings import Report
     from trajcheck.memory import Cell
+    from trajcheck.permuted_references import Alignment
 
 
 def analyze(
@@ -54,6 +56,7 @@ def analyze(
     convention: str | None = None,
     memory: str | None = None,
     threads: int | None = None,
+    match_permutations: bool = False,
     out: str | Path | None = None,
     quiet: bool = True,
 ) -> Report:
@@ -85,6 +88,8 @@ def analyze(
         memory: such as "4GB": a bound on the basis of Lanczos vectors that curvature keeps on the device.
         threads: how many read and multiply recorded vectors; by default as many as there are processors.
         convention: tzc-v1, for the conventions of that paper's own code.
+        match_permutations: put the hidden units of references from other runs or files in the order in which they lie
+            nearest to this run's last iterate; the objective file's PERMUTATIONS says which axes permute together.
         out: the report folder; default reports/<the run's path below the working folder>.
         quiet: no progress bars.
 
@@ -111,6 +116,7 @@ def analyze(
         convention=convention,
         memory=memory,
         threads=threads,
+        match_permutations=match_permutations,
     )
     return run_analysis(Path(run), options, None if out is None else Path(out), quiet=quiet)
 
@@ -158,6 +164,7 @@ class Analysis:
         self.curvature = frozenset(row.place for row in self.rows.rows[:: options.curvature] if options.curvature)
         self.by_tensor = self._by_tensor()
         self.replay_facts: dict[str, Any] | None = None
+        self.alignments: dict[str, Alignment] | None = None
 
     def report(self, out: Path | None) -> Report:
         """Compute everything and write it."""
@@ -165,8 +172,11 @@ class Analysis:
 
         with ReportFolder(out or default_folder(self.run), self.trajectory.id) as folder:
             references = resolve_references(self.options.refs, self.trajectory, folder.staging)
+            references = self._matched(references, folder.staging)
             measured = self.measure(references)
-            findings = Findings(self.run, self.options, self.families, references, measured, self.replay_facts)
+            findings = Findings(
+                self.run, self.options, self.families, references, measured, self.replay_facts, self.alignments
+            )
             return findings.report(folder)
 
     def measure(self, references: Sequence[Reference]) -> list[Measured]:
@@ -281,15 +291,38 @@ class Analysis:
         with progress_bar("memory", len(self.rows.rows), self.quiet) as progress:
             return memory_cells(self.trajectory, self.rows, references, self.options.memory_lags, progress)
 
-    def _prepare_replay(self, references: Sequence[Reference]) -> Any:
-        """The replay, checked against the run before anything long begins; None without an objective."""
+    @cached_property
+    def _objective(self) -> Any:
+        """None where there is none. In float64 where symmetries are checked first; the replay converts it."""
         if self.options.objective is None:
             return None
         from trajcheck.objective import load_objective
+        from trajcheck.replay import replay_dtype
+
+        dtype = replay_dtype(self.trajectory, self.options.replay_dtype)
+        first = "float64" if self.options.match_permutations else dtype
+        return load_objective(self.options.objective, run=self.run, device=self.options.device, dtype=first)
+
+    def _matched(self, references: list[Reference], workspace: Path) -> list[Reference]:
+        """The references, those of other runs permuted where that was asked for."""
+        if not self.options.match_permutations:
+            return references
+        from trajcheck.permuted_references import permute_references
+
+        assert self.options.objective is not None
+        references, self.alignments = permute_references(
+            references, self.trajectory, self._objective, self.options.objective, workspace
+        )
+        return references
+
+    def _prepare_replay(self, references: Sequence[Reference]) -> Any:
+        """The replay, checked against the run before anything long begins; None without an objective."""
+        objective = self._objective
+        if objective is None:
+            return None
         from trajcheck.replay import REFERENCE_REPLAYED, STEP_REPLAYED, Plan, Replay, epsilon, replay_dtype
 
         dtype = replay_dtype(self.trajectory, self.options.replay_dtype)
-        objective = load_objective(self.options.objective, run=self.run, device=self.options.device, dtype=dtype)
         fidelity = ("recorded_sq", "disagreement_sq")
         plan = Plan(
             samples=self.options.samples,

@@ -15,7 +15,7 @@ import torch
 
 
 @contextmanager
-def _value(owner: Any, name: str, value: Any) -> Iterator[None]:
+def value_for_a_while(owner: Any, name: str, value: Any) -> Iterator[None]:
     """`owner.name = value` for a while."""
     before = getattr(owner, name)
     setattr(owner, name, value)
@@ -53,19 +53,19 @@ def full_precision(*, use_cudnn: bool = True) -> Iterator[None]:
     """
     with ExitStack() as stack:
         matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-        for context in (_matmul_precision("highest"), _value(cudnn, "allow_tf32", False)):
+        for context in (_matmul_precision("highest"), value_for_a_while(cudnn, "allow_tf32", False)):
             try:
                 stack.enter_context(context)
             except RuntimeError:
                 continue
         for switch in _switches():
             if switch.fp32_precision not in ("none", "ieee"):
-                stack.enter_context(_value(switch, "fp32_precision", "ieee"))
-        stack.enter_context(_value(matmul, "allow_fp16_reduced_precision_reduction", False))
-        stack.enter_context(_value(matmul, "allow_bf16_reduced_precision_reduction", False))
-        stack.enter_context(_value(cudnn, "benchmark", False))
-        stack.enter_context(_value(cudnn, "enabled", use_cudnn and cudnn.enabled))
-        stack.enter_context(_value(cudnn, "deterministic", True))
+                stack.enter_context(value_for_a_while(switch, "fp32_precision", "ieee"))
+        stack.enter_context(value_for_a_while(matmul, "allow_fp16_reduced_precision_reduction", False))
+        stack.enter_context(value_for_a_while(matmul, "allow_bf16_reduced_precision_reduction", False))
+        stack.enter_context(value_for_a_while(cudnn, "benchmark", False))
+        stack.enter_context(value_for_a_while(cudnn, "enabled", use_cudnn and cudnn.enabled))
+        stack.enter_context(value_for_a_while(cudnn, "deterministic", True))
         yield
 
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -26,6 +26,9 @@ from trajcheck.tables.samples import SE, Measured
 from trajcheck.tables.scale import ScaleInvariant, scale_invariant
 from trajcheck.tables.source import NOT_FINITE, Source
 from trajcheck.trajectory import Trajectory
+
+if TYPE_CHECKING:
+    from trajcheck.permuted_references import Alignment
 
 #: Share of |x_t - x*|^2 in scale-invariant tensors from which distances are called doubtful.
 SCALE_SHARE = 0.1
@@ -73,6 +76,7 @@ class Findings:
     references: Sequence[Reference]
     measured: Sequence[Measured]
     replay: Mapping[str, Any] | None
+    alignments: Mapping[str, Alignment] | None = None  # by reference; None where none was asked for
 
     @property
     def source(self) -> Source:
@@ -206,6 +210,7 @@ class Findings:
                 "plain_sgd": info.plain_sgd,
             },
             "headline": self.headline,
+            "permutations": None if self.alignments is None else {k: asdict(v) for k, v in self.alignments.items()},
             "scale_invariant": None if self.scale is None else asdict(self.scale),
             "warnings": self.warnings(),
             "incomplete": incomplete,

@@ -7,15 +7,16 @@ point of a step starts from the same buffers and the same randomness, and losses
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.modules.dropout import _DropoutNd
 
-from trajcheck.conditions import evaluation
+from trajcheck.conditions import evaluation, value_for_a_while
 from trajcheck.curvature import Hessian, functions_checked
 from trajcheck.device import resolve_device
 from trajcheck.errors import ObjectiveError, TrajcheckError, UsageError
@@ -51,6 +52,7 @@ def load_objective(spec: str, *, run: Path | None = None, device: str = "auto", 
         objective = Objective(
             program.model, program.loss, device=place, title=spec, path=program.path, data=program.batches
         )
+        objective.permutations = program.permutations
     return objective if dtype is None else objective.prepare(dtype)
 
 
@@ -90,6 +92,7 @@ class Objective:
     ) -> None:
         self.device, self.title, self.data = torch.device(device), title, data
         self.note = ""  # of an exported program: how its reference value was checked
+        self.permutations: Any = None  # PERMUTATIONS of the objective file, not checked yet
         self.dtype: torch.dtype | None = None
         self._loss, self._path = loss, path
         if not model.training:
@@ -141,6 +144,17 @@ class Objective:
         self._name_here = matched
         wanted = set(trainable)
         self.trainable = tuple(name for name in matched if name in wanted)
+
+    @contextmanager
+    def without_dropout(self) -> Iterator[None]:
+        """Dropout of torch's own modules switched off for a while; F.dropout in a forward is not seen."""
+        with ExitStack() as stack:
+            for module in self._scope.modules():
+                if isinstance(module, _DropoutNd):
+                    stack.enter_context(value_for_a_while(module, "training", False))
+                elif isinstance(module, nn.MultiheadAttention | nn.RNNBase):
+                    stack.enter_context(value_for_a_while(module, "dropout", 0.0))
+            yield
 
     def randomness(self, sample: Sample) -> str:
         """Where the draws of an evaluation come from, in words, for the report."""

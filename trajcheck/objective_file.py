@@ -32,6 +32,7 @@ class Program(NamedTuple):
     model: nn.Module
     loss: Loss
     batches: Iterable[Any] | None = None  # the data set
+    permutations: Any = None  # the file's PERMUTATIONS, as it stands there
 
 
 class Traits(NamedTuple):
@@ -101,11 +102,12 @@ def load_program(spec: str, device: torch.device) -> Program:
             made = make()
         except (Exception, SystemExit) as error:
             raise ObjectiveError(f"objective {spec!r}: {name}() raised {describe(error, path)}; {_EXPECTED}") from error
+    permutations = getattr(module, "PERMUTATIONS", None)
     match made:
         case (nn.Module() as model, loss) if callable(loss):
-            return Program(path, model, loss)
+            return Program(path, model, loss, permutations=permutations)
         case (nn.Module() as model, loss, Iterable() as batches) if callable(loss):
-            return Program(path, model, loss, batches)
+            return Program(path, model, loss, batches, permutations)
         case tuple() | list():
             found = f"({', '.join(type(part).__name__ for part in made)})"
         case _:

@@ -36,6 +36,7 @@ class Options:
     convention: str | None = None
     memory: str | None = None
     threads: int | None = None
+    match_permutations: bool = False
 
     @property
     def samples(self) -> tuple[str, ...]:
@@ -92,6 +93,12 @@ class Options:
             raise UsageError(f"--convention {self.convention!r}: expected {' or '.join(CONVENTIONS)}.")
         if self.ref_gradients and "smoothness" not in families:
             raise UsageError("--ref-gradients is for smoothness towards references: add smoothness to --metrics.")
+        if self.match_permutations and self.objective == "run":
+            raise UsageError(
+                "--match-permutations with --objective run: an exported program does not say which units permute. Give "
+                'FILE.py:NAME, and beside NAME write PERMUTATIONS = {"NAME": {"hidden": [("0.weight", 0), ("0.bias", '
+                '0), ("2.weight", 1)]}}.'
+            )
         if self.objective is None:
             for option, given in (
                 ("--ref-gradients", self.ref_gradients),
@@ -100,6 +107,7 @@ class Options:
                 ("--memory", self.memory_bytes is not None),
                 ("--path-integral", self.path_integral is not None),
                 ("--convention", self.convention is not None),
+                ("--match-permutations", self.match_permutations),
                 (f"--sample {' '.join(self.samples)}", self.samples != ("own",)),
             ):
                 if given:

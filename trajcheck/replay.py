@@ -81,20 +81,25 @@ def epsilon(dtype: str) -> float:
     return torch.finfo(DTYPES[dtype]).eps
 
 
+def fit_objective(objective: Objective, trajectory: Trajectory) -> None:
+    """Fit the objective to the run, by whose names it goes from here on. Raises ObjectiveError where it cannot."""
+    frozen = trajectory.snapshots[0].frozen
+    shapes = {**trajectory.shapes, **{name: extent.shape for name, extent in frozen.items()}}
+    if trajectory.info.unrecorded:
+        raise ObjectiveError(
+            f"{trajectory.path}: parameters were left out of the recording "
+            f"({', '.join(trajectory.info.unrecorded[:4])}); a loss can be replayed only where all were recorded."
+        )
+    objective.check(shapes, trajectory.info.tied, trainable=trajectory.shapes)
+
+
 class Replay:
     """The replay of one run; `randomness` collects where the draws of the steps' own samples came from."""
 
     def __init__(
         self, trajectory: Trajectory, references: Sequence[Reference], objective: Objective, dtype: str, plan: Plan
     ) -> None:
-        frozen = trajectory.snapshots[0].frozen
-        shapes = {**trajectory.shapes, **{name: extent.shape for name, extent in frozen.items()}}
-        if trajectory.info.unrecorded:
-            raise ObjectiveError(
-                f"{trajectory.path}: parameters were left out of the recording "
-                f"({', '.join(trajectory.info.unrecorded[:4])}); a loss can be replayed only where all were recorded."
-            )
-        objective.check(shapes, trajectory.info.tied, trainable=trajectory.shapes)
+        fit_objective(objective, trajectory)
         self.objective = objective.prepare(dtype)
         self.trajectory, self.references, self.plan = trajectory, references, plan
         self.names, self.recorded_dtype = tuple(trajectory.shapes), recorded_dtype(trajectory)

@@ -134,6 +134,14 @@ def analyze_command(
             metavar="tzc-v1", help="The conventions of the code of arXiv 2407.01825v1, to compare with its figures."
         ),
     ] = None,
+    match_permutations: Annotated[
+        bool,
+        typer.Option(
+            "--match-permutations",
+            help="Put the hidden units of references from other runs or files in the order in which they lie nearest "
+            "to this run's last iterate; PERMUTATIONS in the objective's file says which axes permute together.",
+        ),
+    ] = False,
     out: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="The report folder.  (default: reports/RUN)"),
@@ -168,6 +176,7 @@ def analyze_command(
         convention=convention,
         memory=memory,
         threads=threads,
+        match_permutations=match_permutations,
     )
     if dry_run:
         typer.echo(estimate(run, options))

@@ -40,5 +40,5 @@ def write_streamed(
                     file.write(produce(name, start, min(numel, start + block)).tobytes())
     except OSError as error:
         raise OutputError(
-            f"{path}: cannot be written: {error.strerror}. An averaged reference needs this file."
+            f"{path}: cannot be written: {error.strerror}. A reference that is averaged or permuted needs this file."
         ) from error

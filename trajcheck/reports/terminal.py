@@ -25,6 +25,7 @@ def summary_text(report: Report) -> str:
         f"           {run['recorded_steps']} iterates, steps {run['first_step']} to {run['last_step']}, {every}",
         f"           {run['parameters']:,} parameters in {run['tensors']} tensors, {optimizer}",
         f"replay     {_replay(replay, head)}",
+        *(_permuted(spec, found) for spec, found in (summary["permutations"] or {}).items()),
         "",
         *aligned(_table(head)),
         "",
@@ -47,6 +48,13 @@ def _replay(replay: Mapping[str, Any] | None, head: Mapping[str, Any]) -> str:
     samples = ", ".join(head.get("samples", [head["sample"]]))
     where = "each step on its own sample" if samples == "own" else f"samples {samples}"
     return f"{replay['dtype']} on {replay['device']}, {where}, {replay['evaluations']} evaluations"
+
+
+def _permuted(spec: str, found: Mapping[str, Any]) -> str:
+    """One line: what matching the units of a reference did to its distance from the last iterate."""
+    text = f": {number(found['before'], 4)} from the last iterate, matched {number(found['after'], 4)}"
+    room = WIDTH - 11 - len(text)
+    return f"permuted   {spec if len(spec) <= room else '...' + spec[3 - room :]}{text}"
 
 
 def _table(head: Mapping[str, Any]) -> list[tuple[str, ...]]:
