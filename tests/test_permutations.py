@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import trajcheck
-from trajcheck.errors import ObjectiveError
+from trajcheck.errors import ObjectiveError, UsageError
 from trajcheck.permutation_spec import Axis, Permutations, apply, check_permutations, read_permutations
 from trajcheck.permutations import Matched, match
 from trajcheck.recorder import Recorder
@@ -488,3 +488,28 @@ def test_without_any_sample_nothing_can_be_checked(tmp_path: Path, plain_run: Pa
         file.write('PERMUTATIONS = {"good": {"out": [("layer.bias", 0)]}}\n')
     with pytest.raises(ObjectiveError, match="no batch was recorded"):
         analyzed(plain_run, [str(tmp_path / "x.safetensors")], tmp_path / "o", objective=f"{objective_file}:good")
+
+
+def test_compare_measures_runs_in_one_order(tmp_path: Path) -> None:
+    """Two seeds of the digits network: nearer to one another, and the same towards themselves."""
+    runs = [SAMPLES / f"digits-sgd-seed{seed}" for seed in (0, 1)]
+    objective = f"{SAMPLES / 'objectives.py'}:digits"
+    plain, matched = (
+        trajcheck.compare(*runs, objective=objective, match_permutations=match, out=tmp_path / str(match))
+        for match in (False, True)
+    )
+    found = matched.summary["permutations"][str(runs[1])]
+    for comparison, distance in ((plain, found["before"]), (matched, found["after"])):
+        assert comparison.pairs["dist"].iloc[-1] == pytest.approx(distance, rel=1e-6)
+    assert found["after"] < 0.8 * found["before"]
+    assert found["loss_after"] == pytest.approx(found["loss_before"], rel=1e-6)
+    for name in ("init_dist_a", "init_dist_b", "loss_a", "loss_b"):
+        assert matched.pairs[name].dropna().tolist() == pytest.approx(plain.pairs[name].dropna().tolist(), rel=1e-12)
+    assert matched.pairs["barrier"].max() < plain.pairs["barrier"].max()
+    assert matched.pairs["line_1"].dropna().tolist() == pytest.approx(plain.pairs["line_1"].dropna().tolist(), rel=1e-5)
+
+
+def test_compare_refuses_a_program_that_does_not_say_what_permutes(tmp_path: Path) -> None:
+    runs = [SAMPLES / f"digits-sgd-seed{seed}" for seed in (0, 1)]
+    with pytest.raises(UsageError, match="PERMUTATIONS"):
+        trajcheck.compare(*runs, objective="run", match_permutations=True, out=tmp_path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,6 +52,7 @@ def compare(
     skip_bad: bool = False,
     replay_dtype: str | None = None,
     device: str = "auto",
+    match_permutations: bool = False,
     out: str | Path | None = None,
     quiet: bool = True,
 ) -> Comparison:
@@ -72,6 +73,8 @@ def compare(
         sample: on which sample: own (z of A's record), probe (A's probe batches), full (the objective's data set).
         layers: also write layers.csv, a row for each pair and tensor.
         steps: "A:B:C", the rows of run A like a slice of step numbers; with align="step" those of the others too.
+        match_permutations: put the hidden units of every other run in the order in which its last iterate lies nearest
+            to that of run A; the objective file says which units permute.
         skip_bad, replay_dtype, device, quiet: as for `analyze`.
         out: the report folder; default reports/compare/<name of A>--<name of B>...
 
@@ -90,6 +93,7 @@ def compare(
         skip_bad=skip_bad,
         replay_dtype=replay_dtype,
         device=device,
+        match_permutations=match_permutations,
     )
     paths = [Path(run) for run in (run_a, run_b, *runs)]
     return run_comparison(paths, options, None if out is None else Path(out), quiet=quiet)
@@ -161,6 +165,9 @@ class _Comparison:
         self.side_facts: dict[str, Mapping[str, Any] | None] = {}
         self.measured: dict[str, Measured] = {}
         self.line_facts: dict[str, Any] | None = None
+        self.permutations: dict[str, Any] = {}
+        if options.match_permutations:
+            self.match = self._matched
 
     def _other(self, path: Path, steps: slice) -> Other:
         b = load_trajectory(path, self.options.skip_bad)
@@ -202,9 +209,29 @@ class _Comparison:
                 assert self.line_facts is not None
                 self.line_facts["evaluations"] = line.evaluations
             findings = ComparisonFindings(
-                self.id, self.options, self.a, self.all_a, self.others, self.measured, self.side_facts, self.line_facts
+                self.id,
+                self.options,
+                self.a,
+                self.all_a,
+                self.others,
+                self.measured,
+                self.side_facts,
+                self.line_facts,
+                self.permutations,
             )
             return findings.report(folder)
+
+    def _matched(self, a: Trajectory, b: Trajectory) -> Relabelling:
+        """The order of B's units in which its last iterate lies nearest to A's, checked to leave the loss as it is."""
+        from trajcheck.objective import load_objective
+        from trajcheck.permuted_references import match_runs
+
+        spec = self.options.objective
+        assert spec is not None
+        objective = load_objective(spec, run=a.path, device=self.options.device, dtype="float64")
+        matched, found = match_runs(a, b, objective, spec)
+        self.permutations[str(b.path)] = asdict(found)
+        return Relabelling(matched.permute, matched.inverse.permute)
 
     def cost(self) -> Cost:
         """What `report` would read and evaluate: everything but the comparison of the inits."""

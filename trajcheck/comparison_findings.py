@@ -57,6 +57,7 @@ class ComparisonFindings:
     measured: Mapping[str, Measured]
     replay: Mapping[str, Mapping[str, Any] | None]
     line: Mapping[str, Any] | None
+    permutations: Mapping[str, Any]  # by path: how the other run's units were matched to A's, where they were
 
     @cached_property
     def columns(self) -> dict[str, dict[str, Column]]:
@@ -190,6 +191,7 @@ class ComparisonFindings:
             "inits": {str(each.run.path): self._init(each) for each in self.others},
             "unmatched": {str(each.run.path): _unmatched(each) for each in self.others},
             "relabelled": [str(each.run.path) for each in self.others if each.relabelling is not None],
+            "permutations": dict(self.permutations),
             "line": self.line,
             "warnings": self.warnings(),
             "incomplete": incomplete,

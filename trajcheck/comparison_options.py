@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from trajcheck.alignment import ALIGNMENTS
 from trajcheck.errors import UsageError
-from trajcheck.options import Options
+from trajcheck.options import Options, check_permutable
 
 #: On which sample the loss along a line may be taken.
 LINE_SAMPLES = ("own", "probe", "full")
@@ -31,6 +31,7 @@ class ComparisonOptions:
     skip_bad: bool = False
     replay_dtype: str | None = None
     device: str = "auto"
+    match_permutations: bool = False
 
     @property
     def points(self) -> int:
@@ -63,11 +64,14 @@ class ComparisonOptions:
             raise UsageError(f"--sample {self.sample!r}: expected {', '.join(LINE_SAMPLES)}.")
         if self.line is not None and not 0 <= self.line <= 999:
             raise UsageError(f"--line {self.line}: expected a number of points, 0 (none) to 999.")
+        if self.match_permutations:
+            check_permutable(self.objective)
         if self.objective is None:
             for option, given in (
                 (f"--line {self.line}", bool(self.line)),
                 (f"--sample {self.sample}", self.sample != "own"),
                 ("--replay-dtype", self.replay_dtype is not None),
+                ("--match-permutations", self.match_permutations),
             ):
                 if given:
                     raise UsageError(f"{option} needs --objective FILE.py:NAME: without it nothing is replayed.")

@@ -99,7 +99,10 @@ class _Count:
         self.ref_gradients, self.points, own = options.ref_gradients, options.path_integral or 0, sample == "own"
         self.with_gradient = "gradient_previous" in evaluations or ("descent" in evaluations and not own)
         self.evaluations = evaluations
-        self.keys = [reference.key if reference.step is None else reference.step for reference in references]
+        self.keys: list[Hashable] = [
+            ("reference", number) if reference.step is None else reference.step
+            for number, reference in enumerate(references)
+        ]
         for row in rows.work:
             is_row = row.place in rows.places
             if row.no_sample_of(sample) or not (is_row or own):

@@ -93,12 +93,8 @@ class Options:
             raise UsageError(f"--convention {self.convention!r}: expected {' or '.join(CONVENTIONS)}.")
         if self.ref_gradients and "smoothness" not in families:
             raise UsageError("--ref-gradients is for smoothness towards references: add smoothness to --metrics.")
-        if self.match_permutations and self.objective == "run":
-            raise UsageError(
-                "--match-permutations with --objective run: an exported program does not say which units permute. Give "
-                'FILE.py:NAME, and beside NAME write PERMUTATIONS = {"NAME": {"hidden": [("0.weight", 0), ("0.bias", '
-                '0), ("2.weight", 1)]}}.'
-            )
+        if self.match_permutations:
+            check_permutable(self.objective)
         if self.objective is None:
             for option, given in (
                 ("--ref-gradients", self.ref_gradients),
@@ -112,3 +108,13 @@ class Options:
             ):
                 if given:
                     raise UsageError(f"{option} needs --objective FILE.py:NAME: without it nothing is replayed.")
+
+
+def check_permutable(objective: str | None) -> None:
+    """Raise UsageError where --match-permutations is given with an objective that cannot say which units permute."""
+    if objective == "run":
+        raise UsageError(
+            "--match-permutations with --objective run: an exported program does not say which units permute. Give "
+            'FILE.py:NAME, and beside NAME write PERMUTATIONS = {"NAME": {"hidden": [("0.weight", 0), ("0.bias", '
+            '0), ("2.weight", 1)]}}.'
+        )

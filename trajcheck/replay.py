@@ -204,7 +204,8 @@ class Replay:
             else:
                 losses["loss_previous"] = on.loss(row.prev_step, previous, "x_{t-1}")
         at_references = [
-            self._at_reference(reference, known, on) for reference, known in zip(references, towards, strict=True)
+            self._at_reference(number, reference, known, on)
+            for number, (reference, known) in enumerate(zip(references, towards, strict=True))
         ]
         for name, place in (("previous", row.place - 1), ("next", row.place + 1), ("skip", row.skip)):
             if name in needed and (found := self._iterate(row, place)) is not None:
@@ -224,9 +225,11 @@ class Replay:
         self.evaluations += on.count - before
         return scalars
 
-    def _at_reference(self, reference: Reference, known: dict[str, Vector], on: Evaluations) -> dict[str, Tensor]:
+    def _at_reference(
+        self, number: int, reference: Reference, known: dict[str, Vector], on: Evaluations
+    ) -> dict[str, Tensor]:
         """f(x*; z), and its gradient into `known` where asked for."""
-        key = reference.key if reference.step is None else reference.step
+        key = ("reference", number) if reference.step is None else reference.step
         where = f"the reference {reference.spec}"
         if self.plan.ref_gradients:
             loss, known["gradient_reference"] = on.loss_and_gradient(key, known["reference"], where)

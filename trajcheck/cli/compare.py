@@ -63,6 +63,14 @@ def compare_command(
             "standard errors), full (the objective's data set).",
         ),
     ] = "own",
+    match_permutations: Annotated[
+        bool,
+        typer.Option(
+            "--match-permutations",
+            help="Put the hidden units of the other runs in the order nearest to RUN_A's; the objective file says "
+            "which permute.",
+        ),
+    ] = False,
     layers: Annotated[
         bool, typer.Option("--layers", help="Write layers.csv too: distances and cosines for each tensor.")
     ] = False,
@@ -110,6 +118,7 @@ def compare_command(
         skip_bad=skip_bad,
         replay_dtype=replay_dtype,
         device=device,
+        match_permutations=match_permutations,
     )
     runs = [run_a, *run_b]
     if dry_run:

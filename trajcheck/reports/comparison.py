@@ -12,7 +12,7 @@ import pandas as pd
 
 from trajcheck.columns import Column, column
 from trajcheck.reports.frames import UNDEFINED, Part
-from trajcheck.reports.terminal import WIDTH, aligned, number
+from trajcheck.reports.terminal import WIDTH, aligned, number, permuted
 from trajcheck.rows import runs_of_steps
 
 if TYPE_CHECKING:
@@ -98,6 +98,7 @@ def comparison_text(comparison: Comparison) -> str:
         f"           {first['parameters']:,} parameters in {first['tensors']} tensors, {optimizer}",
         f"aligned    {_alignment(summary['options'])}",
         f"lines      {_line(summary['line'])}",
+        *(permuted(path, found) for path, found in summary["permutations"].items()),
         "",
         *aligned(_table(summary, others)),
         "",

@@ -25,7 +25,7 @@ def summary_text(report: Report) -> str:
         f"           {run['recorded_steps']} iterates, steps {run['first_step']} to {run['last_step']}, {every}",
         f"           {run['parameters']:,} parameters in {run['tensors']} tensors, {optimizer}",
         f"replay     {_replay(replay, head)}",
-        *(_permuted(spec, found) for spec, found in (summary["permutations"] or {}).items()),
+        *(permuted(spec, found) for spec, found in (summary["permutations"] or {}).items()),
         "",
         *aligned(_table(head)),
         "",
@@ -50,7 +50,7 @@ def _replay(replay: Mapping[str, Any] | None, head: Mapping[str, Any]) -> str:
     return f"{replay['dtype']} on {replay['device']}, {where}, {replay['evaluations']} evaluations"
 
 
-def _permuted(spec: str, found: Mapping[str, Any]) -> str:
+def permuted(spec: str, found: Mapping[str, Any]) -> str:
     """One line: what matching the units of a reference did to its distance from the last iterate."""
     text = f": {number(found['before'], 4)} from the last iterate, matched {number(found['after'], 4)}"
     room = WIDTH - 11 - len(text)
