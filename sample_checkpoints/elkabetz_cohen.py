@@ -37,6 +37,9 @@ Batch = tuple[Tensor, Tensor]
 #: eta, and its divisors: eta, eta/2, ...
 RATE = 0.15
 DIVISORS = (1, 2, 5, 10, 20)
+
+#: Okabe and Ito's, told apart by all readers.
+COLORS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7")
 #: Updates of eta's run; that of eta/k makes k times as many, and records every k-th.
 STEPS = 100
 IMAGES = 300
@@ -140,12 +143,14 @@ def draw(pairs: Mapping[str, pd.DataFrame], path: Path) -> None:
         others = list(frame.groupby("run_b", sort=False))
         first = others[0][1]
         losses.plot(first["tau_a"], first["loss_a"], color="black", label="eta")
-        distances.plot(first["tau_a"], first["init_dist_a"], color="black", label="eta from the init")
-        for (_, rows), divisor in zip(others, DIVISORS[1:], strict=True):
-            losses.plot(rows["tau_a"], rows["loss_b"], label=f"eta/{divisor}")
-            distances.plot(rows["tau_a"], rows["dist"], label=f"eta from eta/{divisor}")
+        from_init = first["init_dist_a"].where(first["init_dist_a"] > 0)
+        distances.plot(first["tau_a"], from_init, color="black", label="eta from the init")
+        for (_, rows), divisor, color in zip(others, DIVISORS[1:], COLORS, strict=True):
+            losses.plot(rows["tau_a"], rows["loss_b"], color=color, linestyle="--", label=f"eta/{divisor}")
+            apart = rows["dist"].where(rows["dist"] > 0)  # runs begin at one point
+            distances.plot(rows["tau_a"], apart, color=color, label=f"eta from eta/{divisor}")
         losses.set(ylabel=f"{network}: loss", yscale="log")
-        distances.set(ylabel="distance", ylim=(0, None))
+        distances.set(ylabel="distance", yscale="log")
         for axis in (losses, distances):
             axis.set(xlabel=f"time tau (eta = {RATE:g})")
             axis.legend(fontsize="small")

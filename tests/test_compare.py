@@ -839,12 +839,12 @@ def test_the_dry_run_says_what_is_read_and_evaluated(
         line=2 if replayed else None,
     )
     cost = estimate_comparison(runs, options)
-    counts = {"into": 0, "loss": 0, "loss_and_gradient": 0}
-    into, loss, both = ExtentReader.into, Objective.loss, Objective.loss_and_gradient
+    counts = {"read": 0, "loss": 0, "loss_and_gradient": 0}
+    read, loss, both = ExtentReader.range, Objective.loss, Objective.loss_and_gradient
 
-    def count_into(self: ExtentReader, extent: Any, start: int, view: memoryview) -> None:
-        counts["into"] += len(view)
-        into(self, extent, start, view)
+    def count_read(self: ExtentReader, path: str, offset: int, view: memoryview) -> None:
+        counts["read"] += len(view)
+        read(self, path, offset, view)
 
     def count(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def call(*arguments: Any, **named: Any) -> Any:
@@ -853,13 +853,13 @@ def test_the_dry_run_says_what_is_read_and_evaluated(
 
         return call
 
-    monkeypatch.setattr(ExtentReader, "into", count_into)
+    monkeypatch.setattr(ExtentReader, "range", count_read)
     monkeypatch.setattr(Objective, "loss", count("loss", loss))
     monkeypatch.setattr(Objective, "loss_and_gradient", count("loss_and_gradient", both))
     found = run_comparison(runs, options, tmp_path / "report")
     assert cost.rows == len(found.pairs) > 2
     assert (counts["loss"], counts["loss_and_gradient"]) == (cost.losses, cost.gradients)
-    checks = counts["into"] - cost.stored_bytes - cost.replay_bytes
+    checks = counts["read"] - cost.stored_bytes - cost.replay_bytes
     # besides: are the ends of the runs finite, are the inits one
     size = 8 * NETWORK.size
     assert 0 <= checks <= 2 * 2 * size + 2 * size

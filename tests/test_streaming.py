@@ -157,7 +157,7 @@ def test_opening_a_long_run_reads_headers_only(tmp_path: Path, monkeypatch: pyte
     def read(*_: object) -> None:
         raise AssertionError("a tensor was read")
 
-    monkeypatch.setattr(ExtentReader, "into", read)
+    monkeypatch.setattr(ExtentReader, "range", read)
     trajectory = open_trajectory(run)
     assert len(trajectory.snapshots) == 40
     # one layout is shared by all steps with the same header
