@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trajcheck.dry_run import Cost, cost
-from trajcheck.errors import RunError
+from trajcheck.errors import RunError, UsageError
 from trajcheck.finite import cut_at_divergence, find_bad_steps
 from trajcheck.gather import gather
 from trajcheck.metrics.averaging import Averaging, tzc_v1
@@ -160,6 +161,10 @@ class Analysis:
                 f"{run}: no probe batches were stored with this run (probe-000.safetensors); expected for --sample "
                 "probe. Recorder.probe(batches) stores them."
             )
+        for pattern in options.group:
+            if not any(re.search(pattern, name) for name in self.trajectory.shapes):
+                names = ", ".join(list(self.trajectory.shapes)[:4])
+                raise UsageError(f"--group {pattern!r} is found in no tensor's name; this run has {names}, ...")
         self.rows = choose_rows(self.trajectory, steps, options.skip)
         self.curvature = frozenset(row.place for row in self.rows.rows[:: options.curvature] if options.curvature)
         self.by_tensor = self._by_tensor()
@@ -284,12 +289,12 @@ class Analysis:
         return tzc_v1(None if None in filled else np.array(filled))
 
     def _memory(self, references: Sequence[Reference]) -> dict[int, list[list[Cell]]]:
-        if not self.options.memory_lags:
+        if not self.options.lags:
             return {}
         from trajcheck.memory import memory_cells
 
         with progress_bar("memory", len(self.rows.rows), self.quiet) as progress:
-            return memory_cells(self.trajectory, self.rows, references, self.options.memory_lags, progress)
+            return memory_cells(self.trajectory, self.rows, references, self.options.lags, progress)
 
     @cached_property
     def _objective(self) -> Any:

@@ -25,9 +25,12 @@ class Cost:
     gradients: int
     hessians: int = 0
     full: bool = False  # some of the evaluations are over a whole data set
+    lags: int = 0  # of the memory cosines, a pass of its own
 
     def __str__(self) -> str:
         lines = [f"rows       {self.rows:,}", f"pass       {self.stored_bytes:,} bytes to read"]
+        if self.lags:
+            lines.append(f"memory     gradients and iterates once more, for {self.lags} lags")
         if self.gradients or self.losses:
             lines += [
                 f"replay     {self.replay_bytes:,} bytes to read",
@@ -72,7 +75,7 @@ def cost(
             if not row.no_gradient and (not replay or ("own" in options.samples and row.no_sample))
         )
     if not replay:
-        return Cost(len(rows.rows), total, 0, 0, 0)
+        return Cost(len(rows.rows), total, 0, 0, 0, lags=len(options.lags))
     probes = sum(probe.batches for probe in trajectory.probes)
     losses = gradients = hessians = 0
     for sample in options.samples:
@@ -81,7 +84,8 @@ def cost(
         losses, gradients = losses + times * count.losses, gradients + times * count.gradients
         hessians += times * sum(row.place in curvature and not row.no_sample_of(sample) for row in rows.rows)
     bytes_read = _replay_bytes(trajectory, rows, references, options.samples, neighbours)
-    return Cost(len(rows.rows), total, bytes_read, losses, gradients, hessians, "full" in options.samples)
+    full = "full" in options.samples
+    return Cost(len(rows.rows), total, bytes_read, losses, gradients, hessians, full, len(options.lags))
 
 
 class _Count:

@@ -14,11 +14,15 @@ from trajcheck.samples import Sample
 class Evaluations:
     """The losses found so far on one sample, by the key of the point, and the gradient at the point `kept`.
 
-    One gradient is kept, not all: each is as large as the model. `count` is the number of evaluations made.
+    One gradient is kept, not all: each is as large as the model. `count` is the number of evaluations made. `which`
+    says in errors which sample it is, where a step has several.
     """
 
-    def __init__(self, objective: Objective, sample: Sample, frozen: Vector, step: int, kept: Hashable) -> None:
+    def __init__(
+        self, objective: Objective, sample: Sample, frozen: Vector, step: int, kept: Hashable, which: str = ""
+    ) -> None:
         self.objective, self.sample, self.frozen, self.step, self.kept = objective, sample, frozen, step, kept
+        self.which = which
         self.losses: dict[Hashable, Tensor] = {}
         self.gradient: Vector | None = None
         self.count = 0
@@ -42,4 +46,4 @@ class Evaluations:
         return loss, gradient
 
     def where(self, point: str) -> str:
-        return f"step {self.step}, at {point}"
+        return f"step {self.step}, at {point}{self.which}"

@@ -161,8 +161,14 @@ class Findings:
                 for spec, columns in self.towards[sample].items()
                 if "loss_ref" in columns and not columns["loss_ref"].defined.any()
             ]
+            if source.path_integral and not _any_value(self.own[sample].get("path_integral")):
+                found.append(f"--path-integral: no row has one{which}; undefined.csv says why")
             if source.curvature and not self.own[sample]["lambda_max"].defined.any():
                 found.append(f"--curvature: no eigenvalue was found{which}; undefined.csv says why")
+        for lag in self.options.lags:
+            columns = (each.get(f"memory_{lag}") for each in self.towards["own"].values())
+            if not any(_any_value(each) for each in columns):
+                found.append(f"--memory-lags {lag}: no row has one; undefined.csv says why")
         return found
 
     @cached_property
@@ -247,6 +253,11 @@ class Findings:
                 for words, count in self.replay["randomness"].items()
                 if not words.startswith(("recorded", "seeded: no generator"))
             ]
+        if self.options.convention and self.options.samples != ("previous",):
+            found.append(
+                f"--convention {self.options.convention}: that code measures on the previous sample, this report on "
+                + ", ".join(self.options.samples)
+            )
         if self.options.convention and self.source.averaging.epochs is None:
             found.append(f"--convention {self.options.convention}: no epochs were recorded, so averages do not restart")
         if low := {extent.dtype for extent in first.parameters.values()} & {"BF16", "F16"}:
@@ -260,7 +271,8 @@ class Findings:
                     f"{100 * share:.0f}% of |x_t - x*|^2 towards {spec} lies in tensors whose scale does not matter "
                     "(summary.json names them): a normalisation follows them, and distances there mean little"
                 )
-        if info.plain_sgd is False and "own" in self.own and self.options.skip < LASTING:
+        carries = info.plain_sgd is False and not (info.optimizer == "SGD" and info.heavy_ball is False)
+        if carries and "own" in self.own and self.options.skip < LASTING:
             found.append(
                 f"{info.optimizer} carries a gradient on for a while, so cos_skip still holds some of the step's own "
                 f"term; give --skip {LASTING}"
@@ -272,6 +284,10 @@ class Findings:
 
 def _cosine(values: Mapping[str, Any]) -> bool:
     return values["cosine"] is not None
+
+
+def _any_value(each: Column | None) -> bool:
+    return each is not None and bool(each.defined.any())
 
 
 def _empty(tables: Iterable[Mapping[str, Column]]) -> list[str]:

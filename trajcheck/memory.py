@@ -17,12 +17,12 @@ from trajcheck.extent_reader import ExtentReader, Piece, blocks
 from trajcheck.gather import CHUNK
 from trajcheck.metrics.secant import AT_REFERENCE, NO_GRADIENT, memory_cos
 from trajcheck.references import Reference
-from trajcheck.rows import Row, Rows, gradient_missing
-from trajcheck.snapshot import Extent
+from trajcheck.rows import Row, Rows
+from trajcheck.snapshot import EPSILON, Extent, Snapshot
 from trajcheck.trajectory import Trajectory
 
-#: Elements per block: two vectors of up to the largest lag's number of steps are held at a time.
-BLOCK = 16384
+#: Elements per block, and records ahead of a row whose vectors are held: some 20 MB for one reference.
+BLOCK, HELD = 16384, 64
 
 #: Where a cosine would be, or why there is none.
 Cell = float | str
@@ -30,9 +30,10 @@ Cell = float | str
 
 @dataclass
 class _Sums:
-    """<g, g>, <e, e> and <g, e> of one step, growing block by block."""
+    """<g, g>, <x, x>, <e, e> and <g, e> of one step, growing block by block."""
 
     gg: float = 0.0
+    xx: float = 0.0
     ee: list[float] = field(default_factory=list)  # of each reference
     ge: list[float] = field(default_factory=list)
 
@@ -70,12 +71,25 @@ def memory_cells(
 def _partner(trajectory: Trajectory, row: Row, lag: int) -> int | str:
     """The place of step t + k, or why there is no gradient at one of the two."""
     place = trajectory.index(row.step + lag)
-    if missing := gradient_missing(trajectory, row.place):
+    if missing := _no_direction(trajectory.snapshots[row.place]):
         return missing
     if place is None:
         return f"step t + {lag} was not recorded"
-    missing = gradient_missing(trajectory, place)
+    missing = _no_direction(trajectory.snapshots[place])
     return f"at step t + {lag}: {missing}" if missing else place
+
+
+def _no_direction(snapshot: Snapshot) -> str:
+    """Why a step has no direction of its gradient; a factor that it was clipped by does not matter."""
+    if not snapshot.gradients:
+        return "no gradient was recorded at this step"
+    if snapshot.skipped:
+        return "the loss scaler skipped this step: its gradient was not finite and not used"
+    return "the gradient was clipped to nothing" if snapshot.clip is not None and snapshot.clip <= 0 else ""
+
+
+def _epsilon(tensors: Mapping[str, Extent]) -> float:
+    return max(EPSILON[extent.dtype] for extent in tensors.values())
 
 
 class _ChunkPass:
@@ -91,7 +105,7 @@ class _ChunkPass:
                 self.ahead.setdefault(place, []).append(partner)
         count = len(references)
         steps = {place for row, partners in self.ahead.items() for place in (row, *partners)}
-        self.alone = {place: _Sums(0.0, [0.0] * count, [0.0] * count) for place in steps}
+        self.alone = {place: _Sums(ee=[0.0] * count, ge=[0.0] * count) for place in steps}
         self.across: dict[tuple[int, int], tuple[float, np.ndarray]] = {
             (place, partner): (0.0, np.zeros((3, count)))
             for place, partners in self.ahead.items()
@@ -102,6 +116,7 @@ class _ChunkPass:
         """Add one block's share of every inner product."""
         points = [self._read(reader, reference.parameters, pieces) for reference in self.references]
         held: dict[int, tuple[np.ndarray, list[np.ndarray]]] = {}
+        counted: set[int] = set()
 
         def vectors(place: int) -> tuple[np.ndarray, list[np.ndarray]]:
             if place not in held:
@@ -109,16 +124,18 @@ class _ChunkPass:
                 g = self._read(reader, snapshot.gradients, pieces)
                 x = self._read(reader, snapshot.parameters, pieces)
                 held[place] = g, [x - point for point in points]
-                sums = self.alone[place]
-                sums.gg += float(g @ g)
-                for number, e in enumerate(held[place][1]):
-                    sums.ee[number] += float(e @ e)
-                    sums.ge[number] += float(g @ e)
+                if place not in counted:
+                    counted.add(place)
+                    sums = self.alone[place]
+                    sums.gg, sums.xx = sums.gg + float(g @ g), sums.xx + float(x @ x)
+                    for number, e in enumerate(held[place][1]):
+                        sums.ee[number] += float(e @ e)
+                        sums.ge[number] += float(g @ e)
             return held[place]
 
         for place in sorted(self.ahead):
-            for passed in [known for known in held if known < place]:
-                del held[passed]
+            for other in [known for known in held if not place <= known <= place + HELD]:
+                del held[other]  # passed, or so far ahead that it is read again when it is near
             g, es = vectors(place)
             for partner in self.ahead[place]:
                 later, errors = vectors(partner)
@@ -142,8 +159,15 @@ class _ChunkPass:
             one=(one.gg, one.ge[number], one.ee[number]),
             other=(other.gg, other.ge[number], other.ee[number]),
             across=(dot, *(float(value) for value in crossed[:, number])),
+            rounding=max(self._rounding(place, one, number), self._rounding(partner, other, number)),
         )
         return "a gradient lies along x - x*, and nothing of it is orthogonal" if cosine is None else cosine
+
+    def _rounding(self, place: int, sums: _Sums, number: int) -> float:
+        """|p|^2 / |g|^2 that the rounding of recorded gradients and iterates can make of nothing."""
+        snapshot = self.snapshots[place]
+        of_gradient, of_iterate = _epsilon(snapshot.gradients), _epsilon(snapshot.parameters)
+        return of_gradient**2 + of_iterate**2 * sums.xx / sums.ee[number]
 
     @staticmethod
     def _read(reader: ExtentReader, tensors: Mapping[str, Extent], pieces: list[Piece]) -> np.ndarray:

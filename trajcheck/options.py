@@ -39,6 +39,11 @@ class Options:
     match_permutations: bool = False
 
     @property
+    def lags(self) -> tuple[int, ...]:
+        """The lags of the memory cosines, each once."""
+        return tuple(dict.fromkeys(self.memory_lags))
+
+    @property
     def samples(self) -> tuple[str, ...]:
         """The sample conventions, each once, in the order in which they stand in the tables."""
         default = ("previous",) if self.convention else ("own",)
@@ -87,6 +92,10 @@ class Options:
             raise UsageError("--memory-lags is a secant quantity: add secant to --metrics.")
         if self.threads is not None and self.threads < 1:
             raise UsageError(f"--threads {self.threads}: expected a number, 1 or more.")
+        if self.memory_lags and "own" not in self.samples:
+            raise UsageError("--memory-lags is of recorded gradients, on the steps' own samples: add --sample own.")
+        if self.memory is not None and self.curvature is None:
+            raise UsageError("--memory bounds what --curvature keeps: it needs --curvature EVERY.")
         if self.smoothing < 1:
             raise UsageError(f"--smoothing {self.smoothing}: expected a number of rows, 1 or more.")
         if self.convention is not None and self.convention not in CONVENTIONS:

@@ -179,9 +179,20 @@ class Recorder:
         """Store a few batches with the run, set aside from training: `--sample probe` measures on all of them.
 
         Each batch is as `observe` takes it. Call it once, at any time; a resumed job may call it again with the same
-        batches, which does nothing. Other batches are a RecorderError.
+        batches, which does nothing. A probe that cannot be stored (other batches than the run's, none) is one warning,
+        and the run is recorded without it; with `strict=True` it raises RecorderError or OutputError.
         """
-        self._probe(batches)
+        if not self.active:
+            return
+        try:
+            store_probe(self.path, batches)
+        except Exception as error:
+            if self._strict:
+                self._fail(error)
+            reason = str(error) if isinstance(error, TrajcheckError) else f"{type(error).__name__}: {error}"
+            message = f"the probe of {self.path} was not stored, recording goes on: {reason}"
+            self._say(message)
+            warnings.warn(message, RuntimeWarning, stacklevel=2)
 
     def clip_grad_norm_(self, max_norm: float, norm_type: float = 2.0) -> torch.Tensor:
         """torch.nn.utils.clip_grad_norm_ on the optimizer's parameters, noting the factor. Returns the norm before."""
@@ -233,10 +244,6 @@ class Recorder:
         if self._scheduled and self._export.pending:
             self._export.export(batch, self._observations.micro_batches[-1], self.step)
         self._observations.note(self._current_rates)
-
-    @_contained
-    def _probe(self, batches: Iterable[Any]) -> None:
-        store_probe(self.path, batches)
 
     @_contained
     def _clip_noted(self, norm: torch.Tensor, max_norm: float) -> None:

@@ -167,12 +167,13 @@ class Replay:
             known = self.own.get(row.place - 1)
             yield known or self._on(self._recorded_sample(row.place - 1), row.step, row.prev_step)
         else:
-            for sample in self.full if name == "full" else self.probe:
+            for number, sample in enumerate(self.full if name == "full" else self.probe):
                 buffers = buffers_of(snapshot, self.objective, self._tensor)
-                yield self._on(replace(sample, buffers=buffers), row.step, row.step)
+                which = ", on the data set" if name == "full" else f", on probe batch {number}"
+                yield self._on(replace(sample, buffers=buffers), row.step, row.step, which)
 
-    def _on(self, sample: Sample, step: int, kept: int | None) -> Evaluations:
-        return Evaluations(self.objective, sample, self.frozen, step, kept)
+    def _on(self, sample: Sample, step: int, kept: int | None, which: str = "") -> Evaluations:
+        return Evaluations(self.objective, sample, self.frozen, step, kept, which)
 
     def _measure(self, row: Row, is_row: bool, on: Evaluations, *, own: bool) -> RowScalars:
         """One row on one sample; `own` where it is the step's own, which meets the recorded gradients too."""

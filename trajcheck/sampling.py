@@ -15,7 +15,7 @@ from torch import Tensor
 from trajcheck.batch_tree import flatten, unflatten
 from trajcheck.errors import ObjectiveError, StepFileError, TrajcheckError
 from trajcheck.objective import Objective
-from trajcheck.samples import Sample, cast, make_sample, process_generators_untouched
+from trajcheck.samples import Sample, cast, make_sample, process_generators_untouched, seed_generators
 from trajcheck.snapshot import Extent, Snapshot
 from trajcheck.trajectory import Trajectory
 
@@ -99,12 +99,14 @@ def data_set(objective: Objective, recorded_dtype: torch.dtype) -> DataSet:
             "batches being iterable again and again"
         )
     with process_generators_untouched(objective.device):
+        seed_generators(0, objective.device)
         sizes, first = [], None
         for batch in _walk(objective):
             tensors, _ = _flatten(objective, batch)
             first = tensors if first is None else first
             sizes.append(_examples(tensors))
     with process_generators_untouched(objective.device):
+        seed_generators(1, objective.device)  # one that shuffles gives others now
         again = next(iter(_walk(objective)), None)
     if first is None:
         raise ObjectiveError(f"objective {objective.title}: its data set has no batches")

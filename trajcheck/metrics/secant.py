@@ -15,6 +15,9 @@ NO_GRADIENT = "the gradient is 0"
 #: |p|^2 / |g|^2 below which the part p of a gradient g orthogonal to e is rounding.
 ROUNDING = 1e-13
 
+#: Times the rounding of what was recorded below which an orthogonal part is taken for it.
+SAFETY = 16.0
+
 
 def rsi(grad_dot_ref: Column, ref_sq: Column) -> Column:
     """rsi_t = <g_t, e_t> / |e_t|^2, the restricted secant inequality's constant at t; any sign, in loss / length^2.
@@ -101,19 +104,23 @@ def implied_rate(rsi: Column, eb: Column) -> Column:
 
 
 def memory_cos(
-    one: tuple[float, float, float], other: tuple[float, float, float], across: tuple[float, ...]
+    one: tuple[float, float, float],
+    other: tuple[float, float, float],
+    across: tuple[float, ...],
+    rounding: float = 0.0,
 ) -> float | None:
     """cos(p, p'), in [-1, 1], of p = g_t - (<g_t, e_t> / |e_t|^2) e_t, and p' the same at step t + k.
 
     1: beside the direction of x*, the gradient still points where it pointed k steps before. `one` and `other` are
-    (|g|^2, <g, e>, |e|^2) at the two steps, `across` is (<g, g'>, <g, e'>, <e, g'>, <e, e'>). None where p or p' is
-    0 to within rounding. Source: NWT.
+    (|g|^2, <g, e>, |e|^2) at the two steps, `across` is (<g, g'>, <g, e'>, <e, g'>, <e, e'>). None where |p|^2
+    or |p'|^2 is within SAFETY `rounding` |g|^2: 0 but for the rounding of what was recorded. Source: NWT.
     """
     (gg, ge, ee), (gg2, ge2, ee2) = one, other
     dot, g_e2, e_g2, e_e2 = across
     a, b = ge / ee, ge2 / ee2
     p_sq, p2_sq = gg - a * ge, gg2 - b * ge2
-    if p_sq <= ROUNDING * gg or p2_sq <= ROUNDING * gg2:
+    limit = max(ROUNDING, SAFETY * rounding)
+    if p_sq <= limit * gg or p2_sq <= limit * gg2:
         return None
     return float((dot - b * g_e2 - a * e_g2 + a * b * e_e2) / (p_sq**0.5 * p2_sq**0.5))
 

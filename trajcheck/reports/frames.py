@@ -80,6 +80,8 @@ def _merged(lists: Iterable[Sequence[str]]) -> list[str]:
             if name in result:
                 place = result.index(name) + 1
             else:
+                while place < len(result) and result[place].endswith("_se") and not name.endswith("_se"):
+                    place += 1  # an error stays beside its value
                 result.insert(place, name)
                 place += 1
     return result

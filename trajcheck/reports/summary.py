@@ -29,12 +29,12 @@ def headline_cosine(
     columns: Mapping[str, Column], weights: np.ndarray, sample: str, batches: Sequence[Mapping[str, Column]] = ()
 ) -> dict[str, Any]:
     """The mean cosine over the run that holds no term of the step's own: cos_skip towards a later iterate of the same
-    run, else cos; on probe batches always cos.
+    run, else cos; on probe batches always cos. On the previous sample there is none: x_t was made from it.
 
     Its error is by batch means over the rows; on probe batches (`batches`: the columns on each) it is that of the mean
     over batches of each one's mean over the run.
     """
-    for name in ("cos_skip", "cos"):
+    for name in ("cos_skip", "cos") if sample != "previous" else ():
         if name in columns and (found := mean_with_error(columns[name], weights)):
             mean, error = found
             if batches:

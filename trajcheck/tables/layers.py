@@ -37,7 +37,7 @@ def groups_of(names: Sequence[str], patterns: Sequence[str]) -> dict[str, list[s
 def _label(name: str, patterns: Sequence[str]) -> str:
     for pattern in patterns:
         if match := re.search(pattern, name):
-            return (match[1] if match.re.groups else match[0]) or name
+            return (match.re.groups and match[1]) or match[0] or name
     return name
 
 

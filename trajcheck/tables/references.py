@@ -126,8 +126,10 @@ def _own_term(row: Row, reference: Reference) -> str:
 def _not_plain_steps(source: Source) -> tuple[np.ndarray, str]:
     """Where lo_lr promises nothing: a step that is known not to be along -g_t."""
     info = source.trajectory.info
-    known = info.plain_sgd is False
+    known = info.plain_sgd is False or (info.plain_sgd is True and info.weight_decay)
     name = f"{info.optimizer} with momentum" if info.heavy_ball else info.optimizer
+    if info.weight_decay and not info.heavy_ball and info.optimizer == "SGD":
+        name = "SGD with weight decay"
     reason = f"promises nothing for {name}, whose steps are not along -g_t"
     return np.full(len(source.rows.rows), known), reason
 

@@ -80,13 +80,10 @@ def over_batches(each: Sequence[Mapping[str, Column]]) -> dict[str, Column]:
         if name not in RESOLUTIONS:
             result[name + SE] = standard_error(batches)
     if "convexity_ratio" in result:
-        unresolved = lift(np.maximum, result[DEN_RESOLUTION], _or_zero(result["convexity_den" + SE]))
-        ratio = convexity_ratio(result["convexity_num"], result["convexity_den"], unresolved)
+        den_mean, error = result["convexity_den"], result["convexity_den" + SE]
+        ratio = convexity_ratio(result["convexity_num"], den_mean, result[DEN_RESOLUTION])
+        ratio = ratio.except_where(np.abs(den_mean.values) <= error.values, "the denominator is within its error")
         num, den = ([columns[f"convexity_{part}"] for columns in each] for part in ("num", "den"))
         result["convexity_ratio"] = ratio
-        result["convexity_ratio" + SE] = jackknife_error(num, den).along(ratio)
+        result["convexity_ratio" + SE] = lift(lambda _, spread: spread, ratio, jackknife_error(num, den))
     return result
-
-
-def _or_zero(column: Column) -> Column:
-    return Column(np.nan_to_num(column.values), np.full(len(column), "", dtype=object))

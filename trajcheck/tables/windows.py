@@ -48,7 +48,7 @@ def _any(source: Source) -> bool:
 def _sum(source: Source, terms: Sequence[float | None]) -> Column:
     """The running sum of one term a record, 0 in the run's first; undefined from the first that is missing on."""
     if all(term is None for row, term in zip(source.rows.rows, terms, strict=True) if row.place):
-        return column([None] * len(terms), source.each(lambda row: row.no_window), NO_LOSS)
+        return column([None] * len(terms), source.each(lambda row: row.no_window if row.place else ""), NO_LOSS)
     places = source.rows.places
     missing = source.each(
         lambda row: "" if row.place == 0 else row.no_window or ("" if row.place - 1 in places else LEFT_OUT)
