@@ -207,7 +207,7 @@ class FlowFindings:
         gap = self.doubts["recorded_gradient_disagreement"]
         if gap is not None and gap > max(FIDELITY, FIDELITY_EPSILONS * epsilon):
             reasons.append(
-                f"its gradient at step {self.steps[0]} differs by {100 * gap:.2g}% from the one on sample {sample}"
+                f"its gradient at step {self.steps[0]} differs by {100 * gap:.3g}% from the one on sample {sample}"
             )
         if reasons:
             found.append(
