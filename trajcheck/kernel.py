@@ -24,7 +24,10 @@ _NUMPY = {name: np.dtype(code) for name, code in (("F64", "<f8"), ("F32", "<f4")
 _LEVELS = ("compiled", "compiled, AVX2", "compiled, AVX-512")
 
 #: Slots of kernel.c, and the version of its interface.
-SLOTS, _VERSION = 256, 2
+SLOTS, _VERSION = 256, 3
+
+#: Partial sums of kernel.c for each product.
+_PARTIAL = 4
 
 #: Elements at a time for numpy: some ten slots of these stay in a processor's second cache.
 TILE = 16384
@@ -65,14 +68,12 @@ class Block:
 
 def run(program: Program, blocks: Sequence[Block]) -> list[float]:
     """The products of a program over blocks of its vectors, in the order of their numbers; all of one length."""
-    out = np.zeros(program.outputs)
-    if program.outputs:
-        library = _library()
-        if library is None or program.slots > SLOTS:
-            _interpret(program, blocks, out)
-        else:
-            library.run(program, blocks, out)
-    return out.tolist()
+    if not program.outputs:
+        return []
+    library = _library()
+    if library is None or program.slots > SLOTS:
+        return _interpret(program, blocks)
+    return library.run(program, blocks)
 
 
 def description() -> str:
@@ -81,8 +82,9 @@ def description() -> str:
     return "numpy" if library is None else _LEVELS[library.level]
 
 
-def _interpret(program: Program, blocks: Sequence[Block], out: np.ndarray) -> None:
+def _interpret(program: Program, blocks: Sequence[Block]) -> list[float]:
     """What kernel.c does, by numpy."""
+    out = np.zeros(program.outputs)
     length = blocks[0].length
     memory = np.empty((program.slots, min(TILE, length)))
     code = program.code.tolist()
@@ -96,6 +98,7 @@ def _interpret(program: Program, blocks: Sequence[Block], out: np.ndarray) -> No
                 blocks[a].widen(start, stop, slots[to])
             else:
                 np.subtract(slots[a], slots[b], out=slots[to])
+    return out.tolist()
 
 
 class _Arguments(ctypes.Structure):
@@ -123,8 +126,9 @@ class _Library:
         self._run.argtypes, self._run.restype = (ctypes.POINTER(_Arguments), ctypes.c_int32), None
         self.level = int(library.trajcheck_level())
 
-    def run(self, program: Program, blocks: Sequence[Block], out: np.ndarray) -> None:
-        """Add the products over some blocks to `out`."""
+    def run(self, program: Program, blocks: Sequence[Block]) -> list[float]:
+        """The products over some blocks."""
+        out = np.zeros((program.outputs, _PARTIAL))
         addresses = np.array([block.raw.ctypes.data for block in blocks], dtype=np.uintp)
         types = np.array([_TYPES[block.dtype] for block in blocks], dtype=np.int32)
         divisors = np.array([block.divisor for block in blocks])
@@ -138,6 +142,7 @@ class _Library:
             out.ctypes.data,
         )
         self._run(ctypes.byref(arguments), self.level)
+        return out.sum(axis=1).tolist()
 
 
 @cache
