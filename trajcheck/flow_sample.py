@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trajcheck.errors import ObjectiveError, RunError
+from trajcheck.errors import RunError
 from trajcheck.extent_reader import ExtentReader
 from trajcheck.flow_options import FLOW_SAMPLES
 from trajcheck.lanczos import Extremes, extreme_eigenvalues
 from trajcheck.objective import Objective
-from trajcheck.replay import TOLERANCE, recorded_dtype
+from trajcheck.replay import TOLERANCE, fit_objective, recorded_dtype
 from trajcheck.samples import Sample
 from trajcheck.sampling import DataSet, buffers_of, data_set, probe_samples, recorded_sample
 from trajcheck.snapshot import Extent, Snapshot
@@ -111,13 +111,7 @@ def flow_function(
     has no probe batches, or not one batch for all of its records.
     """
     snapshot = trajectory.snapshots[place]
-    shapes = {**trajectory.shapes, **{name: extent.shape for name, extent in snapshot.frozen.items()}}
-    if trajectory.info.unrecorded:
-        raise ObjectiveError(
-            f"{trajectory.path}: parameters were left out of the recording "
-            f"({', '.join(trajectory.info.unrecorded[:4])}); a loss can be replayed only where all were recorded."
-        )
-    objective.check(shapes, trajectory.info.tied, trainable=trajectory.shapes)
+    fit_objective(objective, trajectory)
     dtype = recorded_dtype(trajectory)
     with ExtentReader() as reader:
 

@@ -15,11 +15,11 @@ import torch
 from torch import Tensor
 
 from trajcheck.alignment import Pair
-from trajcheck.errors import ObjectiveError, RunError
+from trajcheck.errors import RunError
 from trajcheck.extent_reader import ExtentReader
 from trajcheck.objective import Objective
 from trajcheck.relabelling import Relabelling
-from trajcheck.replay import recorded_dtype
+from trajcheck.replay import fit_objective, recorded_dtype
 from trajcheck.samples import Sample
 from trajcheck.sampling import buffers_of, data_set, probe_samples, recorded_sample
 from trajcheck.snapshot import Extent, Snapshot
@@ -40,14 +40,7 @@ class StraightLine:
     """
 
     def __init__(self, a: Trajectory, objective: Objective, dtype: str, sample: str, count: int) -> None:
-        frozen = a.snapshots[0].frozen
-        if a.info.unrecorded:
-            raise ObjectiveError(
-                f"{a.path}: parameters were left out of the recording ({', '.join(a.info.unrecorded[:4])}); a loss can "
-                "be replayed only where all were recorded."
-            )
-        shapes = {**a.shapes, **{name: extent.shape for name, extent in frozen.items()}}
-        objective.check(shapes, a.info.tied, trainable=a.shapes)
+        fit_objective(objective, a)
         self.objective = objective.prepare(dtype)
         self.a, self.sample, self.s = a, sample, line_points(count)
         self.recorded_dtype = recorded_dtype(a)
