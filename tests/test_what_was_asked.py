@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Outcome
+from conftest import Outcome, write_plain_step
+from safetensors.numpy import save_file
 
 import trajcheck
 from trajcheck.errors import ObjectiveError
@@ -99,3 +101,41 @@ def test_sgd_with_weight_decay_does_not_step_along_the_gradient(tmp_path: Path) 
     report = trajcheck.analyze(tmp_path / "run", out=tmp_path / "report")
     assert not {"lo_lr", "lo_lr_smooth", "implied_rate"} & set(report.references)
     assert np.isfinite(report.references["cos_wd"].iloc[0])
+
+
+ROOTS = """
+import torch
+
+class Point(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.w = torch.nn.Parameter(torch.zeros(1))
+
+def roots():
+    return Point(), lambda model, z: (model.w - z).sqrt().sum()
+"""
+
+
+def test_a_row_that_one_probe_batch_does_not_give_is_in_no_mean(tmp_path: Path) -> None:
+    """sqrt(w - 1) is not finite in the middle of the walk: sums run over the other rows, on both
+    batches."""
+    walk = [2.0, 1.5, 0.5, 0.6, 1.7, 2.5]
+    (tmp_path / "run").mkdir()
+    for step, w in enumerate(walk):
+        write_plain_step(tmp_path / "run", step, {"param/w": np.array([w], np.float32)}, lr=0.1)
+    save_file(
+        {f"batch/{i}": np.array([z], np.float32) for i, z in enumerate((0.0, 1.0))},
+        tmp_path / "run" / "probe-000.safetensors",
+        metadata={"trajcheck": json.dumps({"format": 1, "batches": 2})},
+    )
+    (tmp_path / "objective.py").write_text(ROOTS)
+    objective = f"{tmp_path / 'objective.py'}:roots"
+    report = trajcheck.analyze(tmp_path / "run", ("init",), objective, sample=("probe",), out=tmp_path / "report")
+    table = report.references.set_index("step")
+    assert table["loss"].isna().tolist() == [False, False, True, True, False, False]
+    slopes = [np.mean([(w - 2) / (2 * (w - z) ** 0.5) for z in (0, 1)]) for w in (2.0, 1.5, 1.7, 2.5)]
+    np.testing.assert_allclose(table["convexity_num"].dropna(), np.cumsum(slopes), rtol=1e-5)
+    # at step 4 the loss of one batch is not finite at x_{t-1} alone
+    steps = report.steps.set_index("step")
+    assert steps["loss_change"].isna().tolist() == [True, False, True, True, True, False]
+    np.testing.assert_allclose(steps["loss_change_sum"].dropna(), steps["loss_change"].dropna().cumsum(), rtol=1e-12)
