@@ -1,0 +1,15 @@
+"""`python -m benchmarks stream|replay|record|scale`: one command a file, each with its own options."""
+
+from __future__ import annotations
+
+import importlib
+
+import typer
+
+app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
+
+for name in ():
+    app.command(name)(importlib.import_module(f"benchmarks.{name}").main)
+
+if __name__ == "__main__":
+    app()
