@@ -8,7 +8,9 @@ import typer
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 
-for name in ():
+COMMANDS: tuple[str, ...] = ()
+
+for name in COMMANDS:
     app.command(name)(importlib.import_module(f"benchmarks.{name}").main)
 
 if __name__ == "__main__":

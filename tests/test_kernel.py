@@ -6,14 +6,16 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from trajcheck import kernel
-from trajcheck.kernel import Block
+from trajcheck.kernel import Block, Segments
 from trajcheck.products import REFERENCE_PRODUCTS, STEP_PRODUCTS, inner_products
-from trajcheck.program import DOT, SUBTRACT, WIDEN, Key, RowRequest, write_program
+from trajcheck.program import Cross, Differ, Key, Program, Values
+from trajcheck.program_writer import REGULARISED, RowRequest, write_program
 
 STEPS = 6
 DTYPES = ("F64", "F32", "F16", "BF16")
@@ -71,11 +73,18 @@ def expected(rows: Sequence[RowRequest], plain: Mapping[Key, np.ndarray]) -> lis
     return result
 
 
+def values(program: Program, blocks: Mapping[Key, Block]) -> list[tuple[Values, list[Values]]]:
+    """The products of a program over blocks of one segment."""
+    some = [blocks[key] for key in program.vectors]
+    (out,) = kernel.run(program, some, Segments.of([0, some[0].length], [0.0]))
+    return program.values(out.tolist())
+
+
 def check(rows: Sequence[RowRequest], blocks: Mapping[Key, Block], plain: Mapping[Key, np.ndarray]) -> None:
     program = write_program(rows)
-    found = program.values(kernel.run(program, [blocks[key] for key in program.vectors]))
-    for (own, towards), values in zip(found, expected(rows, plain), strict=True):
-        for got, want in zip([own, *towards], values, strict=True):
+    found = values(program, blocks)
+    for (own, towards), wanted in zip(found, expected(rows, plain), strict=True):
+        for got, want in zip([own, *towards], wanted, strict=True):
             assert got.keys() == want.keys()
             for name in want:
                 assert got[name] == pytest.approx(want[name], rel=1e-12, abs=1e-11), name
@@ -89,7 +98,6 @@ def test_products_of_a_block(dtype: str, length: int) -> None:
 
 @pytest.mark.parametrize("references", [0, 1, 16, 300])
 def test_any_number_of_references(references: int) -> None:
-    """Three hundred need more slots than the compiled loop has; numpy does them."""
     check(*walk(references, np.random.default_rng(references), 300, "F32"))
 
 
@@ -107,39 +115,98 @@ def test_every_16_bit_number_is_widened_exactly() -> None:
     row = RowRequest({"x": ("iterate", 0), "gradient": ("gradient", 0)}, (), ["grad_dot_param"], ())
     program = write_program([row])
     for dtype in ("F16", "BF16"):
-        values = (
+        numbers = (
             raw.view(np.float16).astype(float) if dtype == "F16" else (raw.astype(np.uint32) << 16).view(np.float32)
         )
-        for bits in raw[np.isfinite(values)][:: 7 if dtype == "BF16" else 3]:
+        for bits in raw[np.isfinite(numbers)][:: 7 if dtype == "BF16" else 3]:
             blocks = {("gradient", 0): Block(np.array([bits]).view(np.uint8), dtype), ("iterate", 0): ones}
-            (product,) = kernel.run(program, [blocks[key] for key in program.vectors])
-            assert product == float(values[bits])
+            assert values(program, blocks)[0][0]["grad_dot_param"] == float(numbers[bits])
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_segments(dtype: str) -> None:
+    """Each is summed by itself, with its own weight decay."""
+    rows, blocks, plain = walk(2, np.random.default_rng(1), 1500, dtype)
+    rows = [
+        RowRequest(
+            {**row.vectors, "regularised": (REGULARISED, place)},
+            row.references,
+            row.step_products,
+            row.reference_products,
+        )
+        for place, row in enumerate(rows)
+    ]
+    borders, decay = [0, 1, 9, 300, 1200, 1500], [0.0, 0.5, 0.1, 2.0, 0.0]
+    program = write_program(rows)
+    found = kernel.run(program, [blocks[key] for key in program.vectors], Segments.of(borders, decay))
+    for segment, (start, stop) in enumerate(pairwise(borders)):
+        part = {key: numbers[start:stop] for key, numbers in plain.items()}
+        for place in range(STEPS):
+            part[REGULARISED, place] = part["gradient", place] + decay[segment] * part["iterate", place]
+        for (own, towards), wanted in zip(program.values(found[segment].tolist()), expected(rows, part), strict=True):
+            for got, want in zip([own, *towards], wanted, strict=True):
+                assert got == pytest.approx(want, rel=1e-12, abs=1e-10)
+
+
+def test_a_product_does_not_depend_on_what_is_made_beside_it() -> None:
+    rows, blocks, _ = walk(3, np.random.default_rng(2), 3000, "F32")
+    whole = values(write_program(rows), blocks)
+    for (own, towards), row in zip(whole, rows, strict=True):
+        ((alone, alone_towards),) = values(write_program([row]), blocks)
+        assert (own, towards) == (alone, alone_towards)
+        for name, value in own.items():
+            single = RowRequest(row.vectors, (), [name], ())
+            assert values(write_program([single]), blocks)[0][0] == {name: value}
 
 
 def test_what_rows_share_is_done_once() -> None:
     rows, _, _ = walk(1, np.random.default_rng(0), 4, "F32")
     program = write_program(rows)
-    code = program.code.tolist()
-    assert sum(what == WIDEN for what, *_ in code) == 2 * STEPS + 1
+    differ = [each for each in program.instructions if isinstance(each, Differ)]
+    cross = [each for each in program.instructions if isinstance(each, Cross)]
+    sources = [each.source for each in differ if each.source >= 0] + [each.a for each in cross if each.a >= 0]
+    assert sorted(sources) == list(range(2 * STEPS + 1))  # each vector is widened once
     # the steps, the ways from the start (of which the first step is one), the errors
-    assert sum(what == SUBTRACT for what, *_ in code) == (STEPS - 1) + (STEPS - 1) + STEPS
-    assert sum(what == DOT for what, *_ in code) == program.outputs
-    assert program.slots <= 10
+    assert sum(len(each.differences) for each in differ) == (STEPS - 1) + (STEPS - 1) + STEPS
+    squares = [n for each in differ for n in (each.square, *(one.square for one in each.differences))]
+    numbers = [n for n in squares + [n for each in cross for n in each.outputs] if n >= 0]
+    assert sorted(numbers) == list(range(program.outputs))  # each product is made once
+    assert program.slots <= 12
 
 
-def test_slots_are_not_taken_while_they_are_needed() -> None:
-    """Every operand is still the value that was put there."""
-    rows, blocks, _ = walk(5, np.random.default_rng(0), 4, "F32")
+@pytest.mark.parametrize("references", [0, 1, 3, 9, 40])
+def test_slots_are_not_taken_while_they_are_needed(references: int) -> None:
+    """Every operand is still the value that was put there, and every product is that of its factors."""
+    rows, _, _ = walk(references, np.random.default_rng(0), 4, "F32")
     program = write_program(rows)
-    holds: dict[int, object] = {}
-    for what, to, a, b in program.code.tolist():
-        if what == WIDEN:
-            holds[to] = program.vectors[a]
-        elif what == SUBTRACT:
-            assert a in holds
-            assert b in holds
-            holds[to] = (holds[a], holds[b])
-        else:
-            assert a in holds
-            assert b in holds
-    assert set(program.vectors) <= set(blocks)
+    slots: dict[int, tuple[Key, ...]] = {}
+    made: dict[int, frozenset[tuple[Key, ...]]] = {}
+    for each in program.instructions:
+        if isinstance(each, Differ):
+            value = (program.vectors[each.source],) if each.source >= 0 else slots[~each.source]
+            differences = [(*value, *slots[one.other]) for one in each.differences]
+            slots |= {each.to: value} if each.to >= 0 else {}
+            made[each.square] = frozenset([value])
+            for one, difference in zip(each.differences, differences, strict=True):
+                slots[one.to] = difference
+                made[one.square] = frozenset([difference])
+        elif isinstance(each, Cross):
+            a = (program.vectors[each.a],) if each.a >= 0 else slots[~each.a]
+            factors = [(a, a)]
+            if each.common:
+                b = slots[each.b]
+                factors += [(a, b), *((left, slots[value]) for value in each.common for left in (a, b))]
+            factors += [(a, slots[value]) for value in each.more]
+            made |= {number: frozenset(pair) for number, pair in zip(each.outputs, factors, strict=True) if number >= 0}
+    made.pop(-1, None)
+    for row, (own, towards) in zip(rows, program.rows, strict=True):
+        for table, places, known in [
+            (STEP_PRODUCTS, own, row.vectors),
+            *(
+                (REFERENCE_PRODUCTS, each, {**row.vectors, **point})
+                for each, point in zip(towards, row.references, strict=True)
+            ),
+        ]:
+            for name, place in places.items():
+                keys = [(factor,) if isinstance(factor, str) else factor for factor in table[name]]
+                assert made[place] == frozenset(tuple(known[each] for each in factor) for factor in keys), name

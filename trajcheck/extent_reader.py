@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from trajcheck.errors import StepFileError
+from trajcheck.flat_vector import Range
+from trajcheck.kernel import read_ranges
 from trajcheck.snapshot import ITEM_SIZE, Extent
 
 #: Elements per block: 1 MB as float64, so that the handful of vectors a row needs stay in cache.
@@ -60,31 +62,27 @@ class ExtentReader:
         while self._open:
             os.close(self._open.popitem()[1])
 
-    def block(
-        self, tensors: Mapping[str, Extent], pieces: list[Piece], buffer: Callable[[int], np.ndarray]
-    ) -> tuple[np.ndarray, str]:
-        """A block of the flat vector of `tensors`, as bytes in the dtype of the tensors, or in F64 where they have
-        several; and that dtype. `buffer` gives memory, for so many bytes an element."""
-        extents = [tensors[piece.name] for piece in pieces]
-        length = pieces[-1].offset + pieces[-1].stop - pieces[-1].start
-        dtype = extents[0].dtype
-        if any(extent.dtype != dtype for extent in extents):
-            out = buffer(8)[: 8 * length]
-            self.wide_block(tensors, pieces, out.view(np.float64))
-            return out, "F64"
-        size = ITEM_SIZE[dtype]
-        out = buffer(size)
-        filled = out[: size * length].data
-        begun = None  # a range of the file whose pieces lie one after the other: (path, offset, place in the block)
-        for piece, extent in zip(pieces, extents, strict=True):
-            here, place = extent.offset + piece.start * size, piece.offset * size
-            if begun is None or extent.path != begun[0] or here - begun[1] != place - begun[2]:
-                if begun is not None:
-                    self.range(begun[0], begun[1], filled[begun[2] : place])
-                begun = extent.path, here, place
-        assert begun is not None
-        self.range(begun[0], begun[1], filled[begun[2] :])
-        return out[: size * length], dtype
+    def fill(self, wanted: Sequence[tuple[Range, np.ndarray]]) -> None:
+        """Fill memory with ranges of files: each into its place in an array of bytes. Raises StepFileError."""
+        for start in range(0, len(wanted), self._capacity):  # so that no file is closed before it is read
+            some = wanted[start : start + self._capacity]
+            table = np.array(
+                [
+                    (self._descriptor(part.path), part.offset, part.length, into.ctypes.data + part.place)
+                    for part, into in some
+                ],
+                dtype=np.int64,
+            )
+            outcome = read_ranges(table)
+            if outcome is None:
+                for part, into in some:
+                    self.range(part.path, part.offset, into[part.place : part.place + part.length].data)
+                continue
+            done, error, missing = outcome
+            if done < len(some):
+                path = some[done][0].path
+                raise _unreadable(path, OSError(error, os.strerror(error))) if error else _early_end(path, missing)
+            self.bytes_read += int(table[:, 2].sum())
 
     def wide_block(self, tensors: Mapping[str, Extent], pieces: list[Piece], out: np.ndarray) -> np.ndarray:
         """Fill `out` (float64) with a block of the flat vector of `tensors`; returns the part that was filled."""
@@ -115,19 +113,16 @@ class ExtentReader:
 
     def range(self, path: str, offset: int, view: memoryview) -> None:
         """Fill `view` with the bytes of a file from `offset` on. Raises StepFileError on a short read."""
-        try:
-            descriptor = self._descriptor(path)
-            done = 0
-            while done < len(view):
+        descriptor = self._descriptor(path)
+        done = 0
+        while done < len(view):
+            try:
                 count = _pread(descriptor, view[done:], offset + done)
-                if count == 0:
-                    raise StepFileError(
-                        f"{path}: ended {len(view) - done:,} bytes early while it was being read. "
-                        "Was it changed or truncated during the analysis?"
-                    )
-                done += count
-        except OSError as error:
-            raise StepFileError(f"{path}: cannot be read: {error.strerror}.") from error
+            except OSError as error:
+                raise _unreadable(path, error) from error
+            if count == 0:
+                raise _early_end(path, len(view) - done)
+            done += count
         self.bytes_read += len(view)
 
     def _descriptor(self, path: str) -> int:
@@ -136,8 +131,22 @@ class ExtentReader:
         else:
             if len(self._open) >= self._capacity:
                 os.close(self._open.popitem(last=False)[1])
-            self._open[path] = os.open(path, os.O_RDONLY)
+            try:
+                self._open[path] = os.open(path, os.O_RDONLY)
+            except OSError as error:
+                raise _unreadable(path, error) from error
         return self._open[path]
+
+
+def _unreadable(path: str, error: OSError) -> StepFileError:
+    return StepFileError(f"{path}: cannot be read: {error.strerror}.")
+
+
+def _early_end(path: str, missing: int) -> StepFileError:
+    return StepFileError(
+        f"{path}: ended {missing:,} bytes early while it was being read. "
+        "Was it changed or truncated during the analysis?"
+    )
 
 
 if hasattr(os, "preadv"):

@@ -16,7 +16,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
 from typing import TypeVar
@@ -26,13 +25,15 @@ import numpy as np
 from trajcheck.errors import NotFiniteError
 from trajcheck.extent_reader import ExtentReader, Piece, blocks
 from trajcheck.finite import not_finite_in
-from trajcheck.kernel import Block, run
+from trajcheck.flat_vector import FlatVectors, Range
+from trajcheck.kernel import Block, Segments, run
 from trajcheck.products import REFERENCE_PRODUCTS, STEP_PRODUCTS, SUPPORT_PRODUCTS, vectors_needed
-from trajcheck.program import Key, RowRequest, Values, write_program
+from trajcheck.program import Key, Program, Values
+from trajcheck.program_writer import REGULARISED, RowRequest, write_program
 from trajcheck.references import Reference
 from trajcheck.rows import Row, Rows
 from trajcheck.scalars import ReferenceScalars, RowScalars, StepScalars
-from trajcheck.snapshot import Extent
+from trajcheck.snapshot import ITEM_SIZE, Extent
 from trajcheck.trajectory import Trajectory
 
 #: Recorded steps in a chunk.
@@ -67,6 +68,8 @@ def gather(
     Raises NotFiniteError, with step and tensor, at NaN or Inf.
     """
     numels = {name: math.prod(shape) for name, shape in _file_order(trajectory).items()}
+    pieces = blocks(numels, block)
+    vectors = FlatVectors(numels)
     total = sum(numels.values())
     with ThreadPoolExecutor(threads or available_threads(), "trajcheck-pass") as pool, _Workers() as workers:
         for _, group in groupby(rows.work, key=lambda row: row.place // chunk):
@@ -80,13 +83,14 @@ def gather(
                 reference_products,
                 replayed,
                 rows.places,
-                by_tensor,
+                vectors,
                 block,
             )
-            for pieces, shares in _in_order(pool, blocks(numels, block), partial(_work, work, workers)):
-                for scalars, share in zip(done, shares, strict=True):
-                    _add(scalars, share)
-                progress(len(members) * _length(pieces) / total)
+            sums = _Sums(work.programs, [row.place in by_tensor for row in members])
+            for number, shares in _in_order(pool, range(len(pieces)), partial(_work, work, workers, pieces)):
+                sums.add(pieces[number], shares)
+                progress(len(members) * _length(pieces[number]) / total)
+            sums.give(done)
             for row, scalars in zip(members, done, strict=True):
                 _check_finite(trajectory, row, scalars)
             yield from done
@@ -176,41 +180,51 @@ def empty_like(scalars: RowScalars) -> RowScalars:
     return RowScalars(StepScalars(step), [ReferenceScalars(step) for _ in scalars.references])
 
 
-def _work(chunk: _ChunkPass, workers: _Workers, pieces: list[Piece]) -> list[_Share]:
-    return chunk.block(workers.mine(), pieces)
+def _work(chunk: _ChunkPass, workers: _Workers, pieces: Sequence[list[Piece]], number: int) -> list[np.ndarray]:
+    return chunk.block(workers.mine(), number, pieces[number])
 
 
-Products = tuple[Values, list[Values]]
+class _Sums:
+    """What the blocks of a chunk add up to: in all, and tensor by tensor where some row of a program asks for it."""
+
+    def __init__(self, programs: Sequence[Program], apart: Sequence[bool]) -> None:
+        """`apart`: of each row, whether its tensors are kept apart."""
+        self.programs, self._apart = programs, iter(apart)
+        self._rows_apart = [[next(self._apart) for _ in program.rows] for program in programs]
+        self._whole = [np.zeros(program.outputs) for program in programs]
+        self._tensors: list[dict[str, np.ndarray]] = [{} for _ in programs]
+
+    def add(self, pieces: Sequence[Piece], shares: Sequence[np.ndarray]) -> None:
+        """Add one block's share [pieces, outputs] of each program."""
+        for whole, tensors, apart, share in zip(self._whole, self._tensors, self._rows_apart, shares, strict=True):
+            whole += share.sum(axis=0)
+            for piece, part in zip(pieces, share, strict=True) if any(apart) else ():
+                if piece.name in tensors:
+                    tensors[piece.name] += part
+                else:
+                    tensors[piece.name] = part.copy()
+
+    def give(self, rows: Sequence[RowScalars]) -> None:
+        """Set the sums in the rows, which are those of the programs in order."""
+        remaining = iter(rows)
+        for program, whole, tensors, apart in zip(
+            self.programs, self._whole, self._tensors, self._rows_apart, strict=True
+        ):
+            mine = [next(remaining) for _ in program.rows]
+            for scalars, found in zip(mine, program.values(whole.tolist()), strict=True):
+                _set_products(scalars, found)
+            for name, sums in tensors.items():
+                for scalars, found, wanted in zip(mine, program.values(sums.tolist()), apart, strict=True):
+                    if wanted:
+                        scalars.tensors[name] = empty_like(scalars)
+                        _set_products(scalars.tensors[name], found)
 
 
-@dataclass(slots=True)
-class _Share:
-    """One block's share of a row's products: of all tensors, and where asked for of each."""
-
-    whole: Products
-    tensors: dict[str, Products] = field(default_factory=dict)
-
-
-class _Group:
-    """A few rows of a chunk, whose vectors are in memory together, and what to do with them."""
-
-    def __init__(self, requests: Mapping[Row, RowRequest], by_tensor: Collection[int]) -> None:
-        self.rows = list(requests)
-        self.program = write_program(list(requests.values()))
-        self.apart = [row for row in requests if row.place in by_tensor]
-        self.program_apart = write_program([requests[row] for row in self.apart])
-
-    def shares(self, blocks: Mapping[Key, Block], pieces: Sequence[Piece]) -> list[_Share]:
-        """One block's share of every product of every row."""
-        found = self.program.values(run(self.program, [blocks[key] for key in self.program.vectors]))
-        shares = {row: _Share(values) for row, values in zip(self.rows, found, strict=True)}
-        for piece in pieces if self.apart else ():  # beside the whole, whose last digits must not depend on it
-            start, stop = piece.offset, piece.offset + piece.stop - piece.start
-            parts = [blocks[key].part(start, stop) for key in self.program_apart.vectors]
-            found = self.program_apart.values(run(self.program_apart, parts))
-            for row, values in zip(self.apart, found, strict=True):
-                shares[row].tensors[piece.name] = values
-        return list(shares.values())
+def _set_products(scalars: RowScalars, found: tuple[Values, list[Values]]) -> None:
+    own, towards = found
+    for target, values in zip(scalars.all, [own, *towards], strict=True):
+        for name, value in values.items():
+            setattr(target, name, value)
 
 
 class _ChunkPass:
@@ -225,7 +239,7 @@ class _ChunkPass:
         reference_products: Collection[str],
         replayed: Collection[int],
         places: Collection[int],
-        by_tensor: Collection[int],
+        vectors: FlatVectors,
         block: int,
     ) -> None:
         self.places, self.decay = places, trajectory.info.decay
@@ -236,10 +250,13 @@ class _ChunkPass:
             + [REFERENCE_PRODUCTS[name] for name in reference_products if references]
         )
         self.size = block
-        cuts = range(0, len(rows), GROUP)
-        self.groups = [
-            _Group({row: self._request(row) for row in rows[start : start + GROUP]}, by_tensor) for start in cuts
+        self.programs = [
+            write_program([self._request(row) for row in rows[start : start + GROUP]])
+            for start in range(0, len(rows), GROUP)
         ]
+        self.flat = {
+            key: vectors.of(self._tensors(key)) for program in self.programs for key in dict.fromkeys(program.vectors)
+        }
 
     def _request(self, row: Row) -> RowRequest:
         """The vectors of a row by their names in products.py, as keys, and the products to take."""
@@ -251,7 +268,7 @@ class _ChunkPass:
         if "gradient" in self.needed and not row.no_gradient and row.step not in self.replayed:
             vectors["gradient"] = ("gradient", row.place)
             if "regularised" in self.needed and self.decay:
-                vectors["regularised"] = ("regularised", row.place)
+                vectors["regularised"] = (REGULARISED, row.place)
         if "window" in self.needed and not row.no_window:
             vectors |= {"window": ("window", row.place), "window_start": ("iterate", row.place - 1)}
         if row.place not in self.places:
@@ -259,67 +276,51 @@ class _ChunkPass:
         points = [{"reference": ("reference", number)} for number in range(len(self.references))]
         return RowRequest(vectors, points, self.step_products, self.reference_products)
 
-    def block(self, worker: _Worker, pieces: list[Piece]) -> list[_Share]:
-        """One block's share of every product of every row of the chunk."""
+    def block(self, worker: _Worker, number: int, pieces: list[Piece]) -> list[np.ndarray]:
+        """One block's share of every product of each program [pieces, outputs]."""
+        borders = [piece.offset for piece in pieces] + [_length(pieces)]
+        segments = Segments.of(borders, [self.decay.get(piece.name, 0.0) for piece in pieces])
+        start = number * self.size
         held: dict[Key, Block] = {}
-
-        def buffer(size: int) -> np.ndarray:
-            return worker.buffer(size * self.size)
-
-        def vector(key: Key) -> Block:
-            if key not in held:
-                kind, place = key
-                if kind == "regularised":
-                    gradient, x = vector(("gradient", place)), vector(("iterate", place))
-                    held[key] = self._regularised(gradient, x, pieces, buffer(8))
-                else:
-                    tensors, divisor = self._tensors(kind, place)
-                    held[key] = Block(*worker.reader.block(tensors, pieces, buffer), divisor)
-            return held[key]
-
         shares = []
-        for group, following in zip(self.groups, [*self.groups[1:], None], strict=True):
-            for key in group.program.vectors:
-                vector(key)
-            shares += group.shares(held, pieces)
-            kept = set(following.program.vectors) if following else set()
-            for key in held.keys() - kept:
+        for program, following in zip(self.programs, [*self.programs[1:], None], strict=True):
+            self._read(worker, [key for key in program.vectors if key not in held], start, pieces, held)
+            shares.append(run(program, [held[key] for key in program.vectors], segments))
+            for key in held.keys() - set(following.vectors if following else ()):
                 worker.release(held.pop(key).raw)
         return shares
 
-    def _tensors(self, kind: str, place: int) -> tuple[Mapping[str, Extent], float]:
-        """Where a vector lies, and what it is to be divided by."""
+    def _read(
+        self, worker: _Worker, keys: Sequence[Key], start: int, pieces: list[Piece], held: dict[Key, Block]
+    ) -> None:
+        """Read a block of some vectors, together."""
+        length = _length(pieces)
+        wanted: list[tuple[Range, np.ndarray]] = []
+        for key in keys:
+            flat = self.flat[key]
+            dtype = flat.dtype or "F64"
+            raw = worker.buffer(ITEM_SIZE[dtype] * self.size)[: ITEM_SIZE[dtype] * length]
+            if flat.dtype is None:
+                worker.reader.wide_block(self._tensors(key), pieces, raw.view(np.float64))
+            else:
+                wanted += [(part, raw) for part in flat.ranges(start, start + length)]
+            held[key] = Block(raw, dtype, self._divisor(key))
+        worker.reader.fill(wanted)
+
+    def _tensors(self, key: Key) -> Mapping[str, Extent]:
+        """Where a vector lies."""
+        kind, place = key
         if kind == "reference":
-            return self.references[place].parameters, 1.0
+            return self.references[place].parameters
         snapshot = self.snapshots[place]
         if kind == "gradient":
-            return snapshot.gradients, snapshot.clip or 1.0
-        return (snapshot.parameters if kind == "iterate" else snapshot.window_gradient), 1.0
+            return snapshot.gradients
+        return snapshot.parameters if kind == "iterate" else snapshot.window_gradient
 
-    def _regularised(self, gradient: Block, x: Block, pieces: list[Piece], buffer: np.ndarray) -> Block:
-        """g_t + lambda x_t on a block; lambda is that of each tensor."""
-        raw = buffer[: 8 * gradient.length]
-        out = raw.view(np.float64)
-        wide = x.wide
-        for piece in pieces:
-            part = slice(piece.offset, piece.offset + piece.stop - piece.start)
-            np.multiply(wide[part], self.decay.get(piece.name, 0.0), out=out[part])
-        out += gradient.wide
-        return Block(raw, "F64")
-
-
-def _add(scalars: RowScalars, share: _Share) -> None:
-    """Add one block's share to a row."""
-    _add_products(scalars, share.whole)
-    for name, part in share.tensors.items():
-        _add_products(scalars.tensors.setdefault(name, empty_like(scalars)), part)
-
-
-def _add_products(scalars: RowScalars, found: Products) -> None:
-    own, towards = found
-    for target, values in zip(scalars.all, [own, *towards], strict=True):
-        for name, value in values.items():
-            setattr(target, name, (getattr(target, name) or 0.0) + value)
+    def _divisor(self, key: Key) -> float:
+        """What a vector is to be divided by: the factor that clipping applied."""
+        kind, place = key
+        return self.snapshots[place].clip or 1.0 if kind == "gradient" else 1.0
 
 
 def _check_finite(trajectory: Trajectory, row: Row, scalars: RowScalars) -> None:

@@ -1,148 +1,94 @@
-/* The inner loop of the streaming pass: a short program of widenings, subtractions and inner products, run tile by tile
-   over a block of elements.
+/* The inner loop of the streaming pass: a short program of differences and inner products, run tile by tile over a block
+   of elements; and the reads that fill the block.
 
-   program.py writes the program for some rows of a report; no formula stands here. Every vector of the block is widened
-   to double once a tile, differences are formed in double, products are summed in double. The slots that a program uses
-   at a time fit a processor's first or second cache.
+   program.py writes the program for some rows of a report; no formula stands here. Vectors are widened to double,
+   differences formed in double, products summed in double. The slots that a program uses at a time fit a processor's
+   first or second cache; what is loaded is used for several products at once, which is what the time goes into.
 
    Nothing here calls Python; kernel.py calls it without the interpreter's lock. */
 
+#define _FILE_OFFSET_BITS 64
+#include <errno.h>
 #include <stdint.h>
 #include <string.h>
+#include <unistd.h>
 
-#define TILE 256
-#define LANES 16
-#define PARTIAL 4
-#define SLOTS 256
+#define TILE 256              /* elements of a tile */
+#define SLOT (TILE + 8)       /* doubles from slot to slot: not a power of two, which caches dislike */
+#define PARTIAL 8             /* sums for each product: as many as a processor multiplies at once */
+#define MOST_DIFFERENCES 4    /* in one instruction */
+#define MOST_PRODUCTS 12      /* in one instruction */
+#define SIZE(type) ((type) == F64 ? 8 : (type) == F32 ? 4 : 2)
 
 enum { F64 = 0, F32 = 1, F16 = 2, BF16 = 3 };
-enum { WIDEN = 0, SUBTRACT = 1, DOT = 2 };
+enum { DIFFER = 0, CROSS = 1, REGULARISE = 2 };
 
-#if defined(__GNUC__)
 #define INLINE static inline __attribute__((always_inline))
-#else
-#define INLINE static
-#endif
-
-#if defined(__GNUC__) && defined(__x86_64__)
-#define DISPATCH 1
-#endif
+#define UNROLL _Pragma("GCC unroll 12")
 
 typedef struct {
-    int32_t what, to, a, b; /* WIDEN slot <- vector a; SUBTRACT slot <- slot a - slot b; DOT out += <slot a, slot b> */
-} instruction;
-
-typedef struct {
-    const instruction *program;
-    int64_t instructions;
+    const int32_t *code; /* instructions; a source is a vector's number or ~ a slot's, -1 is "nowhere" */
+    int64_t words;
     const void *const *vectors;
     const int32_t *types;
     const double *divisors; /* what each vector is divided by; 1 for most */
-    int64_t length;         /* elements of the block */
-    double *out; /* PARTIAL sums for each product */
+    const int64_t *borders; /* of the segments: where each begins in the block, and where the last ends */
+    int64_t segments;
+    const double *decay; /* the factor of REGULARISE in each segment */
+    double *slots;       /* SLOT doubles for each, and one more; 7 to begin where a cache line does */
+    double *out;         /* for each segment and product PARTIAL sums */
+    int64_t outputs;     /* products */
 } block;
 
-typedef double tile[TILE];
+#define NAME(x) x##_anywhere
+#define LANES 2
+#define TARGET
+#define DOUBLES(x) __builtin_convertvector(x, VECTOR)
+#define WORDS_OF(x) __builtin_convertvector(x, WORDS)
+#define KEEP(x) (void)0
+#include "kernel_loop.h"
 
-INLINE float half_to_float(uint16_t half) {
-    uint32_t sign = (uint32_t)(half & 0x8000u) << 16, exponent = (half >> 10) & 31u, mantissa = half & 0x3ffu, bits;
-    float value;
-    if (exponent == 31) {
-        bits = sign | 0x7f800000u | (mantissa << 13);
-    } else if (exponent) {
-        bits = sign | ((exponent + 112u) << 23) | (mantissa << 13);
-    } else { /* zero or subnormal: mantissa * 2^-24, exact in float */
-        value = (float)mantissa * 5.9604644775390625e-08f;
-        memcpy(&bits, &value, sizeof bits);
-        bits |= sign;
-    }
-    memcpy(&value, &bits, sizeof value);
-    return value;
-}
+#if defined(__x86_64__)
+#define DISPATCH 1
+#include <immintrin.h>
 
-INLINE void widen(double *restrict to, const void *from, int32_t type, int64_t start, int64_t count, double divisor) {
-    int64_t i;
-    if (type == F32) {
-        const float *values = (const float *)from + start;
-        if (count == TILE) {
-            for (i = 0; i < TILE; i++) to[i] = (double)values[i];
-        } else {
-            for (i = 0; i < count; i++) to[i] = (double)values[i];
-        }
-    } else if (type == F64) {
-        memcpy(to, (const double *)from + start, (size_t)count * sizeof *to);
-    } else if (type == BF16) {
-        const uint16_t *values = (const uint16_t *)from + start;
-        for (i = 0; i < count; i++) {
-            uint32_t bits = (uint32_t)values[i] << 16;
-            float value;
-            memcpy(&value, &bits, sizeof value);
-            to[i] = (double)value;
-        }
-    } else {
-        const uint16_t *values = (const uint16_t *)from + start;
-        for (i = 0; i < count; i++) to[i] = (double)half_to_float(values[i]);
-    }
-    for (i = count; i < TILE; i++) to[i] = 0.0; /* the last tile: zeros add nothing */
-    if (divisor != 1.0)
-        for (i = 0; i < TILE; i++) to[i] /= divisor;
-}
+/* The compiler would take the conversions apart, and load twice what is used twice. */
+#define NAME(x) x##_avx2
+#define LANES 4
+#define TARGET __attribute__((target("avx2,fma")))
+#define DOUBLES(x) ((VECTOR)_mm256_cvtps_pd((__m128)(x)))
+#define WORDS_OF(x) ((WORDS)_mm_cvtepu16_epi32(_mm_loadl_epi64((const __m128i *)&(x))))
+#define KEEP(x) __asm__("" : "+x"(x))
+#include "kernel_loop.h"
 
-INLINE void subtract(double *restrict to, const double *a, const double *b) {
-    for (int i = 0; i < TILE; i++) to[i] = a[i] - b[i];
-}
-
-/* Four partial sums to a product: adding them up in every tile would cost as much as multiplying. */
-INLINE void dot(double *restrict out, const double *a, const double *b) {
-    double sums[LANES] = {0};
-    for (int i = 0; i < TILE; i += LANES)
-        for (int lane = 0; lane < LANES; lane++) sums[lane] += a[i + lane] * b[i + lane];
-    for (int lane = 0; lane < PARTIAL; lane++)
-        out[lane] += (sums[lane] + sums[lane + 4]) + (sums[lane + 8] + sums[lane + 12]);
-}
-
-INLINE void run(const block *work) {
-    tile slots[SLOTS] __attribute__((aligned(64)));
-    for (int64_t start = 0; start < work->length; start += TILE) {
-        const int64_t left = work->length - start, count = left < TILE ? left : TILE;
-        for (int64_t k = 0; k < work->instructions; k++) {
-            const instruction next = work->program[k];
-            if (next.what == DOT) {
-                dot(work->out + PARTIAL * next.to, slots[next.a], slots[next.b]);
-            } else if (next.what == SUBTRACT) {
-                subtract(slots[next.to], slots[next.a], slots[next.b]);
-            } else {
-                widen(slots[next.to], work->vectors[next.a], work->types[next.a], start, count, work->divisors[next.a]);
-            }
-        }
-    }
-}
-
-static void run_anywhere(const block *work) { run(work); }
-
-#ifdef DISPATCH
-__attribute__((target("avx2,fma"))) static void run_avx2(const block *work) { run(work); }
-__attribute__((target("avx512f,avx512dq,avx512vl,avx2,fma,prefer-vector-width=512"))) static void
-run_avx512(const block *work) {
-    run(work);
-}
+#define NAME(x) x##_avx512
+#define LANES 8
+#define TARGET __attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx2,fma")))
+#define DOUBLES(x) ((VECTOR)_mm512_cvtps_pd((__m256)(x)))
+#define WORDS_OF(x) ((WORDS)_mm256_cvtepu16_epi32((__m128i)(x)))
+#define KEEP(x) __asm__("" : "+v"(x))
+#include "kernel_loop.h"
 #endif
 
 /* Of this interface; kernel.py uses no other. */
-int32_t trajcheck_version(void) { return 3; }
+int32_t trajcheck_version(void) { return 4; }
 
 /* 2: AVX-512, 1: AVX2 with FMA, 0: neither. */
 int32_t trajcheck_level(void) {
 #ifdef DISPATCH
     __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
+        __builtin_cpu_supports("avx512vl"))
         return 2;
     if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return 1;
 #endif
     return 0;
 }
 
-/* Run a program over one block, adding to `out`, with instructions of at most `level`. Slots are below SLOTS. */
+/* Doubles that `block.slots` must hold for a program of so many slots. */
+int64_t trajcheck_memory(int64_t slots) { return SLOT * (slots + 1) + 7; }
+
+/* Run a program over one block, adding to `out`, with instructions of at most `level`. */
 void trajcheck_run(const block *work, int32_t level) {
 #ifdef DISPATCH
     if (level >= 2) {
@@ -156,4 +102,24 @@ void trajcheck_run(const block *work, int32_t level) {
 #endif
     (void)level;
     run_anywhere(work);
+}
+
+/* Read `count` ranges: (file descriptor, offset, bytes, address) each. How many were read; then, where one was not,
+   `error` is why: an errno, or 0 where the file ended early, and `missing` how many bytes were not there. */
+int64_t trajcheck_read(const int64_t *ranges, int64_t count, int32_t *error, int64_t *missing) {
+    for (int64_t n = 0; n < count; n++, ranges += 4) {
+        int64_t offset = ranges[1], left = ranges[2];
+        char *to = (char *)(intptr_t)ranges[3];
+        while (left > 0) {
+            const ssize_t got = pread((int)ranges[0], to, (size_t)left, (off_t)offset);
+            if (got < 0 && errno == EINTR) continue;
+            if (got <= 0) {
+                *error = got < 0 ? errno : 0;
+                *missing = left;
+                return n;
+            }
+            to += got, offset += got, left -= got;
+        }
+    }
+    return count;
 }

@@ -12,25 +12,26 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 
-from trajcheck.program import DOT, WIDEN, Program
+from trajcheck.program import NOWHERE, Cross, Differ, Program
 
 #: Codes of kernel.c by safetensors' names, and numpy's types for the same bytes.
 _TYPES = {"F64": 0, "F32": 1, "F16": 2, "BF16": 3}
 _NUMPY = {name: np.dtype(code) for name, code in (("F64", "<f8"), ("F32", "<f4"), ("F16", "<f2"), ("BF16", "<u2"))}
 _LEVELS = ("compiled", "compiled, AVX2", "compiled, AVX-512")
 
-#: Slots of kernel.c, and the version of its interface.
-SLOTS, _VERSION = 256, 3
+#: The version of kernel.c's interface, and its sums for each product.
+_VERSION, _PARTIAL = 4, 8
 
-#: Partial sums of kernel.c for each product.
-_PARTIAL = 4
+#: Elements at a time for numpy: some ten slots of these stay in a processor's caches.
+TILE = 8192
 
-#: Elements at a time for numpy: some ten slots of these stay in a processor's second cache.
-TILE = 16384
+#: Sums that are in memory at once, where a block holds many small tensors and a program makes many products.
+_MOST_SUMS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -52,28 +53,36 @@ class Block:
         return out
 
     @property
-    def wide(self) -> np.ndarray:
-        """All elements in float64."""
-        return self.widen(0, self.length, np.empty(self.length))
-
-    def part(self, start: int, stop: int) -> Block:
-        """Elements [start, stop) of the block."""
-        size = _NUMPY[self.dtype].itemsize
-        return Block(self.raw[start * size : stop * size], self.dtype, self.divisor)
-
-    @property
     def length(self) -> int:
         return self.raw.nbytes // _NUMPY[self.dtype].itemsize
 
 
-def run(program: Program, blocks: Sequence[Block]) -> list[float]:
-    """The products of a program over blocks of its vectors, in the order of their numbers; all of one length."""
+@dataclass(frozen=True)
+class Segments:
+    """Where tensors begin in a block: `borders` [n + 1] from 0 to its length; `decay` [n], the weight decay of each."""
+
+    borders: np.ndarray
+    decay: np.ndarray
+
+    @classmethod
+    def of(cls, borders: Sequence[int], decay: Sequence[float]) -> Segments:
+        return cls(np.array(borders, dtype=np.int64), np.array(decay, dtype=np.float64))
+
+
+def run(program: Program, blocks: Sequence[Block], segments: Segments) -> np.ndarray:
+    """The products of a program over blocks of its vectors [segments, outputs], all blocks of one length."""
+    count = len(segments.decay)
     if not program.outputs:
-        return []
+        return np.zeros((count, 0))
     library = _library()
-    if library is None or program.slots > SLOTS:
-        return _interpret(program, blocks)
-    return library.run(program, blocks)
+    if library is None:
+        return _interpret(program, blocks, segments)
+    most = max(1, _MOST_SUMS // (program.outputs * _PARTIAL))
+    parts = [
+        library.run(program, blocks, Segments(segments.borders[at : at + most + 1], segments.decay[at : at + most]))
+        for at in range(0, count, most)
+    ]
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 def description() -> str:
@@ -82,36 +91,77 @@ def description() -> str:
     return "numpy" if library is None else _LEVELS[library.level]
 
 
-def _interpret(program: Program, blocks: Sequence[Block]) -> list[float]:
+def read_ranges(ranges: np.ndarray) -> tuple[int, int, int] | None:
+    """Read ranges of files [n, 4], int64: descriptor, offset, bytes, address of the memory to fill.
+
+    How many were read whole; and where one was not, its errno (0: the file ended early) and how many of its bytes are
+    missing. None where there is no compiled loop: nothing was read.
+    """
+    library = _library()
+    return None if library is None else library.read(ranges)
+
+
+def _interpret(program: Program, blocks: Sequence[Block], segments: Segments) -> np.ndarray:
     """What kernel.c does, by numpy."""
-    out = np.zeros(program.outputs)
-    length = blocks[0].length
-    memory = np.empty((program.slots, min(TILE, length)))
-    code = program.code.tolist()
-    for start in range(0, length, TILE):
-        stop = min(start + TILE, length)
-        slots = list(memory[:, : stop - start])
-        for what, to, a, b in code:
-            if what == DOT:
-                out[to] += np.dot(slots[a], slots[b])
-            elif what == WIDEN:
-                blocks[a].widen(start, stop, slots[to])
-            else:
-                np.subtract(slots[a], slots[b], out=slots[to])
-    return out.tolist()
+    out = np.zeros((len(segments.decay), program.outputs + 1))  # the last for what nobody asked for: NOWHERE is -1
+    borders = segments.borders.tolist()
+    longest = max(stop - start for start, stop in pairwise(borders))
+    memory = np.empty((program.slots + 1, min(TILE, longest)))  # the last one for what is not kept
+    for segment, (start, stop) in enumerate(pairwise(borders)):
+        for begin in range(start, stop, TILE):
+            end = min(begin + TILE, stop)
+            _interpret_tile(
+                program, blocks, memory[:, : end - begin], begin, end, segments.decay[segment], out[segment]
+            )
+    return out[:, :-1]
+
+
+def _interpret_tile(
+    program: Program, blocks: Sequence[Block], slots: np.ndarray, begin: int, end: int, decay: float, out: np.ndarray
+) -> None:
+    dot = np.dot
+    for each in program.instructions:
+        if isinstance(each, Differ):
+            value = slots[~each.source] if each.source < 0 else blocks[each.source].widen(begin, end, slots[each.to])
+            if each.square != NOWHERE:
+                out[each.square] += dot(value, value)
+            for difference in each.differences:
+                found = np.subtract(value, slots[difference.other], out=slots[difference.to])
+                if difference.square != NOWHERE:
+                    out[difference.square] += dot(found, found)
+        elif isinstance(each, Cross):
+            a = slots[~each.a] if each.a < 0 else blocks[each.a].widen(begin, end, slots[NOWHERE])
+            factors: list[tuple[np.ndarray, np.ndarray]] = [(a, a)]
+            if each.common:
+                b = slots[each.b]
+                factors.append((a, b))
+                factors += [(left, slots[value]) for value in each.common for left in (a, b)]
+            factors += [(a, slots[value]) for value in each.more]
+            for number, (left, right) in zip(each.outputs, factors, strict=True):
+                if number != NOWHERE:
+                    out[number] += dot(left, right)
+        else:
+            found = np.multiply(slots[each.b], decay, out=slots[each.to])
+            found += slots[each.a]
+            if each.square != NOWHERE:
+                out[each.square] += dot(found, found)
 
 
 class _Arguments(ctypes.Structure):
     """`block` of kernel.c."""
 
     _fields_ = (
-        ("program", ctypes.c_void_p),
-        ("instructions", ctypes.c_int64),
+        ("code", ctypes.c_void_p),
+        ("words", ctypes.c_int64),
         ("vectors", ctypes.c_void_p),
         ("types", ctypes.c_void_p),
         ("divisors", ctypes.c_void_p),
-        ("length", ctypes.c_int64),
+        ("borders", ctypes.c_void_p),
+        ("segments", ctypes.c_int64),
+        ("decay", ctypes.c_void_p),
+        ("slots", ctypes.c_void_p),
         ("out", ctypes.c_void_p),
+        ("outputs", ctypes.c_int64),
     )
 
 
@@ -122,13 +172,18 @@ class _Library:
         library = ctypes.CDLL(str(path))
         if int(library.trajcheck_version()) != _VERSION:
             raise OSError(f"{path} was built from another version of kernel.c")
-        self._run = library.trajcheck_run
+        self._run, self._read, self._memory = library.trajcheck_run, library.trajcheck_read, library.trajcheck_memory
         self._run.argtypes, self._run.restype = (ctypes.POINTER(_Arguments), ctypes.c_int32), None
+        self._memory.argtypes, self._memory.restype = (ctypes.c_int64,), ctypes.c_int64
+        number, size = ctypes.POINTER(ctypes.c_int32), ctypes.POINTER(ctypes.c_int64)
+        self._read.argtypes, self._read.restype = (ctypes.c_void_p, ctypes.c_int64, number, size), ctypes.c_int64
         self.level = int(library.trajcheck_level())
 
-    def run(self, program: Program, blocks: Sequence[Block]) -> list[float]:
-        """The products over some blocks."""
-        out = np.zeros((program.outputs, _PARTIAL))
+    def run(self, program: Program, blocks: Sequence[Block], segments: Segments) -> np.ndarray:
+        """The products over some blocks, of each segment."""
+        count = len(segments.decay)
+        out = np.zeros((count, program.outputs, _PARTIAL))
+        slots = np.empty(self._memory(program.slots))
         addresses = np.array([block.raw.ctypes.data for block in blocks], dtype=np.uintp)
         types = np.array([_TYPES[block.dtype] for block in blocks], dtype=np.int32)
         divisors = np.array([block.divisor for block in blocks])
@@ -138,11 +193,21 @@ class _Library:
             addresses.ctypes.data,
             types.ctypes.data,
             divisors.ctypes.data,
-            blocks[0].length,
+            segments.borders.ctypes.data,
+            count,
+            segments.decay.ctypes.data,
+            slots.ctypes.data,
             out.ctypes.data,
+            program.outputs,
         )
         self._run(ctypes.byref(arguments), self.level)
-        return out.sum(axis=1).tolist()
+        return out.sum(axis=2)
+
+    def read(self, ranges: np.ndarray) -> tuple[int, int, int]:
+        """`read_ranges`."""
+        error, missing = ctypes.c_int32(), ctypes.c_int64()
+        done = self._read(ranges.ctypes.data, len(ranges), ctypes.byref(error), ctypes.byref(missing))
+        return int(done), error.value, missing.value
 
 
 @cache

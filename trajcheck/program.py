@@ -1,48 +1,91 @@
-"""From the products that some rows need (products.py) to a program for the pass's inner loop (kernel.py).
+"""A program for the pass's inner loop (kernel.py): what is widened, subtracted and multiplied.
 
-A program widens vectors, subtracts them and multiplies them, in the order of the rows. What rows share is done once:
-x_{t+1} - x_t is row t's next step and row t+1's step, and towards a reference |x_s - x*|^2 is row s's distance. A value
-stays in its slot until it was used for the last time.
+program_writer.py writes one from the products that some rows need.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from trajcheck.products import REFERENCE_PRODUCTS, STEP_PRODUCTS, Operand
+#: Instructions as kernel.c numbers them.
+DIFFER, CROSS, REGULARISE = 0, 1, 2
 
-WIDEN, SUBTRACT, DOT = 0, 1, 2
-
-Values = dict[str, float]
+#: No place: a value that is not kept, a product that nobody asked for.
+NOWHERE = -1
 
 #: A vector: what it is, and its place in the run (a reference's number).
 Key = tuple[str, int]
 
+#: Products by name; and their numbers in a program.
+Values = dict[str, float]
+Places = dict[str, int]
 
-@dataclass(frozen=True)
-class RowRequest:
-    """One row: its vectors by their names in products.py, and those of each reference, each as the key of a vector;
-    and the products asked for. Products whose vectors are not all there are left out."""
 
-    vectors: Mapping[str, Key]
-    references: Sequence[Mapping[str, Key]]
-    step_products: Sequence[str]
-    reference_products: Sequence[str]
+@dataclass
+class Difference:
+    """The value at hand minus that in slot `other`, kept in slot `to` (or NOWHERE); its square is product `square`."""
+
+    other: int
+    to: int
+    square: int
+
+
+@dataclass
+class Differ:
+    """The vector of number `source` (or the value in slot ~source) into slot `to`; its square; and its differences."""
+
+    source: int
+    to: int
+    square: int
+    differences: list[Difference]
+
+
+@dataclass
+class Cross:
+    """Products of a (a vector's number, or ~slot) with itself, with b, with both of b and a each of `common`, and of a
+    alone with each of `more`.
+
+    `outputs`: the numbers of a a; a b where something is common; a c and b c for each common c; a c for each of `more`.
+    """
+
+    a: int
+    b: int
+    common: list[int]
+    more: list[int]
+    outputs: list[int]
+
+
+@dataclass
+class Regularise:
+    """slot a + weight decay * slot b into slot `to`; its square."""
+
+    a: int
+    b: int
+    to: int
+    square: int
+
+
+Instruction = Differ | Cross | Regularise
 
 
 @dataclass
 class Program:
-    """`code`: instructions [n, 4] (what, to, a, b), as kernel.c reads them. `vectors`: the keys of the vectors, in the
-    order of their numbers. `slots`: how many are used at a time. `outputs`: how many products there are."""
+    """`vectors`: the keys of the vectors, in the order of their numbers. `slots`: how many are used at a time.
+    `outputs`: how many products there are. `rows`: where each row's are, those of the step and of each reference.
+    `code`: the instructions as kernel.c reads them."""
 
-    code: np.ndarray
+    instructions: list[Instruction]
     vectors: list[Key]
     slots: int
     outputs: int
-    rows: list[tuple[dict[str, int], list[dict[str, int]]]] = field(default_factory=list)  # where each product is
+    rows: list[tuple[Places, list[Places]]]
+    code: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.code = np.array([word for each in self.instructions for word in _words(each)], dtype=np.int32)
 
     def values(self, out: Sequence[float]) -> list[tuple[Values, list[Values]]]:
         """For each row the products of the step, and of each reference, by name."""
@@ -55,82 +98,68 @@ class Program:
         ]
 
 
-def write_program(requests: Sequence[RowRequest]) -> Program:
-    """The program for some rows."""
-    writer = _Writer()
-    rows = []
-    for request in requests:
-        own = writer.products(STEP_PRODUCTS, request.step_products, request.vectors)
-        towards = [
-            writer.products(REFERENCE_PRODUCTS, request.reference_products, {**request.vectors, **reference})
-            for reference in request.references
-        ]
-        rows.append((own, towards))
-    code, slots = writer.allocated()
-    return Program(code, list(writer.vectors), slots, len(writer.outputs), rows)
+def _words(instruction: Instruction) -> Iterable[int]:
+    if isinstance(instruction, Differ):
+        yield from (DIFFER, instruction.source, instruction.to, instruction.square, len(instruction.differences))
+        for each in instruction.differences:
+            yield from (each.other, each.to, each.square)
+    elif isinstance(instruction, Cross):
+        yield from (CROSS, instruction.a, instruction.b, len(instruction.common), len(instruction.more))
+        yield from (*instruction.common, *instruction.more, *instruction.outputs)
+    else:
+        yield from (REGULARISE, ~instruction.a, instruction.b, instruction.to, instruction.square)
 
 
-class _Writer:
-    """Instructions on values that are not in slots yet: a value is the key of a vector, or of two to subtract."""
+def allocate_slots(instructions: Sequence[Instruction]) -> int:
+    """Put slots in place of the numbers of values; how many are needed. A slot is free after its value's last use."""
+    last: dict[int, int] = {}
+    for place, instruction in enumerate(instructions):
+        last |= dict.fromkeys([*_reads(instruction), *_writes(instruction)], place)
+    slots: dict[int, int] = {NOWHERE: NOWHERE}
+    free: list[int] = []
+    used = 0
+    for place, instruction in enumerate(instructions):
+        touched = dict.fromkeys([*_reads(instruction), *_writes(instruction)])
+        for number in _writes(instruction):  # before those read here are free: they are read while these are written
+            if not free:
+                free.append(used)
+                used += 1
+            slots[number] = free.pop()
+        _rename(instruction, slots)
+        free += [slots.pop(number) for number in touched if last[number] == place]
+    return used
 
-    def __init__(self) -> None:
-        self.vectors: dict[Key, int] = {}
-        self.outputs: dict[frozenset[int], int] = {}
-        self.values: dict[tuple[Key, ...], int] = {}
-        self.code: list[tuple[int, int, int, int]] = []
 
-    def products(
-        self, table: Mapping[str, tuple[Operand, Operand]], names: Sequence[str], known: Mapping[str, Key]
-    ) -> dict[str, int]:
-        """Where each of the products will be whose vectors are all known."""
-        places = {}
-        for name in names:
-            factors = [[key] if isinstance(key, str) else list(key) for key in table[name]]
-            if all(each in known for factor in factors for each in factor):
-                a, b = (self._value([known[each] for each in factor]) for factor in factors)
-                pair = frozenset((a, b))
-                if pair not in self.outputs:
-                    self.outputs[pair] = len(self.outputs)
-                    self.code.append((DOT, self.outputs[pair], a, b))
-                places[name] = self.outputs[pair]
-        return places
+def _reads(instruction: Instruction) -> list[int]:
+    if isinstance(instruction, Regularise):
+        return [instruction.a, instruction.b]
+    if isinstance(instruction, Differ):
+        source, others = instruction.source, [each.other for each in instruction.differences]
+    else:
+        source, others = instruction.a, [*instruction.common, *instruction.more]
+        others += [instruction.b] if instruction.common else []
+    return [*([~source] if source < 0 else []), *others]
 
-    def _value(self, keys: list[Key]) -> int:
-        key = tuple(keys)
-        if key in self.values:
-            return self.values[key]
-        if len(keys) == 1:
-            vector = self.vectors.setdefault(keys[0], len(self.vectors))
-            self.values[key] = len(self.values)
-            self.code.append((WIDEN, self.values[key], vector, 0))
-        else:
-            a, b = (self._value([each]) for each in keys)
-            self.values[key] = len(self.values)
-            self.code.append((SUBTRACT, self.values[key], a, b))
-        return self.values[key]
 
-    def allocated(self) -> tuple[np.ndarray, int]:
-        """The instructions with slots in place of values: a slot is free again after its value's last use."""
-        last: dict[int, int] = {}
-        for number, (what, to, a, b) in enumerate(self.code):
-            for value in (to,) if what == WIDEN else (a, b) if what == DOT else (to, a, b):
-                last[value] = number
-        slots: dict[int, int] = {}
-        free: list[int] = []
-        used = 0
-        code = []
-        for number, (what, to, a, b) in enumerate(self.code):
-            operands = () if what == WIDEN else (a, b)
-            places = [slots[value] for value in operands]
-            if what == DOT:
-                code.append((what, to, *places))
-            else:
-                if not free:
-                    free.append(used)
-                    used += 1
-                slots[to] = free.pop()
-                code.append((what, slots[to], *(places or (a, 0))))
-            for value in {*operands, *(() if what == DOT else (to,))}:
-                if last[value] == number:
-                    free.append(slots.pop(value))
-        return np.array(code, dtype=np.int32).reshape(-1, 4), used
+def _writes(instruction: Instruction) -> list[int]:
+    if isinstance(instruction, Cross):
+        return []
+    to = [each.to for each in instruction.differences] if isinstance(instruction, Differ) else []
+    return [number for number in (instruction.to, *to) if number != NOWHERE]
+
+
+def _rename(instruction: Instruction, slots: Mapping[int, int]) -> None:
+    def source(number: int) -> int:
+        return number if number >= 0 else ~slots[~number]
+
+    if isinstance(instruction, Differ):
+        instruction.source, instruction.to = source(instruction.source), slots[instruction.to]
+        for each in instruction.differences:
+            each.other, each.to = slots[each.other], slots[each.to]
+    elif isinstance(instruction, Cross):
+        instruction.a, instruction.b = source(instruction.a), slots[instruction.b]
+        instruction.common = [slots[number] for number in instruction.common]
+        instruction.more = [slots[number] for number in instruction.more]
+    else:
+        instruction.a, instruction.b = slots[instruction.a], slots[instruction.b]
+        instruction.to = slots[instruction.to]

@@ -61,6 +61,16 @@ class Extents(Mapping[str, Extent]):
         spec = self._specs[self._names[name]]
         return Extent(self._path, self._start + spec.begin, spec.end - spec.begin, spec.dtype, spec.shape)
 
+    @property
+    def base(self) -> tuple[str, int]:
+        """The file, and where in it offsets within the layout are counted from."""
+        return self._path, self._start
+
+    @property
+    def layout(self) -> tuple[Mapping[str, Spec], Mapping[str, str]]:
+        """What all steps with the same layout share: the tensors within a file, and the names shown."""
+        return self._specs, self._names
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
 

@@ -1,0 +1,222 @@
+"""From the products that some rows need (products.py) to a program for the pass's inner loop (program.py).
+
+What rows share is done once: x_{t+1} - x_t is row t's next step and row t+1's step, |x_s - x*|^2 is row s's distance
+too. What is loaded is used for several products at once: a vector is widened together with its
+differences from what is at hand (Differ), and products that share a factor are made together (Cross). A value stays in
+its slot until it was used for the last time.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from trajcheck.products import REFERENCE_PRODUCTS, STEP_PRODUCTS, Operand
+from trajcheck.program import (
+    NOWHERE,
+    Cross,
+    Differ,
+    Difference,
+    Instruction,
+    Key,
+    Places,
+    Program,
+    Regularise,
+    allocate_slots,
+)
+
+#: Of kernel.c: differences in one Differ; common and more values in one Cross, and its sums without a a and a b.
+MOST_DIFFERENCES, MOST_COMMON, MOST_MORE, MOST_SUMS = 4, 4, 4, 10
+
+#: Vectors of this kind are not stored: the gradient plus weight decay times the iterate of the same place.
+REGULARISED = "regularised"
+
+#: A vector, or the difference of two.
+Value = tuple[Key, ...]
+
+
+@dataclass(frozen=True)
+class RowRequest:
+    """One row: its vectors by their names in products.py, and those of each reference, each as the key of a vector;
+    and the products asked for. Products whose vectors are not all there are left out."""
+
+    vectors: Mapping[str, Key]
+    references: Sequence[Mapping[str, Key]]
+    step_products: Sequence[str]
+    reference_products: Sequence[str]
+
+
+def write_program(requests: Sequence[RowRequest]) -> Program:
+    """The program for some rows."""
+    writer = _Writer()
+    rows = [writer.row(request) for request in requests]
+    instructions = writer.instructions()
+    slots = allocate_slots(instructions)
+    return Program(instructions, list(writer.vectors), slots, len(writer.outputs), rows)
+
+
+class _Writer:
+    """First the products of every row are taken down; then instructions are written, with numbers of values in place of
+    slots."""
+
+    def __init__(self) -> None:
+        self.vectors: dict[Key, int] = {}
+        self.outputs: dict[frozenset[Value], int] = {}
+        self._rows: list[list[tuple[Value, Value]]] = []  # the products that a row is the first to ask for
+        self._numbers: dict[Value, int] = {}
+        self._written: list[Instruction] = []
+        self._crossings: Counter[Value] = Counter()  # how many products with others a value is in
+        self._differences: dict[Value, list[Value]] = {}  # by the vector that they are formed from
+        self._parts: set[Value] = set()  # vectors that other values are made of
+
+    def row(self, request: RowRequest) -> tuple[Places, list[Places]]:
+        """Take down what a row needs; where its products will be."""
+        self._rows.append([])
+        own = self._places(STEP_PRODUCTS, request.step_products, request.vectors)
+        towards = [
+            self._places(REFERENCE_PRODUCTS, request.reference_products, {**request.vectors, **reference})
+            for reference in request.references
+        ]
+        return own, towards
+
+    def _places(
+        self, table: Mapping[str, tuple[Operand, Operand]], names: Sequence[str], known: Mapping[str, Key]
+    ) -> Places:
+        places = {}
+        for name in names:
+            factors = [(key,) if isinstance(key, str) else key for key in table[name]]
+            if all(each in known for factor in factors for each in factor):
+                a, b = (tuple(known[each] for each in factor) for factor in factors)
+                pair = frozenset((a, b))
+                if pair not in self.outputs:
+                    self.outputs[pair] = len(self.outputs)
+                    self._rows[-1].append((a, b))
+                places[name] = self.outputs[pair]
+        return places
+
+    def instructions(self) -> list[Instruction]:
+        """The whole program; slots are still numbers of values."""
+        products = [product for row in self._rows for product in row]
+        self._crossings.update(value for a, b in products if a != b for value in (a, b))
+        for value in dict.fromkeys(value for product in products for value in product):
+            if len(value) == 2:
+                self._differences.setdefault(value[:1], []).append(value)
+                self._parts |= {value[:1], value[1:]}
+            elif value[0][0] == REGULARISED:
+                self._parts |= set(_parts_of_regularised(value))
+        for row in self._rows:
+            crosses = _crosses([(a, b) for a, b in row if a != b])
+            passing = {cross.a for cross in crosses if self._passes(cross)}
+            for value in dict.fromkeys(value for product in row for value in product):
+                if value not in passing:
+                    self._make(value)
+            self._written += [self._cross(cross, cross.a in passing) for cross in crosses]
+        return self._written
+
+    def _passes(self, cross: _Shared) -> bool:
+        """Whether the factor a is a stored vector that nothing else needs, so that it need not be kept in a slot."""
+        a = cross.a
+        stored = len(a) == 1 and a[0][0] != REGULARISED and a not in self._numbers
+        return stored and a not in self._parts and self._crossings[a] == cross.partners
+
+    def _cross(self, cross: _Shared, passes: bool) -> Cross:
+        a, b = cross.a, cross.b
+        outputs = [self._product(a, a) if passes else NOWHERE]
+        if cross.common:
+            outputs.append(self._product(a, b) if cross.pair else NOWHERE)
+        for value in cross.common:
+            outputs += (self._product(a, value), self._product(b, value))
+        outputs += (self._product(a, value) for value in cross.more)
+        return Cross(
+            self._vector(a) if passes else ~self._numbers[a],
+            self._numbers[b] if cross.common else NOWHERE,
+            [self._numbers[value] for value in cross.common],
+            [self._numbers[value] for value in cross.more],
+            outputs,
+        )
+
+    def _make(self, value: Value) -> None:
+        """Write what puts a value into a slot and makes its square."""
+        if value in self._numbers:
+            return
+        if len(value) == 2:
+            self._make(value[:1])
+            self._make(value[1:])
+            if value not in self._numbers:  # else it was formed when the first of the two was widened
+                self._written.append(Differ(~self._numbers[value[:1]], NOWHERE, NOWHERE, [self._difference(value)]))
+        elif value[0][0] == REGULARISED:
+            gradient, iterate = _parts_of_regularised(value)
+            self._make(gradient)
+            self._make(iterate)
+            a, b = self._numbers[gradient], self._numbers[iterate]
+            self._written.append(Regularise(a, b, self._number(value), self._product(value, value)))
+        else:
+            at_hand = [each for each in self._differences.get(value, ()) if each[1:] in self._numbers]
+            to = self._number(value)
+            source, square = self._vector(value), self._product(value, value)
+            for start in range(0, max(1, len(at_hand)), MOST_DIFFERENCES):
+                formed = [self._difference(each) for each in at_hand[start : start + MOST_DIFFERENCES]]
+                self._written.append(Differ(source, NOWHERE if start else to, square, formed))
+                source, square = ~to, NOWHERE
+
+    def _difference(self, value: Value) -> Difference:
+        kept = value in self._crossings
+        to = self._number(value)  # also where it is only squared: it has then been made
+        return Difference(self._numbers[value[1:]], to if kept else NOWHERE, self._product(value, value))
+
+    def _product(self, a: Value, b: Value) -> int:
+        return self.outputs.get(frozenset((a, b)), NOWHERE)
+
+    def _vector(self, value: Value) -> int:
+        return self.vectors.setdefault(value[0], len(self.vectors))
+
+    def _number(self, value: Value) -> int:
+        return self._numbers.setdefault(value, len(self._numbers))
+
+
+def _parts_of_regularised(value: Value) -> tuple[Value, Value]:
+    ((_, place),) = value
+    return (("gradient", place),), (("iterate", place),)
+
+
+@dataclass
+class _Shared:
+    """Products with factors in common: of a and b with each of `common`, of a with each of `more`, where `pair` of a
+    with b."""
+
+    a: Value
+    b: Value
+    common: list[Value]
+    more: list[Value]
+    pair: bool
+
+    @property
+    def partners(self) -> int:
+        return len(self.common) + len(self.more) + self.pair
+
+
+def _crosses(products: Sequence[tuple[Value, Value]]) -> list[_Shared]:
+    """Products of two different values, put together so that few values are loaded: greedily, first the value that is
+    in most products, with the one that it shares most partners with."""
+    partners: dict[Value, dict[Value, None]] = {}
+    for a, b in products:
+        partners.setdefault(a, {})[b] = None
+        partners.setdefault(b, {})[a] = None
+    found = []
+    while any(partners.values()):
+        a = max(partners, key=lambda value: len(partners[value]))
+        mine = partners[a]
+        b = max(
+            partners.keys() - {a}, key=lambda value: (len(mine.keys() & partners[value].keys()), value in mine, value)
+        )
+        common = [value for value in mine if value in partners[b]][:MOST_COMMON]
+        pair = bool(common) and b in mine
+        apart = [value for value in mine if value not in common and not (pair and value == b)]
+        more = apart[: min(MOST_MORE, MOST_SUMS - 2 * len(common))]
+        found.append(_Shared(a, b, common, more, pair))
+        for value in [*common, *more, *([b] if pair else [])]:
+            del partners[a][value], partners[value][a]
+        for value in common:
+            del partners[b][value], partners[value][b]
+    return found
