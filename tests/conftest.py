@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+from trajcheck.extent_reader import ExtentReader
+
 SHAPES = {"layer.weight": (3, 2), "layer.bias": (2,)}
 
 
@@ -50,6 +52,21 @@ def plain_run(tmp_path: Path) -> Path:
         else:
             write_plain_step(folder, step, tensors, tau=1.0)
     return folder
+
+
+@pytest.fixture
+def bytes_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The sizes of what is read of tensors from here on, whoever reads it."""
+    sizes: list[int] = []
+
+    def count(reader: ExtentReader, total: int) -> None:
+        sizes.append(total - reader.__dict__.get("total", 0))
+        reader.__dict__["total"] = total
+
+    monkeypatch.setattr(
+        ExtentReader, "bytes_read", property(lambda reader: reader.__dict__.get("total", 0), count), raising=False
+    )
+    return sizes
 
 
 @pytest.fixture

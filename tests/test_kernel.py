@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from trajcheck import kernel
-from trajcheck.kernel import Block, Segments
+from trajcheck.kernel import Block, Memory, Segments
 from trajcheck.products import REFERENCE_PRODUCTS, STEP_PRODUCTS, inner_products
 from trajcheck.program import Cross, Differ, Key, Program, Values
 from trajcheck.program_writer import REGULARISED, RowRequest, write_program
@@ -25,9 +25,13 @@ def as_block(values: np.ndarray, dtype: str) -> tuple[Block, np.ndarray]:
     """The numbers rounded to a dtype, as they stand in a file and as they are."""
     if dtype == "BF16":
         raw = (values.astype("<f4").view(np.uint32) >> 16).astype(np.uint16)
-        return Block(raw.view(np.uint8), dtype), (raw.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
+        return block(raw, dtype), (raw.astype(np.uint32) << 16).view(np.float32).astype(np.float64)
     rounded = values.astype({"F64": "<f8", "F32": "<f4", "F16": "<f2"}[dtype])
-    return Block(rounded.view(np.uint8), dtype), rounded.astype(np.float64)
+    return block(rounded, dtype), rounded.astype(np.float64)
+
+
+def block(values: np.ndarray, dtype: str) -> Block:
+    return Block(Memory.of(values.view(np.uint8)), dtype, len(values))
 
 
 def walk(
@@ -40,7 +44,7 @@ def walk(
     plain: dict[Key, np.ndarray] = {}
     for key in keys:
         blocks[key], plain[key] = as_block(stream.normal(size=length), dtype)
-    blocks["gradient", 2] = Block(blocks["gradient", 2].raw, dtype, divisor=0.3)
+    blocks["gradient", 2] = blocks["gradient", 2]._replace(divisor=0.3)
     plain["gradient", 2] = plain["gradient", 2] / 0.3
     rows = []
     for t in range(STEPS):
@@ -111,7 +115,7 @@ def test_numpy_says_the_same() -> None:
 
 def test_every_16_bit_number_is_widened_exactly() -> None:
     raw = np.arange(2**16, dtype=np.uint16)
-    ones = Block(np.ones(1, np.float64).view(np.uint8), "F64")
+    ones = block(np.ones(1), "F64")
     row = RowRequest({"x": ("iterate", 0), "gradient": ("gradient", 0)}, (), ["grad_dot_param"], ())
     program = write_program([row])
     for dtype in ("F16", "BF16"):
@@ -119,7 +123,7 @@ def test_every_16_bit_number_is_widened_exactly() -> None:
             raw.view(np.float16).astype(float) if dtype == "F16" else (raw.astype(np.uint32) << 16).view(np.float32)
         )
         for bits in raw[np.isfinite(numbers)][:: 7 if dtype == "BF16" else 3]:
-            blocks = {("gradient", 0): Block(np.array([bits]).view(np.uint8), dtype), ("iterate", 0): ones}
+            blocks = {("gradient", 0): block(np.array([bits]), dtype), ("iterate", 0): ones}
             assert values(program, blocks)[0][0]["grad_dot_param"] == float(numbers[bits])
 
 
@@ -164,12 +168,13 @@ def test_what_rows_share_is_done_once() -> None:
     program = write_program(rows)
     differ = [each for each in program.instructions if isinstance(each, Differ)]
     cross = [each for each in program.instructions if isinstance(each, Cross)]
-    sources = [each.source for each in differ if each.source >= 0] + [each.a for each in cross if each.a >= 0]
+    sources = [source for source in [*(d.source for d in differ), *(c.source for c in cross)] if source >= 0]
     assert sorted(sources) == list(range(2 * STEPS + 1))  # each vector is widened once
     # the steps, the ways from the start (of which the first step is one), the errors
     assert sum(len(each.differences) for each in differ) == (STEPS - 1) + (STEPS - 1) + STEPS
     squares = [n for each in differ for n in (each.square, *(one.square for one in each.differences))]
-    numbers = [n for n in squares + [n for each in cross for n in each.outputs] if n >= 0]
+    squares += [n for each in cross for n in (each.square, *each.outputs)]
+    numbers = [n for n in squares if n >= 0]
     assert sorted(numbers) == list(range(program.outputs))  # each product is made once
     assert program.slots <= 12
 
@@ -191,8 +196,11 @@ def test_slots_are_not_taken_while_they_are_needed(references: int) -> None:
                 slots[one.to] = difference
                 made[one.square] = frozenset([difference])
         elif isinstance(each, Cross):
-            a = (program.vectors[each.a],) if each.a >= 0 else slots[~each.a]
-            factors = [(a, a)]
+            a = (program.vectors[each.source],) if each.source >= 0 else slots[~each.source]
+            if each.source >= 0:
+                slots[each.to] = a
+                made[each.square] = frozenset([a])
+            factors = []
             if each.common:
                 b = slots[each.b]
                 factors += [(a, b), *((left, slots[value]) for value in each.common for left in (a, b))]

@@ -11,7 +11,7 @@ import numpy as np
 
 from trajcheck.errors import StepFileError
 from trajcheck.flat_vector import Range
-from trajcheck.kernel import read_ranges
+from trajcheck.kernel import Memory, read_ranges
 from trajcheck.snapshot import ITEM_SIZE, Extent
 
 #: Elements per block: 1 MB as float64, so that the handful of vectors a row needs stay in cache.
@@ -62,27 +62,24 @@ class ExtentReader:
         while self._open:
             os.close(self._open.popitem()[1])
 
-    def fill(self, wanted: Sequence[tuple[Range, np.ndarray]]) -> None:
-        """Fill memory with ranges of files: each into its place in an array of bytes. Raises StepFileError."""
+    def fill(self, wanted: Sequence[tuple[Range, Memory]]) -> None:
+        """Fill memory with ranges of files, each at its place. Raises StepFileError."""
         for start in range(0, len(wanted), self._capacity):  # so that no file is closed before it is read
             some = wanted[start : start + self._capacity]
-            table = np.array(
-                [
-                    (self._descriptor(part.path), part.offset, part.length, into.ctypes.data + part.place)
-                    for part, into in some
-                ],
-                dtype=np.int64,
-            )
-            outcome = read_ranges(table)
+            table = [
+                (self._descriptor(part.path), part.offset, part.length, into.address + part.place)
+                for part, into in some
+            ]
+            outcome = read_ranges(np.array(table, dtype=np.int64))
             if outcome is None:
                 for part, into in some:
-                    self.range(part.path, part.offset, into[part.place : part.place + part.length].data)
+                    self.range(part.path, part.offset, into.raw[part.place : part.place + part.length].data)
                 continue
             done, error, missing = outcome
             if done < len(some):
                 path = some[done][0].path
                 raise _unreadable(path, OSError(error, os.strerror(error))) if error else _early_end(path, missing)
-            self.bytes_read += int(table[:, 2].sum())
+            self.bytes_read += sum(part.length for part, _ in some)
 
     def wide_block(self, tensors: Mapping[str, Extent], pieces: list[Piece], out: np.ndarray) -> np.ndarray:
         """Fill `out` (float64) with a block of the flat vector of `tensors`; returns the part that was filled."""

@@ -38,6 +38,9 @@ class FlatVector:
         """Where elements [start, stop) lie."""
         assert self.dtype is not None
         size = ITEM_SIZE[self.dtype]
+        if len(self._runs) == 1:
+            ((_, path, offset),) = self._runs
+            return [Range(path or self._path, self._offset + offset + start * size, (stop - start) * size, 0)]
         found = []
         number = bisect_right(self._starts, start) - 1
         begin = start

@@ -26,7 +26,7 @@ from trajcheck.errors import NotFiniteError
 from trajcheck.extent_reader import ExtentReader, Piece, blocks
 from trajcheck.finite import not_finite_in
 from trajcheck.flat_vector import FlatVectors, Range
-from trajcheck.kernel import Block, Segments, run
+from trajcheck.kernel import Block, Memory, Segments, run
 from trajcheck.products import REFERENCE_PRODUCTS, STEP_PRODUCTS, SUPPORT_PRODUCTS, vectors_needed
 from trajcheck.program import Key, Program, Values
 from trajcheck.program_writer import REGULARISED, RowRequest, write_program
@@ -134,17 +134,16 @@ class _Worker:
 
     def __init__(self) -> None:
         self.reader = ExtentReader()
-        self._free: dict[int, list[np.ndarray]] = {}
+        self._free: dict[int, list[Memory]] = {}
 
-    def buffer(self, size: int) -> np.ndarray:
+    def buffer(self, size: int) -> Memory:
         """So many bytes; fresh memory would be mapped and zeroed anew at several times the cost."""
         free = self._free.get(size)
-        return free.pop() if free else np.empty(size, dtype=np.uint8)
+        return free.pop() if free else Memory.of(np.empty(size, dtype=np.uint8))
 
-    def release(self, raw: np.ndarray) -> None:
-        """Take back a buffer, of which `raw` is the part that was filled."""
-        whole = raw if raw.base is None else raw.base
-        self._free.setdefault(len(whole), []).append(whole)
+    def release(self, memory: Memory) -> None:
+        """Take back a buffer."""
+        self._free.setdefault(len(memory.raw), []).append(memory)
 
 
 class _Workers:
@@ -287,7 +286,7 @@ class _ChunkPass:
             self._read(worker, [key for key in program.vectors if key not in held], start, pieces, held)
             shares.append(run(program, [held[key] for key in program.vectors], segments))
             for key in held.keys() - set(following.vectors if following else ()):
-                worker.release(held.pop(key).raw)
+                worker.release(held.pop(key).memory)
         return shares
 
     def _read(
@@ -295,16 +294,16 @@ class _ChunkPass:
     ) -> None:
         """Read a block of some vectors, together."""
         length = _length(pieces)
-        wanted: list[tuple[Range, np.ndarray]] = []
+        wanted: list[tuple[Range, Memory]] = []
         for key in keys:
             flat = self.flat[key]
             dtype = flat.dtype or "F64"
-            raw = worker.buffer(ITEM_SIZE[dtype] * self.size)[: ITEM_SIZE[dtype] * length]
+            memory = worker.buffer(ITEM_SIZE[dtype] * self.size)
             if flat.dtype is None:
-                worker.reader.wide_block(self._tensors(key), pieces, raw.view(np.float64))
+                worker.reader.wide_block(self._tensors(key), pieces, memory.raw.view(np.float64))
             else:
-                wanted += [(part, raw) for part in flat.ranges(start, start + length)]
-            held[key] = Block(raw, dtype, self._divisor(key))
+                wanted += [(part, memory) for part in flat.ranges(start, start + length)]
+            held[key] = Block(memory, dtype, length, self._divisor(key))
         worker.reader.fill(wanted)
 
     def _tensors(self, key: Key) -> Mapping[str, Extent]:

@@ -71,7 +71,7 @@ typedef struct {
 #endif
 
 /* Of this interface; kernel.py uses no other. */
-int32_t trajcheck_version(void) { return 4; }
+int32_t trajcheck_version(void) { return 5; }
 
 /* 2: AVX-512, 1: AVX2 with FMA, 0: neither. */
 int32_t trajcheck_level(void) {

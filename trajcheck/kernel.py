@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -25,7 +26,7 @@ _NUMPY = {name: np.dtype(code) for name, code in (("F64", "<f8"), ("F32", "<f4")
 _LEVELS = ("compiled", "compiled, AVX2", "compiled, AVX-512")
 
 #: The version of kernel.c's interface, and its sums for each product.
-_VERSION, _PARTIAL = 4, 8
+_VERSION, _PARTIAL = 5, 8
 
 #: Elements at a time for numpy: some ten slots of these stay in a processor's caches.
 TILE = 8192
@@ -34,27 +35,35 @@ TILE = 8192
 _MOST_SUMS = 1 << 20
 
 
-@dataclass(frozen=True)
-class Block:
-    """Some elements of a vector as they stand in the file, all of one dtype; the vector is `raw` / `divisor`."""
+class Memory(NamedTuple):
+    """Bytes, and where they begin. (Asking numpy for the address again at every block takes its time.)"""
 
-    raw: np.ndarray  # bytes
+    raw: np.ndarray
+    address: int
+
+    @classmethod
+    def of(cls, array: np.ndarray) -> Memory:
+        return cls(array, int(array.__array_interface__["data"][0]))
+
+
+class Block(NamedTuple):
+    """The first `length` elements of a vector, all of one dtype; the vector is those numbers / `divisor`."""
+
+    memory: Memory
     dtype: str
+    length: int
     divisor: float = 1.0
 
     def widen(self, start: int, stop: int, out: np.ndarray) -> np.ndarray:
         """Elements [start, stop) into `out`, in float64; exact but for the division."""
-        values = self.raw.view(_NUMPY[self.dtype])[start:stop]
+        kind = _NUMPY[self.dtype]
+        values = self.memory.raw[start * kind.itemsize : stop * kind.itemsize].view(kind)
         if self.dtype == "BF16":
             values = (values.astype(np.uint32) << 16).view(np.float32)
         out[:] = values
         if self.divisor != 1.0:
             out /= self.divisor
         return out
-
-    @property
-    def length(self) -> int:
-        return self.raw.nbytes // _NUMPY[self.dtype].itemsize
 
 
 @dataclass(frozen=True)
@@ -130,8 +139,10 @@ def _interpret_tile(
                 if difference.square != NOWHERE:
                     out[difference.square] += dot(found, found)
         elif isinstance(each, Cross):
-            a = slots[~each.a] if each.a < 0 else blocks[each.a].widen(begin, end, slots[NOWHERE])
-            factors: list[tuple[np.ndarray, np.ndarray]] = [(a, a)]
+            a = slots[~each.source] if each.source < 0 else blocks[each.source].widen(begin, end, slots[each.to])
+            if each.square != NOWHERE:
+                out[each.square] += dot(a, a)
+            factors: list[tuple[np.ndarray, np.ndarray]] = []
             if each.common:
                 b = slots[each.b]
                 factors.append((a, b))
@@ -183,22 +194,19 @@ class _Library:
         """The products over some blocks, of each segment."""
         count = len(segments.decay)
         out = np.zeros((count, program.outputs, _PARTIAL))
-        slots = np.empty(self._memory(program.slots))
-        addresses = np.array([block.raw.ctypes.data for block in blocks], dtype=np.uintp)
-        types = np.array([_TYPES[block.dtype] for block in blocks], dtype=np.int32)
-        divisors = np.array([block.divisor for block in blocks])
+        arrays = (
+            program.code,
+            np.array([block.memory.address for block in blocks], dtype=np.uintp),
+            np.array([_TYPES[block.dtype] for block in blocks], dtype=np.int32),
+            np.array([block.divisor for block in blocks]),
+            segments.borders,
+            segments.decay,
+            np.empty(self._memory(program.slots)),
+            out,
+        )
+        code, vectors, types, divisors, borders, decay, slots, sums = (Memory.of(array).address for array in arrays)
         arguments = _Arguments(
-            program.code.ctypes.data,
-            len(program.code),
-            addresses.ctypes.data,
-            types.ctypes.data,
-            divisors.ctypes.data,
-            segments.borders.ctypes.data,
-            count,
-            segments.decay.ctypes.data,
-            slots.ctypes.data,
-            out.ctypes.data,
-            program.outputs,
+            code, len(program.code), vectors, types, divisors, borders, count, decay, slots, sums, program.outputs
         )
         self._run(ctypes.byref(arguments), self.level)
         return out.sum(axis=2)
@@ -206,7 +214,7 @@ class _Library:
     def read(self, ranges: np.ndarray) -> tuple[int, int, int]:
         """`read_ranges`."""
         error, missing = ctypes.c_int32(), ctypes.c_int64()
-        done = self._read(ranges.ctypes.data, len(ranges), ctypes.byref(error), ctypes.byref(missing))
+        done = self._read(Memory.of(ranges).address, len(ranges), ctypes.byref(error), ctypes.byref(missing))
         return int(done), error.value, missing.value
 
 

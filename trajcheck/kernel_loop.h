@@ -86,31 +86,34 @@ TARGET INLINE void NAME(differ_as)(int raw, int many, const char *from, double *
     for (int n = 0; n < many; n++) NAME(add)(squares[n], sums[n]);
 }
 
-/* Products of a, from a vector of floats (raw) or from a slot: with itself, with b, and with `more` values; and of both
-   a and b with `common` values. Each value is loaded once. Without common values there is no b. */
-TARGET INLINE void NAME(cross_as)(int raw, int common, int more, const char *from, const double *b,
+/* Products of a with b, with `more` values, and of both a and b with `common` values. Where a is a vector of floats
+   (raw), it is stored and squared as well. Each value is loaded once. Without common values there is no b. */
+TARGET INLINE void NAME(cross_as)(int raw, int common, int more, const char *from, double *to, const double *b,
                                   const double *const *values, double *const *outs, int64_t count) {
     VECTOR sums[MOST_PRODUCTS] = {{0}};
     for (int64_t i = 0; i < count; i += LANES) {
         if (raw && (i & 15) == 0) __builtin_prefetch(from + 4 * (i + TILE));
         VECTOR left = raw ? NAME(widened)(from + 4 * i, F32) : *(const VECTOR *)(from + 8 * i), other = left;
         KEEP(left);
-        sums[0] += left * left;
+        if (raw) {
+            *(VECTOR *)(to + i) = left;
+            sums[0] += left * left;
+        }
         if (common) {
             other = *(const VECTOR *)(b + i);
             KEEP(other);
-            sums[1] += left * other;
+            sums[raw] += left * other;
         }
         UNROLL for (int n = 0; n < common; n++) {
             VECTOR value = *(const VECTOR *)(values[n] + i);
             KEEP(value);
-            sums[2 + 2 * n] += left * value;
-            sums[3 + 2 * n] += other * value;
+            sums[raw + 1 + 2 * n] += left * value;
+            sums[raw + 2 + 2 * n] += other * value;
         }
         UNROLL for (int n = 0; n < more; n++)
-            sums[(common ? 2 : 1) + 2 * common + n] += left * *(const VECTOR *)(values[common + n] + i);
+            sums[raw + (common ? 1 : 0) + 2 * common + n] += left * *(const VECTOR *)(values[common + n] + i);
     }
-    for (int n = 0; n < (common ? 2 : 1) + 2 * common + more; n++) NAME(add)(outs[n], sums[n]);
+    for (int n = 0; n < raw + (common ? 1 : 0) + 2 * common + more; n++) NAME(add)(outs[n], sums[n]);
 }
 
 /* One function for each shape, so that the compiler sees its numbers and keeps its sums in registers. */
@@ -128,11 +131,11 @@ TARGET static void NAME(differ)(int raw, int many, const char *from, double *to,
 #undef SHAPE
 }
 
-TARGET static void NAME(cross)(int raw, int common, int more, const char *from, const double *b,
+TARGET static void NAME(cross)(int raw, int common, int more, const char *from, double *to, const double *b,
                                const double *const *values, double *const *outs, int64_t count) {
 #define SHAPE(raw, common, more)                                                                                       \
     case 64 * (raw) + 8 * (common) + (more):                                                                           \
-        NAME(cross_as)(raw, common, more, from, b, values, outs, count);                                               \
+        NAME(cross_as)(raw, common, more, from, to, b, values, outs, count);                                               \
         break;
 #define SHAPES(raw)                                                                                                    \
     SHAPE(raw, 0, 0) SHAPE(raw, 0, 1) SHAPE(raw, 0, 2) SHAPE(raw, 0, 3) SHAPE(raw, 0, 4)                               \
@@ -189,18 +192,23 @@ TARGET static void NAME(tile)(const block *work, double *slots, int64_t segment,
                 from = (const char *)to;
             }
             NAME(differ)(raw, many, from, to, square, others, tos, squares, padded);
-        } else if (what == CROSS) { /* source, b, common, more; a slot for each value; an output for each product */
-            const double *values[MOST_PRODUCTS], *const b = PLACE(next[0]);
-            double *outs[MOST_PRODUCTS];
-            const int common = next[1], more = next[2];
-            next += 3;
+        } else if (what == CROSS) {
+            /* source, to, square, b, common, more; a slot for each value; an output for each product; `to` and `square`
+               are of a vector alone */
+            double *const to = PLACE(next[0]);
+            const double *values[MOST_PRODUCTS], *const b = PLACE(next[2]);
+            double *outs[MOST_PRODUCTS + 1];
+            const int common = next[3], more = next[4], products = (common ? 1 : 0) + 2 * common + more;
+            outs[0] = OUT(next[1]);
+            next += 5;
             for (int n = 0; n < common + more; n++, next++) values[n] = PLACE(*next);
-            for (int n = 0; n < (common ? 2 : 1) + 2 * common + more; n++, next++) outs[n] = OUT(*next);
+            for (int n = 0; n < products; n++, next++) outs[n + 1] = OUT(*next);
             if (vector && !raw) {
-                NAME(widen)(scratch, from, work->types[source], count, padded, work->divisors[source]);
-                from = (const char *)scratch;
+                NAME(widen)(to, from, work->types[source], count, padded, work->divisors[source]);
+                NAME(differ)(0, 0, (const char *)to, to, outs[0], 0, 0, 0, padded);
+                from = (const char *)to;
             }
-            NAME(cross)(raw, common, more, from, b, values, outs, padded);
+            NAME(cross)(raw, common, more, from, to, b, values, raw ? outs : outs + 1, padded);
         } else { /* REGULARISE: a, b, to, square */
             NAME(regularise)(PLACE(next[1]), (const double *)from, PLACE(next[0]), work->decay[segment], OUT(next[2]),
                              padded);

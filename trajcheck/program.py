@@ -45,13 +45,15 @@ class Differ:
 
 @dataclass
 class Cross:
-    """Products of a (a vector's number, or ~slot) with itself, with b, with both of b and a each of `common`, and of a
-    alone with each of `more`.
+    """Products of a with b, of both of them with each of `common`, and of a alone with each of `more`.
 
-    `outputs`: the numbers of a a; a b where something is common; a c and b c for each common c; a c for each of `more`.
+    a is the value in slot ~source, or the vector of number `source`, which goes into slot `to`; and its square.
+    `outputs`: the numbers of a b where something is common; a c and b c for each common c; a c for each of `more`.
     """
 
-    a: int
+    source: int
+    to: int
+    square: int
     b: int
     common: list[int]
     more: list[int]
@@ -104,7 +106,8 @@ def _words(instruction: Instruction) -> Iterable[int]:
         for each in instruction.differences:
             yield from (each.other, each.to, each.square)
     elif isinstance(instruction, Cross):
-        yield from (CROSS, instruction.a, instruction.b, len(instruction.common), len(instruction.more))
+        yield from (CROSS, instruction.source, instruction.to, instruction.square, instruction.b)
+        yield from (len(instruction.common), len(instruction.more))
         yield from (*instruction.common, *instruction.more, *instruction.outputs)
     else:
         yield from (REGULARISE, ~instruction.a, instruction.b, instruction.to, instruction.square)
@@ -134,32 +137,28 @@ def _reads(instruction: Instruction) -> list[int]:
     if isinstance(instruction, Regularise):
         return [instruction.a, instruction.b]
     if isinstance(instruction, Differ):
-        source, others = instruction.source, [each.other for each in instruction.differences]
+        others = [each.other for each in instruction.differences]
     else:
-        source, others = instruction.a, [*instruction.common, *instruction.more]
-        others += [instruction.b] if instruction.common else []
-    return [*([~source] if source < 0 else []), *others]
+        others = [*([instruction.b] if instruction.common else []), *instruction.common, *instruction.more]
+    return [*([~instruction.source] if instruction.source < 0 else []), *others]
 
 
 def _writes(instruction: Instruction) -> list[int]:
-    if isinstance(instruction, Cross):
-        return []
     to = [each.to for each in instruction.differences] if isinstance(instruction, Differ) else []
     return [number for number in (instruction.to, *to) if number != NOWHERE]
 
 
 def _rename(instruction: Instruction, slots: Mapping[int, int]) -> None:
-    def source(number: int) -> int:
-        return number if number >= 0 else ~slots[~number]
-
+    instruction.to = slots[instruction.to]
+    if isinstance(instruction, Regularise):
+        instruction.a, instruction.b = slots[instruction.a], slots[instruction.b]
+        return
+    if instruction.source < 0:
+        instruction.source = ~slots[~instruction.source]
     if isinstance(instruction, Differ):
-        instruction.source, instruction.to = source(instruction.source), slots[instruction.to]
         for each in instruction.differences:
             each.other, each.to = slots[each.other], slots[each.to]
-    elif isinstance(instruction, Cross):
-        instruction.a, instruction.b = source(instruction.a), slots[instruction.b]
+    else:
+        instruction.b = slots[instruction.b]
         instruction.common = [slots[number] for number in instruction.common]
         instruction.more = [slots[number] for number in instruction.more]
-    else:
-        instruction.a, instruction.b = slots[instruction.a], slots[instruction.b]
-        instruction.to = slots[instruction.to]

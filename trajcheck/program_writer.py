@@ -8,7 +8,6 @@ its slot until it was used for the last time.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -26,7 +25,7 @@ from trajcheck.program import (
     allocate_slots,
 )
 
-#: Of kernel.c: differences in one Differ; common and more values in one Cross, and its sums without a a and a b.
+#: Of kernel.c: differences in one Differ; common and more values in one Cross, and its sums without a's square and a b.
 MOST_DIFFERENCES, MOST_COMMON, MOST_MORE, MOST_SUMS = 4, 4, 4, 10
 
 #: Vectors of this kind are not stored: the gradient plus weight decay times the iterate of the same place.
@@ -66,7 +65,7 @@ class _Writer:
         self._rows: list[list[tuple[Value, Value]]] = []  # the products that a row is the first to ask for
         self._numbers: dict[Value, int] = {}
         self._written: list[Instruction] = []
-        self._crossings: Counter[Value] = Counter()  # how many products with others a value is in
+        self._crossed: set[Value] = set()  # values that are multiplied with others
         self._differences: dict[Value, list[Value]] = {}  # by the vector that they are formed from
         self._parts: set[Value] = set()  # vectors that other values are made of
 
@@ -98,7 +97,7 @@ class _Writer:
     def instructions(self) -> list[Instruction]:
         """The whole program; slots are still numbers of values."""
         products = [product for row in self._rows for product in row]
-        self._crossings.update(value for a, b in products if a != b for value in (a, b))
+        self._crossed.update(value for a, b in products if a != b for value in (a, b))
         for value in dict.fromkeys(value for product in products for value in product):
             if len(value) == 2:
                 self._differences.setdefault(value[:1], []).append(value)
@@ -107,22 +106,24 @@ class _Writer:
                 self._parts |= set(_parts_of_regularised(value))
         for row in self._rows:
             crosses = _crosses([(a, b) for a, b in row if a != b])
-            passing = {cross.a for cross in crosses if self._passes(cross)}
+            taken = {value for cross in crosses for value in cross.others}
+            passing = {cross.a for cross in crosses if cross.a not in taken and self._may_pass(cross.a)}
             for value in dict.fromkeys(value for product in row for value in product):
                 if value not in passing:
                     self._make(value)
-            self._written += [self._cross(cross, cross.a in passing) for cross in crosses]
+            self._written += [self._cross(cross) for cross in crosses]
         return self._written
 
-    def _passes(self, cross: _Shared) -> bool:
-        """Whether the factor a is a stored vector that nothing else needs, so that it need not be kept in a slot."""
-        a = cross.a
-        stored = len(a) == 1 and a[0][0] != REGULARISED and a not in self._numbers
-        return stored and a not in self._parts and self._crossings[a] == cross.partners
+    def _may_pass(self, value: Value) -> bool:
+        """Whether a value is a stored vector of which no other is made: its first Cross can widen it."""
+        return (
+            len(value) == 1 and value[0][0] != REGULARISED and value not in self._numbers and value not in self._parts
+        )
 
-    def _cross(self, cross: _Shared, passes: bool) -> Cross:
+    def _cross(self, cross: _Shared) -> Cross:
         a, b = cross.a, cross.b
-        outputs = [self._product(a, a) if passes else NOWHERE]
+        passes = a not in self._numbers
+        outputs = []
         if cross.common:
             outputs.append(self._product(a, b) if cross.pair else NOWHERE)
         for value in cross.common:
@@ -130,6 +131,8 @@ class _Writer:
         outputs += (self._product(a, value) for value in cross.more)
         return Cross(
             self._vector(a) if passes else ~self._numbers[a],
+            self._number(a) if passes else NOWHERE,
+            self._product(a, a) if passes else NOWHERE,
             self._numbers[b] if cross.common else NOWHERE,
             [self._numbers[value] for value in cross.common],
             [self._numbers[value] for value in cross.more],
@@ -161,7 +164,7 @@ class _Writer:
                 source, square = ~to, NOWHERE
 
     def _difference(self, value: Value) -> Difference:
-        kept = value in self._crossings
+        kept = value in self._crossed
         to = self._number(value)  # also where it is only squared: it has then been made
         return Difference(self._numbers[value[1:]], to if kept else NOWHERE, self._product(value, value))
 
@@ -192,8 +195,9 @@ class _Shared:
     pair: bool
 
     @property
-    def partners(self) -> int:
-        return len(self.common) + len(self.more) + self.pair
+    def others(self) -> list[Value]:
+        """The values that are loaded beside a."""
+        return [*([self.b] if self.common else []), *self.common, *self.more]
 
 
 def _crosses(products: Sequence[tuple[Value, Value]]) -> list[_Shared]:
