@@ -16,10 +16,10 @@ from safetensors.numpy import load_file
 from safetensors.torch import save_file as save_torch
 
 from trajcheck.errors import StepFileError
-from trajcheck.extent_reader import BLOCK, ExtentReader, blocks
+from trajcheck.extent_reader import ExtentReader, blocks
 from trajcheck.formats import native
 from trajcheck.formats.safetensors_file import read_header
-from trajcheck.gather import CHUNK, available_threads, gather
+from trajcheck.gather import BLOCK, CHUNK, available_threads, gather
 from trajcheck.products import REFERENCE_PRODUCTS, STEP_PRODUCTS
 from trajcheck.reduction import reduce_row, to_host, total
 from trajcheck.references import resolve_references
