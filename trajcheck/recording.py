@@ -39,7 +39,7 @@ class Recording:
         say: Callable[[str], None],
     ) -> None:
         self._folder, self._model, self._schedule = folder, model, schedule
-        self._start, self._total, self._groups, self._say = start, total_steps, groups, say
+        self.start, self._total, self._groups, self._say = start, total_steps, groups, say
         self._time = LearningTime([0.0] * groups, [0.0] * groups)
         self._continuation: Continuation | None = None
         self._frozen_from: int | None = None
@@ -62,7 +62,7 @@ class Recording:
         # The default plan begins with a record, and a step that is there already is completed. The windows of a resumed
         # run begin where it does, so that point is recorded.
         begins = self._completes or self._begins_window
-        if isinstance(self._schedule, Budget) or (begins and step == self._start):
+        if isinstance(self._schedule, Budget) or (begins and step == self.start):
             return True
         return bool(self._schedule.wants(step))
 
@@ -70,8 +70,8 @@ class Recording:
         """Before the first record: make way in the folder of a resumed run, and take over what it holds."""
         if self._continuation is not None:
             return
-        there = self._folder.go_on(self._start, self._model) if self.resumed else Continuation()
-        if self._start > 0:
+        there = self._folder.go_on(self.start, self._model) if self.resumed else Continuation()
+        if self.start > 0:
             sums = (there.tau, there.tau_squares)
             fit = all(values is None or len(values) == self._groups for values in sums)
             self._time.restart(*(sums if fit else (None, None)))
@@ -99,7 +99,7 @@ class Recording:
                 self._frozen_from = step
             else:
                 metadata["frozen_from"] = self._frozen_from
-        if step == self._start and self._continuation is not None:
+        if step == self.start and self._continuation is not None:
             tensors, metadata = self._continuation.with_window(tensors, metadata)
         record = Record(step, tensors, metadata)
         self._planned(record).captured(step, record.bytes)
@@ -136,7 +136,7 @@ class Recording:
             record_bytes=record_bytes,
             free_bytes=shutil.disk_usage(self._folder.path).free,
             existing=self._folder.steps() if self.resumed and self._folder.planned else {},
-            start=self._start,
+            start=self.start,
             total_steps=self._total,
             seed=self._folder.id,
         )
