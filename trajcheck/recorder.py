@@ -33,6 +33,7 @@ from trajcheck.run_folder import RunFolder, describe_run
 from trajcheck.sample_state import ForwardHook
 from trajcheck.schedules import Budget, Schedule
 from trajcheck.step_recorder import StepRecorder
+from trajcheck.time_spent import TimeSpent
 from trajcheck.window_sums import WindowSums
 
 
@@ -98,6 +99,7 @@ class Recorder:
         self._model = RecordedModel(model, optimizer, parameters, masters)
         self._observations = Observations(self._model, model, scaler)
         sums = WindowSums(self._model.trained) if windows else None
+        self.spent = TimeSpent()
         self._steps: StepRecorder | None = None
         self._handles: list[Any] = []
         description = describe_run(self._model, model, optimizer, schedule=repr(schedule), user=user)
@@ -118,7 +120,7 @@ class Recorder:
             self._fail(error)
             return
         self._steps = StepRecorder(
-            optimizer, self._model, self._observations, recording, export, sums, grad_dtype, self._contained
+            optimizer, self._model, self._observations, recording, export, sums, self.spent, grad_dtype, self._contained
         )
         self._handles = [
             model.register_forward_pre_hook(ForwardHook(self._before_forward)),
@@ -225,7 +227,8 @@ class Recorder:
         if not self.active or self._steps is None:
             return None
         try:
-            return method(self._steps, *args)
+            with self.spent.inside():
+                return method(self._steps, *args)
         except Exception as error:
             self._fail(error)
 

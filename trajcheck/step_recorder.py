@@ -14,6 +14,7 @@ from trajcheck.observations import Observations, clip_by, clip_to_norm
 from trajcheck.recorded_model import RecordedModel
 from trajcheck.recorder_export import ObjectiveExport
 from trajcheck.recording import Recording
+from trajcheck.time_spent import TimeSpent
 from trajcheck.window_sums import Taken, WindowSums
 
 
@@ -32,6 +33,7 @@ class StepRecorder:
         recording: Recording,
         export: ObjectiveExport,
         windows: WindowSums | None,
+        spent: TimeSpent,
         grad_dtype: torch.dtype | None,
         contained: Callable[..., Any],
     ) -> None:
@@ -39,7 +41,7 @@ class StepRecorder:
         self._grad_dtype, self._contained = grad_dtype, contained
         self._optimizer, self._groups = optimizer, len(optimizer.param_groups)
         self._model, self._observations = model, observations
-        self._recording, self._export, self._windows = recording, export, windows
+        self._recording, self._export, self._windows, self._spent = recording, export, windows, spent
         self._window: Taken = {}, {}  # that of the step that is being made
         self._scheduled = recording.wants(self.step)
         self._in_step = False
@@ -138,7 +140,8 @@ class StepRecorder:
             return
         scale = getattr(self._optimizer, "grad_scale", None)
         found_inf = getattr(self._optimizer, "found_inf", None)
-        self._windows.add(factors if scale is None else [*factors, scale], found_inf)
+        with self._spent.for_every_step():
+            self._windows.add(factors if scale is None else [*factors, scale], found_inf)
 
     def _turn_window(self) -> None:
         """The window that ends at the record of this step, and the beginning of the next."""
@@ -220,6 +223,7 @@ class StepRecorder:
         """Prepare for the next step."""
         self._recording.thin()
         self._observations.reset()
+        self._spent.end_step(recorded=self._scheduled)
         self._scheduled = self._recording.wants(self.step)
 
     def _current_rates(self) -> list[float] | None:
