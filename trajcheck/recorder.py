@@ -18,19 +18,19 @@ import atexit
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
+from trajcheck.loop_hooks import LoopHooks
 from trajcheck.observations import Observations
 from trajcheck.probe_batches import store_probe
 from trajcheck.recorded_model import RecordedModel
-from trajcheck.recorder_arguments import check_arguments, check_windows, one_schedule
+from trajcheck.recorder_arguments import check_arguments, check_windows, one_overhead, one_schedule
 from trajcheck.recorder_export import ObjectiveExport, check_loss
 from trajcheck.recorder_failures import announce, brief, failure, to_nobody, to_stderr
 from trajcheck.recording import Recording
 from trajcheck.run_folder import RunFolder, describe_run
-from trajcheck.sample_state import ForwardHook
 from trajcheck.schedules import Budget, Schedule
 from trajcheck.step_recorder import StepRecorder
 from trajcheck.time_spent import TimeSpent
@@ -58,15 +58,20 @@ class Recorder:
         windows: sum gradients, losses and <g_t, x_t - x_k> over every step from one record k to the next, on the
             training device, so that sums towards any x* chosen later are exact over all steps. Takes two more vectors
             of device memory. Refused where the default schedule may have to delete records: give total_steps=.
-        quiet: print neither the plan nor why recording stopped; the warning is given all the same.
+        overhead: limit on the time that records take of the training thread, as a share of training: 0.05 leaves out
+            scheduled records, in pairs, as far as is needed beyond the first seconds, and says so. "auto": 0.05 under a
+            Budget, which is a plan; none under any other schedule, which is an order. None: no limit.
+        quiet: print neither the plan, nor what is left out, nor why recording stopped; of that there is a warning.
 
     Raises RecorderError at once for what cannot be recorded: LBFGS, several ranks, a folder that holds another run, an
     optimizer of another model.
 
-    `step` is the number t of the next update, `active` whether recording goes on. Set `epoch` to have it stored. Close
-    the recorder before other weights (an average, an earlier checkpoint) are loaded into the model: closing records
-    the final iterate.
+    `step` is the number t of the next update, `active` whether recording goes on, `spent` the time that it takes.
+    Set `epoch` to have it stored. Close the recorder before other weights (an average, an earlier checkpoint) are
+    loaded into the model: closing records the final iterate.
     """
+
+    epoch: int | None = None
 
     def __init__(
         self,
@@ -87,10 +92,12 @@ class Recorder:
         strict: bool = False,
         quiet: bool = False,
         windows: bool = False,
+        overhead: float | Literal["auto"] | None = "auto",
     ) -> None:
         check_arguments(model, optimizer, start_step, total_steps, grad_dtype, user)
         check_loss(objective)
         schedule = one_schedule(schedule, every)
+        overhead = one_overhead(overhead, schedule)
         if windows:
             check_windows(schedule, total_steps)
         self.path, self.active = Path(path), True
@@ -101,8 +108,8 @@ class Recorder:
         sums = WindowSums(self._model.trained) if windows else None
         self.spent = TimeSpent()
         self._steps: StepRecorder | None = None
-        self._handles: list[Any] = []
-        description = describe_run(self._model, model, optimizer, schedule=repr(schedule), user=user)
+        self._hooks: LoopHooks | None = None
+        description = describe_run(self._model, model, optimizer, schedule=repr(schedule), overhead=overhead, user=user)
         try:
             recording = Recording(
                 RunFolder(self.path, start_step, description),
@@ -113,6 +120,8 @@ class Recorder:
                 groups=len(optimizer.param_groups),
                 grad_dtype=grad_dtype,
                 windows=windows,
+                overhead=overhead,
+                spent=self.spent,
                 say=self._say,
             )
             export = ObjectiveExport(self.path, model, objective, resumed=recording.resumed, say=self._say)
@@ -122,11 +131,7 @@ class Recorder:
         self._steps = StepRecorder(
             optimizer, self._model, self._observations, recording, export, sums, self.spent, grad_dtype, self._contained
         )
-        self._handles = [
-            model.register_forward_pre_hook(ForwardHook(self._before_forward)),
-            optimizer.register_step_pre_hook(self._before_step),
-            optimizer.register_step_post_hook(self._after_step),
-        ]
+        self._hooks = LoopHooks(model, optimizer, self._contained)
         atexit.register(self.close)
 
     @property
@@ -134,17 +139,19 @@ class Recorder:
         """The number t of the next update."""
         return self._start if self._steps is None else self._steps.step
 
-    @property
-    def epoch(self) -> int | None:
-        """Stored with the records from now on; None: not."""
-        return None if self._steps is None else self._steps.epoch
-
-    @epoch.setter
-    def epoch(self, epoch: int | None) -> None:
-        if self._steps is not None:
-            self._steps.epoch = epoch
-
     # What the training loop calls
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed job needs beside `start_step=`, for a checkpoint: the step, and the sums of learning rates."""
+        return self._contained(StepRecorder.state_dict) or {"step": None}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a `state_dict()`, before the first step; without it tau goes on from recorded steps alone.
+
+        Raises RecorderError where it is of another step than `start_step`, or of other parameter groups.
+        """
+        if state["step"] is not None and self.active and self._steps is not None:
+            self._steps.load_state_dict(state)
 
     def observe(self, batch: Any, loss: Any, weight: float | None = None) -> None:
         """Tell the recorder the batch and its loss, after the backward pass and before the optimizer's step.
@@ -193,9 +200,8 @@ class Recorder:
             self._contained(StepRecorder.finish)
         finally:
             self._stop()
-            for handle in self._handles:
-                handle.remove()
-            self._handles = []
+            if self._hooks is not None:
+                self._hooks.remove()
             atexit.unregister(self.close)
 
     def __enter__(self) -> Recorder:
@@ -208,17 +214,6 @@ class Recorder:
             self._strict = False  # the exception of the training is the one to see
         self.close()
 
-    # What the hooks do
-
-    def _before_forward(self, module: torch.nn.Module) -> None:
-        self._contained(StepRecorder.before_forward, module)
-
-    def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> Any:
-        return self._contained(StepRecorder.before_step, optimizer, args, kwargs)
-
-    def _after_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        self._contained(StepRecorder.after_step, optimizer)
-
     # Failures
 
     def _contained(self, method: Callable[..., Any], *args: Any) -> Any:
@@ -227,6 +222,7 @@ class Recorder:
         if not self.active or self._steps is None:
             return None
         try:
+            self._steps.epoch = self.epoch
             with self.spent.inside():
                 return method(self._steps, *args)
         except Exception as error:

@@ -188,11 +188,13 @@ def describe_run(
     optimizer: torch.optim.Optimizer,
     *,
     schedule: str,
+    overhead: float | None,
     user: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """What run.json says besides format, id and date."""
     return {
         "schedule": schedule,
+        "overhead": overhead,
         "parameters": recorded.describe(),
         "tied": recorded.tied,
         "optimizer": describe_optimizer(optimizer),

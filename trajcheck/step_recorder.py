@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import Any, cast
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 
@@ -14,7 +14,9 @@ from trajcheck.observations import Observations, clip_by, clip_to_norm
 from trajcheck.recorded_model import RecordedModel
 from trajcheck.recorder_export import ObjectiveExport
 from trajcheck.recording import Recording
+from trajcheck.step_vectors import StepVectors
 from trajcheck.time_spent import TimeSpent
+from trajcheck.watched_closure import watch_closure
 from trajcheck.window_sums import Taken, WindowSums
 
 
@@ -37,17 +39,17 @@ class StepRecorder:
         grad_dtype: torch.dtype | None,
         contained: Callable[..., Any],
     ) -> None:
-        self.step, self.epoch = recording.start, cast(int | None, None)
-        self._grad_dtype, self._contained = grad_dtype, contained
-        self._optimizer, self._groups = optimizer, len(optimizer.param_groups)
-        self._model, self._observations = model, observations
+        self.step = recording.start
+        self.epoch: int | None = None
+        groups = len(optimizer.param_groups)
+        self._rates_now = lambda: current_rates(optimizer, groups, self.step)
+        self._contained, self._optimizer, self._observations = contained, optimizer, observations
+        self._vectors = StepVectors(model, grad_dtype, recording.buffers)
         self._recording, self._export, self._windows, self._spent = recording, export, windows, spent
         self._window: Taken = {}, {}  # that of the step that is being made
         self._scheduled = recording.wants(self.step)
         self._in_step = False
         self._rates: list[float] | None = None  # of the step that is being made
-        self._iterate: dict[str, torch.Tensor] | None = None
-        self._gradients: dict[str, torch.Tensor] | None = None
         self._evaluations = 0
 
     # What the training loop says
@@ -59,11 +61,14 @@ class StepRecorder:
 
     def observe(self, batch: Any, loss: Any, weight: float) -> None:
         self._settle()
+        if self._scheduled:
+            self._vectors.await_devices(self._spent)
         if self._watching:
             self._observations.add(batch, loss, weight, full=self._scheduled)
         if self._scheduled and self._export.pending:
-            self._export.export(batch, self._observations.micro_batches[-1], self.step)
-        self._observations.note(self._current_rates)
+            with self._spent.of_training():  # one-off, whenever it comes
+                self._export.export(batch, self._observations.micro_batches[-1], self.step)
+        self._observations.note(self._rates_now)
 
     def clip_noted(self, norm: torch.Tensor, max_norm: float) -> None:
         if self._watching:
@@ -82,42 +87,25 @@ class StepRecorder:
 
     def before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> Any:
         self._in_step = True
-        self._rates = self._current_rates()
-        self._iterate = self._gradients = None
+        self._rates = self._rates_now()
+        self._vectors.forget()
         self._recording.begin()
         if not self._watching:
             return None
         if self._scheduled:
             self._recording.check()
-            self._iterate = self._model.iterate()
+            self._vectors.take_iterate()
             self._turn_window()
         self._evaluations = 0
-        closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
-        if callable(closure):
+        watched = watch_closure(args, kwargs, lambda: self._contained(StepRecorder.closure_ran))
+        if watched is not None:
             if self._windows is not None:
                 self._windows.hold()
-            watched = self._watched(closure)
-            return (
-                ((*args[:1], watched, *args[2:]), kwargs) if len(args) > 1 else (args, {**kwargs, "closure": watched})
-            )
+            return watched
         self._sum_gradients()
         if self._scheduled and getattr(optimizer, "grad_scale", None) is None:
-            self._gradients = self._model.gradients(self._grad_dtype)
+            self._vectors.take_gradients()
         return None
-
-    def _watched(self, closure: Callable[[], Any]) -> Callable[[], Any]:
-        """The closure, counting its evaluations and taking the gradients that it leaves.
-
-        They are not taken after the step where it can be helped: torch.optim.SGD(nesterov=True, foreach=True), the
-        default on a GPU, adds the momentum to .grad in place.
-        """
-
-        def watched() -> Any:
-            result = closure()
-            self._contained(StepRecorder.closure_ran)
-            return result
-
-        return watched
 
     def closure_ran(self) -> None:
         self._evaluations += 1
@@ -128,7 +116,7 @@ class StepRecorder:
             )
         self._sum_gradients()
         if self._scheduled:
-            self._gradients = self._model.gradients(self._grad_dtype)
+            self._vectors.take_gradients()
 
     def _sum_gradients(self) -> None:
         """Add g_t to the window: what .grad holds, without the loss scale that a fused step has yet to divide out."""
@@ -146,21 +134,21 @@ class StepRecorder:
     def _turn_window(self) -> None:
         """The window that ends at the record of this step, and the beginning of the next."""
         if self._windows is not None and self._windows.start != self.step:  # a step() may call its parent's
-            self._window = self._windows.take(self.step)
+            self._window = self._vectors.take_window(self._windows, self.step)
             self._windows.restart(self.step)
 
     def after_step(self, optimizer: torch.optim.Optimizer) -> None:
         if not self._in_step:  # a subclass whose step() calls its parent's: that one was recorded
             return
         found_inf = getattr(optimizer, "found_inf", None)
-        iterate, gradients, rates = self._iterate, self._gradients, self._rates
+        iterate, gradients, rates = self._vectors.iterate, self._vectors.gradients, self._rates
         step, sums = self._count(rates, found_inf)
         self._observations.drop_if_cleared()
         if self._windows is not None:
             self._windows.count(self._observations.loss(), found_inf)
         if iterate is not None:
             if gradients is None:  # fused, and the scale is divided out only by the step itself; or an unused closure
-                gradients = self._model.gradients(self._grad_dtype)
+                gradients = self._vectors.take_gradients()
             skipped = found_inf is not None and bool(found_inf)
             self._record(step, sums, {**iterate, **gradients}, rates, skipped)
         self._next()
@@ -173,14 +161,13 @@ class StepRecorder:
             return
         self._recording.begin()
         scheduled, rates = self._scheduled, self._observations.rates
-        step = self.step
         if scheduled:
             self._turn_window()
-        _, sums = self._count(None, None, made=False)
+        step, sums = self._count(None, None, made=False)
         if self._windows is not None:
             self._windows.skip()
         if scheduled:
-            self._record(step, sums, self._model.iterate(), rates, skipped=True)
+            self._record(step, sums, self._vectors.take_iterate(), rates, skipped=True)
         self._next()
 
     def _count(self, rates: list[float] | None, found_inf: Any, *, made: bool = True) -> tuple[int, Sums]:
@@ -192,7 +179,7 @@ class StepRecorder:
         step, sums = self.step, self._recording.sums() if self._scheduled else (None, None)
         self.step += 1
         self._in_step = False
-        self._iterate = self._gradients = None
+        self._vectors.forget()
         if made:
             self._recording.count(rates, found_inf)
         return step, sums
@@ -201,7 +188,7 @@ class StepRecorder:
         self, step: int, sums: Sums, vectors: dict[str, torch.Tensor], rates: list[float] | None, skipped: bool
     ) -> None:
         tensors, metadata = self._observations.take()
-        window, of_window = self._take_window()
+        (window, of_window), self._window = self._window, ({}, {})
         metadata.update(of_window)
         if rates is not None and all(map(math.isfinite, rates)):
             metadata["lr"] = rates
@@ -209,15 +196,11 @@ class StepRecorder:
             metadata["skipped"] = True
         self._write(step, sums, {**vectors, **tensors, **window}, metadata)
 
-    def _take_window(self) -> Taken:
-        window, self._window = self._window, ({}, {})
-        return window
-
     def _write(self, step: int, sums: Sums, tensors: dict[str, torch.Tensor], metadata: dict[str, Any]) -> None:
         if self.epoch is not None:
             metadata["epoch"] = self.epoch
         self._recording.begin()
-        self._recording.write(step, sums, tensors, metadata)
+        self._recording.write(step, sums, tensors, metadata, self._vectors.hand_over())
 
     def _next(self) -> None:
         """Prepare for the next step."""
@@ -226,10 +209,21 @@ class StepRecorder:
         self._spent.end_step(recorded=self._scheduled)
         self._scheduled = self._recording.wants(self.step)
 
-    def _current_rates(self) -> list[float] | None:
-        return current_rates(self._optimizer, self._groups, self.step)
-
     # Ends
+
+    def state_dict(self) -> dict[str, Any]:
+        self._settle()
+        self._recording.begin()
+        tau, squares = self._recording.sums()
+        return {"step": self.step, "tau": tau, "tau_squares": squares}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        if self.step != self._recording.start or state["step"] != self.step:
+            raise RecorderError(
+                f"load_state_dict(): this state is of step {state['step']}, and the recorder is at step {self.step}. "
+                f"Make it with start_step={state['step']}, and load its state before the first step."
+            )
+        self._recording.go_on_from((state["tau"], state["tau_squares"]))
 
     def finish(self) -> None:
         """Record the final iterate, params alone, and wait until all is written."""
@@ -237,11 +231,11 @@ class StepRecorder:
         if self._recording.resumed and self.step == self._recording.start:
             return
         self._recording.begin()
-        held = self._iterate if self._in_step else None  # a step that failed half-way may have changed the parameters
+        held = self._vectors.iterate if self._in_step else None  # a step that failed half-way may have changed x_t
         if held is None and self._windows is not None:
-            self._window = self._windows.take(self.step)
-        window, metadata = self._take_window()
-        self._write(self.step, self._recording.sums(), {**(held or self._model.iterate()), **window}, metadata)
+            self._window = self._vectors.take_window(self._windows, self.step)
+        (window, metadata), self._window = self._window, ({}, {})
+        self._write(self.step, self._recording.sums(), {**(held or self._vectors.take_iterate()), **window}, metadata)
         self._recording.close()
         self._recording.check()
 
@@ -249,5 +243,6 @@ class StepRecorder:
         """Write what was handed over, and let go of everything."""
         self._recording.close()
         self._observations.reset()
-        self._iterate = self._gradients = self._windows = None
+        self._vectors.forget()
+        self._windows = None
         self._window = {}, {}

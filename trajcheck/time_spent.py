@@ -14,7 +14,7 @@ PAUSE = 10  # a step counts as training for at most so many times the mean of th
 class TimeSpent:
     """Seconds so far, without the first step and its one-off work (folders, buffers, exporting the loss program).
 
-    records     in the recorder at recorded steps, waiting for the disk included
+    records     in the recorder at recorded steps, waiting for the disk included; and of a CUDA device, copying them
     every_step  in the recorder at all others, and in window sums at all
     training    outside the recorder, from one step to the next. Of a pause (an evaluation, a notebook that waits), no
                 more than ten steps count
@@ -24,11 +24,16 @@ class TimeSpent:
 
     def __init__(self, clock: Clock = time.perf_counter) -> None:
         self._clock = clock
-        self.records = self.every_step = self.training = 0.0
-        self.steps = 0
+        self._records = self.every_step = self.training = 0.0
+        self.steps = self.recorded_steps = 0
+        self._stalled = 0.0
         self._entered: float | None = None
         self._inside = self._apart = 0.0  # of the step that is being made
         self._ended: float | None = None  # when the step before did
+
+    @property
+    def records(self) -> float:
+        return self._records + self._stalled
 
     @property
     def share(self) -> float:
@@ -46,6 +51,15 @@ class TimeSpent:
             self._entered = None
 
     @contextmanager
+    def of_training(self) -> Iterator[None]:
+        """A part of it that training would have waited for as well: what a device still has to do."""
+        began = self._clock()
+        try:
+            yield
+        finally:
+            self._inside -= self._clock() - began
+
+    @contextmanager
     def for_every_step(self) -> Iterator[None]:
         """A part of it that recorded and other steps need alike."""
         began = self._clock()
@@ -53,6 +67,10 @@ class TimeSpent:
             yield
         finally:
             self._apart += self._clock() - began
+
+    def stalled(self, seconds: float) -> None:
+        """A device was busy copying a record for so long; called by the writer's thread alone."""
+        self._stalled += seconds
 
     def end_step(self, *, recorded: bool) -> None:
         now = self._clock()
@@ -68,5 +86,6 @@ class TimeSpent:
         self.training += min(training, PAUSE * usual)
         self.steps += 1
         apart = min(self._apart, inside) if recorded else inside
-        self.records += inside - apart
+        self._records += inside - apart
+        self.recorded_steps += recorded
         self.every_step += apart
