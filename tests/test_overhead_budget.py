@@ -108,6 +108,19 @@ def test_waiting_for_what_the_device_has_to_do_is_training() -> None:
     assert (spent.records, spent.training) == (1, 3)
 
 
+def test_a_hook_within_a_hook_counts_once() -> None:
+    clock = Clock()
+    spent = TimeSpent(clock)
+    spent.end_step(recorded=False)
+    with spent.inside():
+        clock.now += 1
+        with spent.inside():
+            clock.now += 2
+        clock.now += 4
+    spent.end_step(recorded=True)
+    assert (spent.records, spent.training) == (7, 0)
+
+
 def test_time_in_a_hook_that_raises_counts() -> None:
     clock = Clock()
     spent = TimeSpent(clock)

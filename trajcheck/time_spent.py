@@ -19,7 +19,7 @@ class TimeSpent:
     training    outside the recorder, from one step to the next. Of a pause (an evaluation, a notebook that waits), no
                 more than ten steps count
 
-    A step is any number of `inside()` blocks, not nested, and `end_step()` in the last of them.
+    A step is any number of `inside()` blocks, and `end_step()` in the last of them.
     """
 
     def __init__(self, clock: Clock = time.perf_counter) -> None:
@@ -42,7 +42,10 @@ class TimeSpent:
 
     @contextmanager
     def inside(self) -> Iterator[None]:
-        """A part of the recorder's work."""
+        """A part of the recorder's work. One within another (exporting the loss runs the model) counts there."""
+        if self._entered is not None:
+            yield
+            return
         self._entered = self._clock()
         try:
             yield
