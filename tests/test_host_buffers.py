@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import threading
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +97,16 @@ def test_there_is_no_more_memory_than_records_on_their_way(tmp_path: Path, monke
         train(model, recorder._optimizer, 40, recorder)
     assert len(recorded_steps(tmp_path)) == 41
     assert 1 <= len(made) <= record_writer.QUEUE_LENGTH + 2
+
+
+def test_closing_gives_the_memory_up(tmp_path: Path) -> None:
+    model = network()
+    with Recorder(tmp_path, model, sgd(model), every=1, strict=True, quiet=True) as recorder:
+        train(model, recorder._optimizer, 3, recorder)
+        assert recorder._steps is not None
+        buffer = weakref.ref(recorder._steps._vectors.buffer)
+    gc.collect()
+    assert buffer() is None
 
 
 def test_a_step_that_failed_does_not_cost_a_buffer(tmp_path: Path) -> None:

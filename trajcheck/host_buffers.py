@@ -29,6 +29,10 @@ class HostBuffers:
     def give_back(self, buffer: HostBuffer) -> None:
         self._free.append(buffer)
 
+    def release(self) -> None:
+        """Give up the memory that is not lent."""
+        self._free.clear()
+
 
 class HostBuffer:
     """Copies of named tensors; a name is copied to the same memory as the last time, where its shape is the same."""

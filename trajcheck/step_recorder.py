@@ -52,8 +52,6 @@ class StepRecorder:
         self._rates: list[float] | None = None  # of the step that is being made
         self._evaluations = 0
 
-    # What the training loop says
-
     @property
     def _watching(self) -> bool:
         """Whether anything of the coming step is wanted: its record, or its part of the sums."""
@@ -82,6 +80,8 @@ class StepRecorder:
 
     def before_forward(self, module: torch.nn.Module) -> None:
         self._settle()
+        if self._scheduled:
+            self._vectors.await_devices(self._spent, forward=True)
         if self._watching:
             self._observations.forward_begins(module, full=self._scheduled)
 
@@ -243,6 +243,6 @@ class StepRecorder:
         """Write what was handed over, and let go of everything."""
         self._recording.close()
         self._observations.reset()
-        self._vectors.forget()
+        self._vectors.release()
         self._windows = None
         self._window = {}, {}

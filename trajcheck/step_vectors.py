@@ -31,9 +31,11 @@ class StepVectors:
             self._buffer = self._buffers.lend()
         return self._buffer
 
-    def await_devices(self, spent: TimeSpent) -> None:
-        """Until CUDA devices have caught up with training: reading a loss waits for that in any case, and the time is
-        no cost of the record."""
+    def await_devices(self, spent: TimeSpent, *, forward: bool = False) -> None:
+        """Until CUDA devices have caught up with training: reading a loss, or before a `forward` the buffers, waits for
+        that in any case, and the time is no cost of the record."""
+        if forward and not self._model.buffers:
+            return
         with spent.of_training():
             for device in self._model.cuda_devices:
                 torch.cuda.current_stream(device).synchronize()
@@ -59,3 +61,9 @@ class StepVectors:
     def hand_over(self) -> HostBuffer:
         buffer, self._buffer = self.buffer, None
         return buffer
+
+    def release(self) -> None:
+        """No step comes after this one: give up all memory."""
+        self.forget()
+        self._buffer = None
+        self._buffers.release()
