@@ -23,7 +23,7 @@ class TimeSpent:
     """
 
     def __init__(self, clock: Clock = time.perf_counter) -> None:
-        self._clock = clock
+        self.clock = clock
         self._records = self.every_step = self.training = 0.0
         self.steps = self.recorded_steps = 0
         self._stalled = 0.0
@@ -46,37 +46,37 @@ class TimeSpent:
         if self._entered is not None:
             yield
             return
-        self._entered = self._clock()
+        self._entered = self.clock()
         try:
             yield
         finally:
-            self._inside += self._clock() - self._entered
+            self._inside += self.clock() - self._entered
             self._entered = None
 
     @contextmanager
     def of_training(self) -> Iterator[None]:
         """A part of it that training would have waited for as well: what a device still has to do."""
-        began = self._clock()
+        began = self.clock()
         try:
             yield
         finally:
-            self._inside -= self._clock() - began
+            self._inside -= self.clock() - began
 
     @contextmanager
     def for_every_step(self) -> Iterator[None]:
         """A part of it that recorded and other steps need alike."""
-        began = self._clock()
+        began = self.clock()
         try:
             yield
         finally:
-            self._apart += self._clock() - began
+            self._apart += self.clock() - began
 
     def stalled(self, seconds: float) -> None:
         """A device was busy copying a record for so long; called by the writer's thread alone."""
         self._stalled += seconds
 
     def end_step(self, *, recorded: bool) -> None:
-        now = self._clock()
+        now = self.clock()
         inside = self._inside + (0.0 if self._entered is None else now - self._entered)
         if self._ended is not None:
             self._count(now - self._ended - inside, inside, recorded)
