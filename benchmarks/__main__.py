@@ -8,7 +8,7 @@ import typer
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 
-COMMANDS: tuple[str, ...] = ("stream", "scale")
+COMMANDS: tuple[str, ...] = ("stream", "record", "scale")
 
 for name in COMMANDS:
     app.command(name)(importlib.import_module(f"benchmarks.{name}").main)

@@ -155,7 +155,7 @@ def test_a_bug_inside_is_contained(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     model = network()
     with Recorder(tmp_path, model, sgd(model), every=1, quiet=True) as recorder:
         train(model, recorder._optimizer, 2, recorder)
-        monkeypatch.setattr(recorder._model, "iterate", lambda: 1 / 0)
+        monkeypatch.setattr(recorder._model, "iterate", lambda *_: 1 / 0)
         with pytest.warns(RuntimeWarning, match="step 2: ZeroDivisionError"):
             train(model, recorder._optimizer, 2, recorder)
     assert recorded_steps(tmp_path) == [0, 1]

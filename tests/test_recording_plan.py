@@ -63,6 +63,7 @@ def test_every_step_if_all_fit() -> None:
     assert simulate(plan, range(90))[0] == set(range(90))
 
 
+@settings(deadline=None)
 @given(st.integers(2, 100_000), st.integers(1, 300), st.text(max_size=3))
 def test_fixed_plans_keep_to_the_budget_in_pairs(total: int, records: int, seed: str) -> None:
     plan = FixedPlan(records * 1000, total, situation(seed=seed))

@@ -752,7 +752,6 @@ def test_nothing_waits_for_the_device_between_records(tmp_path: Path, monkeypatc
         train(model, recorder._optimizer, 1, recorder)
         for name in ("iterate", "gradients", "check_frozen"):
             monkeypatch.setattr(recorder._model, name, lambda *_: 1 / 0)
-        assert recorder._windows is not None
         batch = batch_of(1)
         for _ in range(2):
             loss_of(model, batch).backward()

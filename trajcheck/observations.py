@@ -27,6 +27,18 @@ class Clip:
     factor: Factor | None
 
 
+def clip_to_norm(norm: torch.Tensor, max_norm: float, *, now: bool) -> Clip:
+    """What torch.nn.utils.clip_grad_norm_ does to gradients of this norm; `now`: the factor on its device as well."""
+    applied = torch.clamp(max_norm / (norm + 1e-6), max=1.0) if now else None
+    return Clip(lambda: min(1.0, max_norm / (float(norm) + 1e-6)), applied)
+
+
+def clip_by(factor: float | None) -> Clip:
+    """A factor that is given; None or not finite: unknown."""
+    known = float(factor) if factor is not None and math.isfinite(factor) else None
+    return Clip(lambda: math.nan if known is None else known, known)
+
+
 @dataclass
 class MicroBatch:
     tensors: dict[str, torch.Tensor]

@@ -17,18 +17,22 @@ import torch
 from trajcheck.errors import OutputError
 from trajcheck.formats.native_writer import step_filename, write_step
 from trajcheck.formats.tensor_bytes import as_bytes
+from trajcheck.host_buffers import HostBuffer, HostBuffers
 from trajcheck.recording_plan import readable
+from trajcheck.time_spent import TimeSpent
 
 QUEUE_LENGTH = 2
 
 
 @dataclass
 class Record:
-    """One step on its way to the disk: CPU tensors by their names in the file, and its metadata."""
+    """One step on its way to the disk: CPU tensors by their names in the file, complete after `buffer.wait()`, and its
+    metadata."""
 
     step: int
     tensors: dict[str, torch.Tensor]
     metadata: dict[str, Any]
+    buffer: HostBuffer  # that some of the tensors lie in
 
     @property
     def bytes(self) -> int:
@@ -55,8 +59,16 @@ class StoredBatch:
 class RecordWriter:
     """Takes records and deletions in order; `error` is the first failure, after which nothing more is written."""
 
-    def __init__(self, folder: Path, stored_batch: StoredBatch | None, on_written: Callable[[int, int], None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        stored_batch: StoredBatch | None,
+        buffers: HostBuffers,
+        spent: TimeSpent,
+        on_written: Callable[[int, int], None],
+    ) -> None:
         self._folder, self._stored_batch, self._on_written = folder, stored_batch, on_written
+        self._buffers, self._spent = buffers, spent
         self._wrote_any = stored_batch is not None
         self._queue: Queue[Record | list[int] | None] = Queue(maxsize=QUEUE_LENGTH)
         self.error: BaseException | None = None
@@ -82,7 +94,9 @@ class RecordWriter:
                 continue
             try:
                 if isinstance(item, Record):
+                    self._spent.stalled(item.buffer.wait())
                     self._write(item)
+                    self._buffers.give_back(item.buffer)
                 else:
                     for step in item:
                         (self._folder / step_filename(step)).unlink(missing_ok=True)

@@ -18,7 +18,13 @@ from trajcheck.formats.tensor_bytes import CODES, FLOATING
 from trajcheck.parameter_names import canonical
 from trajcheck.sample_state import to_host
 
+Copy = Callable[..., torch.Tensor]  # (name, tensor, dtype=None) -> a copy in host memory
 LOW_PRECISION = (torch.float16, torch.bfloat16)
+
+
+def fresh_copy(name: str, tensor: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
+    copy = to_host(tensor)
+    return copy if dtype is None else copy.to(dtype)
 
 
 @dataclass
@@ -80,6 +86,8 @@ class RecordedModel:
         buffers, _ = unique_names(model.named_buffers(remove_duplicate=False))
         self.buffers = {name: b for name, b in buffers.items() if b.dtype in CODES and b.layout is torch.strided}
         self._frozen_versions: list[int] | None = None
+        devices = {t.device for p in self.trained for t in (p.tensor, p.source)}
+        self.cuda_devices = sorted((device for device in devices if device.type == "cuda"), key=str)
 
     @staticmethod
     def _parameter(
@@ -110,11 +118,11 @@ class RecordedModel:
         tensors = [p.tensor for p in self.parameters if p.trainable]
         return tensors + [p.source for p in self.parameters if p.trainable and p.has_master]
 
-    def iterate(self) -> dict[str, torch.Tensor]:
+    def iterate(self, copy: Copy = fresh_copy) -> dict[str, torch.Tensor]:
         """Copies in host memory of the trainable parameters as they are now, and of their masters."""
-        tensors = {f"param/{p.name}": to_host(p.tensor) for p in self.trained}
-        tensors.update({f"master/{p.name}": to_host(p.source) for p in self.trained if p.has_master})
-        return tensors
+        sources = {f"param/{p.name}": p.tensor for p in self.trained}
+        sources.update({f"master/{p.name}": p.source for p in self.trained if p.has_master})
+        return {name: copy(name, source) for name, source in sources.items()}
 
     def frozen_values(self) -> dict[str, torch.Tensor]:
         """Copies of the frozen parameters; from now on they must not change."""
@@ -136,9 +144,9 @@ class RecordedModel:
                     "optimizer to the Recorder that trains it, or leave it out with parameters=."
                 )
 
-    def gradients(self, dtype: torch.dtype | None) -> dict[str, torch.Tensor]:
+    def gradients(self, dtype: torch.dtype | None, copy: Copy = fresh_copy) -> dict[str, torch.Tensor]:
         """Copies of the gradients as they are now; a parameter without one has the gradient zero."""
-        return {f"grad/{p.name}": _gradient(p.source, dtype) for p in self.trained}
+        return {f"grad/{p.name}": copy(f"grad/{p.name}", _gradient(p.source), dtype) for p in self.trained}
 
     def record_bytes(self, grad_dtype: torch.dtype | None) -> int:
         """Bytes of one record without its batch: parameters, masters, gradients, buffers."""
@@ -176,14 +184,11 @@ def unique_names(named: Any) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
     return tensors, tied
 
 
-def _gradient(source: torch.Tensor, dtype: torch.dtype | None) -> torch.Tensor:
+def _gradient(source: torch.Tensor) -> torch.Tensor:
     gradient = source.grad
     if gradient is None:
-        return torch.zeros(source.shape, dtype=dtype or source.dtype)
-    if gradient.layout is not torch.strided:
-        gradient = gradient.to_dense()
-    gradient = to_host(gradient)
-    return gradient if dtype is None else gradient.to(dtype)
+        return torch.zeros((), dtype=source.dtype).expand(source.shape)
+    return gradient if gradient.layout is torch.strided else gradient.to_dense()
 
 
 def _filter(keep: str | Callable[[str], bool] | None) -> Callable[[str], bool]:

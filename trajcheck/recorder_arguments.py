@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from trajcheck.errors import RecorderError
 from trajcheck.schedules import Budget, Every, Schedule
+
+DEFAULT_OVERHEAD = 0.05
 
 
 def one_schedule(schedule: Schedule | Budget | None, every: int | None) -> Schedule | Budget:
@@ -23,6 +26,21 @@ def one_schedule(schedule: Schedule | Budget | None, every: int | None) -> Sched
             f"schedule={schedule!r} has no method wants(step); use every={schedule!r}, or one of trajcheck.schedules."
         )
     return schedule
+
+
+def one_overhead(overhead: float | Literal["auto"] | None, schedule: Schedule | Budget) -> float | None:
+    """The limit that `overhead=` asks for; "auto": DEFAULT_OVERHEAD under a Budget, none under an explicit schedule.
+    Raises RecorderError."""
+    if overhead == "auto":
+        return DEFAULT_OVERHEAD if isinstance(schedule, Budget) else None
+    if overhead is None:
+        return None
+    if isinstance(overhead, bool) or not isinstance(overhead, int | float) or not 0 < overhead < math.inf:
+        raise RecorderError(
+            f"overhead={overhead!r}: expected the share of the training time that recording may take, above 0, as in "
+            'overhead=0.05; None for no limit; or "auto".'
+        )
+    return float(overhead)
 
 
 def check_windows(schedule: Schedule | Budget, total_steps: int | None) -> None:

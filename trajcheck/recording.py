@@ -10,12 +10,15 @@ import torch
 
 from trajcheck.errors import RecorderError
 from trajcheck.formats.native_writer import step_filename
+from trajcheck.host_buffers import HostBuffer, HostBuffers
 from trajcheck.learning_time import LearningTime, Sums
+from trajcheck.overhead_budget import OverheadBudget
 from trajcheck.record_writer import Record, RecordWriter
 from trajcheck.recorded_model import RecordedModel
 from trajcheck.recording_plan import Plan, SchedulePlan, Situation, ThinningPlan, make_plan, readable
 from trajcheck.run_folder import Continuation, RunFolder
 from trajcheck.schedules import Budget, Schedule
+from trajcheck.time_spent import TimeSpent
 
 
 class Recording:
@@ -36,11 +39,16 @@ class Recording:
         groups: int,
         grad_dtype: torch.dtype | None,
         windows: bool,
+        overhead: float | None,
+        spent: TimeSpent,
         say: Callable[[str], None],
     ) -> None:
         self._folder, self._model, self._schedule = folder, model, schedule
-        self._start, self._total, self._groups, self._say = start, total_steps, groups, say
+        self.start, self._total, self._groups, self._say = start, total_steps, groups, say
+        self.buffers, self._spent = HostBuffers(), spent
+        self._overhead = None if overhead is None else OverheadBudget(overhead, spent, folder.id, say)
         self._time = LearningTime([0.0] * groups, [0.0] * groups)
+        self._state: Sums | None = None
         self._continuation: Continuation | None = None
         self._frozen_from: int | None = None
         self._plan: Plan | None = None
@@ -57,12 +65,25 @@ class Recording:
 
     def wants(self, step: int) -> bool:
         """Whether a step is to be recorded; asked for each in order."""
+        if self._overhead is None:
+            return self._scheduled(step)
+        if isinstance(self._plan, ThinningPlan) and step % 2 == 0:
+            self._plan.coarsen(self._overhead.spacing)
+        return self._scheduled(step) and self._overhead.allows(step, self._followed(step))
+
+    def _followed(self, step: int) -> bool:
+        """Whether the schedule pairs this step with the next."""
+        if isinstance(self._schedule, Budget):
+            return step % 2 == 0
+        return bool(self._schedule.wants(step + 1))
+
+    def _scheduled(self, step: int) -> bool:
         if self._plan is not None:
             return self._plan.wants(step)
         # The default plan begins with a record, and a step that is there already is completed. The windows of a resumed
         # run begin where it does, so that point is recorded.
         begins = self._completes or self._begins_window
-        if isinstance(self._schedule, Budget) or (begins and step == self._start):
+        if isinstance(self._schedule, Budget) or (begins and step == self.start):
             return True
         return bool(self._schedule.wants(step))
 
@@ -70,14 +91,22 @@ class Recording:
         """Before the first record: make way in the folder of a resumed run, and take over what it holds."""
         if self._continuation is not None:
             return
-        there = self._folder.go_on(self._start, self._model) if self.resumed else Continuation()
-        if self._start > 0:
-            sums = (there.tau, there.tau_squares)
+        there = self._folder.go_on(self.start, self._model) if self.resumed else Continuation()
+        if self.start > 0:
+            sums = (there.tau, there.tau_squares) if self._state is None else self._state
             fit = all(values is None or len(values) == self._groups for values in sums)
             self._time.restart(*(sums if fit else (None, None)))
         self._frozen_from = there.frozen_from
-        self._writer = RecordWriter(self._folder.path, there.stored_batch, self._written)
+        self._writer = RecordWriter(self._folder.path, there.stored_batch, self.buffers, self._spent, self._written)
         self._continuation = there
+
+    def go_on_from(self, sums: Sums) -> None:
+        """Before the first record: the sums of rates up to it. Raises RecorderError for other parameter groups."""
+        if any(values is not None and len(values) != self._groups for values in sums):
+            raise RecorderError(f"load_state_dict(): tau is {sums[0]}, and there are {self._groups} parameter groups.")
+        self._state = sums
+        if self._continuation is not None:
+            self._time.restart(*sums)
 
     def sums(self) -> Sums:
         """tau and the sum of squared rates up to here."""
@@ -87,8 +116,15 @@ class Recording:
         """Count an update into the sums."""
         self._time.add(rates, found_inf)
 
-    def write(self, step: int, sums: Sums, tensors: dict[str, torch.Tensor], metadata: Mapping[str, Any]) -> None:
-        """Hand one step to the writer; waits while two others are still waiting."""
+    def write(
+        self,
+        step: int,
+        sums: Sums,
+        tensors: dict[str, torch.Tensor],
+        metadata: Mapping[str, Any],
+        buffer: HostBuffer,
+    ) -> None:
+        """Hand one step to the writer, with the buffer that its tensors lie in; waits while two others are waiting."""
         assert self._writer is not None
         self.check()
         named = zip(("tau", "tau_squares"), sums, strict=True)
@@ -99,9 +135,11 @@ class Recording:
                 self._frozen_from = step
             else:
                 metadata["frozen_from"] = self._frozen_from
-        if step == self._start and self._continuation is not None:
+        if step == self.start and self._continuation is not None:
             tensors, metadata = self._continuation.with_window(tensors, metadata)
-        record = Record(step, tensors, metadata)
+        if self._overhead is not None and (omitted := self._overhead.recorded(step)):
+            metadata["omitted"] = omitted
+        record = Record(step, tensors, metadata, buffer)
         self._planned(record).captured(step, record.bytes)
         self._writer.put(record)
 
@@ -136,7 +174,7 @@ class Recording:
             record_bytes=record_bytes,
             free_bytes=shutil.disk_usage(self._folder.path).free,
             existing=self._folder.steps() if self.resumed and self._folder.planned else {},
-            start=self._start,
+            start=self.start,
             total_steps=self._total,
             seed=self._folder.id,
         )

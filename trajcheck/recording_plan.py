@@ -5,6 +5,7 @@ Step numbers are absolute and pairs begin at even steps, so that a resumed job g
 
 from __future__ import annotations
 
+import math
 import random
 from array import array
 from bisect import bisect_left
@@ -25,7 +26,7 @@ LOGARITHMIC_SHARE = 0.2  # of the pairs, at most
 
 @dataclass(frozen=True)
 class Situation:
-    """What a plan depends on: bytes of one record, free disk, bytes by step that the run has already, ..."""
+    """What a plan depends on; `existing`: bytes by step that the run has already."""
 
     record_bytes: int
     free_bytes: int
@@ -84,8 +85,7 @@ class SchedulePlan:
     @cached_property
     def bytes(self) -> int | None:
         """Bytes that the rest of the run will need, where its length is known."""
-        total = self._situation.total_steps
-        if total is None:
+        if (total := self._situation.total_steps) is None:
             return None
         steps = sum(self.wants(step) for step in range(self._situation.start, total))
         return (steps + 1) * self._situation.record_bytes
@@ -166,7 +166,7 @@ class ThinningPlan:
         self._lock = Lock()
         self._now = self._start = situation.start
         self._current: tuple[int, int, int] = (-1, -1, -1)  # level, interval, the slot kept of it
-        self.level = 0
+        self.level = self._coarser = 0
         affordable = max(limit // max(self._size, 1), 1)
         while situation.start >> self.level > affordable:
             self.level += 1
@@ -175,10 +175,15 @@ class ThinningPlan:
         """Never delete these steps, nor their partners: others refer to them."""
         self._protected.update(step // 2 for step in steps)
 
+    def coarsen(self, spacing: float) -> None:
+        """From now on, ask for about one pair in so many steps at most, those that a full budget would keep as well."""
+        self._coarser = math.ceil(math.log2(spacing / 2)) if spacing > 2 else 0
+
     def wants(self, step: int) -> bool:
         self._now = step
         slot = step // 2
-        return slot == self._start // 2 or self._on_grid(slot) or slot & (slot - 1) == 0
+        level = max(self.level, self._coarser)
+        return slot == self._start // 2 or self._on_grid(slot, level) or slot & (slot - 1) == 0
 
     def captured(self, step: int, size: int) -> None:
         with self._lock:
@@ -198,7 +203,7 @@ class ThinningPlan:
             while self._now % 2 and self._bytes + 3 * self._size > self._limit and self._can_thin():
                 self.level += 1
                 spared = self._spared()
-                steps = [s for s in self._sizes if not self._on_grid(s // 2) and s // 2 not in spared]
+                steps = [s for s in self._sizes if not self._on_grid(s // 2, self.level) and s // 2 not in spared]
                 for step in steps:
                     self._bytes -= self._sizes.pop(step)
                 deleted += steps
@@ -214,8 +219,8 @@ class ThinningPlan:
         sparse = next(powers[::k] for k in (1, 2, 4, 8, 16, 32, 64) if len(powers[::k]) <= most)
         return {0, self._start // 2, *sparse, *self._protected}
 
-    def _on_grid(self, slot: int) -> bool:
-        level, interval = self.level, slot >> self.level
+    def _on_grid(self, slot: int, level: int) -> bool:
+        interval = slot >> level
         if self._current[:2] != (level, interval):
             self._current = (level, interval, self._kept(level, interval))
         return slot == self._current[2]

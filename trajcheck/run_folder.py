@@ -182,6 +182,27 @@ class RunFolder:
         sync_folder(self.path)
 
 
+def describe_run(
+    recorded: RecordedModel,
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    *,
+    schedule: str,
+    overhead: float | None,
+    user: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """What run.json says besides format, id and date."""
+    return {
+        "schedule": schedule,
+        "overhead": overhead,
+        "parameters": recorded.describe(),
+        "tied": recorded.tied,
+        "optimizer": describe_optimizer(optimizer),
+        "versions": describe_versions(model),
+        "user": dict(user or {}),
+    }
+
+
 def describe_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
     """Class name and the settings of each group that JSON can hold."""
     name = type(optimizer).__name__

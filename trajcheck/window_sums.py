@@ -16,8 +16,7 @@ from typing import Any, NamedTuple
 import torch
 
 from trajcheck.errors import RecorderError
-from trajcheck.recorded_model import Parameter
-from trajcheck.sample_state import to_host
+from trajcheck.recorded_model import Copy, Parameter, fresh_copy
 
 #: Elements that are worked on at once. On a CPU they stay in cache; on a GPU few kernels cover them.
 CHUNK_CPU, CHUNK_DEVICE = 1 << 18, 1 << 22
@@ -120,7 +119,7 @@ class WindowSums:
     def _versions(self) -> list[int]:
         return [p.source._version for p in self._parameters]
 
-    def take(self, step: int) -> Taken:
+    def take(self, step: int, copy: Copy = fresh_copy) -> Taken:
         """The window that ends before `step`, copied to host memory; empty where it is not known. Waits."""
         if not self._open or self._added is not None or self._passed == 0 or self.start + self._passed != step:
             return {}, {}
@@ -138,7 +137,8 @@ class WindowSums:
             "loss_sum": loss if loss is not None and math.isfinite(loss) else None,
             "grad_sq_sum": squares,
         }
-        tensors = {f"window/{name}": tensor for vectors in self._vectors for name, tensor in vectors.gradient_sums()}
+        sums = {f"window/{name}": tensor for vectors in self._vectors for name, tensor in vectors.gradient_sums()}
+        tensors = {name: copy(name, tensor) for name, tensor in sums.items()}
         return tensors, {"window": window}
 
 
@@ -226,11 +226,11 @@ class _Vectors:
             self.totals += torch.stack(dots).view(-1, 2).sum(0)
 
     def gradient_sums(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """G by the names of the parameters, copied to host memory."""
+        """G by the names of the parameters."""
         begin = 0
         for p in self._parameters:
             end = begin + p.source.numel()
-            yield p.name, to_host(self._sum[begin:end].view(p.source.shape))
+            yield p.name, self._sum[begin:end].view(p.source.shape)
             begin = end
 
     def _here(self, scalar: torch.Tensor) -> torch.Tensor:
