@@ -1,0 +1,113 @@
+"""Inner products of vectors in host memory, by the inner loop of the streaming pass (kernel.py)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trajcheck.formats.tensor_bytes import CODES
+from trajcheck.kernel import Block, run
+from trajcheck.program import Key, Program, RowRequest, write_program
+from trajcheck.reduction import Label, Shares, Vector
+
+#: Elements at a time, and below how many threads cost more than they help.
+PART, WORTH_THREADS = 65536, 1 << 20
+
+
+class HostReducer:
+    """A Reducer (reduction.py) for the CPU: no copies, each vector is read once for all products.
+
+    `shapes` of the tensors; `decay` of the parameters, by name. Leaving the context ends its threads.
+    """
+
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]], decay: Mapping[str, float]) -> None:
+        numels = {name: math.prod(shape) for name, shape in shapes.items()}
+        self.tensors: Sequence[str] = [name for name, numel in numels.items() if numel]
+        self.decay = decay
+        self.parts: list[tuple[str, int, int]] = []
+        self.starts: list[int] = []
+        for name in self.tensors:
+            self.starts.append(len(self.parts))
+            self.parts += [(name, start, min(start + PART, numels[name])) for start in range(0, numels[name], PART)]
+        count = torch.get_num_threads() if sum(numels.values()) >= WORTH_THREADS else 1
+        self._pool = ThreadPoolExecutor(count, "trajcheck-products") if count > 1 else None
+
+    def __enter__(self) -> HostReducer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown()
+
+    def reduce(
+        self,
+        vectors: Mapping[str, Vector],
+        references: Mapping[int, Mapping[str, Vector]],
+        step_products: Collection[str],
+        reference_products: Collection[str],
+        divisors: Mapping[str, float] | None = None,
+    ) -> Shares:
+        names = set(vectors)
+        if self.decay and {"gradient", "x"} <= names:
+            names.add("regularised")
+        towards = tuple((number, tuple(sorted(each))) for number, each in references.items())
+        labels, program = _program(tuple(sorted(names)), towards, tuple(step_products), tuple(reference_products))
+        divisors = divisors or {}
+
+        def whole(key: Key) -> dict[str, Block]:
+            kind, number = key
+            vector = vectors[kind] if number < 0 else references[number][kind]
+            return {name: _block(vector[name], divisors.get(kind, 1.0)) for name in self.tensors}
+
+        # Both factors of what is regularised are needed only where it is.
+        made = [key for key in program.vectors if key[0] != "regularised"]
+        parts_of = [("gradient", -1), ("x", -1)] if len(made) < len(program.vectors) else []
+        blocks = {key: whole(key) for key in dict.fromkeys([*made, *parts_of])}
+
+        def products(part: tuple[str, int, int]) -> list[float]:
+            name, start, stop = part
+            here = {key: tensors[name].part(start, stop) for key, tensors in blocks.items()}
+            if parts_of:
+                gradient, x = (here[key].wide for key in parts_of)
+                here["regularised", -1] = Block((gradient + self.decay.get(name, 0.0) * x).view(np.uint8), "F64")
+            return run(program, [here[key] for key in program.vectors])
+
+        shares = list((self._pool.map if self._pool else map)(products, self.parts))
+        values = np.array(shares, dtype=np.float64).reshape(len(self.parts), program.outputs)
+        own, each = program.rows[0]
+        numbered = dict(zip(references, each, strict=True))
+        places = [(own if number is None else numbered[number])[name] for number, name in labels]
+        return Shares(labels, torch.from_numpy(values.T[np.array(places, dtype=np.intp)]))
+
+
+@lru_cache(maxsize=64)
+def _program(
+    names: tuple[str, ...],
+    references: tuple[tuple[int, tuple[str, ...]], ...],
+    step_products: tuple[str, ...],
+    reference_products: tuple[str, ...],
+) -> tuple[list[Label], Program]:
+    """The program for one row; keys of the step's own vectors have the number -1."""
+    request = RowRequest(
+        {name: (name, -1) for name in names},
+        [{name: (name, number) for name in each} for number, each in references],
+        step_products,
+        reference_products,
+    )
+    program = write_program([request])
+    own, towards = program.rows[0]
+    labels: list[Label] = [(None, name) for name in own]
+    for (number, _), each in zip(references, towards, strict=True):
+        labels += [(number, name) for name in each]
+    return labels, program
+
+
+def _block(tensor: Tensor, divisor: float) -> Block:
+    """The tensor's own memory."""
+    return Block(tensor.detach().reshape(-1).view(torch.uint8).numpy(), CODES[tensor.dtype], divisor)
