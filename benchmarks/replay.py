@@ -116,7 +116,7 @@ def _parameters(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return found or dict(tensors)
 
 
-def measure(case: Case, rounds: int, workspace: Path) -> list[Row]:
+def measure(case: Case, rounds: int, workspace: Path, processor_time: bool) -> list[Row]:
     """All ratios of one run."""
     tasks: dict[str, Callable[[], object]] = {}
     for count, specs in REFS.items():
@@ -131,8 +131,16 @@ def measure(case: Case, rounds: int, workspace: Path) -> list[Row]:
         tasks[f"alone {count}"] = partial(_walk, alone)
         if count == 1:
             tasks["forward"] = bare.forwards
-    times = in_turn(tasks, rounds)
+    times = in_turn(
+        {name: partial(_processor_time, each) if processor_time else each for name, each in tasks.items()}, rounds
+    )
     return [*itertools.chain.from_iterable(_against_bare(case, count, times) for count in REFS), *_extra(case, times)]
+
+
+def _processor_time(task: Callable[[], object]) -> float:
+    start = time.process_time()
+    task()
+    return time.process_time() - start
 
 
 def _walk(replay: Any) -> None:
@@ -203,6 +211,9 @@ def main(
     steps: Annotated[int, typer.Option(help="Recorded steps of the GPT; the MLP has ten times as many.")] = 3,
     rounds: Annotated[int, typer.Option(help="How often everything is measured.")] = 3,
     memory: Annotated[str, typer.Option(help="--memory of the bounded replay of the GPT.")] = "",
+    processor_time: Annotated[
+        bool, typer.Option("--processor-time", help="Of all threads, in place of the clock: where others compute too.")
+    ] = False,
     out: Annotated[Path | None, typer.Option(help="Write the table as JSON too.")] = None,
 ) -> None:
     """Replay at K=1 and K=4 against a bare PyTorch loop with the same reads and passes."""
@@ -220,7 +231,7 @@ def main(
             steps,
         )
         small = record("mlp", folder, mlp(hidden), f"mlp({hidden})", lambda: mlp_batch(128), 10 * steps)
-        rows = [row for case in (large, small) for row in measure(case, rounds, folder)]
+        rows = [row for case in (large, small) for row in measure(case, rounds, folder, processor_time)]
         rows += peaks(large, (memory,) if memory else ())
         settings |= {"gpt parameters": large.numel, "mlp parameters": small.numel, "threads": torch.get_num_threads()}
     settings["seconds"] = round(time.perf_counter() - started)

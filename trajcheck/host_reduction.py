@@ -73,10 +73,11 @@ class HostReducer:
         def products(part: tuple[str, int, int]) -> list[float]:
             name, start, stop = part
             here = {key: tensors[name].part(start, stop) for key, tensors in blocks.items()}
-            if parts_of:
-                gradient, x = (here[key].wide for key in parts_of)
-                here["regularised", -1] = Block((gradient + self.decay.get(name, 0.0) * x).view(np.uint8), "F64")
-            return run(program, [here[key] for key in program.vectors])
+            with np.errstate(invalid="ignore", over="ignore"):  # what is not finite becomes an empty cell
+                if parts_of:
+                    gradient, x = (here[key].wide for key in parts_of)
+                    here["regularised", -1] = Block((gradient + self.decay.get(name, 0.0) * x).view(np.uint8), "F64")
+                return run(program, [here[key] for key in program.vectors])
 
         shares = list((self._pool.map if self._pool else map)(products, self.parts))
         values = np.array(shares, dtype=np.float64).reshape(len(self.parts), program.outputs)

@@ -64,7 +64,8 @@ def by_tensor(reducer: Reducer, values: np.ndarray) -> np.ndarray:
     """[labels, parts] to [labels, tensors]."""
     if not len(reducer.starts):
         return np.zeros((len(values), 0))
-    return np.add.reduceat(values, np.asarray(reducer.starts), axis=1)
+    with np.errstate(invalid="ignore", over="ignore"):  # what is not finite becomes an empty cell
+        return np.add.reduceat(values, np.asarray(reducer.starts), axis=1)
 
 
 def fetch(tensors: Sequence[Tensor]) -> list[np.ndarray]:

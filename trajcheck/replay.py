@@ -409,15 +409,17 @@ class Replay:
             for name in losses:
                 setattr(target, name, _finite(float(next(numbers))))
         sums: dict[tuple[int | None, str], np.ndarray] = {}  # by tensor
-        for shares in measured.shares:
-            for label, values in zip(shares.labels, by_tensor(self.reducer, next(numbers)), strict=True):
-                sums[label] = sums[label] + values if label in sums else values
-        for (number, name), values in sums.items():
-            setattr(result.all[0 if number is None else number + 1], name, _finite(float(values.sum())))
+        with np.errstate(invalid="ignore", over="ignore"):
+            for shares in measured.shares:
+                for label, values in zip(shares.labels, by_tensor(self.reducer, next(numbers)), strict=True):
+                    sums[label] = sums[label] + values if label in sums else values
+            whole = {label: float(values.sum()) for label, values in sums.items()}
+        for (number, name), value in whole.items():
+            setattr(result.all[0 if number is None else number + 1], name, _finite(value))
         if result.own.recorded_sq is None and (None, "recorded_sq") in sums:
             raise_not_finite(self.reader.reader, self.trajectory, row)
-        for name, value in measured.curvature.items():
-            setattr(result.own, name, value)
+        for name, found in measured.curvature.items():
+            setattr(result.own, name, found)
         own = result.own
         own.replayed = own.loss is not None and (own.grad_sq is not None or (None, "grad_sq") not in sums)
         if row.place in self.plan.by_tensor:

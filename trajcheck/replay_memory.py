@@ -74,7 +74,7 @@ def replay_residency(
     chosen = least
     wishes = [replace(least, kept=number) for number in range(kept, 0, -1)]
     chosen = next((each for each in wishes if sizes.total(each) <= plan.memory), chosen)
-    for vectors in (USEFUL_BASIS, SMALLEST_BASIS):
+    for vectors in (USEFUL_BASIS, USEFUL_BASIS // 2, SMALLEST_BASIS):
         sizes = replace(sizes, basis=vectors)
         if sizes.total(chosen) <= plan.memory:
             break

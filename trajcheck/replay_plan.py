@@ -110,7 +110,7 @@ def replay_reads(trajectory: Trajectory, rows: Rows, plan: Plan, references: int
                 recorded="recorded" in own and not row.no_gradient,
                 batches=tuple([row.place] * ("own" in samples) + [row.place - 1] * before),
                 buffers=any(name in FIXED for name in samples) and bool(snapshot.buffers),
-                frozen=bool(samples) and snapshot.frozen is not frozen,
+                frozen=bool(samples) and not _same(snapshot.frozen, frozen),
             )
         )
         frozen = snapshot.frozen if samples else frozen
@@ -134,4 +134,8 @@ def fixed_everywhere(trajectory: Trajectory) -> bool:
     """Whether probe batches and data sets are the same samples on every row: no buffers, and frozen parameters that
     never change. What was evaluated on them is then known to later rows."""
     first = trajectory.snapshots[0]
-    return all(not each.buffers and each.frozen is first.frozen for each in trajectory.snapshots)
+    return all(not each.buffers and _same(each.frozen, first.frozen) for each in trajectory.snapshots)
+
+
+def _same(one: object, other: object) -> bool:
+    return one is other or not (one or other)
