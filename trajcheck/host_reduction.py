@@ -12,9 +12,11 @@ import torch
 from torch import Tensor
 
 from trajcheck.formats.tensor_bytes import CODES
-from trajcheck.kernel import Block, run
-from trajcheck.program import Key, Program, RowRequest, write_program
+from trajcheck.kernel import Block, Memory, Segments, run
+from trajcheck.program import Program
+from trajcheck.program_writer import RowRequest, write_program
 from trajcheck.reduction import Label, Shares, Vector
+from trajcheck.snapshot import ITEM_SIZE
 
 #: Elements at a time, and below how many threads cost more than they help.
 PART, WORTH_THREADS = 65536, 1 << 20
@@ -60,27 +62,20 @@ class HostReducer:
         labels, program = _program(tuple(sorted(names)), towards, tuple(step_products), tuple(reference_products))
         divisors = divisors or {}
 
-        def whole(key: Key) -> dict[str, Block]:
-            kind, number = key
-            vector = vectors[kind] if number < 0 else references[number][kind]
-            return {name: _block(vector[name], divisors.get(kind, 1.0)) for name in self.tensors}
+        blocks = {}
+        for key in program.vectors:
+            kind = "x" if key[0] == "iterate" else key[0]
+            vector = vectors[kind] if key[1] < 0 else references[key[1]][kind]
+            blocks[key] = {name: _block(vector[name], divisors.get(kind, 1.0)) for name in self.tensors}
 
-        # Both factors of what is regularised are needed only where it is.
-        made = [key for key in program.vectors if key[0] != "regularised"]
-        parts_of = [("gradient", -1), ("x", -1)] if len(made) < len(program.vectors) else []
-        blocks = {key: whole(key) for key in dict.fromkeys([*made, *parts_of])}
-
-        def products(part: tuple[str, int, int]) -> list[float]:
+        def products(part: tuple[str, int, int]) -> np.ndarray:
             name, start, stop = part
-            here = {key: tensors[name].part(start, stop) for key, tensors in blocks.items()}
+            here = [_part(blocks[key][name], start, stop) for key in program.vectors]
             with np.errstate(invalid="ignore", over="ignore"):  # what is not finite becomes an empty cell
-                if parts_of:
-                    gradient, x = (here[key].wide for key in parts_of)
-                    here["regularised", -1] = Block((gradient + self.decay.get(name, 0.0) * x).view(np.uint8), "F64")
-                return run(program, [here[key] for key in program.vectors])
+                return run(program, here, Segments.of([0, stop - start], [self.decay.get(name, 0.0)]))
 
         shares = list((self._pool.map if self._pool else map)(products, self.parts))
-        values = np.array(shares, dtype=np.float64).reshape(len(self.parts), program.outputs)
+        values = np.array(shares).reshape(len(self.parts), program.outputs)
         own, each = program.rows[0]
         numbered = dict(zip(references, each, strict=True))
         places = [(own if number is None else numbered[number])[name] for number, name in labels]
@@ -94,9 +89,9 @@ def _program(
     step_products: tuple[str, ...],
     reference_products: tuple[str, ...],
 ) -> tuple[list[Label], Program]:
-    """The program for one row; keys of the step's own vectors have the number -1."""
+    """The program for one row. Keys are as program_writer.py wants them; the step's own vectors have the number -1."""
     request = RowRequest(
-        {name: (name, -1) for name in names},
+        {name: ("iterate" if name == "x" else name, -1) for name in names},
         [{name: (name, number) for name in each} for number, each in references],
         step_products,
         reference_products,
@@ -111,4 +106,12 @@ def _program(
 
 def _block(tensor: Tensor, divisor: float) -> Block:
     """The tensor's own memory."""
-    return Block(tensor.detach().reshape(-1).view(torch.uint8).numpy(), CODES[tensor.dtype], divisor)
+    memory = Memory.of(tensor.detach().reshape(-1).view(torch.uint8).numpy())
+    return Block(memory, CODES[tensor.dtype], tensor.numel(), divisor)
+
+
+def _part(block: Block, start: int, stop: int) -> Block:
+    """Elements [start, stop)."""
+    begin, end = (ITEM_SIZE[block.dtype] * place for place in (start, stop))
+    memory = Memory(block.memory.raw[begin:end], block.memory.address + begin)
+    return block._replace(memory=memory, length=stop - start)
