@@ -15,6 +15,9 @@ from trajcheck.replay_plan import Plan, Reads, fixed_everywhere
 from trajcheck.snapshot import ITEM_SIZE, Extent
 from trajcheck.trajectory import Trajectory
 
+#: Bytes at whose multiples the tensors of a vector begin, as torch's own do: kernels may round otherwise elsewhere.
+ALIGNMENT = 64
+
 ITEM = {"float64": 8, "float32": 4, "bfloat16": 2}
 
 #: Lanczos: the fewest vectors of a basis, those that save most products, and those at work beside the basis (the
@@ -186,4 +189,9 @@ class _Sizes:
 
 
 def _bytes(tensors: Mapping[str, Extent], names: Collection[str]) -> int:
-    return sum(tensors[name].length for name in names)
+    return sum(aligned(tensors[name].length) for name in names)
+
+
+def aligned(length: int) -> int:
+    """With the padding behind a tensor."""
+    return -(-length // ALIGNMENT) * ALIGNMENT

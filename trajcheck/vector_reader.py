@@ -11,11 +11,9 @@ from torch import Tensor
 
 from trajcheck.errors import StepFileError
 from trajcheck.extent_reader import ExtentReader
+from trajcheck.replay_memory import aligned
 from trajcheck.snapshot import Extent
 from trajcheck.tensor_reader import TORCH_DTYPES, read_tensor
-
-#: Bytes at whose multiples tensors begin, as torch's own do: kernels may round otherwise on other addresses.
-ALIGNMENT = 64
 
 
 @dataclass(frozen=True)
@@ -74,7 +72,7 @@ class VectorReader:
         places, size = {}, 0
         for name, extent in tensors.items():
             places[name] = size
-            size += -(-extent.length // ALIGNMENT) * ALIGNMENT
+            size += aligned(extent.length)
         buffer, event = self.buffers.take(size)
         if self._stream is None:
             self._fill(buffer, tensors, places, step)
