@@ -8,10 +8,11 @@ import typer
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 
-COMMANDS: tuple[str, ...] = ("stream", "record", "scale")
+COMMANDS: tuple[str, ...] = ("stream", "replay", "record", "scale")
 
 for name in COMMANDS:
     app.command(name)(importlib.import_module(f"benchmarks.{name}").main)
+
 
 if __name__ == "__main__":
     app()

@@ -15,13 +15,16 @@ from conftest import write_plain_step
 from safetensors.numpy import load_file
 from safetensors.torch import save_file as save_torch
 
+import trajcheck.kernel
+from trajcheck.device_reduction import DeviceReducer
 from trajcheck.errors import StepFileError
 from trajcheck.extent_reader import ExtentReader, blocks
 from trajcheck.formats import native
 from trajcheck.formats.safetensors_file import read_header
 from trajcheck.gather import BLOCK, CHUNK, available_threads, gather
+from trajcheck.host_reduction import HostReducer
 from trajcheck.products import REFERENCE_PRODUCTS, STEP_PRODUCTS
-from trajcheck.reduction import reduce_row, to_host, total
+from trajcheck.reduction import Reducer, by_tensor, fetch
 from trajcheck.references import resolve_references
 from trajcheck.rows import choose_rows
 from trajcheck.scalars import RowScalars
@@ -105,8 +108,19 @@ def test_few_files_stay_open(plain_run: Path) -> None:
             assert len(reader._open) <= 2
 
 
-def test_the_device_reducer_says_what_the_pass_says(plain_run: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["host", "host, in numpy", "device", "device, small chunks"])
+def test_the_reducers_say_what_the_pass_says(
+    plain_run: Path, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     trajectory = open_trajectory(plain_run)
+    reducer: Reducer
+    if kind == "host, in numpy":
+        monkeypatch.setattr(trajcheck.kernel, "_library", lambda: None)
+    if kind.startswith("host"):
+        reducer = HostReducer(trajectory.shapes, {})
+    else:
+        small = {"chunk": 4, "segment": 2} if kind.endswith("chunks") else {}
+        reducer = DeviceReducer(trajectory.shapes, {}, torch.device("cpu"), **small)
 
     def load(step: int, kind: str = "param") -> dict[str, torch.Tensor]:
         tensors = load_file(plain_run / f"step-{step:09d}.safetensors")
@@ -118,15 +132,14 @@ def test_the_device_reducer_says_what_the_pass_says(plain_run: Path, tmp_path: P
             "x": load(step), "previous": load(step - 1), "next": load(step + 1), "skip": load(step + 2),
             "first": load(0), "gradient": load(step, "grad"),
         }  # fmt: skip
-        references = [{"reference": load(10)}, {"reference": load(4)}]
-        own, towards = total(
-            reduce_row(list(trajectory.shapes), vectors, references, STEP_PRODUCTS, REFERENCE_PRODUCTS)
-        )
-        own_row, *rows = to_host([own, *towards])
-        for found, expected in zip([own_row, *rows], [row.own, *row.references], strict=True):
-            assert len(found) >= 5
-            for name, value in found.items():
-                assert value == pytest.approx(getattr(expected, name), rel=1e-12, abs=1e-14), name
+        references = {0: {"reference": load(10)}, 1: {"reference": load(4)}}
+        with reducer:
+            shares = reducer.reduce(vectors, references, list(STEP_PRODUCTS), list(REFERENCE_PRODUCTS))
+        found = by_tensor(reducer, fetch([shares.values])[0]).sum(axis=1)
+        assert {number for number, _ in shares.labels} == {None, 0, 1} and len(shares.labels) >= 15
+        for (number, name), value in zip(shares.labels, found, strict=True):
+            expected = getattr(row.own if number is None else row.references[number], name)
+            assert value == pytest.approx(expected, rel=1e-12, abs=1e-14), name
 
 
 def wide_run(folder: Path, steps: int, numel: int) -> Path:

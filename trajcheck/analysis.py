@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +22,7 @@ from trajcheck.options import Options
 from trajcheck.products import REFERENCE_PRODUCTS, STEP_PRODUCTS, vectors_needed
 from trajcheck.progress_bar import progress_bar
 from trajcheck.references import Reference, resolve_references
+from trajcheck.replay_plan import REFERENCE_REPLAYED, STEP_REPLAYED, Plan, replay_dtype
 from trajcheck.reports.folder import ReportFolder, default_folder
 from trajcheck.rows import choose_rows, parse_steps
 from trajcheck.scalars import RowScalars
@@ -86,7 +88,8 @@ def analyze(
         path_integral: points of a Gauss-Legendre rule for the gradient along each step.
         memory_lags: steps k of the cosine between the parts of g_t and g_{t+k} orthogonal to e_t and e_{t+k}.
         smoothing: rows over which lo_lr_smooth is taken.
-        memory: such as "4GB": a bound on the basis of Lanczos vectors that curvature keeps on the device.
+        memory: such as "4GB": a bound on what the replay keeps on its device: parameters, gradients, references, what
+            is read ahead, Lanczos vectors; not on what the model's own forward and backward take.
         threads: how many read and multiply recorded vectors; by default as many as there are processors.
         convention: tzc-v1, for the conventions of that paper's own code.
         match_permutations: put the hidden units of references from other runs or files in the order in which they lie
@@ -186,7 +189,7 @@ class Analysis:
 
     def measure(self, references: Sequence[Reference]) -> list[Measured]:
         """The columns towards some references, of each sample convention; nothing is written."""
-        replay = self._prepare_replay(references)
+        replay = self.prepare_replay(references)
         stored = self._stored(references)
         self.memory = self._memory(references)
         scalars = {"own": [stored]} if replay is None else self._replayed(replay, stored)
@@ -218,9 +221,8 @@ class Analysis:
             self.trajectory,
             self.rows,
             references,
-            self._union("evaluations"),
+            self._plan(),
             self.options,
-            self.curvature,
             windows="window_dot_ref" in self._reference_products(),
             neighbours=bool(self._vectors() & {"previous", "next", "skip", "first"}),
         )
@@ -302,7 +304,6 @@ class Analysis:
         if self.options.objective is None:
             return None
         from trajcheck.objective import load_objective
-        from trajcheck.replay import replay_dtype
 
         dtype = replay_dtype(self.trajectory, self.options.replay_dtype)
         first = "float64" if self.options.match_permutations else dtype
@@ -320,16 +321,10 @@ class Analysis:
         )
         return references
 
-    def _prepare_replay(self, references: Sequence[Reference]) -> Any:
-        """The replay, checked against the run before anything long begins; None without an objective."""
-        objective = self._objective
-        if objective is None:
-            return None
-        from trajcheck.replay import REFERENCE_REPLAYED, STEP_REPLAYED, Plan, Replay, epsilon, replay_dtype
-
-        dtype = replay_dtype(self.trajectory, self.options.replay_dtype)
+    def _plan(self) -> Plan:
+        """What the replay is asked for."""
         fidelity = ("recorded_sq", "disagreement_sq")
-        plan = Plan(
+        return Plan(
             samples=self.options.samples,
             evaluations=frozenset(self._union("evaluations")),
             step_products=[
@@ -342,15 +337,22 @@ class Analysis:
             memory=self.options.memory_bytes,
             path_points=self.options.path_integral or 0,
         )
+
+    def prepare_replay(self, references: Sequence[Reference]) -> Any:
+        """The replay, checked against the run before anything long begins; None without an objective."""
+        objective = self._objective
+        if objective is None:
+            return None
+        from trajcheck.replay import Replay, epsilon
+
+        dtype = replay_dtype(self.trajectory, self.options.replay_dtype)
         self.replay_facts = {"dtype": dtype, "device": str(objective.device), "epsilon": epsilon(dtype)}
         if objective.note:
             self.replay_facts["program"] = objective.note
-        return Replay(self.trajectory, references, objective, dtype, plan)
+        return Replay(self.trajectory, self.rows, references, objective, dtype, self._plan())
 
     def _replayed(self, replay: Any, stored: dict[int, RowScalars]) -> dict[str, list[dict[int, RowScalars]]]:
         """The rows of each sample: those of the stored pass with what the replay brings."""
-        from trajcheck.replay import REFERENCE_REPLAYED, STEP_REPLAYED
-
         geometry = STEP_PRODUCTS.keys() - STEP_REPLAYED, REFERENCE_PRODUCTS.keys() - REFERENCE_REPLAYED
         scalars = {
             sample: [stored]
@@ -358,8 +360,11 @@ class Analysis:
             else [{place: row.keep(*geometry) for place, row in stored.items()} for _ in range(count)]
             for sample, count in replay.draws.items()
         }
-        with progress_bar("replaying", len(self.rows.work), self.quiet) as progress:
-            for row, found in zip(self.rows.work, replay.rows(self.rows, progress), strict=True):
+        with (
+            progress_bar("replaying", len(self.rows.work), self.quiet) as progress,
+            closing(replay.rows(progress)) as found_rows,
+        ):
+            for row, found in zip(self.rows.work, found_rows, strict=True):
                 for sample, draws in found.items():
                     for rows, draw in zip(scalars[sample], draws, strict=True):
                         rows[row.place].update(draw)

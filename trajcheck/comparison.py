@@ -343,7 +343,8 @@ class _Comparison:
         if not self.options.points:
             return None
         from trajcheck.objective import load_objective
-        from trajcheck.replay import epsilon, replay_dtype
+        from trajcheck.replay import epsilon
+        from trajcheck.replay_plan import replay_dtype
         from trajcheck.straight_line import StraightLine
 
         asked = self.options.replay_dtype

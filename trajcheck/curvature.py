@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
-from trajcheck.reduction import SLICE
+#: Elements that are widened to float64 at a time.
+SLICE = 1 << 20
 
 
 @contextmanager

@@ -12,38 +12,36 @@ from trajcheck.samples import Sample
 
 
 class Evaluations:
-    """The losses found so far on one sample, by the key of the point, and the gradient at the point `kept`.
+    """The losses found so far on one sample, by the key of the point, and the gradients that are still wanted.
 
-    One gradient is kept, not all: each is as large as the model. `count` is the number of evaluations made. `which`
-    says in errors which sample it is, where a step has several.
+    Each gradient is as large as the model; `forget` says which are wanted no longer. `count` is the number of
+    evaluations made.
     """
 
-    def __init__(
-        self, objective: Objective, sample: Sample, frozen: Vector, step: int, kept: Hashable, which: str = ""
-    ) -> None:
-        self.objective, self.sample, self.frozen, self.step, self.kept = objective, sample, frozen, step, kept
-        self.which = which
+    def __init__(self, objective: Objective, sample: Sample, frozen: Vector) -> None:
+        self.objective, self.sample, self.frozen = objective, sample, frozen
         self.losses: dict[Hashable, Tensor] = {}
-        self.gradient: Vector | None = None
+        self.gradients: dict[Hashable, Vector] = {}
         self.count = 0
 
     def loss(self, key: Hashable, x: Vector, where: str) -> Tensor:
-        """f(x; z), float64 [], on the device. Raises ObjectiveError that names step and point."""
+        """f(x; z), float64 [], on the device. Raises ObjectiveError, in which `where` names step and point."""
         if key not in self.losses:
             self.count += 1
-            self.losses[key] = self.objective.loss({**x, **self.frozen}, self.sample, where=self.where(where))
+            self.losses[key] = self.objective.loss({**x, **self.frozen}, self.sample, where=where)
         return self.losses[key]
 
-    def loss_and_gradient(self, key: Hashable, x: Vector, where: str) -> tuple[Tensor, Vector]:
-        """f(x; z) and grad f(x; z). Raises as `loss` does."""
-        if key == self.kept and self.gradient is not None:
-            return self.losses[key], self.gradient
+    def loss_and_gradient(self, key: Hashable, x: Vector, where: str, *, keep: bool = True) -> tuple[Tensor, Vector]:
+        """f(x; z) and grad f(x; z), kept until it is forgotten or not at all. Raises as `loss` does."""
+        if key in self.gradients:
+            return self.losses[key], self.gradients[key]
         self.count += 1
-        loss, gradient = self.objective.loss_and_gradient({**x, **self.frozen}, self.sample, where=self.where(where))
-        self.losses.setdefault(key, loss)
-        if key == self.kept:
-            self.gradient = gradient
-        return loss, gradient
+        loss, gradient = self.objective.loss_and_gradient({**x, **self.frozen}, self.sample, where=where)
+        if keep:
+            self.gradients[key] = gradient
+        return self.losses.setdefault(key, loss), gradient
 
-    def where(self, point: str) -> str:
-        return f"step {self.step}, at {point}{self.which}"
+    def forget(self, *, losses: set[Hashable], gradients: set[Hashable]) -> None:
+        """Keep the losses and the gradients at these points alone."""
+        self.losses = {key: loss for key, loss in self.losses.items() if key in losses}
+        self.gradients = {key: gradient for key, gradient in self.gradients.items() if key in gradients}

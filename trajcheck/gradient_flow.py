@@ -213,7 +213,8 @@ class _Flow:
         """f on the sample, checked at the start: theta0, f and grad f are finite there."""
         from trajcheck.flow_sample import flow_function
         from trajcheck.objective import load_objective
-        from trajcheck.replay import epsilon, replay_dtype
+        from trajcheck.replay import epsilon
+        from trajcheck.replay_plan import replay_dtype
 
         dtype = replay_dtype(self.trajectory, self.options.replay_dtype)
         objective = load_objective(self.options.objective, run=self.run, device=self.options.device, dtype=dtype)

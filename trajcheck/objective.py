@@ -95,6 +95,7 @@ class Objective:
         self.permutations: Any = None  # PERMUTATIONS of the objective file, not checked yet
         self.dtype: torch.dtype | None = None
         self._loss, self._path = loss, path
+        self._prepared = False  # inside `several`
         if not model.training:
             model.train()
         self._scope = _Scope(model, loss)
@@ -110,6 +111,11 @@ class Objective:
         self._cudnn_dropout = self.device.type == "cuda" and traits.recurrent_dropout
         # cuDNN's recurrent networks have no second derivative.
         self._recurrent = traits.recurrent
+
+    @property
+    def copies_points(self) -> bool:
+        """Whether every evaluation copies its point, because the model writes into its weights."""
+        return self._copies
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -245,16 +251,34 @@ class Objective:
             tensors[f"model.{self._parameters[self._name_here[name]][0]}"] = x
         versions = {name: parameters[name]._version for name in xs}
         with (
-            process_generators_untouched(self.device),
-            evaluation(self.device, self.dtype, use_cudnn=not (self._cudnn_dropout or (twice and self._recurrent))),
+            nullcontext() if self._prepared and not twice else self._conditions(twice),
             sdpa_kernel(SDPBackend.MATH) if twice else nullcontext(),
-            beside(self._path),
         ):
             result = torch.func.functional_call(self._scope, tensors, (work,))
         for name, x in xs.items():
             if parameters[name]._version != versions[name] and parameters[name].data_ptr() == x.data_ptr():
                 raise self._error(where, f"the loss changed the parameter {name} in place; it must leave it as it is")
         return result
+
+    @contextmanager
+    def several(self) -> Iterator[None]:
+        """Around several evaluations: the conditions that each would set and put back are set once. Nothing else of
+        the process should run inside; its random streams are as they were afterwards."""
+        with self._conditions():
+            self._prepared = True
+            try:
+                yield
+            finally:
+                self._prepared = False
+
+    @contextmanager
+    def _conditions(self, twice: bool = False) -> Iterator[None]:
+        with (
+            process_generators_untouched(self.device),
+            evaluation(self.device, self.dtype, use_cudnn=not (self._cudnn_dropout or (twice and self._recurrent))),
+            beside(self._path),
+        ):
+            yield
 
     def _work(self, sample: Sample, where: str, wanted: list[Tensor]) -> Callable[[], tuple[Tensor, list[Tensor]]]:
         """The evaluation. Backward belongs to it: checkpointed layers run their forward again there."""
@@ -266,8 +290,9 @@ class Objective:
                 if wanted:
                     with self._translated(where):
                         parts = self._gradient(value * weight if weight != 1 else value, wanted, where)
-                    # Not in place: autograd may hand out one tensor for two parameters.
-                    gradients = [a + b for a, b in zip(gradients, parts, strict=True)] if gradients else parts
+                    # Not in place: autograd may hand out one tensor for two parameters. One after the other, so that
+                    # there are never three of all.
+                    gradients = [a + parts.pop(0) for a in _emptied(gradients)] if gradients else parts
                 total = total + weight * value.detach().to(self.device, torch.float64)
             return total, gradients
 
@@ -332,6 +357,13 @@ class Objective:
 
     def _error(self, where: str, text: str) -> ObjectiveError:
         return ObjectiveError(f"objective {self.title}{where and ', '}{where}: {text}")
+
+
+def _emptied(tensors: list[Tensor]) -> Iterator[Tensor]:
+    """The tensors in order; the list holds each only until its turn."""
+    tensors.reverse()
+    while tensors:
+        yield tensors.pop()
 
 
 class _Scope(nn.Module):

@@ -94,8 +94,6 @@ class Options:
             raise UsageError(f"--threads {self.threads}: expected a number, 1 or more.")
         if self.memory_lags and "own" not in self.samples:
             raise UsageError("--memory-lags is of recorded gradients, on the steps' own samples: add --sample own.")
-        if self.memory is not None and self.curvature is None:
-            raise UsageError("--memory bounds what --curvature keeps: it needs --curvature EVERY.")
         if self.smoothing < 1:
             raise UsageError(f"--smoothing {self.smoothing}: expected a number of rows, 1 or more.")
         if self.convention is not None and self.convention not in CONVENTIONS:

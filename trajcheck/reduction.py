@@ -1,79 +1,77 @@
-"""Inner products on the replay's device: the same scalar rows as the numpy pass, from whole vectors as dictionaries.
+"""Inner products of whole vectors on the replay's device: the same scalar rows as the streaming pass.
 
-Differences, products and sums are in float64, slice by slice, so that no float64 copy of a model is ever made; the
-numbers of a row are copied to the host once.
+A vector is a dictionary of tensors. Differences, products and sums are in float64, a part of the elements at a time, so
+that no float64 copy of a model is ever made; the borders of the parts are fixed. What comes out stays on the device
+until it is fetched together with the losses.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from trajcheck.products import inner_products
-
-#: Elements per slice: large enough to occupy a device, 8 MB a vector in float64.
-SLICE = 1 << 20
-
 Vector = Mapping[str, Tensor]
 
-
-Products = tuple[dict[str, Tensor], list[dict[str, Tensor]]]
-
-
-def reduce_row(
-    names: Sequence[str],
-    vectors: Mapping[str, Vector],
-    references: Sequence[Mapping[str, Vector]],
-    step_products: Collection[str],
-    reference_products: Collection[str],
-) -> dict[str, Products]:
-    """The products of one row (products.py), of each of the tensors `names` that is not empty: for the step and for
-    each reference, as float64 scalars that stay on the device."""
-    rows: dict[str, Products] = {}
-    for name in names:
-        if not next(iter(vectors.values()))[name].numel():
-            continue
-        row: Products = ({}, [{} for _ in references])
-        for part in _slices(next(iter(vectors.values()))[name].numel()):
-            found, each = inner_products(
-                {key: vector[name].reshape(-1)[part].double() for key, vector in vectors.items()},
-                [
-                    {key: vector[name].reshape(-1)[part].double() for key, vector in reference.items()}
-                    for reference in references
-                ],
-                step_products,
-                reference_products,
-                torch.sub,
-                torch.dot,
-            )
-            add(row, (found, each))
-        rows[name] = row
-    return rows
+#: A product and whose it is: the number of its reference, or None for the step's own.
+Label = tuple[int | None, str]
 
 
-def total(rows: Mapping[str, Products]) -> Products:
-    """The sum over the tensors."""
-    result: Products = ({}, [{} for _ in next(iter(rows.values()))[1]])
-    for row in rows.values():
-        add(result, row)
-    return result
+@dataclass(frozen=True)
+class Shares:
+    """The shares that parts of the elements have in some products: `values` [labels, parts] float64."""
+
+    labels: Sequence[Label]
+    values: Tensor
 
 
-def add(target: Products, products: Products) -> None:
-    """Add products into others, term by term."""
-    for known, found in zip([target[0], *target[1]], [products[0], *products[1]], strict=True):
-        for product, value in found.items():
-            known[product] = known[product] + value if product in known else value
+class Reducer(Protocol):
+    """Takes inner products of vectors that hold the same tensors.
+
+    `tensors` are the names of those that are not empty, and `starts` the first part of each.
+    """
+
+    @property
+    def tensors(self) -> Sequence[str]: ...
+
+    @property
+    def starts(self) -> Sequence[int]: ...
+
+    def reduce(
+        self,
+        vectors: Mapping[str, Vector],
+        references: Mapping[int, Mapping[str, Vector]],
+        step_products: Collection[str],
+        reference_products: Collection[str],
+        divisors: Mapping[str, float] | None = None,
+    ) -> Shares:
+        """The products (products.py) whose vectors are all there, of the step and of each reference, by number.
+
+        A vector is divided by its divisor, where it has one. `regularised` is made here, of `gradient` and `x`.
+        """
+        ...
+
+    def __enter__(self) -> Reducer: ...
+
+    def __exit__(self, *_: object) -> None: ...
 
 
-def _slices(numel: int) -> Iterator[slice]:
-    return (slice(start, min(start + SLICE, numel)) for start in range(0, numel, SLICE))
+def by_tensor(reducer: Reducer, values: np.ndarray) -> np.ndarray:
+    """[labels, parts] to [labels, tensors]."""
+    if not len(reducer.starts):
+        return np.zeros((len(values), 0))
+    with np.errstate(invalid="ignore", over="ignore"):  # what is not finite becomes an empty cell
+        return np.add.reduceat(values, np.asarray(reducer.starts), axis=1)
 
 
-def to_host(rows: Sequence[Mapping[str, Tensor]]) -> list[dict[str, float]]:
-    """Float64 scalars from the device, in one copy."""
-    flat = [value for row in rows for value in row.values()]
-    numbers = iter(torch.stack(flat).tolist() if flat else [])
-    return [{name: next(numbers) for name in row} for row in rows]
+def fetch(tensors: Sequence[Tensor]) -> list[np.ndarray]:
+    """Float64 tensors of one device as arrays, in one copy."""
+    if not tensors:
+        return []
+    flat = torch.cat([tensor.reshape(-1) for tensor in tensors]).cpu().numpy()
+    ends = np.cumsum([tensor.numel() for tensor in tensors])
+    return [part.reshape(tensor.shape) for part, tensor in zip(np.split(flat, ends[:-1]), tensors, strict=True)]

@@ -99,7 +99,11 @@ def analyze_command(
     ] = None,
     memory: Annotated[
         str | None,
-        typer.Option(metavar="SIZE", help="As in 4GB: bounds the vectors that --curvature keeps on the device."),
+        typer.Option(
+            metavar="SIZE",
+            help="As in 4GB: bounds what the replay keeps on its device: parameters, gradients, references, what is "
+            "read ahead, Lanczos vectors. The activations of the model's own forward and backward come on top.",
+        ),
     ] = None,
     threads: Annotated[
         int | None, typer.Option(metavar="N", help="Threads of the pass over vectors.  (default: all processors)")
