@@ -12,11 +12,8 @@ import matplotlib
 
 from trajcheck.reports.figures.catalogue import PICTURES
 from trajcheck.reports.figures.picture import NothingToDraw, Picture
-from trajcheck.reports.figures.style import RC
+from trajcheck.reports.figures.style import DPI, RC
 from trajcheck.reports.saved import SavedReport
-
-FORMATS = ("png", "svg", "pdf")
-DPI = 160
 
 #: Without dates, so that the same columns give the same bytes.
 _METADATA: dict[str, dict[str, Any]] = {
@@ -48,7 +45,7 @@ def draw(report: SavedReport, formats: Sequence[str]) -> Drawn:
                 drawn.left_out[picture.title] = str(nothing)
                 continue
             figure.draw_without_rendering()  # lays the panels out, once for all formats
-            figure.set_layout_engine("none")
+            figure.set_layout_engine(None)
             drawn.pictures.append(picture)
             drawn.files[picture.name] = {each: _bytes(figure, each) for each in formats}
     return drawn

@@ -20,6 +20,9 @@ MARKS = {"-": "o", "--": "s", "-.": "^", ":": "v", "none": "o"}
 #: Width in inches of a figure, and the height of one panel.
 WIDTH, HEIGHT = 7.2, 2.7
 
+#: Of bitmaps.
+DPI = 160
+
 RC: dict[str, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
@@ -35,7 +38,7 @@ RC: dict[str, Any] = {
     "grid.linewidth": 0.6,
     "axes.axisbelow": True,
     "figure.facecolor": "white",
-    "figure.dpi": 100,
+    "figure.dpi": DPI,
     "savefig.facecolor": "white",
     "mathtext.fontset": "dejavusans",
     "svg.fonttype": "path",
