@@ -61,8 +61,13 @@ class Page:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._browser.kill()
-        self._browser.wait()
+        self._session = None
+        try:
+            self.call("Browser.close")
+            self._browser.wait(10)
+        except (AssertionError, OSError, subprocess.TimeoutExpired):
+            self._browser.kill()
+            self._browser.wait()
         os.close(self._out)
         os.close(self._in)
 

@@ -68,11 +68,11 @@ def alone(here: np.ndarray) -> np.ndarray:
 
 def shade(ax: Axes, steps: np.ndarray, mask: np.ndarray, **style: Any) -> None:
     """Shade the stretches of rows on which `mask` holds, each up to half way to the next row."""
-    edges = halfway(steps)
-    starts = np.flatnonzero(mask & ~np.concatenate([[False], mask[:-1]]))
-    ends = np.flatnonzero(mask & ~np.concatenate([mask[1:], [False]]))
-    for start, end in zip(starts, ends, strict=True):
-        ax.axvspan(edges[start], edges[end + 1], linewidth=0, **style)
+    if mask.any():
+        borders = np.repeat(halfway(steps), 2)[1:-1]
+        ax.fill_between(
+            borders, 0, 1, where=np.repeat(mask, 2), transform=ax.get_xaxis_transform(), linewidth=0, **style
+        )
 
 
 def halfway(steps: np.ndarray) -> np.ndarray:

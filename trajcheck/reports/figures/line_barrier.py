@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from trajcheck.reports.figures.axes import entry, finish, legend, line, scale, title, zero
+from trajcheck.reports.figures.axes import entry, finish, legend, line, title, zero
 from trajcheck.reports.figures.picture import NothingToDraw, Picture
 from trajcheck.reports.figures.style import COLOURS, GREY, HEIGHT, WIDTH, short, told_apart
 from trajcheck.reports.saved import SavedReport
@@ -25,7 +25,6 @@ def _draw(report: SavedReport) -> Figure:
     names = [name for name in columns if name.startswith("line_") and not name.endswith("_se")]
     figure = Figure(figsize=(WIDTH, HEIGHT + 0.8), layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=[3, 2])
-    scale(left, found.values())
     zero(left)
     for number, series in found.items():
         line(left, series, COLOURS[number])

@@ -86,21 +86,22 @@ def left_out_section(report: SavedReport, pictures: Mapping[str, str], series: l
     if rows:
         more = f" The first {MOST} of {len(rows)} are shown." if len(rows) > MOST else ""
         parts.append(
-            f"<h3>Empty cells</h3><p>undefined.csv accounts for every one.{more}</p>"
+            f"<h3>Empty cells</h3><p>undefined.csv accounts for every one, those of standard errors too.{more}</p>"
             + table("Empty cells by reason", ("reason", "columns", "reference", "sample", "steps"), rows[:MOST])
         )
     return section("left-out", "What was left out, and why", *parts)
 
 
 def _reasons(report: SavedReport) -> Iterator[tuple[str, ...]]:
-    """undefined.csv with the columns, references and samples of one reason in one row, in order of appearance."""
-    grouped = report.undefined.groupby(["table", "reason", "steps"], sort=False)
+    """undefined.csv with the columns, references and samples of one reason in one row, in order of appearance; without
+    the columns of standard errors."""
+    undefined = report.undefined[~report.undefined["column"].str.endswith("_se")]
+    grouped = undefined.groupby(["table", "reason", "steps"], sort=False)
     for key, rows in grouped:
         name, reason, steps = map(str, key)
-        columns = [column for column in dict.fromkeys(rows["column"]) if not column.endswith("_se")]
         words = [", ".join(word for word in dict.fromkeys(rows[of]) if word) for of in ("ref", "sample")]
         short = steps if len(steps) <= LONGEST else steps[: LONGEST - 1] + "…"
-        yield reason, f"{name}.csv: {', '.join(columns or dict.fromkeys(rows['column']))}", *words, short
+        yield reason, f"{name}.csv: {', '.join(dict.fromkeys(rows['column']))}", *words, short
 
 
 def provenance_section(report: SavedReport) -> str:

@@ -70,22 +70,25 @@
       box.checked = true;
       box.value = name;
       label.append(box);
-      if (swatch) {
-        const mark = document.createElement("span");
-        mark.className = "swatch";
-        mark.style.borderColor = colour(name);
-        mark.setAttribute("aria-hidden", "true");
-        label.append(mark);
-      }
-      label.append(name);
+      label.append(swatch(name), name);
       field.append(label);
       return box;
     });
   }
+  // The chart's legend: a line in the colour of a reference, or the dashes of a sample.
+  function lineOf(ink, dash) {
+    const mark = document.createElementNS("http://www.w3.org/2000/svg", "svg"), stroke = document.createElementNS(mark.namespaceURI, "line");
+    const set = (element, values) => { for (const key in values) element.setAttribute(key, values[key]); };
+    set(mark, { class: "swatch", viewBox: "0 0 26 4", "aria-hidden": "true" });
+    set(stroke, { x1: 0, y1: 2, x2: 26, y2: 2, "stroke-width": 3, "stroke-dasharray": { dash: "7 4", dashdot: "8 3 2 3", dot: "2 3" }[dash] || "none" });
+    stroke.style.stroke = ink || "currentColor";
+    mark.append(stroke);
+    return mark;
+  }
   by("references").querySelector("legend").textContent = meta.otherwise === "run b" ? "Run b" : "Reference";
   along.options[0].textContent = meta.step;
-  const refBoxes = boxes(by("references"), refs, true);
-  const sampleBoxes = boxes(by("samples"), samples, false);
+  const refBoxes = boxes(by("references"), refs, (ref) => lineOf(meta.colours[refs.indexOf(ref) % meta.colours.length], "solid"));
+  const sampleBoxes = boxes(by("samples"), samples, (sample) => lineOf(null, meta.dashes[sample]));
   const chosen = (all) => new Set(all.filter((box) => box.checked).map((box) => box.value));
 
   // Plotly reads a little HTML in names.
@@ -114,8 +117,8 @@
       const single = [];
       for (let i = 0; i < line.y.length; i++) if (here(i)) { count++; if (!here(i - 1) && !here(i + 1)) single.push(i); }
       const every = by("marks").checked || count <= FEW;
-      const base = { type: "scatter", x: line.x, connectgaps: false, name: plain(short(line.name)), showlegend: false };
-      found.push({ ...base, y: line.y, mode: every ? "lines+markers" : "lines", line: { color: line.colour, dash: line.dash, width: 1.5 }, marker: { size: 5, color: line.colour }, showlegend: true });
+      const base = { type: "scatter", x: line.x, connectgaps: false, name: plain(short(line.name)) };
+      found.push({ ...base, y: line.y, mode: every ? "lines+markers" : "lines", line: { color: line.colour, dash: line.dash, width: 1.5 }, marker: { size: 5, color: line.colour } });
       if (!every && single.length) {
         found.push({ ...base, x: single.map((i) => line.x[i]), y: single.map((i) => line.y[i]), mode: "markers", marker: { size: 4, color: line.colour }, hoverinfo: "skip" });
       }
@@ -153,10 +156,10 @@
       return count ? `${line.name}: ${count} values from ${words(low)} to ${words(high)}` : `${line.name}: no value`;
     });
     const notes = [];
-    if (missing) notes.push(`${missing} empty cells are gaps`);
-    if (log && hidden) notes.push(`${hidden} values at or below 0 are not on the logarithmic scale`);
-    if (meta.thin > 1) notes.push(`one row in ${meta.thin} of the CSV is drawn`);
-    by("status").textContent = `${q.column} along ${along.value}. ${parts.join("; ") || "Nothing is chosen"}.${notes.length ? ` ${notes.join("; ")}.` : ""}`;
+    if (missing) notes.push(`Empty cells, drawn as gaps: ${missing}`);
+    if (log && hidden) notes.push(`Values at or below 0, not on the logarithmic scale: ${hidden}`);
+    if (meta.thin > 1) notes.push(`One row in ${meta.thin} of the CSV is drawn`);
+    by("status").textContent = `${q.column} along ${along.value}. ${parts.join("; ") || "Nothing is chosen"}.${notes.map((note) => ` ${note}.`).join("")}`;
     by("chart").setAttribute("aria-label", `Line chart of ${q.column}, ${q.words}`);
   }
 
@@ -200,7 +203,7 @@
     return {
       paper_bgcolor: page, plot_bgcolor: page, font: { color: ink, family: "system-ui, sans-serif", size: 13 },
       margin: { l: 60, r: 15, t: 15, b: 45 }, hovermode: "x unified", hoverlabel: { bgcolor: page, font: { color: ink } },
-      legend: { orientation: "h", y: -0.18 }, showlegend: true, dragmode: "zoom", uirevision: `${quantity.value} ${along.value}`,
+      showlegend: false, dragmode: "zoom", uirevision: `${quantity.value} ${along.value}`,
       xaxis: { ...axis, title: { text: along.value === "tau" ? "τ" : plain(meta.step) }, ...(ends ? { range: ends } : { autorange: true }) },
       yaxis: { ...axis, title: { text: plain(q.column) }, type: by("log").checked ? "log" : "linear", autorange: true, exponentformat: "power", hoverformat: ".4~g" },
     };
@@ -208,7 +211,6 @@
 
   function draw() {
     if (!arrays || !window.Plotly) return;
-    for (const mark of by("references").querySelectorAll("label")) mark.querySelector(".swatch").style.borderColor = colour(mark.querySelector("input").value);
     const all = shown();
     drawing = drawing.then(() => Plotly.react("chart", traces(all), layout(), { responsive: true, displaylogo: false, modeBarButtonsToRemove: ["select2d", "lasso2d"] }));
     say(all);

@@ -17,7 +17,7 @@ from trajcheck.reports.page.quantities import QUANTITIES
 from trajcheck.reports.saved import SavedReport
 
 #: Bytes that the packed columns may take on the page, base64 and all.
-BUDGET = 1_500_000
+BUDGET = 2_000_000
 
 #: Rows of one line from which on only every k-th is packed.
 MOST_ROWS = 20_000
@@ -66,13 +66,13 @@ def _deflated(part: bytes) -> int:
 
 
 def pack(report: SavedReport) -> Packed:
-    """Every quantity of the report that has a value, in the order of QUANTITIES, while there is room."""
+    """Every quantity of the report that has a value, while there is room: those of the table with fewest lines first,
+    each table's in the order of QUANTITIES."""
     store, quantities, left_out = _Store(), [], []
     thin = 1
-    for table, columns in QUANTITIES.items():
-        if table not in report.tables:
-            continue
-        lines = list(_lines(report, table))
+    every = {table: list(_lines(report, table)) for table in QUANTITIES if table in report.tables}
+    for table, lines in sorted(every.items(), key=lambda each: len(each[1])):
+        columns = QUANTITIES[table]
         longest = max((len(report.series(table, "weight", **keys).steps) for _, keys in lines), default=0)
         thin = max(thin, -(-longest // MOST_ROWS))
         for column, words in columns.items():
@@ -93,6 +93,7 @@ def pack(report: SavedReport) -> Packed:
             for each in entry["lines"]:
                 each |= {name: store.places[each[name]] for name in ("step", "tau", "y", "error") if name in each}
             quantities.append(entry)
+    quantities.sort(key=lambda entry: list(QUANTITIES).index(entry["table"]))
     meta = {
         "lengths": store.lengths,
         "quantities": quantities,
