@@ -64,7 +64,7 @@ def write_report(
     folder.mkdir(parents=True, exist_ok=True)
     reasons = pd.DataFrame(undefined, columns=["table", "column", "ref", "sample", "steps", "reason"])
     for name, frame in {**tables, "undefined": reasons}.items():
-        frame.to_csv(folder / f"{name}.csv", index=False)
+        (folder / f"{name}.csv").write_text(frame.to_csv(index=False), errors="surrogateescape")
     (folder / "summary.json").write_text(json.dumps(about))
     return folder
 

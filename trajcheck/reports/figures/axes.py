@@ -26,6 +26,9 @@ WIDE, WIDE_SIGNED = 50.0, 100.0
 #: Share of |den| in which a symmetric logarithmic scale is linear, of the median of absolute values.
 LINEAR = 0.1
 
+#: The most decades of a symmetric logarithmic scale on either side.
+DECADES = 12
+
 
 def panels(rows: int, columns: int = 1, height: float = HEIGHT, **more: Any) -> tuple[Figure, np.ndarray]:
     """A figure of panels with a common axis of steps, and its axes [rows, columns]."""
@@ -87,21 +90,22 @@ def scale(ax: Axes, drawn: Iterable[Series], linear_up_to: float | None = None) 
     """A logarithmic axis for positive values over a wide range, a symmetric logarithmic one for values of both signs
     of which few are far larger than the others, else a linear one.
 
-    `linear_up_to`: where a symmetric one leaves its linear part; by default a share of the median.
+    With `linear_up_to` it is never a plain logarithmic one, and leaves its linear part there; else at a share of the
+    median.
     """
     parts = [series.values[series.defined] for series in drawn]
     values = np.concatenate(parts) if parts else np.empty(0)
     nonzero = np.abs(values[values != 0])
     if not len(nonzero):
         return
-    if (values >= 0).all():
-        if nonzero.max() / nonzero.min() > WIDE:
+    smallest, middle, largest = np.log10([nonzero.min(), np.median(nonzero), nonzero.max()])
+    if (values >= 0).all() and linear_up_to is None:
+        if largest - smallest > np.log10(WIDE):
             ax.set_yscale("log", nonpositive="mask")
             if len(nonzero) < len(values):
                 _note(ax, "0 lies off the scale")
-        return
-    if nonzero.max() / np.median(nonzero) > WIDE_SIGNED:
-        _symmetric(ax, linear_up_to or max(LINEAR * float(np.median(nonzero)), float(nonzero.max()) * 1e-12))
+    elif largest - middle > np.log10(WIDE_SIGNED):
+        _symmetric(ax, linear_up_to or 10 ** max(middle + np.log10(LINEAR), largest - DECADES))
 
 
 def _symmetric(ax: Axes, linear_up_to: float) -> None:

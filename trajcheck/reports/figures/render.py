@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import matplotlib
+import numpy as np
 
 from trajcheck.reports.figures.catalogue import PICTURES
 from trajcheck.reports.figures.picture import NothingToDraw, Picture
@@ -35,7 +36,8 @@ class Drawn:
 def draw(report: SavedReport, formats: Sequence[str]) -> Drawn:
     """Every figure of the report's kind, in every format."""
     drawn = Drawn()
-    with matplotlib.rc_context(RC), warnings.catch_warnings():
+    # Margins around values near the largest number overflow, harmlessly.
+    with matplotlib.rc_context(RC), warnings.catch_warnings(), np.errstate(over="ignore", invalid="ignore"):
         # Names of references and tensors may hold any letter; one that the font lacks is drawn as a box.
         warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
         for picture in PICTURES[report.kind]:
