@@ -27,8 +27,8 @@ from trajcheck.reports.page.series import DIGITS, pack, rounded
 from trajcheck.reports.saved import read_report
 
 NASTY = "</script><script>alert(1)</script>\"'&<!--<img src=x onerror=alert(2)>"
-COSINE = {"cosine": 0.25, "cosine_error": 0.02, "cosine_of": "cos_skip", "cosine_sample": "own"}
-RATIO = {
+COSINE: dict[str, Any] = {"cosine": 0.25, "cosine_error": 0.02, "cosine_of": "cos_skip", "cosine_sample": "own"}
+RATIO: dict[str, Any] = {
     "convexity_ratio": 1.5,
     "convexity_num": 3.0,
     "convexity_den": 2.0,
@@ -198,14 +198,14 @@ def test_convexity_is_said_with_shares_and_the_noise_in_its_numerator(tmp_path: 
 
 
 def test_the_direction_of_the_inequality_follows_the_denominator(tmp_path: Path) -> None:
-    turned = {**RATIO, "convexity_ratio": -1.5, "convexity_den": -2.0}
+    turned: dict[str, Any] = {**RATIO, "convexity_ratio": -1.5, "convexity_den": -2.0}
     free = {"cos_skip": None}
     said, _ = sentences(analysis(tmp_path / "a", change=free, headline=head("init", **turned), refs=["init"]))
     assert "convexity asks for at most 1, the left being negative: it is so" in said
-    low = {**RATIO, "convexity_ratio": 0.5}
+    low: dict[str, Any] = {**RATIO, "convexity_ratio": 0.5}
     said, _ = sentences(analysis(tmp_path / "b", change=free, headline=head("init", **low), refs=["init"]))
     assert "convexity asks for at least 1: it is not" in said
-    none = {**RATIO, "convexity_ratio": None}
+    none: dict[str, Any] = {**RATIO, "convexity_ratio": None}
     said, _ = sentences(analysis(tmp_path / "c", change=free, headline=head("init", **none), refs=["init"]))
     assert "below its resolution, so that there is no ratio" in said
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from textwrap import wrap
 from typing import Annotated
 
 import typer
@@ -58,9 +59,14 @@ def report_command(
     """
     from trajcheck.cli.analyze import _say
     from trajcheck.drawing import DEFAULT_FORMATS, draw_report
+    from trajcheck.reports.terminal import WIDTH
 
     drawn = draw_report(report, formats or DEFAULT_FORMATS, out)
     if quiet:
         return
-    left_out = [f"left out   {title}: {reason}" for title, reason in drawn.left_out.items()]
+    left_out = [
+        line
+        for title, reason in drawn.left_out.items()
+        for line in wrap(f"left out   {title}: {reason}", WIDTH, subsequent_indent=" " * 11)
+    ]
     _say("\n".join(map(str, (*left_out, *drawn.figures, drawn.page))))

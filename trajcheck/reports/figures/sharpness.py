@@ -29,7 +29,7 @@ def _draw(report: SavedReport) -> Figure:
         if (series := report.series("steps", column, sample=sample))
     }
     if not any(column == "lambda_max" for column, _ in found):
-        raise NothingToDraw(report.why_empty("lambda_max") if "curvature" in str(report.undefined) else _ASK)
+        raise NothingToDraw(report.why_empty("lambda_max") if report.summary["options"].get("curvature") else _ASK)
     figure, axes = panels(1, height=3.6)
     ax = axes[0, 0]
     scale(ax, found.values())
