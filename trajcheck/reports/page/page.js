@@ -202,9 +202,9 @@
     const axis = { color: ink, gridcolor: line, linecolor: line, zerolinecolor: ink, zerolinewidth: 1, automargin: true };
     return {
       paper_bgcolor: page, plot_bgcolor: page, font: { color: ink, family: "system-ui, sans-serif", size: 13 },
-      margin: { l: 60, r: 15, t: 15, b: 45 }, hovermode: "x unified", hoverlabel: { bgcolor: page, font: { color: ink } },
+      margin: { l: 60, r: 15, t: 32, b: 62 }, hovermode: "x unified", hoverlabel: { bgcolor: page, font: { color: ink } },
       showlegend: false, dragmode: "zoom", uirevision: `${quantity.value} ${along.value}`,
-      xaxis: { ...axis, title: { text: along.value === "tau" ? "τ" : plain(meta.step) }, ...(ends ? { range: ends } : { autorange: true }) },
+      xaxis: { ...axis, title: { text: along.value === "tau" ? "τ" : plain(meta.step), standoff: 6 }, ...(ends ? { range: ends } : { autorange: true }) },
       yaxis: { ...axis, title: { text: plain(q.column) }, type: by("log").checked ? "log" : "linear", autorange: true, exponentformat: "power", hoverformat: ".4~g" },
     };
   }
