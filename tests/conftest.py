@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tests' models are tiny, and threads in each other's way are slow
+os.environ.setdefault("TRAJCHECK_PLOTS", "0")  # figures are drawn by the tests that are about them
 
 import numpy as np
 import pytest

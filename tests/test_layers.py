@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "trajcheck"
-HEAVY = {"torch", "pandas", "scipy"}
+HEAVY = {"torch", "pandas", "scipy", "matplotlib", "plotly"}
 SAMPLES = PACKAGE.parent / "sample_checkpoints"
 
 #: What a room must not know, by the beginning of its modules' names.
@@ -105,7 +105,7 @@ def test_help_is_light() -> None:
     code = "\n".join(
         [
             "from trajcheck.cli import main",
-            "commands = ([name, '--help'] for name in ('analyze', 'compare', 'flow'))",
+            "commands = ([name, '--help'] for name in ('analyze', 'compare', 'flow', 'report'))",
             "for arguments in (['--help'], *commands, ['--version']):",
             "    sys.argv = ['trajcheck', *arguments]",
             "    try: main()",

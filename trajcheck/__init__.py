@@ -23,6 +23,7 @@ _WHERE = {
     "Comparison": "comparison_findings",
     "analyze": "analysis",
     "compare": "comparison",
+    "draw_report": "drawing",
     "flow": "gradient_flow",  # not flow.py: importing a module of that name would put it in the function's place
 }
 
@@ -40,6 +41,7 @@ __all__ = [
     "TrajcheckError",
     "analyze",
     "compare",
+    "draw_report",
     "flow",
 ]
 
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from trajcheck.analysis import analyze
     from trajcheck.comparison import compare
     from trajcheck.comparison_findings import Comparison
+    from trajcheck.drawing import draw_report
     from trajcheck.errors import TrajcheckError
     from trajcheck.findings import Report
     from trajcheck.flow_findings import FlowReport

@@ -10,6 +10,7 @@ from trajcheck import __version__
 from trajcheck.cli.analyze import analyze_command
 from trajcheck.cli.compare import compare_command
 from trajcheck.cli.flow import flow_command
+from trajcheck.cli.report import report_command
 from trajcheck.errors import TrajcheckError
 
 app = typer.Typer(
@@ -23,6 +24,7 @@ app = typer.Typer(
 app.command("analyze")(analyze_command)
 app.command("compare")(compare_command)
 app.command("flow")(flow_command)
+app.command("report")(report_command)
 
 
 def _version(asked: bool) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from trajcheck.cli.report import Plots, draw_after
 from trajcheck.errors import OutputError, UsageError
 
 #: Finished, but something explicitly asked for could not be computed.
@@ -153,6 +154,7 @@ def analyze_command(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be read and evaluated, and write nothing.")
     ] = False,
+    plots: Plots = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary; errors only.")] = False,
 ) -> None:
     """Measure a recorded run against reference points; write CSV tables and a summary."""
@@ -190,5 +192,5 @@ def analyze_command(
         _say(summary_text(report))
     for lack in report.incomplete:
         typer.echo(f"trajcheck: not computed: {lack}", err=True)
-    if report.incomplete:
+    if not draw_after(report.folder, plots, quiet) or report.incomplete:
         raise typer.Exit(INCOMPLETE)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from trajcheck.cli.analyze import INCOMPLETE, _say
+from trajcheck.cli.report import Plots, draw_after
 
 
 def compare_command(
@@ -99,6 +100,7 @@ def compare_command(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be read and evaluated, and write nothing.")
     ] = False,
+    plots: Plots = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary; errors only.")] = False,
 ) -> None:
     """Compare runs of one model, iterate by iterate; write CSV tables and a summary."""
@@ -129,5 +131,5 @@ def compare_command(
         _say(comparison_text(comparison))
     for lack in comparison.incomplete:
         typer.echo(f"trajcheck: not computed: {lack}", err=True)
-    if comparison.incomplete:
+    if not draw_after(comparison.folder, plots, quiet) or comparison.incomplete:
         raise typer.Exit(INCOMPLETE)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from trajcheck.cli.analyze import INCOMPLETE, _say
+from trajcheck.cli.report import Plots, draw_after
 
 
 def flow_command(
@@ -75,6 +76,7 @@ def flow_command(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be read and evaluated, and write nothing.")
     ] = False,
+    plots: Plots = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary; errors only.")] = False,
 ) -> None:
     """Hold a run against its gradient flow, theta' = -grad f(theta); write flow.csv and a summary.
@@ -106,5 +108,5 @@ def flow_command(
         _say(flow_text(report))
     for lack in report.incomplete:
         typer.echo(f"trajcheck: not computed: {lack}", err=True)
-    if report.incomplete:
+    if not draw_after(report.folder, plots, quiet) or report.incomplete:
         raise typer.Exit(INCOMPLETE)

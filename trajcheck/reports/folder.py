@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -56,17 +56,24 @@ class ReportFolder:
     def __exit__(self, *_: object) -> None:
         self._clean()
 
-    def publish(self, texts: Mapping[str, str]) -> None:
-        """Write files whole in the staging folder, then move them into the report, each replacing its former self."""
+    def publish(self, files: Mapping[str, str | bytes], outdated: Iterable[str] = ()) -> None:
+        """Write files whole in the staging folder, then move them into the report, each replacing its former self;
+        remove those that are `outdated`. Names may lie in a folder of the report, as figures/cosine.png."""
         try:
-            for name, text in texts.items():
-                with open(self.staging / name, "w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-                    file.write(text)
+            for name, content in files.items():
+                data = content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content
+                (self.staging / name).parent.mkdir(parents=True, exist_ok=True)
+                with open(self.staging / name, "wb") as file:
+                    file.write(data)
                     file.flush()
                     os.fsync(file.fileno())
-            for name in texts:
+            for name in files:
+                (self.path / name).parent.mkdir(exist_ok=True)
                 os.replace(self.staging / name, self.path / name)
-            sync_folder(self.path)
+            for name in outdated:
+                (self.path / name).unlink(missing_ok=True)
+            for folder in {(self.path / name).parent for name in files} | {self.path}:
+                sync_folder(folder)
         except OSError as error:
             raise OutputError(f"{self.path}: the report could not be written: {error.strerror}.") from error
 

@@ -1,0 +1,101 @@
+"""Report folders with made-up columns: what figures and pages are drawn from, without any run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+NO_COSINE: dict[str, Any] = {"cosine": None, "cosine_error": None, "cosine_of": None, "cosine_sample": None}
+NO_RATIO: dict[str, Any] = {"convexity_ratio": None, "convexity_num": None, "convexity_den": None, "shares": None}
+
+OF_STEPS = (
+    *("lr", "loss", "param_norm", "grad_norm", "step_norm", "init_dist", "path_length", "update_cos"),
+    *("update_corr", "update_corr_sum", "descent", "descent_sum", "loss_change", "loss_change_sum", "inst_gap"),
+    *("gap_resolution", "avg_gap", "exp_gap", "convexity_num", "convexity_den", "convexity_ratio", "inst_smooth"),
+    *("max_smooth", "avg_smooth", "exp_smooth", "smoothness_ratio", "directional_smoothness", "lambda_max"),
+    *("lambda_min", "grad_curvature", "stability_threshold", "replay_loss_error", "replay_grad_error"),
+)
+OF_REFERENCES = (
+    *("ref_dist", "grad_norm", "grad_dot_ref", "rsi", "eb", "cos", "cos_floor", "cos_skip", "lo_lr", "lo_lr_smooth"),
+    *("lr", "implied_rate", "update_dot_ref", "loss", "loss_ref", "inst_gap", "gap_resolution", "avg_gap", "exp_gap"),
+    *("convexity_num", "convexity_den", "convexity_ratio", "inst_smooth", "max_smooth", "exp_smooth"),
+)
+
+
+def summary(refs: Sequence[str], samples: Sequence[str] = ("own",), **more: Any) -> dict[str, Any]:
+    """The summary of an analysis that found nothing to say."""
+    one = {"previous": {**NO_COSINE, **NO_RATIO}, "references": {ref: {**NO_COSINE, **NO_RATIO} for ref in refs}}
+    several = {} if len(samples) == 1 else {"samples": {sample: one for sample in samples}}
+    return {
+        "format": 1,
+        "definitions": 1,
+        "run": {"path": "runs/some", "id": "made-up", "optimizer": "SGD", "plain_sgd": True},
+        "headline": {"sample": samples[0], **one, **several},
+        "permutations": None,
+        "scale_invariant": None,
+        "warnings": [],
+        "incomplete": [],
+        "left_out": {"steps": {}, "columns": {"steps": [], "references": []}},
+        "options": {"skip": 1, "layers": False},
+        "replay": None,
+        "versions": {"trajcheck": "0.1.0"},
+        "created": "2026-01-01T00:00:00+00:00",
+        **more,
+    }
+
+
+def random_columns(names: Sequence[str], rows: int, seed: int = 0) -> dict[str, np.ndarray]:
+    stream = np.random.default_rng(seed)
+    return {name: stream.normal(size=rows) for name in names}
+
+
+def write_report(
+    folder: Path,
+    tables: Mapping[str, pd.DataFrame],
+    about: Mapping[str, Any],
+    undefined: Sequence[Sequence[str]] = (),
+) -> Path:
+    """A report folder as analyze would leave it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    reasons = pd.DataFrame(undefined, columns=["table", "column", "ref", "sample", "steps", "reason"])
+    for name, frame in {**tables, "undefined": reasons}.items():
+        (folder / f"{name}.csv").write_text(frame.to_csv(index=False), errors="surrogateescape")
+    (folder / "summary.json").write_text(json.dumps(about))
+    return folder
+
+
+def analysis(
+    folder: Path,
+    refs: Sequence[str] = ("final",),
+    rows: int = 40,
+    samples: Sequence[str] = ("own",),
+    change: Mapping[str, Any] | None = None,
+    **about: Any,
+) -> Path:
+    """An analysis with noise in every column; `change` replaces columns by values, or (None) leaves them out."""
+    steps = np.arange(rows)
+    positive = ("grad_norm", "ref_dist", "eb", "lr", "path_length", "cos_floor", "inst_smooth", "max_smooth")
+
+    def frame(names: Sequence[str], seed: int) -> pd.DataFrame:
+        columns: dict[str, Any] = random_columns(names, rows, seed)
+        columns |= {name: np.abs(columns[name]) for name in positive if name in columns}
+        for name, values in (change or {}).items():
+            if values is None:
+                columns.pop(name, None)
+            elif name in columns:
+                columns[name] = values
+        return pd.DataFrame({"step": steps, **columns, "weight": 1})
+
+    own = [frame(OF_STEPS, seed).assign(sample=sample, tau=0.1 * steps) for seed, sample in enumerate(samples)]
+    towards = [
+        frame(OF_REFERENCES, 100 + 10 * place + seed).assign(ref=ref, sample=sample)
+        for place, ref in enumerate(refs)
+        for seed, sample in enumerate(samples)
+    ]
+    tables = {"steps": pd.concat(own), "references": pd.concat(towards)}
+    return write_report(folder, tables, summary(refs, samples, **about))

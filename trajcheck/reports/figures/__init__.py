@@ -1,0 +1,1 @@
+"""Figures from saved columns, one a file; catalogue.py lists them."""

@@ -1,0 +1,38 @@
+"""All figures of a report, in the order in which they are shown."""
+
+from __future__ import annotations
+
+from trajcheck.reports.figures import (
+    between_runs,
+    convexity_gap,
+    convexity_ratio,
+    cosine,
+    distances,
+    flow,
+    layers,
+    learning_rate,
+    line_barrier,
+    progress,
+    secant,
+    sharpness,
+    smoothness,
+)
+from trajcheck.reports.figures.picture import Picture
+
+#: By the kind of report.
+PICTURES: dict[str, tuple[Picture, ...]] = {
+    "analysis": (
+        cosine.PICTURE,
+        convexity_ratio.PICTURE,
+        convexity_gap.PICTURE,
+        smoothness.PICTURE,
+        sharpness.PICTURE,
+        progress.PICTURE,
+        secant.PICTURE,
+        learning_rate.PICTURE,
+        distances.PICTURE,
+        layers.PICTURE,
+    ),
+    "comparison": (between_runs.PICTURE, line_barrier.PICTURE, layers.PICTURE),
+    "flow": (flow.PICTURE,),
+}

@@ -1,0 +1,77 @@
+"""The convexity ratio towards every reference and the previous iterate, with its numerator and denominator (TZC)."""
+
+from __future__ import annotations
+
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from trajcheck.reports.figures.axes import entry, finish, legend, line, scale, side_by_side, title, zero
+from trajcheck.reports.figures.picture import NothingToDraw, Picture
+from trajcheck.reports.figures.ratio_panel import LABEL, draw_ratio, ratio_entries, ratios, sample_entries
+from trajcheck.reports.figures.style import BLUE, DASHES, VERMILLION, WIDTH, short
+from trajcheck.reports.saved import SavedReport
+
+#: The most points y that have panels of their own.
+MOST = 6
+PREVIOUS = "x_(t-1)"
+
+
+def _draw(report: SavedReport) -> Figure:
+    points = {}
+    for name, table, keys in (
+        *((ref, "references", {"ref": ref}) for ref in report.references),
+        (PREVIOUS, "steps", {}),
+    ):
+        found = {sample: ratios(report, table, sample=sample, **keys) for sample in report.samples}
+        found = {sample: each for sample, each in found.items() if each[2]}
+        if found:
+            points[name] = found
+    if not points:
+        raise NothingToDraw(report.why_empty("convexity_den"))
+    shown = list(points)[: MOST - 1] + ([PREVIOUS] if PREVIOUS in points else [])
+    shown = list(dict.fromkeys(shown))
+    across = side_by_side(len(shown))
+    blocks = -(-len(shown) // across)
+    figure = Figure(figsize=(WIDTH, 4.2 * blocks + 0.5), layout="constrained")
+    axes = figure.subplots(2 * blocks, across, sharex=True, squeeze=False)
+    every: list[tuple] = []
+    for number in range(blocks * across):
+        block, column = divmod(number, across)
+        upper, lower = axes[2 * block, column], axes[2 * block + 1, column]
+        if number >= len(shown):
+            upper.set_visible(False)
+            lower.set_visible(False)
+            continue
+        found, left = points[shown[number]], column == 0
+        drawn = {sample: (ratio, den) for sample, (ratio, _, den) in found.items()}
+        every += drawn.values()
+        draw_ratio(upper, drawn)
+        scale(lower, [series for _, num, den in found.values() for series in (num, den)])
+        zero(lower)
+        for sample, (_, num, den) in found.items():
+            line(lower, num, BLUE, DASHES[sample])
+            line(lower, den, VERMILLION, DASHES[sample])
+        name = shown[number]
+        title(upper, "$y=x_{t-1}$" if name == PREVIOUS else f"y = {short(name, 54 // across)}")
+        finish(upper, LABEL if left else "", steps=False)
+        finish(lower, "num, den [loss]" if left else "", across=across)
+    entries: list[Line2D | Patch] = [
+        entry(r"num $=\sum\langle g_i,x_i-y\rangle$", BLUE),
+        entry(r"den $=\sum f(x_i)-f(y)$", VERMILLION),
+        *sample_entries(list(dict.fromkeys(sample for each in points.values() for sample in each))),
+        *ratio_entries(every),
+    ]
+    legend(figure, entries)
+    return figure
+
+
+PICTURE = Picture(
+    "convexity_ratio",
+    "Convexity ratio, numerator and denominator",
+    "num/den, both summed from the start over the rows with their weights. Where den > 0: convex functions give at "
+    "least 1, weakly quasi-convex ones 0 to 1, below 0 is strongly non-convex, and a saddle can give 2. Where den < 0 "
+    "the inequality turns round. The strip at the left edge marks the bands; there is no ratio where |den| is below "
+    "its resolution (on probe batches: its standard error).",
+    _draw,
+)

@@ -1,0 +1,50 @@
+"""How far the run went: from its start, along its path, and to the references."""
+
+from __future__ import annotations
+
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from trajcheck.reports.figures.axes import entry, finish, legend, line, panels, scale
+from trajcheck.reports.figures.picture import NothingToDraw, Picture
+from trajcheck.reports.figures.style import BLACK, COLOURS, GREY, short, told_apart
+from trajcheck.reports.saved import SavedReport
+
+
+def _draw(report: SavedReport) -> Figure:
+    refs, _ = told_apart(report.references)
+    sample = report.samples[0]
+    own = {name: report.series("steps", name, sample=sample) for name in ("init_dist", "path_length")}
+    towards = {
+        number: series
+        for number, ref in enumerate(refs)
+        if (series := report.series("references", "ref_dist", ref=ref, sample=sample))
+    }
+    drawn = [*(series for series in own.values() if series), *towards.values()]
+    if not drawn:
+        raise NothingToDraw(report.why_empty("init_dist", "ref_dist"))
+    figure, axes = panels(1, height=3.4)
+    ax = axes[0, 0]
+    scale(ax, drawn)
+    line(ax, own["path_length"], GREY, ":")
+    line(ax, own["init_dist"], BLACK, "--", zorder=3)
+    for number, series in towards.items():
+        line(ax, series, COLOURS[number])
+    finish(ax, "distance [length of the parameters]")
+    entries: list[Line2D | Patch] = [
+        *(entry(f"to {short(refs[number])}", COLOURS[number]) for number in towards),
+        *([entry(r"from the start, $|x_t-x_0|$", BLACK, "--")] if own["init_dist"] else []),
+        *([entry(r"along the path, $\sum|d_i|$", GREY, ":")] if own["path_length"] else []),
+    ]
+    legend(figure, entries)
+    return figure
+
+
+PICTURE = Picture(
+    "distances",
+    "Distances",
+    "Euclidean distances over all parameters, from the first recorded iterate and to every reference, and the length "
+    "of the path (of chords, where steps were left out).",
+    _draw,
+)

@@ -1,0 +1,27 @@
+"""What a figure is: a name, a title, a caption, and how it is drawn from a saved report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from trajcheck.reports.saved import SavedReport
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class NothingToDraw(Exception):
+    """The columns of a figure are absent or empty; the message says why."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """`name` is its file's, `caption` says what is shown, on which conventions. `draw` raises NothingToDraw where the
+    report has none of its columns."""
+
+    name: str
+    title: str
+    caption: str
+    draw: Callable[[SavedReport], Figure]

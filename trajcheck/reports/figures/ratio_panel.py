@@ -1,0 +1,70 @@
+"""The convexity ratio in one panel: bands, stretches where it is unresolved, and where its inequality turns round."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from trajcheck.reports.figures.axes import entry, line, patch, scale, shade
+from trajcheck.reports.figures.style import BLACK, DASHES, GREY, MARKS, ORANGE
+from trajcheck.reports.saved import SavedReport, Series
+
+LABEL = "ratio num/den"
+_UNRESOLVED = {"facecolor": "#F2F2F2", "edgecolor": "#888888", "hatch": "////"}
+_TURNED = {"facecolor": "#F6DFC0", "alpha": 0.7}
+_BANDS = ((1.0, "#009E73", "> 1"), (0.0, ORANGE, "0 to 1"), (None, "#D55E00", "< 0"))
+
+
+def ratios(report: SavedReport, table: str, **keys: str) -> tuple[Series, Series, Series]:
+    """The ratio with its numerator and denominator."""
+    ratio, num, den = (report.series(table, f"convexity_{name}", **keys) for name in ("ratio", "num", "den"))
+    return ratio, num, den
+
+
+def unresolved(ratio: Series, den: Series) -> np.ndarray:
+    """The rows on which there is a denominator but no ratio: |den| is below its resolution, or within its error."""
+    return den.defined & ~ratio.defined
+
+
+def draw_ratio(ax: Axes, drawn: dict[str, tuple[Series, Series]], color: str = BLACK) -> None:
+    """`drawn`: ratio and den by sample. The shades are the first sample's."""
+    scale(ax, [ratio for ratio, _ in drawn.values()], linear_up_to=2.0)
+    for sample, (ratio, _) in drawn.items():
+        line(ax, ratio, color, DASHES[sample])
+    ratio, den = next(iter(drawn.values()))
+    shade(ax, den.steps, unresolved(ratio, den), zorder=0, **_UNRESOLVED)
+    shade(ax, den.steps, ratio.defined & (den.values < 0), zorder=0, **_TURNED)
+    bottom, top = ax.get_ylim()
+    bottom, top = min(bottom, -0.2), max(top, 1.4)
+    for level in (0.0, 1.0):
+        ax.axhline(level, color=GREY, linewidth=0.8, zorder=1)
+    edges = (top, 1.0, 0.0, bottom)
+    for high, low, (_, hue, _) in zip(edges, edges[1:], _BANDS, strict=False):
+        ax.axhspan(low, high, xmin=0, xmax=0.025, color=hue, linewidth=0, zorder=3)
+    ax.set_ylim(bottom, top)
+
+
+def ratio_entries(drawn: list[tuple[Series, Series]]) -> list[Line2D | Patch]:
+    """Entries of a legend for the bands at the left edge, and for the shades that occur."""
+    found: list[Line2D | Patch] = [patch(f"ratio {words}", facecolor=hue) for _, hue, words in _BANDS]
+    if any(unresolved(ratio, den).any() for ratio, den in drawn):
+        found.append(patch("den below its resolution: no ratio", **_UNRESOLVED))
+    if any((ratio.defined & (den.values < 0)).any() for ratio, den in drawn):
+        found.append(patch("den < 0: convex means ratio ≤ 1", **_TURNED))
+    return found
+
+
+def sample_entries(samples: list[str], color: str = BLACK) -> list[Line2D | Patch]:
+    """Entries for the line styles of samples, where there are several."""
+    if len(samples) < 2:
+        return []
+    return [
+        entry(f"sample {sample}", color, DASHES[sample], marker=MARKS[DASHES[sample]], markersize=3, **_hollow(sample))
+        for sample in samples
+    ]
+
+
+def _hollow(sample: str) -> dict[str, str]:
+    return {} if DASHES[sample] == "-" else {"markerfacecolor": "white"}

@@ -1,0 +1,59 @@
+"""From a saved report to picture files, and reasons for those that are left out."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import matplotlib
+import numpy as np
+
+from trajcheck.reports.figures.catalogue import PICTURES
+from trajcheck.reports.figures.picture import NothingToDraw, Picture
+from trajcheck.reports.figures.style import DPI, RC
+from trajcheck.reports.saved import SavedReport
+
+#: Without dates, so that the same columns give the same bytes.
+_METADATA: dict[str, dict[str, Any]] = {
+    "png": {"Software": None},
+    "svg": {"Date": None, "Creator": None},
+    "pdf": {"CreationDate": None, "Producer": None, "Creator": None},
+}
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """`pictures` that were drawn, `files` {name: {format: bytes}}, `left_out` {title: reason}."""
+
+    pictures: list[Picture] = field(default_factory=list)
+    files: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
+
+
+def draw(report: SavedReport, formats: Sequence[str]) -> Drawn:
+    """Every figure of the report's kind, in every format."""
+    drawn = Drawn()
+    # Margins around values near the largest number overflow, harmlessly.
+    with matplotlib.rc_context(RC), warnings.catch_warnings(), np.errstate(over="ignore", invalid="ignore"):
+        # Names of references and tensors may hold any letter; one that the font lacks is drawn as a box.
+        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
+        for picture in PICTURES[report.kind]:
+            try:
+                figure = picture.draw(report)
+            except NothingToDraw as nothing:
+                drawn.left_out[picture.title] = str(nothing)
+                continue
+            figure.draw_without_rendering()  # lays the panels out, once for all formats
+            figure.set_layout_engine(None)
+            drawn.pictures.append(picture)
+            drawn.files[picture.name] = {each: _bytes(figure, each) for each in formats}
+    return drawn
+
+
+def _bytes(figure: Any, form: str) -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=form, dpi=DPI, metadata=_METADATA[form])
+    return buffer.getvalue()
