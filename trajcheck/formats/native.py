@@ -66,6 +66,11 @@ def read_step(files: Mapping[int, StepFiles], step: int) -> Snapshot:
     return join(_shares(files, step), lambda other: _shares(files, other))
 
 
+def read_rank(path: Path, rank: int) -> Snapshot:
+    """What one of several ranks wrote of a step, by itself: its tensors are not put together. Raises StepFileError."""
+    return _share(rank, path).snapshot
+
+
 def _shares(files: Mapping[int, StepFiles], step: int) -> list[Share]:
     if step not in files or files[step].missing:
         return []

@@ -53,3 +53,14 @@ def step_files(folder: Path) -> dict[int, StepFiles]:
             raise RunError(f"{folder}: {path.name} and {there.path.name} are both step {step}.")
         found[step] = replace(there, paths={**there.paths, rank: path})
     return {step: found[step] for step in sorted(found)}
+
+
+def foreign_files(folder: Path, ranks: int) -> dict[int, list[Path]]:
+    """The files, by step, that a job of another number of ranks wrote."""
+    found: dict[int, list[Path]] = {}
+    for path in sorted(folder.iterdir()):
+        if match := STEP_FILE.fullmatch(path.name) or RANK_FILE.fullmatch(path.name):
+            step, _, count = (int(part) for part in (*match.groups(), "0", "1")[:3])
+            if count != ranks:
+                found.setdefault(step, []).append(path)
+    return found

@@ -57,12 +57,13 @@ def join(shares: Sequence[Share], shares_of: Callable[[int], Sequence[Share]]) -
     clips = [snapshot.clip for snapshot in snapshots]
     known = [clip for clip in clips if clip is not None and math.isclose(clip, clips[0] or 0.0, rel_tol=1e-5)]
     losses = [snapshot.loss for snapshot in snapshots if snapshot.loss is not None]
+    window = _window(snapshots)
     whole = replace(
         first,
         parameters=_section("param", shares),
         gradients=_section("grad", shares),
-        window_gradient=_section("window", shares),
-        window=_window(snapshots),
+        window_gradient={} if window is None else _section("window", shares),
+        window=window,
         loss=math.fsum(losses) / len(losses) if len(losses) == len(shares) else None,
         clip=clips[0] if len(known) == len(clips) else None,
         skipped=any(snapshot.skipped for snapshot in snapshots),
@@ -217,12 +218,12 @@ def _check_replicated(shares: Sequence[Share]) -> None:
 
 
 def _window(snapshots: Sequence[Snapshot]) -> Window | None:
-    """Sums over pieces add up, and the loss is the mean over the ranks."""
+    """Sums over pieces add up, and the loss is the mean over the ranks. None where a rank has none."""
     windows = [snapshot.window for snapshot in snapshots if snapshot.window is not None]
-    if not windows:
+    if len(windows) < len(snapshots):
         return None
     first = windows[0]
-    if len(windows) < len(snapshots) or any((w.start, w.steps) != (first.start, first.steps) for w in windows):
+    if any((w.start, w.steps) != (first.start, first.steps) for w in windows):
         raise StepFileError(f"{snapshots[0].path}: metadata 'window' is not that of the other ranks' files.")
     losses = [window.loss_sum for window in windows if window.loss_sum is not None]
     squares = [window.grad_sq_sum for window in windows if window.grad_sq_sum is not None]
