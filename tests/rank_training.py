@@ -14,6 +14,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
@@ -24,6 +25,21 @@ RANKS = 2
 STEPS, MICRO, SIZE = 8, 2, 3  # micro-batches a step and rank, sequences each
 
 
+class Block(nn.Module):
+    """tanh of a linear map, with dropout, and a frozen shift."""
+
+    shift: nn.Parameter
+
+    def __init__(self, dropout: float) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(5, 5)
+        self.drop = nn.Dropout(dropout)
+        self.shift = nn.Parameter(torch.randn(5), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.tanh(self.drop(self.hidden(x))) + self.shift
+
+
 class Language(nn.Module):
     """Odd sizes, an embedding that is tied to the output, a frozen parameter; float64."""
 
@@ -31,15 +47,14 @@ class Language(nn.Module):
         super().__init__()
         torch.manual_seed(0)
         self.embed = nn.Embedding(7, 5)
-        self.hidden = nn.Linear(5, 5)
-        self.drop = nn.Dropout(dropout)
-        self.shift = nn.Parameter(torch.randn(5), requires_grad=False)
+        self.block = Block(dropout)
         self.out = nn.Linear(5, 7, bias=False)
         self.out.weight = self.embed.weight
         self.double()
 
     def forward(self, tokens: Tensor) -> Tensor:
-        return self.out(torch.tanh(self.drop(self.hidden(self.embed(tokens))) + self.shift))
+        logits: Tensor = self.out(self.block(self.embed(tokens)))
+        return logits
 
 
 def loss_of(model: nn.Module, batch: Tensor) -> Tensor:
@@ -57,12 +72,14 @@ def dropped() -> tuple[nn.Module, Callable[..., Tensor]]:
 class Normed(Language):
     """With dropout and a buffer that the loss depends on and every forward changes."""
 
+    level: Tensor
+
     def __init__(self) -> None:
         super().__init__(0.5)
         self.register_buffer("level", torch.ones((), dtype=torch.float64))
 
     def forward(self, tokens: Tensor) -> Tensor:
-        logits = super().forward(tokens) * self.level
+        logits = super().forward(tokens) * self.level.clone()
         with torch.no_grad():
             self.level += 0.01 * tokens.double().mean()
         return logits
@@ -83,9 +100,16 @@ def ddp(model: nn.Module) -> nn.Module:
     return DistributedDataParallel(model)
 
 
-def fsdp(model: nn.Module) -> nn.Module:
-    fully_shard(model.hidden)
-    return fully_shard(model)
+def fsdp(model: Any) -> nn.Module:
+    fully_shard(model.block)
+    fully_shard(model)
+    return model
+
+
+def replicas(model: Any) -> nn.Module:
+    """Two replicas of shards over one rank."""
+    fully_shard(model, mesh=init_device_mesh("cpu", (RANKS, 1), mesh_dim_names=("replicas", "shards")))
+    return model
 
 
 def without_sync(model: Any, last: bool) -> Any:
@@ -105,6 +129,7 @@ def train(
     make: Callable[[], nn.Module] = Language,
     steps: int = STEPS,
     micro: int = MICRO,
+    start: int = 0,
     resume_at: int | None = None,
     before_step: Callable[[int], None] = lambda step: None,
     **options: Any,
@@ -114,12 +139,12 @@ def train(
     torch.manual_seed(100 + (rank or 0))
     optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.5, momentum=0.9)
 
-    def new(start: int = 0) -> Recorder | None:
+    def new(start: int) -> Recorder | None:
         settings = {"every": 1, "quiet": True, "strict": True, **options}
         return None if path is None else Recorder(path, model, optimizer, start_step=start, **settings)
 
-    recorder = new()
-    for step in range(steps):
+    recorder = new(start)
+    for step in range(start, start + steps):
         if step == resume_at and recorder is not None:
             recorder.close()
             recorder = new(step)

@@ -97,8 +97,12 @@ class RunFolder:
         sizes = {step: sum(path.stat().st_size for path in f.paths.values()) for step, f in files.items()}
         there: dict[str, Any] = {"sizes": {str(step): size for step, size in sizes.items() if step < start}}
         there["at_start"] = start in files
-        if start in files and not files[start].missing:
+        snapshot = None
+        if start in self.steps():
+            snapshot = self._snapshot(start)
+        elif start in files and not files[start].missing:
             snapshot = self._read(lambda: read_step(files, start))
+        if snapshot is not None:
             there |= {"tau": snapshot.tau, "tau_squares": snapshot.tau_squares}
         return there
 
@@ -163,7 +167,7 @@ class RunFolder:
         to superseded/. Sums of learning rates go on from step `start` if it is there.
         """
         own = step_filename(0, self.ranks.rank, self.ranks.count).partition("-of-")[2]  # other ranks may be writing
-        for pattern in (f".step-*{own}*{TEMPORARY}", *((f".probe-*{TEMPORARY}",) if self.ranks.first else ())):
+        for pattern in (f".step-*{own}.*{TEMPORARY}", *((f".probe-*{TEMPORARY}",) if self.ranks.first else ())):
             for file in self.path.glob(pattern):
                 file.unlink()
         went_on = Continuation()
