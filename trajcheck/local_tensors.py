@@ -67,4 +67,6 @@ def stored_piece(name: str, tensor: torch.Tensor, first: bool) -> Piece | None:
             f"parameter {name!r} has {rows} rows over {ranks} ranks, and {held} of them are here; expected "
             f"{min(share, rows - begin)}, the even division that fully_shard makes."
         )
+    if held == rows:
+        return Piece()
     return Piece((begin,) + (0,) * (tensor.dim() - 1)) if held else None

@@ -175,7 +175,8 @@ class Recorder:
 
         Each batch is as `observe` takes it. Call it once, at any time; a resumed job may call it again with the same
         batches, which does nothing. A probe that cannot be stored (other batches than the run's, none) is one warning,
-        and the run is recorded without it; with `strict=True` it raises RecorderError or OutputError.
+        and the run is recorded without it; with `strict=True` it raises RecorderError or OutputError. Of several ranks
+        the first stores its own.
         """
         if not self.active or not self._model.ranks.first:
             return

@@ -44,7 +44,6 @@ def recorded_sample(
     others = {
         start: {name: load(extent).to(objective.device) for name, extent in buffers.items()}
         for start, buffers in snapshot.rank_buffers.items()
-        if start and buffers
     }
     return replace(sample, rank_buffers=others) if others else sample
 

@@ -129,8 +129,8 @@ class Snapshot:
     `parameters` are x_t, before the update (float32 masters where the weights were of low precision); `gradients` are
     what the optimizer used, so still multiplied by `clip`. `lr` and `tau` hold one value a parameter group.
     `window_gradient` is the sum G of the gradients, not clipped, over the steps of `window`.
-    A step of several ranks has their micro-batches one rank after the other; `rank_buffers` are the buffers with which
-    a rank began, by the first of its micro-batches (`buffers` those of the first rank).
+    A step of several ranks has their micro-batches one rank after the other; `buffers` are those of the first rank, and
+    `rank_buffers` those with which each other began, by the first of its micro-batches.
     """
 
     step: int

@@ -259,7 +259,11 @@ def _with_batches(whole: Snapshot, shares: Sequence[Share], shares_of: Callable[
         micro_batches=sum(counts),
         micro_weights=tuple(weights) if batch_from is None else None,
         generators=_generators(shares, counts),
-        rank_buffers={start: share.snapshot.buffers for start, share in zip(starts, shares, strict=True)},
+        rank_buffers={
+            start: share.snapshot.buffers
+            for start, share in zip(starts[1:], shares[1:], strict=True)
+            if share.snapshot.buffers
+        },
     )
 
 
