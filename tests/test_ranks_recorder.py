@@ -25,7 +25,7 @@ import trajcheck
 from trajcheck import ranks
 from trajcheck.errors import RecorderError
 from trajcheck.recorder import Recorder
-from trajcheck.recorder_arguments import check_arguments
+from trajcheck.recorder_arguments import check_arguments, one_overhead
 from trajcheck.schedules import Budget
 from trajcheck.trajectory import open_trajectory
 
@@ -234,6 +234,14 @@ def test_flattened_parameters_are_refused() -> None:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     with pytest.raises(RecorderError, match="fully_shard, which keeps them"):
         check_arguments(model, optimizer, 0, None, None, None)
+
+
+def test_there_is_no_limit_on_time_that_ranks_would_keep_each_for_itself() -> None:
+    assert one_overhead("auto", Budget(), 1) is not None
+    assert one_overhead("auto", Budget(), RANKS) is None
+    assert one_overhead(None, Budget(), RANKS) is None
+    with pytest.raises(RecorderError, match=r"overhead=0.05 on 2 ranks: .* all must record the same steps"):
+        one_overhead(0.05, Budget(), RANKS)
 
 
 def test_a_rank_that_is_killed_leaves_a_run_up_to_there(tmp_path: Path) -> None:

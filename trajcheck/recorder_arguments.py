@@ -28,9 +28,7 @@ def one_schedule(schedule: Schedule | Budget | None, every: int | None) -> Sched
     return schedule
 
 
-def one_overhead(
-    overhead: float | Literal["auto"] | None, schedule: Schedule | Budget, ranks: int = 1
-) -> float | None:
+def one_overhead(overhead: float | Literal["auto"] | None, schedule: Schedule | Budget, ranks: int = 1) -> float | None:
     """The limit that `overhead=` asks for; "auto": DEFAULT_OVERHEAD under a Budget, none under an explicit schedule.
     There is none on several ranks: each has its own times, and all must record the same steps. Raises RecorderError."""
     if overhead == "auto":
@@ -44,8 +42,8 @@ def one_overhead(
         )
     if ranks > 1:
         raise RecorderError(
-            f"overhead={overhead!r} on {ranks} ranks: each has its own times, and all must record the same steps. Leave "
-            "overhead= out, and record fewer steps (every=, schedule=Budget(bytes=...))."
+            f"overhead={overhead!r} on {ranks} ranks: each has its own times, and all must record the same steps. "
+            "Leave overhead= out, and record fewer steps (every=, schedule=Budget(bytes=...))."
         )
     return float(overhead)
 
