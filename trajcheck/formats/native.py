@@ -16,11 +16,15 @@ from typing import Any
 from trajcheck.batch_tree import unflatten
 from trajcheck.errors import RunError, StepFileError
 from trajcheck.formats.native_files import RANK_FILE, STEP_FILE, StepFiles
-from trajcheck.formats.pieces import Box, Share, join
-from trajcheck.formats.safetensors_file import TensorFile, read_header
+from trajcheck.formats.pieces import Box
+from trajcheck.formats.rank_steps import Share, join
+from trajcheck.formats.safetensors_file import NOTHING, Layout, TensorFile, read_header
 from trajcheck.run_info import RunInfo, parse_run_info
 from trajcheck.snapshot import FLOATING, Extents, Probe, Snapshot, Window
 
+#: Where pieces belong, as metadata said it last, by the rank and the id of the layout that it came with.
+_KNOWN_BOXES: dict[tuple[int, int], tuple[Layout | None, str, dict[str, Box]]] = {}
+MOST_LAYOUTS = 1024
 PROBE_FILE = re.compile(r"probe-(\d+)\.safetensors")
 
 
@@ -96,7 +100,7 @@ def _share(rank: int, path: Path) -> Share:
     file, metadata = _step_file(path)
     try:
         replicated = _field(metadata, "replicated", _table(_factor)) or {}
-        return Share(rank, _snapshot(file, metadata), _vectors(file), _boxes(file, metadata), replicated)
+        return Share(rank, _snapshot(file, metadata), _vectors(file), _boxes(file, metadata, rank), replicated)
     except (ValueError, TypeError) as error:
         raise StepFileError(f"{path}: {error}.") from error
 
@@ -113,8 +117,21 @@ def _step_file(path: Path) -> tuple[TensorFile, dict[str, Any]]:
     return file, metadata
 
 
-def _boxes(file: TensorFile, metadata: Mapping[str, Any]) -> dict[str, Box]:
-    """Where the pieces that are not whole tensors belong. Raises ValueError."""
+def _boxes(file: TensorFile, metadata: Mapping[str, Any], rank: int) -> dict[str, Box]:
+    """Where the pieces that are not whole tensors belong: one object for all files that say the same. Raises
+    ValueError."""
+    said = json.dumps([metadata.get("offset"), metadata.get("shape")])
+    key = rank, id(file.layout)
+    layout, known, boxes = _KNOWN_BOXES.get(key, (None, "", {}))
+    if layout is not file.layout or known != said:
+        if len(_KNOWN_BOXES) >= MOST_LAYOUTS:
+            _KNOWN_BOXES.clear()
+        boxes = _read_boxes(file, metadata)
+        _KNOWN_BOXES[key] = file.layout, said, boxes
+    return boxes
+
+
+def _read_boxes(file: TensorFile, metadata: Mapping[str, Any]) -> dict[str, Box]:
     offsets = _field(metadata, "offset", _table(_naturals)) or {}
     shapes = _field(metadata, "shape", _table(_naturals)) or {}
     for name in (*offsets, *shapes):
@@ -178,7 +195,10 @@ def _metadata(file: TensorFile, least: str) -> dict[str, Any]:
 
 
 def _vectors(file: TensorFile) -> dict[str, Extents]:
-    parameters = {**file.layout.sections.get("param", {}), **file.layout.sections.get("master", {})}
+    sections = file.layout.sections
+    parameters = sections.get("param", NOTHING)
+    if "master" in sections:
+        parameters = {**parameters, **sections["master"]}
     return {"param": file.extents(parameters), "grad": file.section("grad"), "window": file.section("window")}
 
 
