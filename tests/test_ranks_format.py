@@ -19,6 +19,7 @@ import trajcheck
 from trajcheck.errors import RunError, StepFileError
 from trajcheck.extent_reader import BLOCK, ExtentReader, blocks
 from trajcheck.flat_vector import FlatVectors
+from trajcheck.kernel import Memory
 from trajcheck.objective import Objective
 from trajcheck.sampling import recorded_sample
 from trajcheck.tensor_reader import read_tensor
@@ -67,9 +68,8 @@ def test_parts_are_read_in_blocks_of_any_size(plain_run: Path, tmp_path: Path) -
                     gradients, raw = trajectory.snapshots[3].gradients, np.zeros(4 * 8, np.uint8)
                     begin = min(piece.start + 2 * (piece.name == "layer.weight") for piece in pieces)
                     flat = FlatVectors(numels).of(gradients)
-                    reader.fill(
-                        [(part, raw) for part in flat.ranges(begin, begin + sum(p.stop - p.start for p in pieces))]
-                    )
+                    end = begin + sum(piece.stop - piece.start for piece in pieces)
+                    reader.fill([(part, Memory.of(raw)) for part in flat.ranges(begin, end)])
                     wide = reader.wide_block(gradients, pieces, np.empty(8))
                     found.append((raw.tobytes(), flat.dtype, wide.tobytes()))
                     np.testing.assert_array_equal(raw.view(np.float32)[: len(wide)], wide)
