@@ -175,7 +175,7 @@ def train_on_ranks(job: Callable[..., None], folder: Path, *arguments: Any, fail
     for process in started:
         process.start()
     for process in started:
-        process.join(120)
+        process.join(400)
     alive = [process for process in started if process.is_alive()]
     for process in alive:
         process.kill()

@@ -30,7 +30,7 @@ def test_the_recipe_for_several_ranks(tmp_path: Path, sharded: bool) -> None:
     (tmp_path / "train.py").write_text(LINE.sub(r"\1", recipe) if sharded else recipe)
     (tmp_path / "objective.py").write_text(OBJECTIVE)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "train.py"]
-    done = subprocess.run(torchrun, cwd=tmp_path, check=False, timeout=180, capture_output=True, text=True)
+    done = subprocess.run(torchrun, cwd=tmp_path, check=False, timeout=400, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("recording runs/ranks: Every(k=1)") == 1
     report = trajcheck.analyze(
