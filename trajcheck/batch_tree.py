@@ -31,7 +31,7 @@ def flatten(batch: Any) -> tuple[dict[str, torch.Tensor], Tree | None]:
     """
     tensors: dict[str, torch.Tensor] = {}
     tree = _flatten(batch, "", "batch", tensors)
-    return tensors, None if tensors and tree == _plain_tree(tensors) else tree
+    return tensors, None if tensors and tree == plain_tree(tensors) else tree
 
 
 def unflatten(tensors: Mapping[str, Any], tree: Any = None) -> Any:
@@ -41,7 +41,7 @@ def unflatten(tensors: Mapping[str, Any], tree: Any = None) -> Any:
     StepFileError when they are malformed or do not fit together.
     """
     try:
-        return _unflatten(tensors, _plain_tree(tensors) if tree is None else tree)
+        return _unflatten(tensors, plain_tree(tensors) if tree is None else tree)
     except RecursionError as error:
         raise StepFileError("batch_tree is nested too deeply to be restored.") from error
 
@@ -101,7 +101,7 @@ def _components(keys: Sequence[str]) -> list[str]:
     return parts
 
 
-def _plain_tree(paths: Mapping[str, Any]) -> Tree:
+def plain_tree(paths: Mapping[str, Any]) -> Tree:
     """The tree of the plain batch with these paths."""
     if "" in paths:
         if len(paths) > 1:

@@ -20,11 +20,12 @@ from trajcheck.batch_tree import flatten, unflatten
 from trajcheck.errors import ObjectiveError, RunError
 from trajcheck.exported_objective import Facts
 from trajcheck.extent_reader import ExtentReader
-from trajcheck.formats.native import read_snapshot
-from trajcheck.formats.native_writer import step_filename
+from trajcheck.formats.native import read_step
+from trajcheck.formats.native_files import StepFiles, step_files
 from trajcheck.formats.tensor_bytes import as_bytes
 from trajcheck.objective import Objective
 from trajcheck.samples import Sample, make_sample
+from trajcheck.snapshot import Snapshot
 from trajcheck.tensor_reader import read_tensor
 
 #: Largest relative difference of loss and gradient norm. Other kernels and processors round otherwise, deep networks
@@ -121,15 +122,15 @@ def _checksum(batch: Any) -> int:
 
 def _stored(run: Path, step: int) -> tuple[dict[str, Tensor], Any, dict[str, Any]]:
     """Parameters (frozen ones too), first micro-batch, buffers and generator states of a recorded step."""
-    snapshot = read_snapshot(run / step_filename(step))
-    source = snapshot
+    files = step_files(run)
+    snapshot = source = _step(run, files, step)
     if snapshot.batch_from not in (None, step):
-        source = read_snapshot(run / step_filename(int(snapshot.batch_from or 0)))
+        source = _step(run, files, int(snapshot.batch_from or 0))
     if not source.batch:
         raise RunError(f"{source.path} holds no batch")
     extents = dict(snapshot.parameters)
     if snapshot.frozen_from not in (None, step):
-        extents = {**read_snapshot(run / step_filename(int(snapshot.frozen_from or 0))).parameters, **extents}
+        extents = {**_step(run, files, int(snapshot.frozen_from or 0)).parameters, **extents}
     with ExtentReader() as reader:
         parameters = {name: read_tensor(reader, extent) for name, extent in extents.items()}
         batch = unflatten(
@@ -140,3 +141,9 @@ def _stored(run: Path, step: int) -> tuple[dict[str, Tensor], Any, dict[str, Any
     generators = {name: state.reshape(-1, state.shape[-1])[:1] for name, state in states.items()}
     first = batch[0] if source.micro_batches > 1 else batch
     return parameters, first, {"buffers": buffers, "generators": generators}
+
+
+def _step(run: Path, files: Mapping[int, StepFiles], step: int) -> Snapshot:
+    if step not in files or files[step].missing:
+        raise RunError(f"{run} does not hold step {step}")
+    return read_step(files, step)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import NamedTuple
 
 import numpy as np
@@ -106,7 +108,15 @@ class ExtentReader:
 
     def into(self, extent: Extent, start: int, view: memoryview) -> None:
         """Fill `view` with the bytes of an extent from `start` on. Raises StepFileError on a short read."""
-        self.range(extent.path, extent.offset + start, view)
+        if not extent.parts:
+            self.range(extent.path, extent.offset + start, view)
+            return
+        stop = start + len(view)
+        for part in extent.parts[bisect_right(extent.parts, start, key=attrgetter("end")) :]:
+            if part.begin >= stop:
+                break
+            low, high = max(part.begin, start), min(part.end, stop)
+            self.range(part.path, part.offset + low - part.begin, view[low - start : high - start])
 
     def range(self, path: str, offset: int, view: memoryview) -> None:
         """Fill `view` with the bytes of a file from `offset` on. Raises StepFileError on a short read."""

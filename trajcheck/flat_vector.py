@@ -77,10 +77,13 @@ class FlatVectors:
         dtypes = set()
         start, path, end = 0, None, -1
         for name, numel in self._numels.items():
+            if not numel:
+                continue
             extent = tensors[name]
-            if numel and (extent.path, extent.offset) != (path, end):
-                runs.append(Run(start, extent.path, extent.offset))
-            if numel:
-                start, path, end = start + numel, extent.path, extent.offset + numel * ITEM_SIZE[extent.dtype]
-                dtypes.add(extent.dtype)
+            dtypes.add(extent.dtype)
+            for part in extent.parts or (extent.undivided,):
+                if (part.path, part.offset) != (path, end):
+                    runs.append(Run(start + part.begin // ITEM_SIZE[extent.dtype], part.path, part.offset))
+                path, end = part.path, part.offset + part.end - part.begin
+            start += numel
         return FlatVector(dtypes.pop() if len(dtypes) == 1 else None, runs)

@@ -302,6 +302,7 @@ class Objective:
         """The loss of each micro-batch, with its graph, and its weight."""
         for i, (batch, weight) in enumerate(zip(sample.batches(where), sample.weights, strict=True)):
             sample.set_generators(i, self.device)
+            self._set_buffers(sample.rank_buffers.get(i, {}), where)
             with self._translated(where):
                 value = self._loss(self._scope.model, batch)
             yield self._scalar(value, where), weight
@@ -336,12 +337,24 @@ class Objective:
         own = dict(self._scope.named_buffers(remove_duplicate=False))
         values = {same: own[same[0]].clone() for same in self._buffers.values() if same[0] in own}
         for name, value in sample.buffers.items():
-            same = self._buffers.get(f"model.{name}")
-            if same is None:
-                raise self._error(where, f"the run has a buffer {name}, which the objective's model does not have")
+            same = self._names_of_buffer(name, where)
             dtype = own[same[0]].dtype if same[0] in own else value.dtype
             values[same] = value.to(self.device, dtype, copy=True)
         return {name: value for same, value in values.items() for name in same}
+
+    def _names_of_buffer(self, name: str, where: str) -> tuple[str, ...]:
+        same = self._buffers.get(f"model.{name}")
+        if same is None:
+            raise self._error(where, f"the run has a buffer {name}, which the objective's model does not have")
+        return same
+
+    def _set_buffers(self, buffers: Mapping[str, Tensor], where: str) -> None:
+        """Another rank begins, with its own buffers. Equal ones are left alone: a graph may have them."""
+        with torch.no_grad():
+            for name, value in buffers.items():
+                here = self._scope.get_buffer(self._names_of_buffer(name, where)[0])
+                if not torch.equal(here, value.to(here.dtype)):
+                    here.copy_(value)
 
     @contextmanager
     def _translated(self, where: str, what: str = "the loss") -> Iterator[None]:

@@ -60,7 +60,7 @@ class Observations:
         self._recorded, self._scaler = recorded, scaler
         self._devices = devices_of(model)
         self._random = any(isinstance(module, torch.nn.modules.dropout._DropoutNd) for module in model.modules())
-        self._watch = GradientWatch(recorded.watched)
+        self._watch = GradientWatch(recorded.watched, shared=recorded.ranks.count > 1)
         self._state: ForwardState | None = None
         self._saw_forward = self._warned = False
         self._forward = False  # whether one has begun since the last observation

@@ -6,7 +6,7 @@ import hashlib
 import shutil
 import threading
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Queue
@@ -18,6 +18,7 @@ from trajcheck.errors import OutputError
 from trajcheck.formats.native_writer import step_filename, write_step
 from trajcheck.formats.tensor_bytes import as_bytes
 from trajcheck.host_buffers import HostBuffer, HostBuffers
+from trajcheck.ranks import ALONE, Ranks
 from trajcheck.recording_plan import readable
 from trajcheck.time_spent import TimeSpent
 
@@ -66,8 +67,11 @@ class RecordWriter:
         buffers: HostBuffers,
         spent: TimeSpent,
         on_written: Callable[[int, int], None],
+        ranks: Ranks = ALONE,
+        foreign: Mapping[int, Sequence[Path]] | None = None,
     ) -> None:
-        self._folder, self._stored_batch, self._on_written = folder, stored_batch, on_written
+        self._folder, self._stored_batch, self._on_written, self._ranks = folder, stored_batch, on_written, ranks
+        self._foreign = foreign or {}  # files of earlier jobs with other numbers of ranks, to be deleted here
         self._buffers, self._spent = buffers, spent
         self._wrote_any = stored_batch is not None
         self._queue: Queue[Record | list[int] | None] = Queue(maxsize=QUEUE_LENGTH)
@@ -99,7 +103,7 @@ class RecordWriter:
                     self._buffers.give_back(item.buffer)
                 else:
                     for step in item:
-                        (self._folder / step_filename(step)).unlink(missing_ok=True)
+                        self._delete(step)
             except Exception as error:
                 self.error = error
 
@@ -112,8 +116,14 @@ class RecordWriter:
                 f"{readable(record.bytes)} with as much again in reserve. Free some space or record fewer steps."
             )
         record.metadata["checksum"] = {name: zlib.crc32(as_bytes(tensor)) for name, tensor in record.tensors.items()}
-        path = write_step(self._folder, record.step, record.tensors, record.metadata)
+        ranks = self._ranks
+        path = write_step(self._folder, record.step, record.tensors, record.metadata, ranks.rank, ranks.count)
         self._on_written(record.step, path.stat().st_size)
+
+    def _delete(self, step: int) -> None:
+        own = self._folder / step_filename(step, self._ranks.rank, self._ranks.count)
+        for path in (own, *self._foreign.get(step, ())):
+            path.unlink(missing_ok=True)
 
     def _share_batch(self, record: Record) -> None:
         batch = batch_tensors(record.tensors)

@@ -1,13 +1,15 @@
 """Which of a model's tensors are recorded, under which names, and copies of them.
 
 A parameter is *trainable* when the optimizer holds it (or its master copy) and it requires a gradient, else *frozen*.
-Names lose every `module.` and `_orig_mod.`; a tied parameter goes by its first name.
+Names lose every `module.` and `_orig_mod.`; a tied parameter goes by its first name. Of several ranks the first copies
+what all have, and each its own rows of what is sharded.
 """
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +17,9 @@ import torch
 
 from trajcheck.errors import RecorderError
 from trajcheck.formats.tensor_bytes import CODES, FLOATING
+from trajcheck.local_tensors import Piece, is_sharded, local, stored_piece
 from trajcheck.parameter_names import canonical
+from trajcheck.ranks import ALONE, Ranks
 from trajcheck.sample_state import to_host
 
 Copy = Callable[..., torch.Tensor]  # (name, tensor, dtype=None) -> a copy in host memory
@@ -29,7 +33,8 @@ def fresh_copy(name: str, tensor: torch.Tensor, dtype: torch.dtype | None = None
 
 @dataclass
 class Parameter:
-    """One parameter: `source` is what the optimizer updates, the tensor itself or its master copy."""
+    """One parameter: `source` is what the optimizer updates, the tensor itself or its master copy; `piece` what this
+    rank stores of it."""
 
     name: str
     tensor: torch.Tensor
@@ -37,6 +42,7 @@ class Parameter:
     group: int | None
     trainable: bool
     recorded: bool
+    piece: Piece | None
 
     @property
     def has_master(self) -> bool:
@@ -65,7 +71,9 @@ class RecordedModel:
         optimizer: torch.optim.Optimizer,
         keep: str | Callable[[str], bool] | None = None,
         masters: Mapping[str, torch.Tensor] | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
+        self.ranks = ranks
         named, self.tied = unique_names(model.named_parameters(remove_duplicate=False))
         groups = {
             id(tensor): group for group, settings in enumerate(optimizer.param_groups) for tensor in settings["params"]
@@ -74,7 +82,8 @@ class RecordedModel:
         sources.update(_match_masters(named, optimizer, set(map(id, sources.values())), masters))
         wanted = _filter(keep)
         self.parameters = [
-            self._parameter(name, tensor, sources.get(name), groups, wanted) for name, tensor in named.items()
+            self._parameter(name, tensor, sources.get(name), groups, wanted, ranks.first)
+            for name, tensor in named.items()
         ]
         self.trained = [p for p in self.parameters if p.trainable and p.recorded]
         self.frozen = [p for p in self.parameters if not p.trainable and p.recorded]
@@ -96,6 +105,7 @@ class RecordedModel:
         source: torch.Tensor | None,
         groups: Mapping[int, int],
         wanted: Callable[[str], bool],
+        first: bool,
     ) -> Parameter:
         trainable = source is not None and tensor.requires_grad
         if torch.nn.parameter.is_lazy(tensor) or tensor.is_meta:
@@ -110,7 +120,40 @@ class RecordedModel:
                 "float32, float16 or bfloat16. Leave it out with parameters=."
             )
         source = tensor if source is None else source
-        return Parameter(name, tensor, source, groups.get(id(source)), trainable, storable and wanted(name))
+        recorded = storable and wanted(name)
+        piece = stored_piece(name, source, first) if recorded else None
+        return Parameter(name, tensor, source, groups.get(id(source)), trainable, recorded, piece)
+
+    @property
+    def stored(self) -> list[Parameter]:
+        """Those trained parameters of which this rank stores something."""
+        return [p for p in self.trained if p.piece is not None]
+
+    @property
+    def sharded(self) -> bool:
+        return any(is_sharded(p.tensor) for p in self.parameters)
+
+    def boxes(self, tensors: Iterable[str]) -> dict[str, Any]:
+        """Metadata of a record with these tensors: where pieces that are not whole belong."""
+        offset: dict[str, list[int]] = {}
+        shape: dict[str, list[int]] = {}
+        known = {p.name: p for p in self.parameters if p.piece is not None and p.piece.offset is not None}
+        for stored in tensors:
+            kind, _, name = stored.partition("/")
+            if kind in ("param", "master", "grad", "window") and name in known:
+                p = known[name]
+                assert p.piece is not None and p.piece.offset is not None
+                offset[stored], shape[stored] = list(p.piece.offset), list(p.tensor.shape)
+        return {"offset": offset, "shape": shape} if offset else {}
+
+    def replicated_norms(self) -> dict[str, Any]:
+        """Metadata: norms now of parameters and gradients that the first rank stores for all, to tell by that all
+        have the same."""
+        tensors = [p.source for p in self.trained if not is_sharded(p.source)]
+        if self.ranks.count == 1 or not tensors:
+            return {}
+        norms = {"parameter": _norm(tensors), "gradient": _norm([t.grad for t in tensors if t.grad is not None])}
+        return {"replicated": {kind: norm for kind, norm in norms.items() if math.isfinite(norm)}}
 
     @property
     def watched(self) -> list[torch.Tensor]:
@@ -120,14 +163,14 @@ class RecordedModel:
 
     def iterate(self, copy: Copy = fresh_copy) -> dict[str, torch.Tensor]:
         """Copies in host memory of the trainable parameters as they are now, and of their masters."""
-        sources = {f"param/{p.name}": p.tensor for p in self.trained}
-        sources.update({f"master/{p.name}": p.source for p in self.trained if p.has_master})
-        return {name: copy(name, source) for name, source in sources.items()}
+        sources = {f"param/{p.name}": p.tensor for p in self.stored}
+        sources.update({f"master/{p.name}": p.source for p in self.stored if p.has_master})
+        return {name: copy(name, local(source)) for name, source in sources.items()}
 
     def frozen_values(self) -> dict[str, torch.Tensor]:
         """Copies of the frozen parameters; from now on they must not change."""
         self.hold_frozen()
-        return {f"param/{p.name}": to_host(p.tensor) for p in self.frozen}
+        return {f"param/{p.name}": to_host(local(p.tensor)) for p in self.frozen if p.piece is not None}
 
     def hold_frozen(self) -> None:
         self._frozen_versions = [p.tensor._version for p in self.frozen]
@@ -146,11 +189,11 @@ class RecordedModel:
 
     def gradients(self, dtype: torch.dtype | None, copy: Copy = fresh_copy) -> dict[str, torch.Tensor]:
         """Copies of the gradients as they are now; a parameter without one has the gradient zero."""
-        return {f"grad/{p.name}": copy(f"grad/{p.name}", _gradient(p.source), dtype) for p in self.trained}
+        return {f"grad/{p.name}": copy(f"grad/{p.name}", _gradient(p.source), dtype) for p in self.stored}
 
     def record_bytes(self, grad_dtype: torch.dtype | None) -> int:
-        """Bytes of one record without its batch: parameters, masters, gradients, buffers."""
-        total = sum(b.numel() * b.element_size() for b in self.buffers.values())
+        """Bytes of one record of all ranks without its batch: parameters, masters, gradients, buffers."""
+        total = self.ranks.count * sum(b.numel() * b.element_size() for b in self.buffers.values())
         for p in self.trained:
             grad_size = p.source.element_size() if grad_dtype is None else grad_dtype.itemsize
             master = p.source.element_size() if p.has_master else 0
@@ -187,8 +230,20 @@ def unique_names(named: Any) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
 def _gradient(source: torch.Tensor) -> torch.Tensor:
     gradient = source.grad
     if gradient is None:
-        return torch.zeros((), dtype=source.dtype).expand(source.shape)
+        return torch.zeros((), dtype=source.dtype).expand(local(source).shape)
+    if is_sharded(source) and gradient.placements != source.placements:  # type: ignore[attr-defined]
+        raise RecorderError(
+            f"a gradient is placed as {gradient.placements}, and its parameter as "  # type: ignore[attr-defined]
+            f"{source.placements}; expected one placement for both."  # type: ignore[attr-defined]
+        )
+    gradient = local(gradient)
     return gradient if gradient.layout is torch.strided else gradient.to_dense()
+
+
+def _norm(tensors: Sequence[torch.Tensor]) -> float:
+    """Euclidean, over all of them, in float64."""
+    norms = [torch.linalg.vector_norm(t.detach().to_dense(), dtype=torch.float64).cpu() for t in tensors if t.numel()]
+    return float(torch.linalg.vector_norm(torch.stack(norms))) if norms else 0.0
 
 
 def _filter(keep: str | Callable[[str], bool] | None) -> Callable[[str], bool]:

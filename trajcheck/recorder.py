@@ -22,12 +22,14 @@ from typing import Any, Literal
 
 import torch
 
+from trajcheck.local_tensors import whole
 from trajcheck.loop_hooks import LoopHooks
 from trajcheck.observations import Observations
 from trajcheck.probe_batches import store_probe
+from trajcheck.ranks import current_ranks, without_wrapper
 from trajcheck.recorded_model import RecordedModel
 from trajcheck.recorder_arguments import check_arguments, check_windows, one_overhead, one_schedule
-from trajcheck.recorder_export import ObjectiveExport, check_loss
+from trajcheck.recorder_export import ObjectiveExport, check_loss, exportable
 from trajcheck.recorder_failures import announce, brief, failure, to_nobody, to_stderr
 from trajcheck.recording import Recording
 from trajcheck.run_folder import RunFolder, describe_run
@@ -41,7 +43,8 @@ class Recorder:
     """Records x_t, g_t, z_t and the optimizer's rates at scheduled steps into the folder `path`.
 
     Arguments:
-        model, optimizer: what is trained; one optimizer, one process.
+        model, optimizer: what is trained; one optimizer. Under torch.distributed every rank makes a Recorder of the
+            same folder, with the model inside DistributedDataParallel or sharded by fully_shard, and calls it alike.
         objective: loss(model, batch) -> scalar tensor, exported once, at the first recorded batch, to objective.pt2, so
             that the run can be replayed without the code that trained it; where that fails, one warning says why. To
             trace it, it is called with tensors that hold nothing: what it prints or keeps should not matter.
@@ -60,11 +63,12 @@ class Recorder:
             of device memory. Refused where the default schedule may have to delete records: give total_steps=.
         overhead: limit on the time that records take of the training thread, as a share of training: 0.05 leaves out
             scheduled records, in pairs, as far as is needed beyond the first seconds, and says so. "auto": 0.05 under a
-            Budget, which is a plan; none under any other schedule, which is an order. None: no limit.
+            Budget, which is a plan; none under any other schedule, which is an order. None: no limit, as on several
+            ranks, whose times differ.
         quiet: print neither the plan, nor what is left out, nor why recording stopped; of that there is a warning.
 
-    Raises RecorderError at once for what cannot be recorded: LBFGS, several ranks, a folder that holds another run, an
-    optimizer of another model.
+    Raises RecorderError at once for what cannot be recorded: LBFGS, flattened parameters or such as are
+    sharded by columns, a folder that holds another run, an optimizer of another model.
 
     `step` is the number t of the next update, `active` whether recording goes on, `spent` the time that it takes.
     Set `epoch` to have it stored. Close the recorder before other weights (an average, an earlier checkpoint) are
@@ -94,37 +98,40 @@ class Recorder:
         windows: bool = False,
         overhead: float | Literal["auto"] | None = "auto",
     ) -> None:
+        model, ranks = without_wrapper(model), current_ranks()
         check_arguments(model, optimizer, start_step, total_steps, grad_dtype, user)
         check_loss(objective)
         schedule = one_schedule(schedule, every)
-        overhead = one_overhead(overhead, schedule)
+        overhead = one_overhead(overhead, schedule, ranks.count)
         if windows:
             check_windows(schedule, total_steps)
         self.path, self.active = Path(path), True
-        self._start, self._strict, self._say = start_step, strict, to_nobody if quiet else to_stderr
+        self._start, self._strict, self._say = start_step, strict, to_nobody if quiet or not ranks.first else to_stderr
         self._optimizer = optimizer
-        self._model = RecordedModel(model, optimizer, parameters, masters)
+        self._model = RecordedModel(model, optimizer, parameters, masters, ranks)
         self._observations = Observations(self._model, model, scaler)
-        sums = WindowSums(self._model.trained) if windows else None
+        sums = WindowSums(self._model.stored) if windows else None
         self.spent = TimeSpent()
         self._steps: StepRecorder | None = None
         self._hooks: LoopHooks | None = None
         description = describe_run(self._model, model, optimizer, schedule=repr(schedule), overhead=overhead, user=user)
         try:
-            recording = Recording(
-                RunFolder(self.path, start_step, description),
-                self._model,
-                schedule,
-                start=start_step,
-                total_steps=total_steps,
-                groups=len(optimizer.param_groups),
-                grad_dtype=grad_dtype,
-                windows=windows,
-                overhead=overhead,
-                spent=self.spent,
-                say=self._say,
-            )
-            export = ObjectiveExport(self.path, model, objective, resumed=recording.resumed, say=self._say)
+            with ranks.agreed(str(self.path)) as agreed:
+                recording = Recording(
+                    RunFolder(self.path, start_step, description, ranks, agreed),
+                    self._model,
+                    schedule,
+                    start=start_step,
+                    total_steps=total_steps,
+                    groups=len(optimizer.param_groups),
+                    grad_dtype=grad_dtype,
+                    windows=windows,
+                    overhead=overhead,
+                    spent=self.spent,
+                    say=self._say,
+                )
+            loss = exportable(objective, self._model, self._say) if ranks.first else None
+            export = ObjectiveExport(self.path, model, loss, resumed=recording.resumed, say=self._say)
         except OSError as error:
             self._fail(error)
             return
@@ -168,9 +175,10 @@ class Recorder:
 
         Each batch is as `observe` takes it. Call it once, at any time; a resumed job may call it again with the same
         batches, which does nothing. A probe that cannot be stored (other batches than the run's, none) is one warning,
-        and the run is recorded without it; with `strict=True` it raises RecorderError or OutputError.
+        and the run is recorded without it; with `strict=True` it raises RecorderError or OutputError. Of several ranks
+        the first stores its own.
         """
-        if not self.active:
+        if not self.active or not self._model.ranks.first:
             return
         try:
             store_probe(self.path, batches)
@@ -183,7 +191,7 @@ class Recorder:
     def clip_grad_norm_(self, max_norm: float, norm_type: float = 2.0) -> torch.Tensor:
         """torch.nn.utils.clip_grad_norm_ on the optimizer's parameters, noting the factor. Returns the norm before."""
         tensors = [t for group in self._optimizer.param_groups for t in group["params"]]
-        norm = torch.nn.utils.clip_grad_norm_(tensors, max_norm, norm_type)
+        norm = whole(torch.nn.utils.clip_grad_norm_(tensors, max_norm, norm_type))
         self._contained(StepRecorder.clip_noted, norm, max_norm)
         return norm
 

@@ -28,17 +28,22 @@ def one_schedule(schedule: Schedule | Budget | None, every: int | None) -> Sched
     return schedule
 
 
-def one_overhead(overhead: float | Literal["auto"] | None, schedule: Schedule | Budget) -> float | None:
+def one_overhead(overhead: float | Literal["auto"] | None, schedule: Schedule | Budget, ranks: int = 1) -> float | None:
     """The limit that `overhead=` asks for; "auto": DEFAULT_OVERHEAD under a Budget, none under an explicit schedule.
-    Raises RecorderError."""
+    There is none on several ranks: each has its own times, and all must record the same steps. Raises RecorderError."""
     if overhead == "auto":
-        return DEFAULT_OVERHEAD if isinstance(schedule, Budget) else None
+        return DEFAULT_OVERHEAD if isinstance(schedule, Budget) and ranks == 1 else None
     if overhead is None:
         return None
     if isinstance(overhead, bool) or not isinstance(overhead, int | float) or not 0 < overhead < math.inf:
         raise RecorderError(
             f"overhead={overhead!r}: expected the share of the training time that recording may take, above 0, as in "
             'overhead=0.05; None for no limit; or "auto".'
+        )
+    if ranks > 1:
+        raise RecorderError(
+            f"overhead={overhead!r} on {ranks} ranks: each has its own times, and all must record the same steps. "
+            "Leave overhead= out, and record fewer steps (every=, schedule=Budget(bytes=...))."
         )
     return float(overhead)
 
@@ -72,11 +77,11 @@ def check_arguments(
         raise RecorderError(
             "LBFGS evaluates its closure several times a step, so a step has no one gradient and cannot be recorded."
         )
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        ranks = torch.distributed.get_world_size()
-        if ranks > 1:
+    for module in model.modules():
+        if any(kind.__name__ == "FullyShardedDataParallel" for kind in type(module).__mro__):
             raise RecorderError(
-                f"torch.distributed runs with {ranks} ranks; only training in one process can be recorded so far."
+                "the model is a FullyShardedDataParallel, whose parameters are flattened together and cannot be told "
+                "apart. Shard it with torch.distributed.fsdp.fully_shard, which keeps them."
             )
     if start_step < 0 or (total_steps is not None and total_steps < 1):
         raise RecorderError(f"start_step={start_step}, total_steps={total_steps}: expected numbers of updates.")

@@ -14,6 +14,8 @@ from trajcheck.exported_objective import FILE, Facts
 from trajcheck.objective_file import Program
 from trajcheck.observations import MicroBatch
 from trajcheck.parameter_names import canonical
+from trajcheck.recorded_model import RecordedModel
+from trajcheck.recorder_failures import announce
 from trajcheck.recording_plan import readable
 
 #: The exported loss and the observed one may differ by so much, relatively, without a word: autocast, TF32, and the
@@ -25,6 +27,18 @@ def check_loss(loss: Any) -> None:
     """Raise RecorderError for an `objective=` that is no function."""
     if loss is not None and not callable(loss):
         raise RecorderError(f"objective={loss!r:.60}: expected a function loss(model, batch) -> scalar tensor.")
+
+
+def exportable(loss: Any, recorded: RecordedModel, say: Callable[[str], None]) -> Any:
+    """`loss`, unless the model's parameters are spread over several ranks; then None, with a warning."""
+    if loss is None or not recorded.sharded:
+        return loss
+    message = (
+        "the loss program of a sharded model cannot be exported. The run is recorded without it, and an objective file "
+        "(--objective FILE.py:NAME) replays it"
+    )
+    announce(message, say, stacklevel=3)
+    return None
 
 
 class ObjectiveExport:

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 
 from trajcheck.errors import RecorderError
-from trajcheck.formats.native_writer import step_filename
 from trajcheck.host_buffers import HostBuffer, HostBuffers
 from trajcheck.learning_time import LearningTime, Sums
 from trajcheck.overhead_budget import OverheadBudget
@@ -53,10 +52,13 @@ class Recording:
         self._frozen_from: int | None = None
         self._plan: Plan | None = None
         self._writer: RecordWriter | None = None
-        self._completes = folder.resumed and (folder.path / step_filename(start)).exists()
+        self._completes = folder.resumed and folder.has(start)
         self._window_bytes = model.window_bytes() if windows else 0
         self._begins_window = windows and folder.resumed
-        self._check_disk(model.record_bytes(grad_dtype) + self._window_bytes)
+        self._record_bytes = model.record_bytes(grad_dtype) + self._window_bytes
+        if folder.ranks.first:
+            folder.agreed["free_bytes"] = shutil.disk_usage(folder.path).free
+            self._check_disk(self._record_bytes)
 
     @property
     def resumed(self) -> bool:
@@ -97,7 +99,15 @@ class Recording:
             fit = all(values is None or len(values) == self._groups for values in sums)
             self._time.restart(*(sums if fit else (None, None)))
         self._frozen_from = there.frozen_from
-        self._writer = RecordWriter(self._folder.path, there.stored_batch, self.buffers, self._spent, self._written)
+        self._writer = RecordWriter(
+            self._folder.path,
+            there.stored_batch,
+            self.buffers,
+            self._spent,
+            self._written,
+            self._folder.ranks,
+            there.foreign,
+        )
         self._continuation = there
 
     def go_on_from(self, sums: Sums) -> None:
@@ -139,8 +149,11 @@ class Recording:
             tensors, metadata = self._continuation.with_window(tensors, metadata)
         if self._overhead is not None and (omitted := self._overhead.recorded(step)):
             metadata["omitted"] = omitted
+        metadata |= self._model.boxes(tensors)
+        if self._plan is None:
+            metadata |= self._model.replicated_norms()
         record = Record(step, tensors, metadata, buffer)
-        self._planned(record).captured(step, record.bytes)
+        self._planned(record).captured(step, self._bytes(record.bytes))
         self._writer.put(record)
 
     def thin(self) -> None:
@@ -159,10 +172,14 @@ class Recording:
         if self._writer is not None:
             self._writer.close()
 
+    def _bytes(self, size: int) -> int:
+        """How large a plan takes a record to be: the files of several ranks differ, and all must come to one plan."""
+        return size if self._folder.ranks.count == 1 else self._record_bytes
+
     def _planned(self, first: Record) -> Plan:
         if self._plan is None:
             window_bytes = 0 if "window" in first.metadata else self._window_bytes  # the first record of all has none
-            plan = make_plan(self._schedule, self._situation(first.bytes + window_bytes))
+            plan = make_plan(self._schedule, self._situation(self._bytes(first.bytes + window_bytes)))
             if isinstance(plan, ThinningPlan) and self._continuation is not None:
                 plan.protect({first.step, *self._continuation.referred})
             self._say(f"recording {self._folder.path}: {plan.describe()}")
@@ -170,10 +187,11 @@ class Recording:
         return self._plan
 
     def _situation(self, record_bytes: int) -> Situation:
+        several = self._folder.ranks.count > 1
         return Situation(
             record_bytes=record_bytes,
-            free_bytes=shutil.disk_usage(self._folder.path).free,
-            existing=self._folder.steps() if self.resumed and self._folder.planned else {},
+            free_bytes=self._folder.agreed["free_bytes"] if several else shutil.disk_usage(self._folder.path).free,
+            existing=self._folder.sizes() if self.resumed and self._folder.planned else {},
             start=self.start,
             total_steps=self._total,
             seed=self._folder.id,
@@ -181,7 +199,7 @@ class Recording:
 
     def _written(self, step: int, size: int) -> None:
         if self._plan is not None:
-            self._plan.written(step, size)
+            self._plan.written(step, self._bytes(size))
 
     def _check_disk(self, record_bytes: int) -> None:
         """As far as it is known before the first batch."""

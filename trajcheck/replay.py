@@ -194,6 +194,7 @@ class Replay:
             source = self.trajectory.batch_source(snapshot)
             assert source is not None
             found += [*source.batch.values(), *snapshot.buffers.values(), *snapshot.generators.values()]
+            found += [extent for buffers in snapshot.rank_buffers.values() for extent in buffers.values()]
         if reads.buffers and reads.row.place not in reads.batches:
             found += self.trajectory.snapshots[reads.row.place].buffers.values()
         return found

@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -16,9 +16,11 @@ import torch
 
 import trajcheck
 from trajcheck.errors import RecorderError, RunError
-from trajcheck.formats.native import STEP_FILE, read_snapshot
+from trajcheck.formats.native import read_rank, read_snapshot, read_step
+from trajcheck.formats.native_files import foreign_files, step_files
 from trajcheck.formats.native_writer import FORMAT, TEMPORARY, step_filename, sync_folder, write_json
 from trajcheck.formats.tensor_bytes import same_bytes
+from trajcheck.ranks import ALONE, Ranks
 from trajcheck.record_writer import StoredBatch, batch_tensors
 from trajcheck.recorded_model import RecordedModel
 from trajcheck.snapshot import Snapshot
@@ -38,6 +40,7 @@ class Continuation:
     referred: frozenset[int] = frozenset()
     window_tensors: Mapping[str, torch.Tensor] = field(default_factory=dict)  # of the step to resume at
     window: Mapping[str, Any] | None = None
+    foreign: Mapping[int, list[Path]] = field(default_factory=dict)  # files of jobs with other numbers of ranks
 
     def with_window(
         self, tensors: dict[str, torch.Tensor], metadata: dict[str, Any]
@@ -51,33 +54,78 @@ class Continuation:
 class RunFolder:
     """Where step files go. `id` is the run's, `resumed` says whether it was there before.
 
+    Of several `ranks` the first makes the folder, and puts into `agreed` what the others have to know.
     Raises RecorderError when the folder holds another run, or this one and `start_step` is 0; OSError when it cannot
     be written.
     """
 
-    def __init__(self, path: Path, start_step: int, description: Mapping[str, Any]) -> None:
-        self.path = path
-        existing = path.is_dir() and ((path / "run.json").exists() or any(self._files()))
+    def __init__(
+        self,
+        path: Path,
+        start_step: int,
+        description: Mapping[str, Any],
+        ranks: Ranks = ALONE,
+        agreed: dict[str, Any] | None = None,
+    ) -> None:
+        self.path, self.ranks = path, ranks
+        self.agreed = {} if agreed is None else agreed
+        if not ranks.first:
+            self.resumed = self.agreed["resumed"]
+            self._join(description)
+            return
+        existing = path.is_dir() and ((path / "run.json").exists() or bool(step_files(path)))
         if existing and start_step == 0:
             raise RecorderError(
                 f"{path} already holds a run. Record into another folder, remove this one, or, if this job goes on "
                 "with that run, pass start_step= the number of updates made so far."
             )
         self.resumed = existing
+        if ranks.count > 1:
+            self.agreed |= {"resumed": existing, **(self._there(start_step) if existing else {})}
         self.planned = str(description["schedule"]).startswith("Budget")
         if existing and (path / "run.json").exists():
             self._take_over(description)
             return
-        self.id = str(uuid.uuid4())
+        self.id = self.agreed["id"] = str(uuid.uuid4())
         path.mkdir(parents=True, exist_ok=True)
         created = datetime.now(timezone.utc).isoformat(timespec="seconds")
         write_json(path / "run.json", {"format": FORMAT, "id": self.id, "created": created, **description})
+
+    def _there(self, start: int) -> dict[str, Any]:
+        """What is in the folder of a resumed run before any rank changes it: bytes by step, and the sums of rates."""
+        files = step_files(self.path)
+        sizes = {step: sum(path.stat().st_size for path in f.paths.values()) for step, f in files.items()}
+        there: dict[str, Any] = {"sizes": {str(step): size for step, size in sizes.items() if step < start}}
+        there["at_start"] = start in files
+        snapshot = None
+        if start in self.steps():
+            snapshot = self._snapshot(start)
+        elif start in files and not files[start].missing:
+            snapshot = self._read(lambda: read_step(files, start))
+        if snapshot is not None:
+            there |= {"tau": snapshot.tau, "tau_squares": snapshot.tau_squares}
+        return there
+
+    def _join(self, description: Mapping[str, Any]) -> None:
+        """The folder that the first rank made or found must be seen here as well."""
+        if not (self.path / "run.json").is_file():
+            raise RecorderError(
+                f"{self.path}: rank {self.ranks.rank} does not find the run.json that rank 0 has written. The folder "
+                "must be on a file system that all ranks share."
+            )
+        self._take_over(description)
+        if self.id != self.agreed["id"]:
+            raise RecorderError(
+                f"{self.path}: rank {self.ranks.rank} finds run {self.id}, and rank 0 records {self.agreed['id']}. The "
+                "folder must be on a file system that all ranks share."
+            )
 
     def _take_over(self, description: Mapping[str, Any]) -> None:
         path = self.path / "run.json"
         try:
             there = json.loads(path.read_text(encoding="utf-8"))
             self.id = str(there["id"])
+            self.agreed.setdefault("id", self.id)
             recorded = {entry["name"]: entry for entry in there["parameters"]}
         except (ValueError, KeyError, TypeError) as error:
             raise RecorderError(f"{path}: not a run description that can be gone on with ({error!r}).") from error
@@ -90,12 +138,27 @@ class RunFolder:
                     f"{_brief(recorded.get(name))}; here: {_brief(here.get(name))}. Record into another folder."
                 )
 
-    def _files(self) -> list[Path]:
-        return [file for file in self.path.iterdir() if STEP_FILE.fullmatch(file.name)]
+    def file(self, step: int) -> Path:
+        """This rank's file of a step."""
+        return self.path / step_filename(step, self.ranks.rank, self.ranks.count)
 
     def steps(self) -> dict[int, int]:
-        """Bytes on disk by step."""
-        return {int(file.name[5:-12]): file.stat().st_size for file in self._files()}
+        """Bytes of this rank's files by step."""
+        files = step_files(self.path)
+        own = {step: f.paths.get(self.ranks.rank) for step, f in files.items() if f.ranks == self.ranks.count}
+        return {step: path.stat().st_size for step, path in own.items() if path is not None}
+
+    def sizes(self) -> dict[int, int]:
+        """Bytes by step of the records that are gone on with: of all ranks, and the same on all."""
+        if self.ranks.count == 1:
+            return self.steps()
+        return {int(step): size for step, size in self.agreed.get("sizes", {}).items()}
+
+    def has(self, step: int) -> bool:
+        """Whether the step at which a run is resumed was recorded by the job before."""
+        if self.ranks.count > 1:
+            return bool(self.agreed.get("at_start"))
+        return self.file(step).exists() or step in foreign_files(self.path, 1)
 
     def go_on(self, start: int, model: RecordedModel) -> Continuation:
         """Make way for a recording from step `start` on, the model being as it is then.
@@ -103,11 +166,14 @@ class RunFolder:
         Step `start` stays if it holds these very parameters and nothing of a step; it and all later ones otherwise move
         to superseded/. Sums of learning rates go on from step `start` if it is there.
         """
-        for pattern in (f".step-*{TEMPORARY}", f".probe-*{TEMPORARY}"):
+        own = step_filename(0, self.ranks.rank, self.ranks.count).partition("-of-")[2]  # other ranks may be writing
+        for pattern in (f".step-*{own}.*{TEMPORARY}", *((f".probe-*{TEMPORARY}",) if self.ranks.first else ())):
             for file in self.path.glob(pattern):
                 file.unlink()
         went_on = Continuation()
         steps = self.steps()
+        if self.ranks.first:
+            went_on.foreign = self._make_way(start, went_on)
         if start in steps:
             there = self._snapshot(start)
             went_on.tau, went_on.tau_squares = there.tau, there.tau_squares
@@ -116,8 +182,10 @@ class RunFolder:
             went_on.complete = params_only and same
             if same and there.window is not None:
                 went_on.window_tensors, went_on.window = self._window(there)
+        if self.ranks.count > 1:
+            went_on.tau, went_on.tau_squares = self.agreed.get("tau"), self.agreed.get("tau_squares")
         overtaken = [step for step in steps if step > start or (step == start and not went_on.complete)]
-        self._supersede(sorted(overtaken))
+        self._supersede([self.file(step) for step in sorted(overtaken)])
         kept = sorted(steps.keys() - set(overtaken))
         if kept:
             snapshots = [self._snapshot(step) for step in kept]
@@ -129,11 +197,23 @@ class RunFolder:
             went_on.referred = frozenset(step for step in refers if step is not None)
         return went_on
 
+    def _make_way(self, start: int, went_on: Continuation) -> dict[int, list[Path]]:
+        """Move aside what jobs with other numbers of ranks wrote from step `start` on, and take its sums of rates; the
+        files that stay, by step."""
+        foreign = foreign_files(self.path, self.ranks.count)
+        if start in foreign and self.ranks.count == 1:
+            files = step_files(self.path)
+            if not files[start].missing:
+                there = self._read(lambda: read_step(files, start))
+                went_on.tau, went_on.tau_squares = there.tau, there.tau_squares
+        self._supersede([path for step, paths in foreign.items() if step >= start for path in paths])
+        return {step: paths for step, paths in foreign.items() if step < start}
+
     def _holds(self, step: int, expected: Mapping[str, torch.Tensor]) -> bool:
         """Whether a step file has exactly these bytes for these tensors."""
         from safetensors import safe_open
 
-        with safe_open(self.path / step_filename(step), framework="pt") as file:
+        with safe_open(self.file(step), framework="pt") as file:
             names = set(file.keys())
             for name, tensor in expected.items():
                 if name not in names or not same_bytes(file.get_tensor(name), tensor):
@@ -161,18 +241,22 @@ class RunFolder:
             return {f"window/{name}": file.get_tensor(f"window/{name}") for name in snapshot.window_gradient}, window
 
     def _snapshot(self, step: int) -> Snapshot:
+        if self.ranks.count == 1:
+            return self._read(lambda: read_snapshot(self.file(step)))
+        return self._read(lambda: read_rank(self.file(step), self.ranks.rank))
+
+    def _read(self, read: Callable[[], Snapshot]) -> Snapshot:
         try:
-            return read_snapshot(self.path / step_filename(step))
+            return read()
         except RunError as error:
             raise RecorderError(f"cannot go on with this run: {error}") from error
 
-    def _supersede(self, steps: list[int]) -> None:
-        if not steps:
+    def _supersede(self, files: list[Path]) -> None:
+        if not files:
             return
         aside = self.path / SUPERSEDED
         aside.mkdir(exist_ok=True)
-        for step in steps:
-            source = self.path / step_filename(step)
+        for source in files:
             target, number = aside / source.name, 0
             while target.exists():
                 number += 1
@@ -200,6 +284,7 @@ def describe_run(
         "optimizer": describe_optimizer(optimizer),
         "versions": describe_versions(model),
         "user": dict(user or {}),
+        **({"ranks": recorded.ranks.count} if recorded.ranks.count > 1 else {}),
     }
 
 

@@ -20,6 +20,7 @@ class RunInfo:
     groups: tuple[Mapping[str, Any], ...] = ()
     versions: Mapping[str, Any] = field(default_factory=dict)
     decay: Mapping[str, float] = field(default_factory=dict)  # of each parameter that has weight decay
+    thinned: bool = False  # whether records may have been deleted while the run grew
 
     @property
     def heavy_ball(self) -> bool | None:
@@ -72,6 +73,7 @@ def parse_run_info(text: Mapping[str, Any]) -> RunInfo:
         optimizer=None if optimizer.get("name") is None else str(optimizer["name"]),
         groups=groups,
         decay=decay,
+        thinned=str(text.get("schedule", "")).startswith("Budget"),
         versions=dict(text.get("versions") or {}),
     )
 

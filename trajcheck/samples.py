@@ -22,7 +22,8 @@ class Sample:
 
     `tensors` are the flattened batch on the device of the replay, and `tree` says how to put them together (None: as
     their paths say); with M > 1 that gives the tuple of all micro-batches. `buffers` are the model's as they were when
-    the forward began (empty: the model's own initial ones). `generators` maps "cpu" and "cuda" to M states (uint8
+    the forward began (empty: the model's own initial ones); `rank_buffers` those with which another rank of the run
+    began, by the first of its micro-batches. `generators` maps "cpu" and "cuda" to M states (uint8
     [M, n]); a device type that it lacks is seeded with `seed` + i before micro-batch i. `randomness` says in words
     where the draws come from.
     """
@@ -34,6 +35,7 @@ class Sample:
     generators: Mapping[str, Tensor] = field(default_factory=dict)
     seed: int = 0
     randomness: str = ""
+    rank_buffers: Mapping[int, Mapping[str, Tensor]] = field(default_factory=dict)
 
     def batches(self, where: str = "") -> Iterable[Any]:
         """The M micro-batches, fresh copies at every call: a loss may do with its batch as it likes.

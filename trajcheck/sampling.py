@@ -6,7 +6,7 @@ Each gives the samples of one row: one, or one a probe batch. Which rows have no
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -28,7 +28,7 @@ def recorded_sample(
     """z_t: the batches of a recorded step with its buffers and generator states."""
     source = trajectory.batch_source(snapshot)
     assert source is not None
-    return make_sample(
+    sample = make_sample(
         {path: load(extent) for path, extent in source.batch.items()},
         device=objective.device,
         tree=source.batch_tree,
@@ -41,6 +41,11 @@ def recorded_sample(
         recorded_dtype=recorded_dtype,
         recorded_torch=trajectory.info.versions.get("torch"),
     )
+    others = {
+        start: {name: load(extent).to(objective.device) for name, extent in buffers.items()}
+        for start, buffers in snapshot.rank_buffers.items()
+    }
+    return replace(sample, rank_buffers=others) if others else sample
 
 
 def probe_samples(

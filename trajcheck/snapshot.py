@@ -22,18 +22,37 @@ EPSILON = {"F64": 2.0**-52, "F32": 2.0**-23, "F16": 2.0**-10, "BF16": 2.0**-7}
 FLOATING = tuple(EPSILON)
 
 
+class Part(NamedTuple):
+    """Bytes [begin, end) of a tensor, from `offset` on in a file."""
+
+    begin: int
+    end: int
+    path: str
+    offset: int
+
+
 class Extent(NamedTuple):
-    """A tensor as a range of bytes in a file: little-endian, C order, contiguous."""
+    """A tensor as a range of bytes in a file: little-endian, C order, contiguous.
+
+    A tensor that is stored in several files (the shards of a sharded run) has `parts`, in order and without gaps; path
+    and offset are then those of the first.
+    """
 
     path: str
     offset: int
     length: int
     dtype: str
     shape: tuple[int, ...]
+    parts: tuple[Part, ...] = ()
 
     @property
     def numel(self) -> int:
         return math.prod(self.shape)
+
+    @property
+    def undivided(self) -> Part:
+        """All of a tensor that has no parts."""
+        return Part(0, self.length, self.path, self.offset)
 
 
 class Spec(NamedTuple):
@@ -110,6 +129,8 @@ class Snapshot:
     `parameters` are x_t, before the update (float32 masters where the weights were of low precision); `gradients` are
     what the optimizer used, so still multiplied by `clip`. `lr` and `tau` hold one value a parameter group.
     `window_gradient` is the sum G of the gradients, not clipped, over the steps of `window`.
+    A step of several ranks has their micro-batches one rank after the other; `buffers` are those of the first rank, and
+    `rank_buffers` those with which each other began, by the first of its micro-batches.
     """
 
     step: int
@@ -134,6 +155,7 @@ class Snapshot:
     micro_weights: tuple[float, ...] | None = None
     window: Window | None = None
     window_gradient: Mapping[str, Extent] = field(default_factory=dict)
+    rank_buffers: Mapping[int, Mapping[str, Extent]] = field(default_factory=dict)
 
     @property
     def has_batch(self) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from trajcheck.errors import RunError, StepFileError
 from trajcheck.formats import native
+from trajcheck.formats.native_files import StepFiles, step_files
 from trajcheck.run_info import RunInfo
 from trajcheck.snapshot import Extent, Probe, Snapshot
 
@@ -84,21 +85,24 @@ def open_trajectory(path: Path, *, skip_bad: bool = False) -> Trajectory:
     if not path.is_dir() or not native.recognise(path):
         kind = "a folder without step-*.safetensors files" if path.is_dir() else "a file, not a run's folder"
         raise RunError(f"{path}: {kind}. A run is a folder of step files (and run.json).")
-    files = native.step_files(path)
+    files = step_files(path)
     if not files:
         raise RunError(f"{path}: an empty run: there is a run.json but no step file.")
     info = native.read_run_info(path)
+    left_out = _incomplete(files, info, skip_bad)
     probes = tuple(native.read_probe(file) for file in native.probe_files(path))
-    snapshots, left_out = [], {}
-    for file in files:
+    snapshots = []
+    for step in files:
+        if step in left_out:
+            continue
         try:
-            snapshots.append(native.read_snapshot(file))
+            snapshots.append(native.read_step(files, step))
         except StepFileError as error:
             if not skip_bad:
                 raise
-            left_out[int(file.stem.removeprefix("step-"))] = str(error)
+            left_out[step] = str(error)
     if not snapshots:
-        raise RunError(f"{path}: none of its {len(files)} step files can be read; {next(iter(left_out.values()))}")
+        raise RunError(f"{path}: none of its {len(files)} steps can be read; {next(iter(left_out.values()))}")
     snapshots = _with_frozen(path, info, snapshots)
     shapes = dict(info.parameters) or _usual_shapes(snapshots)
     fitting = []
@@ -114,6 +118,28 @@ def open_trajectory(path: Path, *, skip_bad: bool = False) -> Trajectory:
     if not fitting:
         raise RunError(f"{path}: no step fits the run's parameters; {next(iter(left_out.values()))}")
     return Trajectory(path, info, tuple(fitting), shapes, left_out, probes=probes)
+
+
+def _incomplete(files: Mapping[int, StepFiles], info: RunInfo, skip_bad: bool) -> dict[int, str]:
+    """The steps of which a rank's file is not there, with the reason.
+
+    A job that is killed leaves such steps at its end, and where it deletes records in between as well; elsewhere a file
+    was lost. Raises StepFileError for that, unless `skip_bad`.
+    """
+    left_out = {}
+    at_the_end = True
+    for step, there in sorted(files.items(), reverse=True):
+        if there.missing is None:
+            at_the_end = False
+        elif at_the_end or info.thinned or skip_bad:
+            left_out[step] = (
+                f"{there.path.parent}: {there.missing}; the job ended before it was written, or it was lost"
+            )
+        else:
+            raise StepFileError(
+                f"{there.path}: {there.missing}. Copy it here, or leave the step out (analyze --skip-bad)."
+            )
+    return left_out
 
 
 def hash_file(path: str | Path) -> str:

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import torch
 
 from trajcheck.errors import RecorderError
+from trajcheck.local_tensors import local
 from trajcheck.recorded_model import Copy, Parameter, fresh_copy
 
 #: Elements that are worked on at once. On a CPU they stay in cache; on a GPU few kernels cover them.
@@ -123,9 +124,8 @@ class WindowSums:
         """The window that ends before `step`, copied to host memory; empty where it is not known. Waits."""
         if not self._open or self._added is not None or self._passed == 0 or self.start + self._passed != step:
             return {}, {}
-        offset, squares = (
-            math.fsum(column) for column in zip(*(v.totals.tolist() for v in self._vectors), strict=True)
-        )
+        totals = [v.totals.tolist() for v in self._vectors]  # of a rank that stores no parameters: none
+        offset, squares = (math.fsum(total[i] for total in totals) for i in (0, 1))
         if not (math.isfinite(offset) and math.isfinite(squares)):
             return {}, {}
         skipped = sum(int(total) for total in self._skipped.values())
@@ -164,6 +164,7 @@ class _Piece(NamedTuple):
     numel: int
 
     def of(self, tensor: torch.Tensor) -> torch.Tensor:
+        tensor = local(tensor)
         part = tensor if self.rows is None else tensor.narrow(0, self.first, self.rows)
         return part.reshape(-1)
 
@@ -186,7 +187,7 @@ class _Vectors:
         self._chunks = list(_chunks([p.source for p in self._parameters], limit))
         self._device = device
         wide = torch.float64 if dtype is torch.float64 else torch.float32
-        numel = sum(p.source.numel() for p in parameters)
+        numel = sum(local(p.source).numel() for p in parameters)
         self._sum = torch.zeros(numel, dtype=wide, device=device)
         self._origin = torch.zeros(numel, dtype=wide, device=device)
         longest = max((chunk.end - chunk.begin for chunk in self._chunks), default=0)
@@ -229,8 +230,9 @@ class _Vectors:
         """G by the names of the parameters."""
         begin = 0
         for p in self._parameters:
-            end = begin + p.source.numel()
-            yield p.name, self._sum[begin:end].view(p.source.shape)
+            held = local(p.source)
+            end = begin + held.numel()
+            yield p.name, self._sum[begin:end].view(held.shape)
             begin = end
 
     def _here(self, scalar: torch.Tensor) -> torch.Tensor:
@@ -277,15 +279,16 @@ def _chunks(sources: Sequence[torch.Tensor], limit: int) -> Iterator[_Chunk]:
 
 
 def _cut(source: torch.Tensor, limit: int) -> Iterator[_Piece]:
-    numel = source.numel()
+    held = local(source)
+    numel = held.numel()
     if numel <= limit:
         if numel:
             yield _Piece(source, 0, None, numel)
         return
-    row = numel // source.shape[0]
+    row = numel // held.shape[0]
     rows = max(limit // row, 1)
-    for first in range(0, source.shape[0], rows):
-        here = min(rows, source.shape[0] - first)
+    for first in range(0, held.shape[0], rows):
+        here = min(rows, held.shape[0] - first)
         yield _Piece(source, first, here, here * row)
 
 

@@ -15,48 +15,35 @@ from typing import Any
 
 from trajcheck.batch_tree import unflatten
 from trajcheck.errors import RunError, StepFileError
-from trajcheck.formats.safetensors_file import TensorFile, read_header
+from trajcheck.formats.native_files import RANK_FILE, STEP_FILE, StepFiles
+from trajcheck.formats.pieces import Box
+from trajcheck.formats.rank_steps import Share, join
+from trajcheck.formats.safetensors_file import NOTHING, Layout, TensorFile, read_header
 from trajcheck.run_info import RunInfo, parse_run_info
-from trajcheck.snapshot import FLOATING, Probe, Snapshot, Window
+from trajcheck.snapshot import FLOATING, Extents, Probe, Snapshot, Window
 
-STEP_FILE = re.compile(r"step-(\d+)\.safetensors")
+#: Where pieces belong, as metadata said it last, by the rank and the id of the layout that it came with.
+_KNOWN_BOXES: dict[tuple[int, int], tuple[Layout | None, str, dict[str, Box]]] = {}
+MOST_LAYOUTS = 1024
 PROBE_FILE = re.compile(r"probe-(\d+)\.safetensors")
-SHARD_FILE = re.compile(r"step-\d+-of-rank-\d+-of-\d+\.safetensors")
 
 
 def recognise(folder: Path) -> bool:
     """Whether a folder looks like a run in this format."""
-    return (folder / "run.json").is_file() or any(STEP_FILE.fullmatch(path.name) for path in folder.iterdir())
-
-
-def step_files(folder: Path) -> list[Path]:
-    """The step files of a run, in the order of their steps.
-
-    Raises RunError for a run whose steps are split over ranks, which this version does not read.
-    """
-    for path in sorted(folder.iterdir()):
-        if SHARD_FILE.fullmatch(path.name):
-            raise RunError(
-                f"{path}: a piece of a run that was recorded in shards. This version of trajcheck reads runs whose "
-                "step files are whole; record with one process, or gather the pieces first."
-            )
-    return _numbered(folder, STEP_FILE, "step")
+    names = [path.name for path in folder.iterdir()]
+    return (folder / "run.json").is_file() or any(STEP_FILE.fullmatch(n) or RANK_FILE.fullmatch(n) for n in names)
 
 
 def probe_files(folder: Path) -> list[Path]:
     """The files of batches set aside with a run, in the order of their numbers."""
-    return _numbered(folder, PROBE_FILE, "probe")
-
-
-def _numbered(folder: Path, pattern: re.Pattern[str], kind: str) -> list[Path]:
     found: dict[int, Path] = {}
     for path in sorted(folder.iterdir()):
-        if match := pattern.fullmatch(path.name):
+        if match := PROBE_FILE.fullmatch(path.name):
             number = int(match[1])
             if number in found:
-                raise RunError(f"{folder}: {path.name} and {found[number].name} are both {kind} {number}.")
+                raise RunError(f"{folder}: {path.name} and {found[number].name} are both probe {number}.")
             if not path.is_file():
-                raise RunError(f"{path}: not a regular file; a {kind} is one safetensors file.")
+                raise RunError(f"{path}: not a regular file; a probe is one safetensors file.")
             found[number] = path
     return [found[number] for number in sorted(found)]
 
@@ -76,20 +63,84 @@ def read_run_info(folder: Path) -> RunInfo:
         raise RunError(f"{path}: not a run description in format 1 ({error!r}).") from error
 
 
+def read_step(files: Mapping[int, StepFiles], step: int) -> Snapshot:
+    """The headers of a step's files as one snapshot. Raises StepFileError."""
+    if files[step].ranks == 1:
+        return read_snapshot(files[step].path)
+    return join(_shares(files, step), lambda other: _shares(files, other))
+
+
+def read_rank(path: Path, rank: int) -> Snapshot:
+    """What one of several ranks wrote of a step, by itself: its tensors are not put together. Raises StepFileError."""
+    return _share(rank, path).snapshot
+
+
+def _shares(files: Mapping[int, StepFiles], step: int) -> list[Share]:
+    if step not in files or files[step].missing:
+        return []
+    return [_share(rank, path) for rank, path in sorted(files[step].paths.items())]
+
+
 def read_snapshot(path: Path) -> Snapshot:
     """One step file's header as a snapshot. Raises StepFileError."""
+    file, metadata = _step_file(path)
+    try:
+        if not (file.layout.sections.get("param") or file.layout.sections.get("master")):
+            raise ValueError("no tensor 'param/...'; a step file holds at least the parameters")
+        snapshot = _snapshot(file, metadata)
+        if snapshot.window is not None and not snapshot.window_gradient:
+            raise ValueError(f"metadata 'window' without tensors window/... in step {snapshot.step}")
+    except (ValueError, TypeError) as error:
+        raise StepFileError(f"{path}: {error}.") from error
+    return snapshot
+
+
+def _share(rank: int, path: Path) -> Share:
+    """The header of the file of one of several ranks. Raises StepFileError."""
+    file, metadata = _step_file(path)
+    try:
+        replicated = _field(metadata, "replicated", _table(_factor)) or {}
+        return Share(rank, _snapshot(file, metadata), _vectors(file), _boxes(file, metadata, rank), replicated)
+    except (ValueError, TypeError) as error:
+        raise StepFileError(f"{path}: {error}.") from error
+
+
+def _step_file(path: Path) -> tuple[TensorFile, dict[str, Any]]:
     file = read_header(str(path))
     metadata = _metadata(file, '{"format": 1, "step": N}')
-    match = STEP_FILE.fullmatch(path.name)
+    match = STEP_FILE.fullmatch(path.name) or RANK_FILE.fullmatch(path.name)
     if match and metadata.get("step") != int(match[1]):
         raise StepFileError(
             f"{path}: its metadata says step {metadata.get('step')!r}, its name {int(match[1])}. "
             "Rename the file or correct the metadata."
         )
-    try:
-        return _snapshot(file, metadata)
-    except (ValueError, TypeError) as error:
-        raise StepFileError(f"{path}: {error}.") from error
+    return file, metadata
+
+
+def _boxes(file: TensorFile, metadata: Mapping[str, Any], rank: int) -> dict[str, Box]:
+    """Where the pieces that are not whole tensors belong: one object for all files that say the same. Raises
+    ValueError."""
+    said = json.dumps([metadata.get("offset"), metadata.get("shape")])
+    key = rank, id(file.layout)
+    layout, known, boxes = _KNOWN_BOXES.get(key, (None, "", {}))
+    if layout is not file.layout or known != said:
+        if len(_KNOWN_BOXES) >= MOST_LAYOUTS:
+            _KNOWN_BOXES.clear()
+        boxes = _read_boxes(file, metadata)
+        _KNOWN_BOXES[key] = file.layout, said, boxes
+    return boxes
+
+
+def _read_boxes(file: TensorFile, metadata: Mapping[str, Any]) -> dict[str, Box]:
+    offsets = _field(metadata, "offset", _table(_naturals)) or {}
+    shapes = _field(metadata, "shape", _table(_naturals)) or {}
+    for name in (*offsets, *shapes):
+        if name not in offsets or name not in shapes or name not in file.layout.specs:
+            raise ValueError(
+                f"metadata 'offset' and 'shape' must name the same tensors of the file, and {name!r} is "
+                "not in all three"
+            )
+    return {name: Box(offsets[name], shapes[name]) for name in offsets}
 
 
 def read_probe(path: Path) -> Probe:
@@ -143,15 +194,21 @@ def _metadata(file: TensorFile, least: str) -> dict[str, Any]:
     return metadata
 
 
+def _vectors(file: TensorFile) -> dict[str, Extents]:
+    sections = file.layout.sections
+    parameters = sections.get("param", NOTHING)
+    if "master" in sections:
+        parameters = {**parameters, **sections["master"]}
+    return {"param": file.extents(parameters), "grad": file.section("grad"), "window": file.section("window")}
+
+
 def _snapshot(file: TensorFile, metadata: Mapping[str, Any]) -> Snapshot:
-    parameters = {**file.layout.sections.get("param", {}), **file.layout.sections.get("master", {})}
-    if not parameters:
-        raise ValueError("no tensor 'param/...'; a step file holds at least the parameters")
+    vectors = _vectors(file)
     snapshot = Snapshot(
         step=_field(metadata, "step", _natural),
         path=file.path,
-        parameters=file.extents(parameters),
-        gradients=file.section("grad"),
+        parameters=vectors["param"],
+        gradients=vectors["grad"],
         batch=file.section("batch"),
         buffers=file.section("buffer"),
         generators=file.section("rng"),
@@ -168,7 +225,7 @@ def _snapshot(file: TensorFile, metadata: Mapping[str, Any]) -> Snapshot:
         micro_batches=_field(metadata, "micro_batches", _natural) or 1,
         micro_weights=_field(metadata, "micro_weights", _numbers),
         window=_window(metadata),
-        window_gradient=file.section("window"),
+        window_gradient=vectors["window"],
     )
     _check(snapshot)
     return snapshot
@@ -209,8 +266,6 @@ def _check(snapshot: Snapshot) -> None:
             )
     if snapshot.window is None and snapshot.window_gradient:
         raise ValueError(f"tensors window/... without metadata 'window' in step {snapshot.step}")
-    if snapshot.window is not None and not snapshot.window_gradient:
-        raise ValueError(f"metadata 'window' without tensors window/... in step {snapshot.step}")
     kinds = {"param": snapshot.parameters, "grad": snapshot.gradients, "window": snapshot.window_gradient}
     for kind, tensors in kinds.items():
         for name, extent in tensors.items():
@@ -254,6 +309,23 @@ def _factor(value: Any) -> float:
     if _number(value) < 0:
         raise ValueError
     return float(value)
+
+
+def _table(convert: Callable[[Any], Any]) -> Callable[[Any], dict[str, Any]]:
+    """Of an object with values that `convert` takes."""
+
+    def table(value: Any) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            raise ValueError
+        return {key: convert(item) for key, item in value.items()}
+
+    return table
+
+
+def _naturals(value: Any) -> tuple[int, ...]:
+    if not isinstance(value, list):
+        raise ValueError
+    return tuple(map(_natural, value))
 
 
 def _flag(value: Any) -> bool:

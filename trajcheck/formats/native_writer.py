@@ -19,9 +19,10 @@ FORMAT = 1
 TEMPORARY = ".tmp"
 
 
-def step_filename(step: int) -> str:
-    """step-000000120.safetensors; nine digits, so that names sort as numbers do."""
-    return f"step-{step:09d}.safetensors"
+def step_filename(step: int, rank: int = 0, ranks: int = 1) -> str:
+    """step-000000120.safetensors; nine digits, so that names sort as numbers do. One of several ranks writes
+    step-000000120-of-rank-00003-of-00008.safetensors."""
+    return f"step-{step:09d}{'' if ranks == 1 else f'-of-rank-{rank:05d}-of-{ranks:05d}'}.safetensors"
 
 
 def probe_filename(number: int) -> str:
@@ -29,12 +30,19 @@ def probe_filename(number: int) -> str:
     return f"probe-{number:03d}.safetensors"
 
 
-def write_step(folder: Path, step: int, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]) -> Path:
+def write_step(
+    folder: Path,
+    step: int,
+    tensors: Mapping[str, torch.Tensor],
+    metadata: Mapping[str, Any],
+    rank: int = 0,
+    ranks: int = 1,
+) -> Path:
     """Write one step file; `tensors` are CPU tensors by their names in the file (`param/...`, `grad/...`).
 
     `metadata` becomes the JSON under the header's key `trajcheck`; format and step are added. Raises OSError.
     """
-    return write_tensors(folder / step_filename(step), tensors, {"step": step, **metadata})
+    return write_tensors(folder / step_filename(step, rank, ranks), tensors, {"step": step, **metadata})
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]) -> Path:

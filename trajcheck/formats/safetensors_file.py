@@ -18,6 +18,7 @@ from typing import NamedTuple
 from trajcheck.errors import StepFileError
 from trajcheck.snapshot import ITEM_SIZE, Extents, Spec
 
+NOTHING: Mapping[str, str] = {}  # one object, by which equal layouts are known
 MAX_HEADER = 100_000_000  # safetensors' own limit
 
 
@@ -43,7 +44,7 @@ class TensorFile(NamedTuple):
 
     def section(self, prefix: str) -> Extents:
         """The tensors `prefix/...`, without their prefix; a tensor called just `prefix` is shown as ''."""
-        return self.extents(self.layout.sections.get(prefix, {}))
+        return self.extents(self.layout.sections.get(prefix, NOTHING))
 
 
 def read_header(path: str, remedy: str = "remove it (analyze --skip-bad leaves such steps out)") -> TensorFile:
@@ -93,7 +94,7 @@ def _split(header: bytes) -> tuple[dict[str, str], str]:
     return metadata, table
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
 def _parse_table(table: str) -> Layout:
     specs: dict[str, Spec] = {}
     sections: dict[str, dict[str, str]] = {}

@@ -1,0 +1,66 @@
+"""Which files of a run's folder belong to which step."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from trajcheck.errors import RunError
+
+STEP_FILE = re.compile(r"step-(\d+)\.safetensors")
+RANK_FILE = re.compile(r"step-(\d+)-of-rank-(\d+)-of-(\d+)\.safetensors")
+
+
+@dataclass(frozen=True)
+class StepFiles:
+    """The files of one step: one, or one for each rank of the job, as far as they are there."""
+
+    step: int
+    ranks: int
+    paths: Mapping[int, Path]  # by rank
+
+    @property
+    def path(self) -> Path:
+        """That of the first rank that has one."""
+        return self.paths[min(self.paths)]
+
+    @property
+    def missing(self) -> str | None:
+        """Which rank's file is not there, in words."""
+        if len(self.paths) == self.ranks:
+            return None
+        rank = next(rank for rank in range(self.ranks) if rank not in self.paths)
+        others = self.ranks - len(self.paths) - 1
+        more = f", nor are those of {others} others" if others else ""
+        return f"step {self.step} was written by {self.ranks} ranks, and the file of rank {rank} is not there{more}"
+
+
+def step_files(folder: Path) -> dict[int, StepFiles]:
+    """The files of each step of a run, in the order of the steps. Raises RunError where a step has two sets of them."""
+    found: dict[int, StepFiles] = {}
+    for path in sorted(folder.iterdir()):
+        if not (match := STEP_FILE.fullmatch(path.name) or RANK_FILE.fullmatch(path.name)):
+            continue
+        step, rank, ranks = (int(part) for part in (*match.groups(), "0", "1")[:3])
+        if not path.is_file():
+            raise RunError(f"{path}: not a regular file; a step is one safetensors file, or one for each rank.")
+        if rank >= ranks:
+            raise RunError(f"{path}: rank {rank} of {ranks}; expected ranks from 0 to {ranks - 1}.")
+        there = found.setdefault(step, StepFiles(step, ranks, {}))
+        if there.ranks != ranks or rank in there.paths:
+            raise RunError(f"{folder}: {path.name} and {there.path.name} are both step {step}.")
+        found[step] = replace(there, paths={**there.paths, rank: path})
+    return {step: found[step] for step in sorted(found)}
+
+
+def foreign_files(folder: Path, ranks: int) -> dict[int, list[Path]]:
+    """The files, by step, that a job of another number of ranks wrote."""
+    found: dict[int, list[Path]] = {}
+    for path in sorted(folder.iterdir()):
+        if match := STEP_FILE.fullmatch(path.name) or RANK_FILE.fullmatch(path.name):
+            step, _, count = (int(part) for part in (*match.groups(), "0", "1")[:3])
+            if count != ranks:
+                found.setdefault(step, []).append(path)
+    return found
