@@ -72,7 +72,7 @@ class RecordedModel:
         }
         sources = {name: tensor for name, tensor in named.items() if id(tensor) in groups}
         sources.update(_match_masters(named, optimizer, set(map(id, sources.values())), masters))
-        wanted = _filter(keep)
+        wanted = name_filter(keep)
         self.parameters = [
             self._parameter(name, tensor, sources.get(name), groups, wanted) for name, tensor in named.items()
         ]
@@ -191,7 +191,7 @@ def _gradient(source: torch.Tensor) -> torch.Tensor:
     return gradient if gradient.layout is torch.strided else gradient.to_dense()
 
 
-def _filter(keep: str | Callable[[str], bool] | None) -> Callable[[str], bool]:
+def name_filter(keep: str | Callable[[str], bool] | None) -> Callable[[str], bool]:
     if keep is None:
         return lambda name: True
     if callable(keep):
