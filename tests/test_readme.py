@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import Outcome
+from loops import recorded_steps
 
 import trajcheck
 from trajcheck.drawing import can_draw
@@ -57,15 +58,39 @@ def test_the_first_command_is_the_one_shown() -> None:
     assert fenced("console")[0].startswith(f"$ {command}\n")
 
 
+def frameworks(code: str) -> set[str]:
+    return {name for name in ("transformers", "lightning") if f"import {name}" in code or f"from {name}" in code}
+
+
 def test_the_python_runs_and_its_run_can_be_analyzed(
     cli: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for code in fenced("python"):
-        exec(compile(code, "README.md", "exec"), {})
+        if not frameworks(code):
+            exec(compile(code, "README.md", "exec"), {})
+    assert recorded_steps(tmp_path / "runs" / "any") == [0, 4, 8, 12, 16, 20]
     assert "`trajcheck analyze runs/first --objective run`" in README
     assert cli("analyze", "runs/first", "--objective", "run", "--quiet").code == 0
     assert (tmp_path / "reports" / "runs" / "first" / "steps.csv").exists()
+
+
+@pytest.mark.filterwarnings("ignore:'pin_memory' argument is set", "ignore:.*does not have many workers")
+@pytest.mark.filterwarnings("ignore:.*`isinstance.treespec, LeafSpec.` is deprecated")
+@pytest.mark.parametrize(("framework", "run"), [("transformers", "gpt2"), ("lightning", "regression")])
+def test_the_recipes_for_frameworks_run(
+    framework: str, run: str, cli: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip(framework)
+    monkeypatch.chdir(tmp_path)
+    blocks = [code for code in fenced("python") if frameworks(code) == {framework}]
+    exec(compile(blocks[0], "README.md", "exec"), {"__name__": "readme"})
+    assert recorded_steps(tmp_path / "runs" / run)[:2] == [0, 4]
+    arguments = ["analyze", f"runs/{run}", "--quiet"]
+    for code in blocks[1:]:
+        (tmp_path / "objective.py").write_text(code)
+        arguments += ["--objective", f"objective.py:{run}"]
+    assert cli(*arguments).code == 0
 
 
 def test_every_column_of_a_comparison_is_explained(beside_the_samples: Path) -> None:

@@ -1,7 +1,8 @@
 """Offline analysis of neural-network training trajectories.
 
-Record a run with `Recorder`, analyze it with `analyze`, hold it against its gradient flow with `flow`. Importing
-this package imports neither torch nor pandas: the names below are loaded when they are first used.
+Record a run with `Recorder`, or a loop as it stands with `record`; analyze it with `analyze`, hold it against its
+gradient flow with `flow`. Importing this package imports neither torch nor pandas: the names below are loaded when they
+are first used.
 """
 
 from importlib import import_module
@@ -24,6 +25,7 @@ _WHERE = {
     "analyze": "analysis",
     "compare": "comparison",
     "draw_report": "drawing",
+    "record": "recording_context",
     "flow": "gradient_flow",  # not flow.py: importing a module of that name would put it in the function's place
 }
 
@@ -43,6 +45,7 @@ __all__ = [
     "compare",
     "draw_report",
     "flow",
+    "record",
 ]
 
 if TYPE_CHECKING:
@@ -55,6 +58,7 @@ if TYPE_CHECKING:
     from trajcheck.flow_findings import FlowReport
     from trajcheck.gradient_flow import flow
     from trajcheck.recorder import Recorder
+    from trajcheck.recording_context import record
     from trajcheck.schedules import Budget, Every, First, Listed, Logarithmic, Pairs
 
 

@@ -200,7 +200,8 @@ def _copies(model: nn.Module, loss: Loss, place: torch.device) -> tuple[nn.Modul
 
 
 def _bare(model: nn.Module) -> None:
-    """Without backward hooks and torch.compile; the Recorder's own hook is idle in a copy (see ForwardHook)."""
+    """Without backward hooks, torch.compile and the autocast that Accelerate puts around a model's forward; the
+    Recorder's own hook is idle in a copy (see ForwardHook)."""
     for module in model.modules():
         for name, child in list(module._modules.items()):
             if child is not None:
@@ -209,6 +210,8 @@ def _bare(model: nn.Module) -> None:
         module._backward_hooks.clear()
         module._backward_pre_hooks.clear()
         module._compiled_call_impl = None
+        if "_original_forward" in vars(module):
+            module.forward = vars(module).pop("_original_forward")
 
 
 def _unwrapped(model: nn.Module) -> nn.Module:

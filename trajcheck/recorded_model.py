@@ -80,7 +80,7 @@ class RecordedModel:
         }
         sources = {name: tensor for name, tensor in named.items() if id(tensor) in groups}
         sources.update(_match_masters(named, optimizer, set(map(id, sources.values())), masters))
-        wanted = _filter(keep)
+        wanted = name_filter(keep)
         self.parameters = [
             self._parameter(name, tensor, sources.get(name), groups, wanted, ranks.first)
             for name, tensor in named.items()
@@ -246,7 +246,7 @@ def _norm(tensors: Sequence[torch.Tensor]) -> float:
     return float(torch.linalg.vector_norm(torch.stack(norms))) if norms else 0.0
 
 
-def _filter(keep: str | Callable[[str], bool] | None) -> Callable[[str], bool]:
+def name_filter(keep: str | Callable[[str], bool] | None) -> Callable[[str], bool]:
     if keep is None:
         return lambda name: True
     if callable(keep):

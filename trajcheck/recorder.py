@@ -146,7 +146,21 @@ class Recorder:
         """The number t of the next update."""
         return self._start if self._steps is None else self._steps.step
 
+    @property
+    def watching(self) -> bool:
+        """Whether anything of the coming step is wanted: its record, or its part of the window's sums."""
+        return self.active and self._steps is not None and self._steps.watching
+
     # What the training loop calls
+
+    def forward_begins(self, model: torch.nn.Module) -> None:
+        """Tell the recorder that the forward of the coming micro-batch begins: its randomness and buffers are as they
+        are now, and so is autocast.
+
+        Needed only where something else is called than the model itself, a method of it or a part; the model's own
+        forward is seen. Of two beginnings the first counts; one in training mode replaces one in evaluation mode.
+        """
+        self._contained(StepRecorder.before_forward, model)
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed job needs beside `start_step=`, for a checkpoint: the step, and the sums of learning rates."""

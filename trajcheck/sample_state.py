@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -39,9 +40,23 @@ def capture(module: torch.nn.Module, devices: list[torch.device], buffers: Mappi
     return ForwardState(
         generators=generator_states(devices),
         buffers={name: to_host(buffer) for name, buffer in buffers.items()},
-        autocast=_name(torch.get_autocast_dtype(device_type)) if torch.is_autocast_enabled(device_type) else None,
+        autocast=_autocast(device_type) or _autocast_inside(module),
         training=module.training,
     )
+
+
+def _autocast(device_type: str) -> str | None:
+    enabled = torch.is_autocast_enabled(device_type)
+    return str(torch.get_autocast_dtype(device_type)).removeprefix("torch.") if enabled else None
+
+
+def _autocast_inside(module: torch.nn.Module) -> str | None:
+    """The dtype of the autocast that Accelerate has put around the model's forward, where no hook sees it begin."""
+    prepared = any(hasattr(m, "_original_forward") for m in (module, getattr(module, "module", None)))
+    state = sys.modules.get("accelerate.state")
+    if not prepared or state is None:
+        return None
+    return {"bf16": "bfloat16", "fp16": "float16"}.get(state.AcceleratorState().mixed_precision)
 
 
 def consumed(before: ForwardState, devices: list[torch.device]) -> dict[str, bool]:
@@ -55,10 +70,6 @@ def to_host(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
 
 
-def _name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
-
-
 class ForwardHook:
     """A forward pre-hook that calls a method for as long as its owner lives.
 
@@ -66,15 +77,25 @@ class ForwardHook:
     is recorded, and a recorder with its thread cannot be copied.
     """
 
-    def __init__(self, method: Callable[[torch.nn.Module], None] | None = None) -> None:
+    def __init__(self, method: Callable[..., None] | None = None) -> None:
         self._method = None if method is None else weakref.WeakMethod(method)
 
     def __call__(self, module: torch.nn.Module, args: Any) -> None:
+        self._call(module)
+
+    def _call(self, *args: Any) -> None:
         if torch.compiler.is_compiling() or self._method is None:
             return
         method = self._method()
         if method is not None and torch.is_grad_enabled():
-            method(module)
+            method(*args)
 
     def __reduce__(self) -> tuple[type[ForwardHook], tuple[()]]:
-        return ForwardHook, ()
+        return type(self), ()
+
+
+class AfterForwardHook(ForwardHook):
+    """The same after the forward, with all that went in and came out: method(module, args, kwargs, output)."""
+
+    def __call__(self, module: torch.nn.Module, args: Any, kwargs: Any = None, output: Any = None) -> None:
+        self._call(module, args, kwargs, output)

@@ -53,7 +53,7 @@ class StepRecorder:
         self._evaluations = 0
 
     @property
-    def _watching(self) -> bool:
+    def watching(self) -> bool:
         """Whether anything of the coming step is wanted: its record, or its part of the sums."""
         return self._scheduled or self._windows is not None
 
@@ -61,7 +61,7 @@ class StepRecorder:
         self._settle()
         if self._scheduled:
             self._vectors.await_devices(self._spent)
-        if self._watching:
+        if self.watching:
             self._observations.add(batch, loss, weight, full=self._scheduled)
         if self._scheduled and self._export.pending:
             with self._spent.of_training():  # one-off, whenever it comes
@@ -69,11 +69,11 @@ class StepRecorder:
         self._observations.note(self._rates_now)
 
     def clip_noted(self, norm: torch.Tensor, max_norm: float) -> None:
-        if self._watching:
+        if self.watching:
             self._observations.clip(clip_to_norm(norm, max_norm, now=self._windows is not None))
 
     def clipped(self, factor: float | None) -> None:
-        if self._watching:
+        if self.watching:
             self._observations.clip(clip_by(factor))
 
     # What the hooks do
@@ -82,7 +82,7 @@ class StepRecorder:
         self._settle()
         if self._scheduled:
             self._vectors.await_devices(self._spent, forward=True)
-        if self._watching:
+        if self.watching:
             self._observations.forward_begins(module, full=self._scheduled)
 
     def before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> Any:
@@ -90,7 +90,7 @@ class StepRecorder:
         self._rates = self._rates_now()
         self._vectors.forget()
         self._recording.begin()
-        if not self._watching:
+        if not self.watching:
             return None
         if self._scheduled:
             self._recording.check()

@@ -1,0 +1,336 @@
+"""trajcheck.integrations.hf: a real transformers.Trainer, and the same training in a plain loop with the Recorder."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from loops import read, recorded_steps
+from torch import Tensor
+
+import trajcheck
+from trajcheck.errors import RecorderError
+from trajcheck.recorder import Recorder
+from trajcheck.step_recorder import StepRecorder
+
+transformers: Any = pytest.importorskip("transformers")
+pytest.importorskip("accelerate")
+
+from trajcheck.integrations.hf import TrajcheckCallback, model_loss  # noqa: E402
+
+MICRO, SIZE, STEPS, CLIP = 2, 4, 6, 0.25
+
+OBJECTIVE = """
+from transformers import GPT2Config, GPT2LMHeadModel
+from trajcheck.integrations.hf import model_loss
+
+def gpt2():
+    return GPT2LMHeadModel(GPT2Config(**{config})), model_loss
+"""
+
+
+def config(dropout: float = 0.0) -> dict[str, Any]:
+    rates = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), dropout)
+    sizes = {"vocab_size": 40, "n_positions": 16, "n_embd": 16, "n_layer": 1, "n_head": 2}
+    return {**sizes, **rates, "bos_token_id": 0, "eos_token_id": 0}
+
+
+def gpt2(dropout: float = 0.0) -> Any:
+    torch.manual_seed(0)
+    return transformers.GPT2LMHeadModel(transformers.GPT2Config(**config(dropout)))
+
+
+def examples() -> list[dict[str, Tensor]]:
+    """Sequences whose labels begin at different places, so that micro-batches have different numbers of items."""
+    stream = torch.Generator().manual_seed(1)
+    data = []
+    for i in range(STEPS * MICRO * SIZE):
+        tokens = torch.randint(40, (12,), generator=stream)
+        labels = tokens.clone()
+        labels[: 1 + i % 7] = -100  # the first is never predicted, and not every version of the Trainer counts so
+        data.append({"input_ids": tokens, "labels": labels})
+    return data
+
+
+class InOrder(transformers.Trainer):
+    def _get_train_sampler(self, *args: Any) -> Any:
+        return torch.utils.data.SequentialSampler(self.train_dataset)
+
+
+def sgd(model: Any) -> tuple[Any, Any]:
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
+    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.9**step)
+
+
+def trainer(folder: Path, callbacks: list[Any], model: Any = None, **arguments: Any) -> Any:
+    model = gpt2() if model is None else model
+    settings = {
+        "output_dir": str(folder / "trainer"), "per_device_train_batch_size": SIZE, "max_grad_norm": CLIP,
+        "gradient_accumulation_steps": MICRO, "num_train_epochs": 1, "use_cpu": True, "report_to": [],
+        "disable_tqdm": True, "save_strategy": "no", "logging_strategy": "no", "dataloader_pin_memory": False,
+    }  # fmt: skip
+    own = {
+        key: arguments.pop(key) for key in ("compute_loss_func", "eval_dataset", "compute_metrics") if key in arguments
+    }
+    return InOrder(
+        model=model,
+        args=transformers.TrainingArguments(**{**settings, **arguments}),
+        train_dataset=examples(),
+        callbacks=callbacks,
+        optimizers=sgd(model),
+        **own,
+    )
+
+
+def trained(folder: Path, callbacks: list[Any], model: Any = None, **arguments: Any) -> Any:
+    made = trainer(folder, callbacks, model, **arguments)
+    made.train()
+    return made.model
+
+
+def plain_loop(run: Path, autocast: bool) -> Any:
+    """What the Trainer does, written by hand."""
+    model = gpt2().train()
+    optimizer, scheduler = sgd(model)
+    data = examples()
+    with Recorder(run, model, optimizer, every=1, strict=True, quiet=True) as recorder:
+        recorder.epoch = 0
+        for step in range(STEPS):
+            rows = [data[SIZE * (MICRO * step + i) :][:SIZE] for i in range(MICRO)]
+            batches = [{name: torch.stack([row[name] for row in part]) for name in part[0]} for part in rows]
+            items = torch.stack([(batch["labels"][:, 1:] != -100).sum() for batch in batches]).sum()
+            for batch in batches:
+                batch["num_items_in_batch"] = items
+                with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+                    loss = model(**batch).loss
+                loss.backward()
+                recorder.observe(batch, loss)
+            recorder.clip_grad_norm_(CLIP)
+            optimizer.step()
+            scheduler.step()
+            optimizer.zero_grad()
+    return model
+
+
+def objective(folder: Path, dropout: float = 0.0) -> str:
+    path = folder / "objective.py"
+    path.write_text(OBJECTIVE.format(config=config(dropout)))
+    return f"{path}:gpt2"
+
+
+def same_weights(a: Any, b: Any) -> bool:
+    return all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters(), strict=True))
+
+
+@pytest.fixture(autouse=True)
+def accelerate_begins_anew() -> Any:
+    """Its state and its environment variables outlive a Trainer."""
+    from accelerate.state import AcceleratorState
+
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+    for name in [name for name in os.environ if name.startswith("ACCELERATE_")]:
+        del os.environ[name]
+
+
+@pytest.mark.parametrize("autocast", [True, False], ids=["bf16", "float32"])
+def test_the_one_line_records_what_a_plain_loop_records(autocast: bool, tmp_path: Path) -> None:
+    """Bit by bit, but for the clipping factor, which is measured on the gradients and not computed from their norm."""
+    callback = TrajcheckCallback(tmp_path / "one-line", every=1, strict=True, quiet=True)
+    recorded = trained(tmp_path, [callback], bf16=autocast)
+    by_hand = plain_loop(tmp_path / "by-hand", autocast)
+    assert same_weights(recorded, by_hand)
+    assert same_weights(recorded, trained(tmp_path, [], bf16=autocast))  # training is the same without the callback
+    assert recorded_steps(tmp_path / "one-line") == list(range(STEPS + 1))
+    clips = []
+    for step in range(STEPS + 1):
+        (tensors, metadata), (expected, said) = (read(tmp_path / run, step) for run in ("one-line", "by-hand"))
+        kinds = {name.partition("/")[0] for name in tensors} - {"buffer"}  # which not every version has
+        assert kinds == ({"param", "grad", "batch"} if step < STEPS else {"param"})
+        assert tensors.keys() == expected.keys()
+        assert all(torch.equal(tensors[name], expected[name]) for name in tensors)
+        del metadata["checksum"], said["checksum"]  # which tell 0.0 from -0.0
+        if step < STEPS:
+            clips.append(metadata.pop("clip"))
+            assert clips[-1] == pytest.approx(said.pop("clip"), rel=1e-6)
+        assert metadata == said
+    assert min(clips) < 0.9 and metadata["step"] == STEPS
+    reports = [
+        trajcheck.analyze(tmp_path / run, objective=objective(tmp_path), out=tmp_path / f"report-{run}")
+        for run in ("one-line", "by-hand")
+    ]
+    ratios = [report.references["convexity_ratio"].dropna().iloc[-1] for report in reports]
+    assert math.isfinite(ratios[0]) and ratios[0] == pytest.approx(ratios[1], rel=1e-6)
+    errors = reports[0].steps[["replay_loss_error", "replay_grad_error"]].dropna()
+    assert len(errors) == STEPS
+    bounds = (1e-3, 2e-2) if autocast else (1e-6, 1e-5)  # the replay is in float32
+    assert (errors.max().to_numpy() < bounds).all(), errors
+
+
+def test_dropout_epochs_and_evaluations_during_training(tmp_path: Path) -> None:
+    """Masks come back from the generator states; forwards of evaluations are no batches."""
+    arguments: dict[str, Any] = {"eval_strategy": "steps", "eval_steps": 1, "eval_dataset": examples()[:5]}
+    arguments |= {"num_train_epochs": 2, "eval_on_start": True}
+    callback = TrajcheckCallback(tmp_path / "run", every=1, strict=True, quiet=True, windows=True)
+    recorded = trained(tmp_path, [callback], gpt2(0.2), **arguments)
+    assert same_weights(recorded, trained(tmp_path, [], gpt2(0.2), **arguments))
+    assert callback.recorder is None  # closed
+    metadata = [read(tmp_path / "run", step)[1] for step in range(2 * STEPS)]
+    assert [each["epoch"] for each in metadata] == [0] * STEPS + [1] * STEPS
+    assert {tuple(each["micro_weights"]) for each in metadata} == {(1.0, 1.0)}
+    report = trajcheck.analyze(tmp_path / "run", objective=objective(tmp_path, 0.2), out=tmp_path / "report")
+    errors = report.steps[["replay_loss_error", "replay_grad_error"]].dropna()
+    assert len(errors) == 2 * STEPS
+    assert (errors.max().to_numpy() < (1e-6, 1e-5)).all(), errors
+    assert report.references["window_num"].notna().any()
+
+
+def test_the_length_of_the_run_is_the_trainers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trained(tmp_path, [TrajcheckCallback(tmp_path / "run", schedule=trajcheck.Budget(bytes=10**9), strict=True)])
+    assert "every step, " in capsys.readouterr().err  # not "every step at first", which is thinned later
+    assert recorded_steps(tmp_path / "run") == list(range(STEPS + 1))
+
+
+class Stop(transformers.TrainerCallback):
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
+        control.should_training_stop = state.global_step == 3
+        return control
+
+
+def test_a_job_resumed_from_a_checkpoint_goes_on_with_the_run(tmp_path: Path) -> None:
+    saving: dict[str, Any] = {"save_strategy": "steps", "save_steps": 3}
+
+    def callback(run: str) -> Any:
+        return TrajcheckCallback(tmp_path / run, every=1, strict=True, quiet=True)
+
+    trained(tmp_path, [callback("run"), Stop()], **saving)
+    assert recorded_steps(tmp_path / "run") == [0, 1, 2, 3]
+    made = trainer(tmp_path, [callback("run")], **saving)
+    made.train(resume_from_checkpoint=True)
+    trained(tmp_path / "whole", [callback("whole-run")])
+    assert recorded_steps(tmp_path / "run") == list(range(STEPS + 1))
+    for step in range(STEPS + 1):
+        (tensors, metadata), (expected, said) = (read(tmp_path / run, step) for run in ("run", "whole-run"))
+        assert tensors.keys() == expected.keys()
+        assert all(torch.equal(tensors[name], expected[name]) for name in tensors)
+        assert metadata["tau"] == pytest.approx(said["tau"], rel=1e-14)
+
+
+@pytest.mark.parametrize("by", ["steps", "epoch"])
+def test_the_final_iterate_is_the_last_one_also_where_the_best_is_loaded(by: str, tmp_path: Path) -> None:
+    """Two evaluations, the second of which stops the training early; by steps, at its end."""
+    scores = iter(range(10, 0, -1))  # the first checkpoint is the best
+    last: list[dict[str, Tensor]] = []
+
+    class Watch(transformers.TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **kwargs: Any) -> None:
+            last[:] = [{name: p.detach().clone() for name, p in model.named_parameters()}]
+
+    stopping = [transformers.EarlyStoppingCallback(1)] if by == "epoch" else []
+    recorded = trained(
+        tmp_path,
+        [TrajcheckCallback(tmp_path / "run", every=2, strict=True, quiet=True), Watch(), *stopping],
+        num_train_epochs=1 if by == "steps" else 4, save_strategy=by, save_steps=3, eval_strategy=by, eval_steps=3,
+        eval_dataset=examples()[:4],
+        load_best_model_at_end=True, metric_for_best_model="score", greater_is_better=True,
+        compute_metrics=lambda prediction: {"score": next(scores)},
+    )  # fmt: skip
+    assert recorded_steps(tmp_path / "run")[-1] == (STEPS if by == "steps" else 2 * STEPS)
+    tensors = read(tmp_path / "run", recorded_steps(tmp_path / "run")[-1])[0]
+    assert all(torch.equal(tensors[f"param/{name}"], value) for name, value in last[0].items())
+    assert not torch.equal(tensors["param/transformer.wte.weight"], recorded.transformer.wte.weight)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")  # of torch's own tracing
+def test_a_compiled_model(tmp_path: Path) -> None:
+    trained(
+        tmp_path,
+        [TrajcheckCallback(tmp_path / "run", every=1, strict=True, quiet=True)],
+        torch_compile=True, torch_compile_backend="aot_eager", max_steps=2, bf16=True,
+    )  # fmt: skip
+    tensors, metadata = read(tmp_path / "run", 1)
+    assert "param/transformer.wte.weight" in tensors and "batch/1/labels" in tensors
+    assert metadata["loss"] > 0 and metadata["autocast"] == "bfloat16"
+
+
+def counted_loss(outputs: Any, labels: Tensor, num_items_in_batch: Any = None) -> Tensor:
+    logits, targets = outputs.logits[:, :-1].flatten(0, 1), labels[:, 1:].flatten()
+    return torch.nn.functional.cross_entropy(logits, targets, ignore_index=-100, reduction="sum") / num_items_in_batch
+
+
+def test_a_loss_function_given_to_the_trainer(tmp_path: Path) -> None:
+    callback = TrajcheckCallback(tmp_path / "run", every=1, strict=True, quiet=True)
+    trained(tmp_path, [callback], compute_loss_func=callback.observed(counted_loss))
+    usual = TrajcheckCallback(tmp_path / "usual", every=1, strict=True, quiet=True)
+    trained(tmp_path, [usual])
+    (tensors, metadata), (expected, said) = (read(tmp_path / run, 2) for run in ("run", "usual"))
+    assert {name for name in tensors if name.startswith("batch")} == {n for n in expected if n.startswith("batch")}
+    assert metadata["loss"] == pytest.approx(said["loss"], rel=1e-5)
+    with pytest.warns(RuntimeWarning, match=r"callback\.observed"):
+        trained(
+            tmp_path,
+            [TrajcheckCallback(tmp_path / "unseen", every=1, strict=True, quiet=True)],
+            compute_loss_func=counted_loss,
+        )
+    tensors, metadata = read(tmp_path / "unseen", 1)
+    assert "loss" not in metadata and "batch/1/input_ids" in tensors and "batch/1/labels" not in tensors
+
+
+def test_the_weight_of_a_loss_is_measured(tmp_path: Path) -> None:
+    """Without labels that the Trainer can count, it divides by the number of micro-batches."""
+
+    class Own(InOrder):
+        def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **kwargs: Any) -> Any:
+            return 0.5 * model(**inputs).loss
+
+    model = gpt2()
+    arguments = trainer(tmp_path, []).args
+    made = Own(
+        model=model,
+        args=arguments,
+        train_dataset=examples(),
+        optimizers=sgd(model),
+        callbacks=[TrajcheckCallback(tmp_path / "run", every=1, strict=True, quiet=True)],
+    )
+    made.model_accepts_loss_kwargs = False
+    made.train()
+    assert read(tmp_path / "run", 0)[1]["micro_weights"] == [0.25, 0.25]
+
+
+def test_the_exported_program_is_without_the_autocast_that_accelerate_adds(tmp_path: Path) -> None:
+    callback = TrajcheckCallback(tmp_path / "run", every=1, strict=True, quiet=True, objective=model_loss)
+    trained(tmp_path, [callback], bf16=True, max_steps=2)
+    exported, written = (
+        trajcheck.analyze(tmp_path / "run", objective=spec, out=tmp_path / f"report{i}").steps["replay_grad_error"]
+        for i, spec in enumerate(("run", objective(tmp_path)))
+    )
+    assert exported.dropna().min() > 1e-4  # against gradients of bfloat16
+    np.testing.assert_allclose(exported.dropna(), written.dropna(), rtol=1e-3)
+
+
+def test_what_fails_does_not_reach_training_unless_strict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: Any) -> None:
+        raise ZeroDivisionError("broken")
+
+    untouched = trained(tmp_path, [])
+    monkeypatch.setattr(StepRecorder, "observe", broken)
+    with pytest.warns(RuntimeWarning, match="training goes on: step 0: ZeroDivisionError"):
+        assert same_weights(untouched, trained(tmp_path, [TrajcheckCallback(tmp_path / "run", every=1, quiet=True)]))
+    with pytest.raises(RecorderError, match="ZeroDivisionError"):
+        trained(tmp_path, [TrajcheckCallback(tmp_path / "strict", every=1, strict=True, quiet=True)])
+
+
+def test_what_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecorderError, match="TrajcheckCallback takes no evry=; it takes every"):
+        TrajcheckCallback(tmp_path, evry=3)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json").write_text("{}")
+    with pytest.raises(RecorderError, match="already holds a run"):
+        trained(tmp_path, [TrajcheckCallback(tmp_path / "run", every=1)])
+    with pytest.raises(ValueError, match="returned no loss for a batch of input_ids"):
+        model_loss(gpt2(), {"input_ids": torch.zeros(1, 3, dtype=torch.long)})

@@ -1,0 +1,307 @@
+"""trajcheck.integrations.lightning: a real Lightning Trainer, and its training in a plain loop with the Recorder."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from loops import batch_of, loss_of, read, recorded_steps
+from torch import Tensor, nn
+
+import trajcheck
+from trajcheck.errors import RecorderError
+from trajcheck.recorder import Recorder
+from trajcheck.step_recorder import StepRecorder
+
+lightning: Any = pytest.importorskip("lightning.pytorch")
+
+from trajcheck.integrations.lightning import TrajcheckCallback  # noqa: E402
+
+BATCHES, PARTS, CLIP = 6, 2, 0.2
+STEPS = BATCHES // PARTS
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*does not have many workers"),
+    pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no"),
+    pytest.mark.filterwarnings("ignore:Trying to infer the `batch_size`"),
+    pytest.mark.filterwarnings("ignore:.*`isinstance.treespec, LeafSpec.` is deprecated"),
+    pytest.mark.filterwarnings("ignore:.*ended before the epoch ended"),
+]
+
+OBJECTIVE = """
+from torch import nn
+from torch.nn import functional as F
+import lightning.pytorch as lightning
+from trajcheck.integrations.lightning import training_step_loss
+
+class Classifier(lightning.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout({dropout}), nn.Tanh(), nn.Linear(8, 3))
+
+    def training_step(self, batch, batch_idx):
+        loss = F.cross_entropy(self.net(batch[0]), batch[1])
+        self.log("loss", loss)
+        return {{"loss": loss}}
+
+def classifier():
+    return Classifier(), training_step_loss
+"""
+
+
+class Classifier(lightning.LightningModule):
+    """Its own forward is never called; training_step draws dropout masks and moves BatchNorm's statistics."""
+
+    def __init__(self, dropout: float = 0.0, make: Any = None) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.net = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(dropout), nn.Tanh(), nn.Linear(8, 3))
+        self.make = make or sgd
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        loss = loss_of(self.net, batch)
+        self.log("loss", loss)
+        return {"loss": loss}
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        with torch.enable_grad():  # forwards in evaluation are no samples, also where gradients are wanted
+            self.log("validation", loss_of(self.net, batch))
+
+    def configure_optimizers(self) -> Any:
+        return self.make(self)
+
+
+def sgd(module: nn.Module) -> Any:
+    return torch.optim.SGD(module.parameters(), lr=0.25, momentum=0.9)
+
+
+def data(count: int = BATCHES) -> Any:
+    inputs, targets = (torch.cat(parts) for parts in zip(*map(batch_of, range(count)), strict=True))
+    return torch.utils.data.DataLoader(torch.utils.data.TensorDataset(inputs, targets), batch_size=6)
+
+
+def trainer(callbacks: list[Any], **options: Any) -> Any:
+    settings = {
+        "max_epochs": 1, "accelerator": "cpu", "logger": False, "enable_checkpointing": False,
+        "enable_progress_bar": False, "enable_model_summary": False, "accumulate_grad_batches": PARTS,
+        "gradient_clip_val": CLIP,
+    }  # fmt: skip
+    return lightning.Trainer(callbacks=callbacks, **{**settings, **options})
+
+
+def fitted(callbacks: list[Any], module: Any = None, validate: bool = False, **options: Any) -> Any:
+    module = Classifier() if module is None else module
+    trainer(callbacks, **options).fit(module, data(), data(2) if validate else None)
+    return module
+
+
+def plain_loop(run: Path, autocast: bool) -> Any:
+    module = Classifier().train()
+    optimizer = sgd(module)
+    with Recorder(run, module, optimizer, every=1, strict=True, quiet=True) as recorder:
+        recorder.epoch = 0
+        for step in range(STEPS):
+            for i in range(PARTS):
+                batch: Any = list(batch_of(PARTS * step + i))
+                with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
+                    recorder.forward_begins(module)
+                    loss = loss_of(module.net, batch)
+                (loss / PARTS).backward()
+                recorder.observe(batch, loss, weight=1 / PARTS)
+            recorder.clip_grad_norm_(CLIP)
+            optimizer.step()
+            optimizer.zero_grad()
+    return module
+
+
+def same_weights(a: nn.Module, b: nn.Module) -> bool:
+    return all(torch.equal(p, q) for p, q in zip(a.parameters(), b.parameters(), strict=True))
+
+
+def objective(folder: Path, dropout: float = 0.0) -> str:
+    path = folder / "objective.py"
+    path.write_text(OBJECTIVE.format(dropout=dropout))
+    return f"{path}:classifier"
+
+
+@pytest.mark.parametrize("autocast", [False, True], ids=["float32", "bf16"])
+def test_the_one_line_records_what_a_plain_loop_records(autocast: bool, tmp_path: Path) -> None:
+    """Bit by bit, but for the clipping factor, which is measured on the gradients and not computed from their norm."""
+    options: dict[str, Any] = {"precision": "bf16-mixed"} if autocast else {}
+    recorded = fitted([TrajcheckCallback(tmp_path / "one-line", every=1, strict=True, quiet=True)], **options)
+    assert same_weights(recorded, plain_loop(tmp_path / "by-hand", autocast))
+    assert same_weights(recorded, fitted([], **options))
+    assert recorded_steps(tmp_path / "one-line") == list(range(STEPS + 1))
+    clips = []
+    for step in range(STEPS + 1):
+        (tensors, metadata), (expected, said) = (read(tmp_path / run, step) for run in ("one-line", "by-hand"))
+        assert tensors.keys() == expected.keys()
+        assert all(torch.equal(tensors[name], expected[name]) for name in tensors)
+        del metadata["checksum"], said["checksum"]  # which tell 0.0 from -0.0
+        if step < STEPS:
+            clips.append(metadata.pop("clip"))
+            assert clips[-1] == pytest.approx(said.pop("clip"), rel=1e-6)
+            assert metadata.pop("loss") == pytest.approx(said.pop("loss"), rel=1e-15)
+        assert metadata == said
+    assert min(clips) < 0.9
+    reports = [
+        trajcheck.analyze(tmp_path / run, objective=objective(tmp_path), out=tmp_path / f"report-{run}")
+        for run in ("one-line", "by-hand")
+    ]
+    ratios = [report.references["convexity_ratio"].dropna().iloc[-1] for report in reports]
+    assert math.isfinite(ratios[0]) and ratios[0] == pytest.approx(ratios[1], rel=1e-6)
+    errors = reports[0].steps[["replay_loss_error", "replay_grad_error"]].dropna()
+    assert len(errors) == STEPS
+    bounds = (1e-3, 2e-2) if autocast else (1e-6, 1e-5)  # the replay is in float32
+    assert (errors.max().to_numpy() < bounds).all(), errors
+
+
+def test_dropout_epochs_and_validation_during_training(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"max_epochs": 2, "val_check_interval": 2, "validate": True, "accumulate_grad_batches": 1}
+    callback = TrajcheckCallback(tmp_path / "run", every=1, strict=True, quiet=True, windows=True)
+    recorded = fitted([callback], Classifier(0.3), **options)
+    assert same_weights(recorded, fitted([], Classifier(0.3), **options))
+    assert callback.recorder is None  # closed
+    metadata = [read(tmp_path / "run", step)[1] for step in range(2 * BATCHES)]
+    assert [each["epoch"] for each in metadata] == [0] * BATCHES + [1] * BATCHES
+    assert not any("micro_weights" in each for each in metadata)
+    report = trajcheck.analyze(tmp_path / "run", objective=objective(tmp_path, 0.3), out=tmp_path / "report")
+    errors = report.steps[["replay_loss_error", "replay_grad_error"]].dropna()
+    assert len(errors) == 2 * BATCHES
+    assert (errors.max().to_numpy() < (1e-6, 1e-5)).all(), errors
+    assert report.references["window_num"].notna().any()
+
+
+def test_the_length_of_the_run_is_the_trainers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fitted([TrajcheckCallback(tmp_path / "run", schedule=trajcheck.Budget(bytes=10**9), strict=True)])
+    assert "every step, " in capsys.readouterr().err
+    assert recorded_steps(tmp_path / "run") == list(range(STEPS + 1))
+
+
+def test_steps_that_the_loss_scaler_skips(tmp_path: Path) -> None:
+    """float16 on the CPU; the scale falls until nothing overflows. Clipping and unscaling are told apart."""
+    from lightning.pytorch.plugins.precision import MixedPrecision
+
+    def options() -> dict[str, Any]:
+        return {"plugins": [MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=2.0**18))]}
+
+    recorded = fitted([TrajcheckCallback(tmp_path, every=1, strict=True, quiet=True)], max_epochs=2, **options())
+    assert same_weights(recorded, fitted([], max_epochs=2, **options()))
+    metadata = [read(tmp_path, step)[1] for step in range(2 * STEPS)]
+    skipped = [each.get("skipped", False) for each in metadata]
+    assert skipped[0] and not skipped[-1]
+    assert [each["epoch"] for each in metadata] == [0] * STEPS + [1] * STEPS
+    for step, each in enumerate(metadata):
+        assert each["autocast"] == "float16" and 0.1 < each["loss"] < 3
+        if not skipped[step]:
+            tensors = read(tmp_path, step)[0]
+            norm = math.hypot(*(float(t.norm()) for name, t in tensors.items() if name.startswith("grad")))
+            assert norm == pytest.approx(min(CLIP, norm / each["clip"]), rel=1e-4)
+    assert any("clip" in each for each in metadata)
+
+
+def test_clipping_by_value_is_known_to_have_no_factor(tmp_path: Path) -> None:
+    callback = TrajcheckCallback(tmp_path, every=1, strict=True, quiet=True)
+    fitted([callback], gradient_clip_val=0.01, gradient_clip_algorithm="value")
+    assert read(tmp_path, 0)[1]["clip"] is None
+
+
+def test_a_job_resumed_from_a_checkpoint_goes_on_with_the_run(tmp_path: Path) -> None:
+    def callback(run: str) -> Any:
+        return TrajcheckCallback(tmp_path / run, every=1, strict=True, quiet=True)
+
+    first = trainer([callback("run")])
+    first.fit(Classifier(), data())
+    first.save_checkpoint(tmp_path / "checkpoint.ckpt")
+    second = trainer([callback("run")], max_epochs=2)
+    second.fit(Classifier(), data(), ckpt_path=tmp_path / "checkpoint.ckpt")
+    fitted([callback("whole")], max_epochs=2)
+    assert recorded_steps(tmp_path / "run") == recorded_steps(tmp_path / "whole") == list(range(2 * STEPS + 1))
+    for step in range(2 * STEPS + 1):
+        (tensors, metadata), (expected, said) = (read(tmp_path / run, step) for run in ("run", "whole"))
+        assert tensors.keys() == expected.keys()
+        assert all(torch.equal(tensors[name], expected[name]) for name in tensors)
+        assert metadata["tau"] == pytest.approx(said["tau"], rel=1e-14)
+
+
+def test_tau_goes_on_from_a_checkpoint_whose_step_was_not_recorded(tmp_path: Path) -> None:
+    class Save(lightning.Callback):
+        def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+            trainer.save_checkpoint(tmp_path / f"{trainer.current_epoch}.ckpt")
+
+    def callback(run: str) -> Any:
+        return TrajcheckCallback(tmp_path / run, every=2, strict=True, quiet=True)
+
+    fitted([callback("run"), Save()], max_epochs=1)
+    (tmp_path / "run" / f"step-{STEPS:09d}.safetensors").unlink()  # the job was killed before its end
+    trainer([callback("run")], max_epochs=2).fit(Classifier(), data(), ckpt_path=tmp_path / "0.ckpt")
+    assert recorded_steps(tmp_path / "run") == [0, 2, 4, 6]
+    assert read(tmp_path / "run", 6)[1]["tau"] == pytest.approx([6 * 0.25])
+
+
+class Manual(Classifier):
+    """Own backward passes and steps, through the module's forward."""
+
+    automatic_optimization = False
+
+    def __init__(self, optimizers: int = 1) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.count = optimizers
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return self.net(inputs)
+
+    def training_step(self, batch: Any, batch_idx: int) -> None:
+        optimizer = self.optimizers()
+        optimizer.zero_grad()
+        self.manual_backward(loss_of(self, batch))
+        optimizer.step()
+
+    def configure_optimizers(self) -> Any:
+        return [sgd(self) for _ in range(self.count)]
+
+
+def test_manual_optimisation(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"accumulate_grad_batches": 1, "gradient_clip_val": None}
+    recorded = fitted([TrajcheckCallback(tmp_path, every=1, strict=True, quiet=True)], Manual(), **options)
+    assert same_weights(recorded, fitted([], Manual(), **options))
+    assert recorded_steps(tmp_path) == list(range(BATCHES + 1))
+    tensors, metadata = read(tmp_path, 3)
+    assert torch.equal(tensors["batch/0"], batch_of(3)[0])
+    assert metadata["loss"] > 0 and "micro_weights" not in metadata
+    with pytest.raises(RecorderError, match=r"Manual has 2 optimizers.*trajcheck\.record"):
+        fitted([TrajcheckCallback(tmp_path / "two")], Manual(2), **options)
+
+
+def test_what_fails_does_not_reach_training_unless_strict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*args: Any) -> None:
+        raise ZeroDivisionError("broken")
+
+    untouched = fitted([])
+    monkeypatch.setattr(StepRecorder, "observe", broken)
+    with pytest.warns(RuntimeWarning, match="training goes on: step 0: ZeroDivisionError"):
+        assert same_weights(untouched, fitted([TrajcheckCallback(tmp_path / "run", every=1, quiet=True)]))
+    with pytest.raises(RecorderError, match="ZeroDivisionError"):
+        fitted([TrajcheckCallback(tmp_path / "strict", every=1, strict=True, quiet=True)])
+
+
+def test_training_that_fails_leaves_the_final_iterate(tmp_path: Path) -> None:
+    class Failing(Classifier):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            if batch_idx == 4:
+                raise ZeroDivisionError
+            return super().training_step(batch, batch_idx)
+
+    with pytest.raises(ZeroDivisionError):
+        fitted([TrajcheckCallback(tmp_path, every=1, quiet=True)], Failing())
+    assert recorded_steps(tmp_path) == [0, 1, 2]
+    assert not any(name.startswith("grad") for name in read(tmp_path, 2)[0])
+
+
+def test_what_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RecorderError, match="TrajcheckCallback takes no evry=; it takes every"):
+        TrajcheckCallback(tmp_path, evry=3)

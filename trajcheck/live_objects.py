@@ -1,0 +1,74 @@
+"""What lives in this process: the optimizers, modules and loss scalers that a script has made and passed to nobody."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterable
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+Kind = TypeVar("Kind")
+
+
+def live(kind: type[Kind]) -> list[Kind]:
+    """The objects of a class and its subclasses."""
+    # type(), since isinstance() asks some objects for their __class__, and lazy modules then import half the world.
+    return [thing for thing in gc.get_objects() if issubclass(type(thing), kind)]
+
+
+def live_optimizers() -> list[torch.optim.Optimizer]:
+    """Without those that only wrap another (Accelerate's, Lightning's)."""
+    optimizers = [optimizer for optimizer in live(torch.optim.Optimizer) if hasattr(optimizer, "param_groups")]
+    return [o for o in optimizers if not any(isinstance(value, torch.optim.Optimizer) for value in vars(o).values())]
+
+
+def parameters_of(optimizer: torch.optim.Optimizer) -> dict[int, torch.Tensor]:
+    """What the optimizer holds, by identity."""
+    return {id(tensor): tensor for group in optimizer.param_groups for tensor in group["params"]}
+
+
+def what_is_called(model: nn.Module) -> nn.Module:
+    """The wrapper around a model that training calls in its place, where there is one: torch.compile's,
+    DistributedDataParallel, DataParallel; of several, the outermost."""
+    modules = live(nn.Module)
+    while (outer := next((wrapper for wrapper in modules if _wraps(wrapper, model)), None)) is not None:
+        model = outer
+    return model
+
+
+def _wraps(wrapper: nn.Module, model: nn.Module) -> bool:
+    name = "module" if isinstance(wrapper, nn.DataParallel | nn.parallel.DistributedDataParallel) else "_orig_mod"
+    return vars(wrapper).get("_modules", {}).get(name) is model
+
+
+def owner_of(wanted: Iterable[int], preferred: Iterable[nn.Module]) -> nn.Module | None:
+    """The module that has all these parameters; None: no module has.
+
+    The first of the preferred ones that has, else of all live ones that with the fewest others, and of a wrapper and
+    what it wraps the wrapper.
+    """
+    wanted = set(wanted)
+    for module in preferred:
+        if wanted <= _owned(module):
+            return module
+    found = [module for module in live(nn.Module) if "_parameters" in vars(module) and wanted <= _owned(module)]
+    return min(found, key=lambda module: (len(_owned(module)), -sum(1 for _ in module.modules())), default=None)
+
+
+def _owned(module: nn.Module) -> set[int]:
+    return {id(parameter) for parameter in module.parameters()}
+
+
+def loss_modules() -> list[nn.Module]:
+    """Modules without parameters or modules inside them, such as nn.CrossEntropyLoss, that are part of no other."""
+    modules = [module for module in live(nn.Module) if "_modules" in vars(module)]
+    inside = {id(child) for module in modules for child in module.children()}
+    return [m for m in modules if id(m) not in inside and not m._modules and not m._parameters]
+
+
+def only_scaler() -> torch.amp.GradScaler | None:
+    """The enabled loss scaler of this process; None where there is none, or more than one."""
+    scalers = [scaler for scaler in live(torch.amp.GradScaler) if scaler.is_enabled()]
+    return scalers[0] if len(scalers) == 1 else None
