@@ -29,7 +29,7 @@ def main(
         for name, parameters, steps in (("base", small, short), ("large", large, short), ("long", small // 5, long)):
             write_run(place / name, gpt_shapes(parameters), steps)
             command = ["-m", "trajcheck", "analyze", str(place / name), "--out", str(place / f"{name}-report")]
-            peaks[name], _ = peak_memory([*command, "--quiet"])
+            peaks[name], _ = peak_memory([*command, "--quiet", "--no-plots"])
         write_run(place / "few", gpt_shapes(small // 5), short)
         times = in_turn({name: the_pass(place / name) for name in ("long", "few")}, rounds)
         ratios = times.ratio("long", "few")

@@ -136,7 +136,7 @@ def _naive(place: Path, rounds: int) -> list[Row]:
     files = write_run(run, gpt_shapes(12_000_000), 16)
     times = in_turn({"pass": the_pass(run), "naive": lambda: naive(files)}, rounds)
     report = place / "naive-report"
-    ours, _ = peak_memory(["-m", "trajcheck", "analyze", str(run), "--out", str(report), "--quiet"])
+    ours, _ = peak_memory(["-m", "trajcheck", "analyze", str(run), "--out", str(report), "--quiet", "--no-plots"])
     theirs, _ = peak_memory(["-m", "benchmarks.stream", *(str(file) for file in files)])
     return [
         Row("pass / naive way, 1.5 GB: time", times.ratio("pass", "naive"), target=0.1),
@@ -245,7 +245,9 @@ def _start_up(place: Path, rounds: int) -> list[Row]:
     times: Times = in_turn(
         {
             "import": command("-c", "import numpy, pandas"),
-            "analyze": command("-m", "trajcheck", "analyze", str(run), "--out", str(place / "toy-report"), "--quiet"),
+            "analyze": command(
+                "-m", "trajcheck", "analyze", str(run), "--out", str(place / "toy-report"), "--quiet", "--no-plots"
+            ),
         },
         max(rounds, 5),
     )

@@ -90,7 +90,8 @@ def analyze(
         smoothing: rows over which lo_lr_smooth is taken.
         memory: such as "4GB": a bound on what the replay keeps on its device: parameters, gradients, references, what
             is read ahead, Lanczos vectors; not on what the model's own forward and backward take.
-        threads: how many read and multiply recorded vectors; by default as many as there are processors.
+        threads: how many read and multiply recorded vectors; by default as many as there are
+            processors, or one where numpy does the work of the compiled loop.
         convention: tzc-v1, for the conventions of that paper's own code.
         match_permutations: put the hidden units of references from other runs or files in the order in which they lie
             nearest to this run's last iterate; the objective file's PERMUTATIONS says which axes permute together.

@@ -26,7 +26,7 @@ from trajcheck.errors import NotFiniteError
 from trajcheck.extent_reader import ExtentReader, Piece, blocks
 from trajcheck.finite import not_finite_in
 from trajcheck.flat_vector import FlatVectors, Range
-from trajcheck.kernel import Block, Memory, Segments, run
+from trajcheck.kernel import Block, Memory, Segments, compiled, run
 from trajcheck.products import REFERENCE_PRODUCTS, STEP_PRODUCTS, SUPPORT_PRODUCTS, vectors_needed
 from trajcheck.program import Key, Program, Values
 from trajcheck.program_writer import REGULARISED, RowRequest, write_program
@@ -64,7 +64,7 @@ def gather(
 
     `replayed` are steps whose gradients the replay will bring: their recorded ones are not read. `by_tensor` are places
     of rows whose products are also kept tensor by tensor. `threads` is how many work at a
-    time, by default as many as there are processors. `progress` is told how many rows' worth of work was done.
+    time, by default `available_threads()`. `progress` is told how many rows' worth of work was done.
     Raises NotFiniteError, with step and tensor, at NaN or Inf.
     """
     numels = {name: math.prod(shape) for name, shape in _file_order(trajectory).items()}
@@ -97,7 +97,10 @@ def gather(
 
 
 def available_threads() -> int:
-    """The processors that this process may use."""
+    """How many threads are worth having: the processors that this process may use. numpy's inner loop needs the
+    interpreter between its many short calls, and two threads of it are slower than one."""
+    if not compiled():
+        return 1
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

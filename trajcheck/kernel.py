@@ -94,6 +94,11 @@ def run(program: Program, blocks: Sequence[Block], segments: Segments) -> np.nda
     return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
+def compiled() -> bool:
+    """Whether kernel.c is in use; otherwise numpy is."""
+    return _library() is not None
+
+
 def description() -> str:
     """Which inner loop is in use, for --version."""
     library = _library()

@@ -32,7 +32,7 @@ TARGET INLINE void NAME(widen_as)(int type, int divide, double *restrict to, con
                                   int64_t padded, double divisor) {
     const int64_t size = SIZE(type), whole = count / LANES * LANES;
     for (int64_t i = 0; i < whole; i += LANES) {
-        if ((size * i & 63) == 0) __builtin_prefetch(from + size * (i + TILE));
+        if ((size * i & 63) == 0) __builtin_prefetch(from + size * (i + TILE), 0, 2);
         VECTOR value = NAME(widened)(from + size * i, type);
         if (divide) value /= divisor;
         *(VECTOR *)(to + i) = value;
@@ -71,7 +71,7 @@ TARGET INLINE void NAME(differ_as)(int raw, int many, const char *from, double *
                                    int64_t count) {
     VECTOR sum = {0}, sums[MOST_DIFFERENCES] = {{0}};
     for (int64_t i = 0; i < count; i += LANES) {
-        if (raw && (i & 15) == 0) __builtin_prefetch(from + 4 * (i + TILE));
+        if (raw && (i & 15) == 0) __builtin_prefetch(from + 4 * (i + TILE), 0, 2);
         VECTOR value = raw ? NAME(widened)(from + 4 * i, F32) : *(const VECTOR *)(from + 8 * i);
         KEEP(value);
         if (raw) *(VECTOR *)(to + i) = value;
@@ -92,7 +92,7 @@ TARGET INLINE void NAME(cross_as)(int raw, int common, int more, const char *fro
                                   const double *const *values, double *const *outs, int64_t count) {
     VECTOR sums[MOST_PRODUCTS] = {{0}};
     for (int64_t i = 0; i < count; i += LANES) {
-        if (raw && (i & 15) == 0) __builtin_prefetch(from + 4 * (i + TILE));
+        if (raw && (i & 15) == 0) __builtin_prefetch(from + 4 * (i + TILE), 0, 2);
         VECTOR left = raw ? NAME(widened)(from + 4 * i, F32) : *(const VECTOR *)(from + 8 * i), other = left;
         KEEP(left);
         if (raw) {

@@ -53,8 +53,8 @@ def line(ax: Axes, series: Series, color: str, style: str = "-", **more: Any) ->
     ax.plot(steps, values, linestyle=style, color=color, **more)
     marked = here if here.sum() <= FEW else here & alone(here)
     size = 3.0 if marked.sum() <= FEW else 1.6
-    hollow = {} if style == "-" else {"markerfacecolor": "white", "markeredgewidth": 0.8}
-    mark = {"marker": MARKS[style], "markersize": size, "linestyle": "none", "color": color, **hollow}
+    hollow: dict[str, Any] = {} if style == "-" else {"markerfacecolor": "white", "markeredgewidth": 0.8}
+    mark: dict[str, Any] = {"marker": MARKS[style], "markersize": size, "linestyle": "none", "color": color, **hollow}
     ax.plot(steps[marked], values[marked], zorder=more.get("zorder", 2), **mark)
     if series.errors is not None and np.isfinite(series.errors).any():
         low, high = values - series.errors, values + series.errors
