@@ -1,1 +1,1 @@
-"""Speed and memory of trajcheck, as ratios within one run: `python -m benchmarks stream|replay|record|scale`."""
+"""Speed and memory of trajcheck, as ratios within one run: `python -m benchmarks COMMAND`; see README.md."""
