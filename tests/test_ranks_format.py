@@ -13,10 +13,11 @@ import pytest
 import torch
 from conftest import Outcome
 from rank_files import cut_run, rank_file, write_rank_step
-from run_files import amend
+from run_files import amend, metadata
+from safetensors.numpy import load_file
 
 import trajcheck
-from trajcheck.errors import RunError, StepFileError
+from trajcheck.errors import RunError, StepFileError, UnevenStepError
 from trajcheck.extent_reader import BLOCK, ExtentReader, blocks
 from trajcheck.flat_vector import FlatVectors
 from trajcheck.kernel import Memory
@@ -28,9 +29,6 @@ from trajcheck.trajectory import open_trajectory
 
 def changed(folder: Path, step: int, rank: int, ranks: int, **changes: Any) -> None:
     """Metadata of a rank's file, changed; None takes a key away."""
-    from run_files import metadata
-    from safetensors.numpy import load_file
-
     path = folder / rank_file(step, rank, ranks)
     meta = {**metadata(path), **changes}
     tensors = load_file(path)
@@ -194,6 +192,25 @@ def test_the_last_step_of_a_killed_job_is_left_out(cut: Path, cli: Callable[...,
     outcome = cli("analyze", cut, "--out", tmp_path / "out")
     assert outcome.code == 0
     assert "2 steps were left out" in outcome.out + outcome.err
+
+
+@pytest.mark.parametrize("step", [4, 9])
+def test_a_step_that_some_ranks_made_and_another_did_not(cut: Path, step: int) -> None:
+    """At the end of a job it is left out, as one that a rank did not write."""
+    for rank in range(2):
+        (cut / rank_file(10, rank, 2)).unlink()
+    path = cut / rank_file(step, 1, 2)
+    tensors = {name: value for name, value in load_file(path).items() if name.startswith("param/")}
+    pieces = {key: metadata(path)[key] for key in ("offset", "shape") if key in metadata(path)}
+    pieces = {key: {name: box for name, box in table.items() if name in tensors} for key, table in pieces.items()}
+    write_rank_step(cut, step, 1, 2, tensors, **pieces)
+    if step == 4:
+        with pytest.raises(UnevenStepError, match="ended its recording with step 4"):
+            open_trajectory(cut)
+    else:
+        trajectory = open_trajectory(cut)
+        assert trajectory.steps == list(range(9))
+        assert "ended its recording with step 9" in trajectory.left_out[9]
 
 
 def test_a_file_that_is_missing_in_the_middle(cut: Path, cli: Callable[..., Outcome], tmp_path: Path) -> None:

@@ -94,6 +94,16 @@ def killed(rank: int, folder: Path) -> None:
     train(ddp, rank, folder / "killed", before_step=vanish)
 
 
+def raising(rank: int, folder: Path) -> None:
+    """Rank 1 raises in step 3, after its backward pass; rank 0 makes that step."""
+
+    def fail(step: int) -> None:
+        if rank and step == 3:
+            raise ValueError("of the training loop")
+
+    train(ddp, rank, folder / "raised", before_step=fail)
+
+
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder: Path = tmp_path_factory.mktemp("ranks")
@@ -247,8 +257,33 @@ def test_there_is_no_limit_on_time_that_ranks_would_keep_each_for_itself() -> No
 def test_a_rank_that_is_killed_leaves_a_run_up_to_there(tmp_path: Path) -> None:
     train_on_ranks(killed, tmp_path, fails=True)
     run = tmp_path / "killed"
-    assert (run / rank_file(3, 0, RANKS)).exists()  # the iterate that rank 0 was left with
     trajectory = open_trajectory(run)
     assert trajectory.steps == [0, 1, 2]
-    assert "the file of rank 1 is not there" in trajectory.left_out[3]
     trajcheck.analyze(run, objective=OBJECTIVE, out=tmp_path / "report")
+
+
+def test_a_rank_that_raises_leaves_a_run_up_to_there(tmp_path: Path) -> None:
+    train_on_ranks(raising, tmp_path, fails=True)
+    assert open_trajectory(tmp_path / "raised").steps == [0, 1, 2]
+
+
+def test_ranks_that_would_record_other_steps_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Store(dict[str, str]):
+        set = dict.__setitem__
+        get = dict.__getitem__  # type: ignore[assignment]
+
+        def wait(self, keys: list[str], patience: object) -> None:
+            assert all(key in self for key in keys)
+
+    store = Store()
+    monkeypatch.setattr(ranks, "_store", lambda: store)
+    monkeypatch.setattr(ranks, "_key", lambda: "key")
+    with ranks.Ranks(0, 2).agreed("run", {"schedule": "Every(k=1)"}) as said:
+        said["id"] = "me"
+    with ranks.Ranks(1, 2).agreed("run", {"schedule": "Every(k=1)"}) as heard:
+        assert heard["id"] == "me"
+    with (
+        pytest.raises(RecorderError, match=r"rank 1 records with schedule Every\(k=2\), and rank 0 with Every\(k=1\)"),
+        ranks.Ranks(1, 2).agreed("run", {"schedule": "Every(k=2)"}),
+    ):
+        pass

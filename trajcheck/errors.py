@@ -5,6 +5,7 @@
     ├── BadInputError              a run, a reference or an objective that cannot be used    3
     │   ├── RunError               no such run, an empty one, steps that do not fit together
     │   │   ├── StepFileError      a step file that is truncated, malformed or incomplete
+    │   │   │   └── UnevenStepError   a step that some ranks made, and others did not
     │   │   └── NotFiniteError     NaN or Inf where a number was recorded
     │   ├── InvalidReferenceError   an unknown reference, or one of another model
     │   └── ObjectiveError         a loss program that cannot be loaded or evaluated
@@ -43,6 +44,10 @@ class RunError(BadInputError):
 
 class StepFileError(RunError):
     """A step file that is truncated, malformed or incomplete."""
+
+
+class UnevenStepError(StepFileError):
+    """A step that some ranks made and at which others had ended."""
 
 
 class NotFiniteError(RunError):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -39,26 +39,26 @@ class Ranks:
         return self.rank == 0
 
     @contextmanager
-    def agreed(self, path: str) -> Iterator[dict[str, Any]]:
+    def agreed(self, path: str, terms: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         """What the first rank has put into the table by the end of the block; the others have it from the beginning.
 
         An OSError or RecorderError of the first rank is raised on all. Raises RecorderError where it says nothing, or
-        records into another folder than `path`.
+        records into another folder than `path`, or on other `terms`.
         """
         if self.count == 1:
             yield {}
         elif self.first:
-            yield from _said(path)
+            yield from _said(path, terms)
         else:
-            yield _heard(path, self.rank)
+            yield _heard(path, terms, self.rank)
 
 
 #: A process by itself.
 ALONE = Ranks()
 
 
-def _said(path: str) -> Iterator[dict[str, Any]]:
-    agreed: dict[str, Any] = {"path": path}
+def _said(path: str, terms: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    agreed: dict[str, Any] = {"path": path, "terms": dict(terms)}
     key = _key()
     try:
         yield agreed
@@ -69,7 +69,7 @@ def _said(path: str) -> Iterator[dict[str, Any]]:
     _store().set(key, json.dumps(agreed))
 
 
-def _heard(path: str, rank: int) -> dict[str, Any]:
+def _heard(path: str, terms: Mapping[str, Any], rank: int) -> dict[str, Any]:
     key = _key()
     try:
         _store().wait([key], timedelta(seconds=PATIENCE))
@@ -86,6 +86,12 @@ def _heard(path: str, rank: int) -> dict[str, Any]:
             f"rank {rank} records into {path}, and rank 0 into {agreed['path']}; expected one folder for all ranks: "
             "each writes files of its own into it."
         )
+    for name, mine in terms.items():
+        if agreed["terms"][name] != mine:
+            raise RecorderError(
+                f"rank {rank} records with {name} {mine}, and rank 0 with {agreed['terms'][name]}; expected the same "
+                "on all ranks: a step counts when all of them have written it."
+            )
     return agreed
 
 

@@ -106,6 +106,7 @@ class Recorder:
         if windows:
             check_windows(schedule, total_steps)
         self.path, self.active = Path(path), True
+        self._alone, self._finish = ranks.count == 1, True
         self._start, self._strict, self._say = start_step, strict, to_nobody if quiet or not ranks.first else to_stderr
         self._optimizer = optimizer
         self._model = RecordedModel(model, optimizer, parameters, masters, ranks)
@@ -116,7 +117,8 @@ class Recorder:
         self._hooks: LoopHooks | None = None
         description = describe_run(self._model, model, optimizer, schedule=repr(schedule), overhead=overhead, user=user)
         try:
-            with ranks.agreed(str(self.path)) as agreed:
+            terms = {"schedule": repr(schedule), "start_step": start_step, "windows": windows}
+            with ranks.agreed(str(self.path), terms) as agreed:
                 recording = Recording(
                     RunFolder(self.path, start_step, description, ranks, agreed),
                     self._model,
@@ -219,7 +221,8 @@ class Recorder:
         Does nothing the second time. Raises OutputError or RecorderError with `strict=True` if something failed.
         """
         try:
-            self._contained(StepRecorder.finish)
+            if self._finish:
+                self._contained(StepRecorder.finish)
         finally:
             self._stop()
             if self._hooks is not None:
@@ -234,6 +237,7 @@ class Recorder:
     ) -> None:
         if kind is not None:
             self._strict = False  # the exception of the training is the one to see
+            self._finish = self._alone  # the other ranks may be at another step: this one's iterate is none of theirs
         self.close()
 
     # Failures

@@ -31,6 +31,9 @@ class TimeSpent:
         self._inside = self._apart = 0.0  # of the step that is being made
         self._ended: float | None = None  # when the step before did
 
+    def __repr__(self) -> str:
+        return f"TimeSpent(records={self.records:.3f}, every_step={self.every_step:.3f}, training={self.training:.3f})"
+
     @property
     def records(self) -> float:
         return self._records + self._stalled

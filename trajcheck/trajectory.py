@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
-from trajcheck.errors import RunError, StepFileError
+from trajcheck.errors import RunError, StepFileError, UnevenStepError
 from trajcheck.formats import native
 from trajcheck.formats.native_files import StepFiles, step_files
 from trajcheck.run_info import RunInfo
@@ -98,7 +98,8 @@ def open_trajectory(path: Path, *, skip_bad: bool = False) -> Trajectory:
         try:
             snapshots.append(native.read_step(files, step))
         except StepFileError as error:
-            if not skip_bad:
+            ended = isinstance(error, UnevenStepError) and all(later in left_out for later in files if later > step)
+            if not (skip_bad or ended):
                 raise
             left_out[step] = str(error)
     if not snapshots:
@@ -133,7 +134,8 @@ def _incomplete(files: Mapping[int, StepFiles], info: RunInfo, skip_bad: bool) -
             at_the_end = False
         elif at_the_end or info.thinned or skip_bad:
             left_out[step] = (
-                f"{there.path.parent}: {there.missing}; the job ended before it was written, or it was lost"
+                f"{there.path.parent}: {there.missing}; the job ended before it was written, it was lost, or that "
+                "rank had no Recorder"
             )
         else:
             raise StepFileError(

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from trajcheck.errors import StepFileError
+from trajcheck.errors import StepFileError, UnevenStepError
 from trajcheck.formats.pieces import Box, Pieces
 from trajcheck.formats.rank_batches import with_batches
 from trajcheck.snapshot import Extent, Extents, Snapshot, Window
@@ -35,6 +35,13 @@ def join(shares: Sequence[Share], shares_of: Callable[[int], Sequence[Share]]) -
     Raises StepFileError, naming file, step and tensor, where the shares do not make one step.
     """
     first = shares[0].snapshot
+    closing = [share.snapshot for share in shares if share.snapshot.lr is None and not share.snapshot.gradients]
+    made = [share.snapshot for share in shares if share.snapshot.lr is not None]
+    if closing and made:
+        raise UnevenStepError(
+            f"{closing[0].path}: the rank ended its recording with step {first.step}, which other ranks made "
+            f"({made[0].path}); expected that all ranks end with the same step."
+        )
     for name, meaning in (("lr", "learning rates"), ("tau", "sums of rates"), ("frozen_from", "frozen parameters")):
         for share in shares[1:]:
             _same(first, share.snapshot, name, meaning)
