@@ -10,6 +10,7 @@
     │   ├── InvalidReferenceError   an unknown reference, or one of another model
     │   └── ObjectiveError         a loss program that cannot be loaded or evaluated
     ├── IntegrationError           a flow that could not be followed to its end               4
+    ├── RunnerError                workers that cannot be had, or a cluster that is gone      4
     ├── OutputError                a report or a record that could not be written             5
     └── RecorderError              a training loop that cannot be recorded                    2
 
@@ -64,6 +65,12 @@ class ObjectiveError(BadInputError):
 
 class IntegrationError(TrajcheckError):
     """A flow that could not be followed to the last time."""
+
+    exit_code = 4
+
+
+class RunnerError(TrajcheckError):
+    """Workers that cannot be started, or a cluster that cannot be reached any more."""
 
     exit_code = 4
 

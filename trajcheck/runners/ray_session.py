@@ -1,0 +1,81 @@
+"""A Ray to work on: one of this machine that lives as long as the work, or a cluster that was there before."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from trajcheck.errors import RunnerError, UsageError
+
+_LONGEST = 40  # of the temporary folder's path: Ray's socket names add some 60, and a socket's path has 107 at most
+
+
+def check_installed() -> None:
+    if find_spec("ray") is None:
+        raise UsageError("Ray is not installed; install it with pip install 'trajcheck[ray]'")
+
+
+@contextlib.contextmanager
+def ray_session(address: str | None, processors: int) -> Iterator[None]:
+    """Connected to the cluster at `address`, which is left as it was; without an address to a Ray started here, with
+    `processors` to give away, of which neither process nor file remains. A Ray that this process is connected to
+    already is used and left connected. Errors: RunnerError where there is no Ray to be had."""
+    import ray
+
+    if ray.is_initialized():
+        if address not in (None, "auto"):
+            raise UsageError(f"this process is connected to a Ray already; leave out the address {address!r}")
+        yield
+        return
+    folder = _temporary_folder() if address is None else None
+    # Ray may report its use to its makers; the workers of one that is started here import what this process can.
+    environment = {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": os.pathsep.join(sys.path)}
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
+    try:
+        with _settings_kept(environment):
+            try:
+                if folder is None:
+                    ray.init(address=address, **quiet)
+                else:
+                    ray.init("local", num_cpus=processors, include_dashboard=False, _temp_dir=str(folder), **quiet)
+            except Exception as error:
+                where = "Ray cannot be started here" if folder else f"no Ray cluster can be joined at {address}"
+                raise RunnerError(f"{where}: {type(error).__name__}: {error}") from error
+        yield
+    finally:
+        ray.shutdown()
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _temporary_folder() -> Path:
+    parent = tempfile.gettempdir()
+    return Path(tempfile.mkdtemp(prefix="trajcheck-ray-", dir=parent if len(parent) <= _LONGEST else "/tmp"))
+
+
+@contextlib.contextmanager
+def _settings_kept(environment: Mapping[str, str]) -> Iterator[None]:
+    """The environment for what is started in the block; afterwards the caller's again, and so is the handler of SIGTERM,
+    in whose place Ray puts its own."""
+    before = {name: os.environ.get(name) for name in environment}
+    handler = signal.getsignal(signal.SIGTERM)
+    os.environ.update(environment)
+    try:
+        yield
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
