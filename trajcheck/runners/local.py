@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 
 from trajcheck.runners.calls import call, check_function, find_function, plain_tasks
 from trajcheck.runners.outcomes import Outcome, Task
@@ -14,7 +14,7 @@ class LocalRunner:
     def __init__(self, allow: Sequence[str] = ()) -> None:
         self._allow = tuple(allow)
 
-    def map(self, function: str, tasks: Sequence[Task]) -> Iterator[tuple[Task, Outcome]]:
+    def map(self, function: str, tasks: Sequence[Task]) -> Generator[tuple[Task, Outcome], None, None]:
         check_function(function, self._allow)
         plain = plain_tasks(tasks)
         found = find_function(function)

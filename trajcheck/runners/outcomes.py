@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -57,7 +57,7 @@ Outcome: TypeAlias = Done | Failed | Lost
 class Runner(Protocol):
     """A place where work runs."""
 
-    def map(self, function: str, tasks: Sequence[Task]) -> Iterator[tuple[Task, Outcome]]:
+    def map(self, function: str, tasks: Sequence[Task]) -> Generator[tuple[Task, Outcome], None, None]:
         """Each task with its outcome, as they finish. `function` is "package.module:name", a name below `trajcheck.`
         that takes a task and returns what can be pickled. Raises UsageError for another function, TypeError for a task
         that is not plain, RunnerError where workers cannot be had. To be advanced from one thread."""

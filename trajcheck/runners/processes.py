@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from typing import Any
@@ -15,7 +15,9 @@ from trajcheck.runners.processors import share_of_processors, threads_variable
 from trajcheck.runners.waiting import Stay, Waiting
 from trajcheck.runners.worker_process import EndedError, WorkerProcess, signals_held
 
-_LOOK = 1.0  # seconds after which workers that said nothing are looked at: a child of a dead one may hold its connection
+_LOOK = (
+    1.0  # seconds after which workers that said nothing are looked at: a child of a dead one may hold its connection
+)
 
 
 @dataclass(eq=False)
@@ -46,7 +48,7 @@ class ProcessRunner:
         self._devices: list[str | None] = list(devices) or [None] * workers
         self._allow = tuple(allow)
 
-    def map(self, function: str, tasks: Sequence[Task]) -> Iterator[tuple[Task, Outcome]]:
+    def map(self, function: str, tasks: Sequence[Task]) -> Generator[tuple[Task, Outcome], None, None]:
         check_function(function, self._allow)
         return _Map(function, tasks, self._devices).outcomes()
 
@@ -64,7 +66,7 @@ class _Map:
         self._share = share_of_processors(len(devices))
         self._environment = {"OMP_NUM_THREADS": threads_variable(self._share)}
 
-    def outcomes(self) -> Iterator[tuple[Task, Outcome]]:
+    def outcomes(self) -> Generator[tuple[Task, Outcome], None, None]:
         try:
             left = len(self._tasks)
             while left:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import Any
 
 import trajcheck
@@ -28,8 +28,8 @@ _WAIT_FOR_NODES = 60.0  # seconds for which no node may have what a task asks fo
 class RayRunner:
     """`address` is that of a cluster that is running ("auto": the one of this machine), every node of which sees the
     same files; without one a Ray is started here, and stopped at the end. At most `workers` tasks run at a time, else
-    as many as fit. Each is given `gpus_per_task` GPUs, the first of which is its "device", and `memory` bytes (which Ray
-    counts, and does not enforce). `allow` lists modules outside trajcheck whose functions may run."""
+    as many as fit. Each is given `gpus_per_task` GPUs, the first of which is its "device", and `memory` bytes (Ray
+    counts them, and does not enforce that). `allow` lists modules outside trajcheck whose functions may run."""
 
     def __init__(
         self,
@@ -42,8 +42,8 @@ class RayRunner:
         check_installed()
         if workers is not None and workers < 1:
             raise UsageError(f"{workers} workers; expected at least 1")
-        if address is not None and address.startswith("ray://"):
-            raise UsageError(f"{address}: Ray's client is not supported; run on a node of the cluster, with address auto")
+        if address is not None:
+            check_address(address)
         here = usable_processors() if address is None else 1
         self._processors = max(here, workers or 1)  # of a Ray that is started here
         self._request = Request(self._processors // workers if workers else 1, gpus_per_task, memory or 0)
@@ -51,7 +51,7 @@ class RayRunner:
         self._workers = workers
         self._allow = tuple(allow)
 
-    def map(self, function: str, tasks: Sequence[Task]) -> Iterator[tuple[Task, Outcome]]:
+    def map(self, function: str, tasks: Sequence[Task]) -> Generator[tuple[Task, Outcome], None, None]:
         check_function(function, self._allow)
         handed = [{"threads": self._request.processors, **task} for task in plain_tasks(tasks)]
         if self._request.gpus:
@@ -60,7 +60,7 @@ class RayRunner:
 
     def _outcomes(
         self, function: str, tasks: Sequence[Task], handed: Sequence[Task]
-    ) -> Iterator[tuple[Task, Outcome]]:
+    ) -> Generator[tuple[Task, Outcome], None, None]:
         if not tasks:
             return
         from ray.exceptions import RayError
@@ -94,7 +94,7 @@ class _Map:
             num_cpus=request.processors, num_gpus=request.gpus, memory=request.memory or None, max_retries=0
         )
 
-    def outcomes(self) -> Iterator[tuple[int, Outcome]]:
+    def outcomes(self) -> Generator[tuple[int, Outcome], None, None]:
         import ray
 
         try:
@@ -159,7 +159,7 @@ class _Map:
 
 
 def run_task(function: str, task: Task, version: str) -> bytes:
-    """On a worker: the pickled outcome. Raises RunnerError where the worker's trajcheck is another than the caller's."""
+    """On a worker: the pickled outcome. RunnerError where the worker's trajcheck is another than the caller's."""
     if version != trajcheck.__version__:
         found = f"trajcheck {trajcheck.__version__} on a node of the Ray cluster"
         raise RunnerError(f"{found}; expected {version}, as here; install the same version on every node")

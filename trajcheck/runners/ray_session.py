@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import signal
+import socket
 import sys
 import tempfile
 import threading
@@ -18,10 +19,20 @@ from trajcheck.errors import RunnerError, UsageError
 
 _LONGEST = 40  # of the temporary folder's path: Ray's socket names add some 60, and a socket's path has 107 at most
 
+_ANSWER = 10.0  # seconds that a cluster has to accept a connection
+
 
 def check_installed() -> None:
     if find_spec("ray") is None:
         raise UsageError("Ray is not installed; install it with pip install 'trajcheck[ray]'")
+
+
+def check_address(address: str) -> None:
+    """UsageError unless it is "auto" or HOST:PORT."""
+    host, _, port = address.rpartition(":")
+    if address != "auto" and not (host and port.isdigit() and "/" not in host):
+        hint = "; Ray's client is not supported: run on a node of the cluster" if address.startswith("ray://") else ""
+        raise UsageError(f"the address {address!r} is not that of a Ray cluster; expected auto or HOST:PORT{hint}")
 
 
 @contextlib.contextmanager
@@ -43,8 +54,8 @@ def ray_session(address: str | None, processors: int) -> Iterator[None]:
     try:
         with _settings_kept(environment):
             try:
-                if folder is None:
-                    ray.init(address=address, **quiet)
+                if address is not None:
+                    ray.init(_answering(address), **quiet)
                 else:
                     ray.init("local", num_cpus=processors, include_dashboard=False, _temp_dir=str(folder), **quiet)
             except Exception as error:
@@ -57,6 +68,16 @@ def ray_session(address: str | None, processors: int) -> Iterator[None]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def _answering(address: str) -> str:
+    """The address, where somebody listens; Ray itself would try for minutes. OSError where nobody does."""
+    if address == "auto":
+        address = os.environ.get("RAY_ADDRESS", address)
+    host, _, port = address.rpartition(":")
+    if port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_ANSWER).close()
+    return address
+
+
 def _temporary_folder() -> Path:
     parent = tempfile.gettempdir()
     return Path(tempfile.mkdtemp(prefix="trajcheck-ray-", dir=parent if len(parent) <= _LONGEST else "/tmp"))
@@ -64,8 +85,8 @@ def _temporary_folder() -> Path:
 
 @contextlib.contextmanager
 def _settings_kept(environment: Mapping[str, str]) -> Iterator[None]:
-    """The environment for what is started in the block; afterwards the caller's again, and so is the handler of SIGTERM,
-    in whose place Ray puts its own."""
+    """`environment` for what is started in the block; afterwards the caller's again, and the caller's handler of
+    SIGTERM, in whose place Ray puts its own."""
     before = {name: os.environ.get(name) for name in environment}
     handler = signal.getsignal(signal.SIGTERM)
     os.environ.update(environment)
