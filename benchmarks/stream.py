@@ -6,7 +6,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -22,7 +22,9 @@ from trajcheck import kernel
 from trajcheck.analysis import Analysis
 from trajcheck.options import Options
 from trajcheck.products import REFERENCE_PRODUCTS, STEP_PRODUCTS
-from trajcheck.references import resolve_references
+from trajcheck.references import Reference, resolve_references
+from trajcheck.saved_scalars.store import ScalarStore
+from trajcheck.scalars import RowScalars
 
 #: What `cat` reads at a time.
 CHUNK = 131072
@@ -58,7 +60,14 @@ def the_pass(run: Path, references: Sequence[str] = ("final",), threads: int | N
     """The pass alone: the run is opened and its references are resolved beforehand."""
     analysis = Analysis(run, Options(tuple(references), threads=threads), quiet=True)
     points = resolve_references(references, analysis.trajectory, run.parent)
-    return lambda: analysis._stored(points)
+    return lambda: stored_rows(analysis, points)
+
+
+def stored_rows(analysis: Analysis, points: Sequence[Reference]) -> Mapping[int, RowScalars]:
+    """The rows of the pass by place, computed anew."""
+    measurement = analysis.measurement(points, ScalarStore())
+    analysis.compute(measurement, measurement.portions)
+    return measurement.scalars()["own"][0]
 
 
 def reading(files: Sequence[Path], chunk: int = CHUNK) -> Task:
@@ -182,7 +191,7 @@ def _long_double(place: Path) -> Row:
     files = write_run(run, gpt_shapes(1_000_000), 5)
     analysis = Analysis(run, Options(("final", "init")), quiet=True)
     points = resolve_references(("final", "init"), analysis.trajectory, place)
-    rows = analysis._stored(points)
+    rows = stored_rows(analysis, points)
     names = sorted(name for name in load_file(files[0]) if name.startswith("param/"))
     loaded = [load_file(file) for file in files]
     x = [np.concatenate([each[name].ravel() for name in names]).astype(np.longdouble) for each in loaded]

@@ -34,7 +34,7 @@ def refused(outcome: Outcome, code: int, *words: object) -> None:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def change(run: Path, step: int, name: str, value: np.ndarray | None) -> Path:

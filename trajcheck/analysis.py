@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import closing
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -14,20 +13,22 @@ import numpy as np
 
 from trajcheck.dry_run import Cost, cost
 from trajcheck.errors import RunError, UsageError
+from trajcheck.file_prints import FilePrints
 from trajcheck.finite import cut_at_divergence, find_bad_steps
-from trajcheck.gather import gather
+from trajcheck.measurement import MEMORY, REPLAYED, STORED, Measurement, Portion, facts
 from trajcheck.metrics.averaging import Averaging, tzc_v1
 from trajcheck.metrics.families import Family, choose_families
 from trajcheck.options import Options
-from trajcheck.products import REFERENCE_PRODUCTS, STEP_PRODUCTS, vectors_needed
 from trajcheck.progress_bar import progress_bar
-from trajcheck.references import Reference, resolve_references
-from trajcheck.replay_plan import REFERENCE_REPLAYED, STEP_REPLAYED, Plan, replay_dtype
+from trajcheck.references import Reference, files_of, resolve_references
+from trajcheck.replay_plan import Plan, replay_dtype
 from trajcheck.reports.folder import ReportFolder, default_folder
-from trajcheck.rows import choose_rows, parse_steps
+from trajcheck.request import Request
+from trajcheck.rows import Rows, choose_rows, parse_steps
+from trajcheck.saved_scalars.identity import Identity
+from trajcheck.saved_scalars.store import FOLDER, INTERVAL, ScalarStore
 from trajcheck.scalars import RowScalars
 from trajcheck.tables.samples import Measured
-from trajcheck.tables.scale import ROWS
 from trajcheck.tables.source import Source
 from trajcheck.trajectory import Trajectory, open_trajectory
 
@@ -61,9 +62,13 @@ def analyze(
     threads: int | None = None,
     match_permutations: bool = False,
     out: str | Path | None = None,
+    fresh: bool = False,
     quiet: bool = True,
 ) -> Report:
     """Analyze a recorded run against reference points, in one pass, and write the report.
+
+    What is computed is saved in the report folder as it is found (`scalars/`): an analysis that was interrupted goes
+    on from there, and one of a run that has grown adds what is missing.
 
     Args:
         run: folder of the run; it is only read.
@@ -96,10 +101,12 @@ def analyze(
         match_permutations: put the hidden units of references from other runs or files in the order in which they lie
             nearest to this run's last iterate; the objective file's PERMUTATIONS says which axes permute together.
         out: the report folder; default reports/<the run's path below the working folder>.
+        fresh: compute everything anew: for what trajcheck cannot see has changed, such as data that the objective
+            loads.
         quiet: no progress bars.
 
     Raises:
-        TrajcheckError: see errors.py; nothing has then been written.
+        TrajcheckError: see errors.py; no report has then been written.
     """
     options = Options(
         refs=tuple(refs),
@@ -123,12 +130,22 @@ def analyze(
         threads=threads,
         match_permutations=match_permutations,
     )
-    return run_analysis(Path(run), options, None if out is None else Path(out), quiet=quiet)
+    return run_analysis(Path(run), options, None if out is None else Path(out), fresh=fresh, quiet=quiet)
 
 
-def run_analysis(run: Path, options: Options, out: Path | None = None, *, quiet: bool = True) -> Report:
-    """`analyze`, with its options in one object."""
-    return Analysis(run, options, quiet).report(out)
+def run_analysis(
+    run: Path,
+    options: Options,
+    out: Path | None = None,
+    *,
+    fresh: bool = False,
+    deep: bool = False,
+    quiet: bool = True,
+    interval: float = INTERVAL,
+) -> Report:
+    """`analyze`, with its options in one object. `deep`: step files are known by the hash of their bytes, not by size
+    and time; at most `interval` seconds of work are lost when it is interrupted."""
+    return Analysis(run, options, quiet, deep=deep).report(out, fresh=fresh, interval=interval)
 
 
 def estimate(run: Path, options: Options) -> Cost:
@@ -154,11 +171,13 @@ class Analysis:
         *,
         trajectory: Trajectory | None = None,
         families: Mapping[str, Family] | None = None,
+        deep: bool = False,
     ) -> None:
         self.run, self.options, self.quiet = run, options, quiet
         self.families = choose_families(options.metrics) if families is None else families
         steps = parse_steps(options.steps)
         options.check(self.families)
+        self.prints = FilePrints(deep)
         self.trajectory = trajectory or load_trajectory(run, options.skip_bad)
         if "probe" in options.samples and not self.trajectory.probes:
             raise RunError(
@@ -170,34 +189,128 @@ class Analysis:
                 names = ", ".join(list(self.trajectory.shapes)[:4])
                 raise UsageError(f"--group {pattern!r} is found in no tensor's name; this run has {names}, ...")
         self.rows = choose_rows(self.trajectory, steps, options.skip)
-        self.curvature = frozenset(row.place for row in self.rows.rows[:: options.curvature] if options.curvature)
-        self.by_tensor = self._by_tensor()
+        self.request = Request(self.trajectory, self.rows, options, self.families)
         self.replay_facts: dict[str, Any] | None = None
+        self.scalar_facts: Mapping[str, int] = {}
         self.alignments: dict[str, Alignment] | None = None
 
-    def report(self, out: Path | None) -> Report:
-        """Compute everything and write it."""
+    def report(self, out: Path | None, *, fresh: bool = False, interval: float = INTERVAL) -> Report:
+        """Compute everything that is not saved yet, and write it."""
         from trajcheck.findings import Findings
 
         with ReportFolder(out or default_folder(self.run), self.trajectory.id) as folder:
-            references = resolve_references(self.options.refs, self.trajectory, folder.staging)
-            references = self._matched(references, folder.staging)
-            measured = self.measure(references)
+            store = ScalarStore(folder.path / FOLDER, fresh=fresh, interval=interval)
+            references = self.resolve(folder.path / FOLDER)
+            store.use_vectors(Path(path).name for each in references for path in files_of(each.parameters))
+            try:
+                measured = self.measure(references, store)
+            except Exception:
+                store.abandon()
+                raise
+            except BaseException:  # interrupted: what was found stays
+                store.flush()
+                raise
             findings = Findings(
-                self.run, self.options, self.families, references, measured, self.replay_facts, self.alignments
+                self.run,
+                self.options,
+                self.families,
+                references,
+                measured,
+                self.replay_facts,
+                self.alignments,
+                self.scalar_facts,
             )
-            return findings.report(folder)
+            report = findings.report(folder)
+            store.tidy()
+            return report
 
-    def measure(self, references: Sequence[Reference]) -> list[Measured]:
-        """The columns towards some references, of each sample convention; nothing is written."""
-        replay = self.prepare_replay(references)
-        stored = self._stored(references)
-        self.memory = self._memory(references)
-        scalars = {"own": [stored]} if replay is None else self._replayed(replay, stored)
-        return [self._measured(sample, draws, references) for sample, draws in scalars.items()]
+    def resolve(self, workspace: Path) -> list[Reference]:
+        """The references, those of other runs permuted where that was asked for; averages in files in `workspace`."""
+        references = resolve_references(self.options.refs, self.trajectory, workspace)
+        if not self.options.match_permutations:
+            return references
+        from trajcheck.permuted_references import permute_references
+
+        assert self.options.objective is not None
+        references, self.alignments = permute_references(
+            references, self.trajectory, self._objective, self.options.objective, workspace
+        )
+        return references
+
+    def measure(self, references: Sequence[Reference], store: ScalarStore | None = None) -> list[Measured]:
+        """The columns towards some references, of each sample convention; what is not in the store is computed."""
+        measurement = self.measurement(references, ScalarStore() if store is None else store)
+        self.compute(measurement, measurement.portions)
+        scalars, memory = measurement.scalars(), measurement.memory()
+        self.scalar_facts, self.replay_facts = facts(measurement), self._replay_facts(measurement)
+        return [self._measured(sample, draws, references, memory) for sample, draws in scalars.items()]
+
+    def measurement(self, references: Sequence[Reference], store: ScalarStore) -> Measurement:
+        """What is to be measured towards some references, and what of it the store lacks."""
+        return Measurement(self.request, references, store, self.identity)
+
+    def compute(self, measurement: Measurement, portions: Sequence[Portion]) -> None:
+        """Measure some portions, into the store of the measurement."""
+        replays = measurement.replays(self._make_replay, portions)
+        words = {STORED: "reading", REPLAYED: "replaying", MEMORY: "memory"}
+        for kind, label in words.items():
+            mine = [portion for portion in portions if portion.kind == kind]
+            if not mine:
+                continue
+            with progress_bar(label, sum(len(portion.places) for portion in mine), self.quiet) as progress:
+                for portion in mine:
+                    measurement.compute(portion, replays.get(portion), progress)
+
+    @cached_property
+    def identity(self) -> Identity:
+        """What the scalars' keys stand for."""
+        objective = self._objective
+        if objective is None:
+            return Identity(self.trajectory, self.prints)
+        from trajcheck.replay import identity_of
+
+        dtype = replay_dtype(self.trajectory, self.options.replay_dtype)
+        return Identity(self.trajectory, self.prints, identity_of(objective, dtype, self.request.plan))
+
+    def _replay_facts(self, measurement: Measurement) -> dict[str, Any] | None:
+        """How losses were replayed; None where they were not."""
+        objective = self._objective
+        if objective is None:
+            return None
+        from trajcheck.replay import epsilon
+
+        dtype = replay_dtype(self.trajectory, self.options.replay_dtype)
+        return {
+            **{"dtype": dtype, "device": str(objective.device), "epsilon": epsilon(dtype)},
+            **({"program": objective.note} if objective.note else {}),
+            **{"evaluations": measurement.evaluations, "randomness": measurement.randomness()},
+        }
+
+    def prepare_replay(self, references: Sequence[Reference]) -> Any:
+        """The replay of all rows towards some references; needs an objective."""
+        return self._make_replay(self.rows, references, self.request.plan)
+
+    @property
+    def sources(self) -> Mapping[str, str]:
+        """The files of the objective's code, with their hashes."""
+        return {} if self._objective is None else self._objective.sources
+
+    def content_of(self, steps: Sequence[int]) -> str:
+        """What the files of some steps hold, as far as their names, sizes and times tell; nothing is loaded for it."""
+        return Identity(self.trajectory, self.prints).of_steps(steps)
+
+    def _make_replay(self, rows: Rows, references: Sequence[Reference], plan: Plan) -> Any:
+        from trajcheck.replay import Replay
+
+        dtype = replay_dtype(self.trajectory, self.options.replay_dtype)
+        return Replay(self.trajectory, rows, references, self._objective, dtype, plan)
 
     def _measured(
-        self, sample: str, draws: Sequence[Mapping[int, RowScalars]], references: Sequence[Reference]
+        self,
+        sample: str,
+        draws: Sequence[Mapping[int, RowScalars]],
+        references: Sequence[Reference],
+        memory: Mapping[int, Sequence[Sequence[Cell]]],
     ) -> Measured:
         source = Source(
             self.trajectory,
@@ -205,82 +318,28 @@ class Analysis:
             {},
             self.replay_facts["epsilon"] if self.replay_facts else None,
             self.options.ref_gradients,
-            self.curvature,
+            self.request.curvature,
             sample,
             self.options.path_integral is not None,
             self.options.smoothing,
             self._averaging(),
-            self.memory,
+            memory,
         )
         return Measured(sample, tuple(replace(source, scalars=rows) for rows in draws), tuple(references))
 
     def cost(self, references: Sequence[Reference] | None = None) -> Cost:
-        """What `report`, or `measure` towards these references, would read and evaluate."""
+        """What `report`, or `measure` towards these references, would read and evaluate where nothing is saved yet."""
         if references is None:
             references = resolve_references(self.options.refs, self.trajectory, None)
         return cost(
             self.trajectory,
             self.rows,
             references,
-            self._plan(),
+            self.request.plan,
             self.options,
-            windows="window_dot_ref" in self._reference_products(),
-            neighbours=bool(self._vectors() & {"previous", "next", "skip", "first"}),
+            windows="window_dot_ref" in self.request.reference_products,
+            neighbours=bool(self.request.vectors & {"previous", "next", "skip", "first"}),
         )
-
-    def _vectors(self) -> set[str]:
-        """The vectors that the products are made of."""
-        return vectors_needed(
-            [STEP_PRODUCTS[name] for name in self._step_products()]
-            + [REFERENCE_PRODUCTS[name] for name in self._reference_products()]
-        )
-
-    def _by_tensor(self) -> frozenset[int]:
-        """Places of the rows whose products are kept tensor by tensor: all for layers, else a few, to see whose scale
-        does not matter."""
-        if self.options.layers or self.options.group or self.options.convention:
-            return frozenset(row.place for row in self.rows.work)
-        if "secant" not in self.families:
-            return frozenset()
-        replayed = self.options.objective is not None
-        able = [row.place for row in self.rows.rows if not (row.no_sample if replayed else row.no_gradient)]
-        return frozenset(able[:: max(1, len(able) // ROWS)][:ROWS])
-
-    # -- the pass and the replay ------------------------------------------------------------------------------------
-
-    def _union(self, what: str) -> dict[str, None]:
-        """The union of what the families need, in a fixed order."""
-        return {name: None for family in self.families.values() for name in getattr(family, what)}
-
-    def _step_products(self) -> dict[str, None]:
-        radial = ("param_sq", "grad_sq", "grad_dot_param") if self.by_tensor else ()
-        products = self._union("step_products") | dict.fromkeys(radial)
-        if self.options.path_integral is None:
-            products.pop("path_integral", None)
-        return products
-
-    def _reference_products(self) -> dict[str, None]:
-        return self._union("reference_products")
-
-    def _stored(self, references: Sequence[Reference]) -> dict[int, RowScalars]:
-        replayed = [
-            row.step
-            for row in self.rows.work
-            if self.options.objective and not ("own" in self.options.samples and row.no_sample)
-        ]
-        with progress_bar("reading", len(self.rows.work), self.quiet) as progress:
-            rows = gather(
-                self.trajectory,
-                self.rows,
-                references,
-                self._step_products(),
-                self._reference_products(),
-                replayed=frozenset(replayed),
-                by_tensor=self.by_tensor,
-                threads=self.options.threads,
-                progress=progress,
-            )
-            return {row.place: scalars for row, scalars in zip(self.rows.work, rows, strict=True)}
 
     def _averaging(self) -> Averaging:
         if self.options.convention is None:
@@ -290,14 +349,6 @@ class Analysis:
         # the closing iterate has none: it is in the epoch of the step before it
         filled = [known[-1] if epoch is None and known else epoch for epoch in epochs]
         return tzc_v1(None if None in filled else np.array(filled))
-
-    def _memory(self, references: Sequence[Reference]) -> dict[int, list[list[Cell]]]:
-        if not self.options.lags:
-            return {}
-        from trajcheck.memory import memory_cells
-
-        with progress_bar("memory", len(self.rows.rows), self.quiet) as progress:
-            return memory_cells(self.trajectory, self.rows, references, self.options.lags, progress)
 
     @cached_property
     def _objective(self) -> Any:
@@ -309,69 +360,6 @@ class Analysis:
         dtype = replay_dtype(self.trajectory, self.options.replay_dtype)
         first = "float64" if self.options.match_permutations else dtype
         return load_objective(self.options.objective, run=self.run, device=self.options.device, dtype=first)
-
-    def _matched(self, references: list[Reference], workspace: Path) -> list[Reference]:
-        """The references, those of other runs permuted where that was asked for."""
-        if not self.options.match_permutations:
-            return references
-        from trajcheck.permuted_references import permute_references
-
-        assert self.options.objective is not None
-        references, self.alignments = permute_references(
-            references, self.trajectory, self._objective, self.options.objective, workspace
-        )
-        return references
-
-    def _plan(self) -> Plan:
-        """What the replay is asked for."""
-        fidelity = ("recorded_sq", "disagreement_sq")
-        return Plan(
-            samples=self.options.samples,
-            evaluations=frozenset(self._union("evaluations")),
-            step_products=[
-                name for name in dict.fromkeys(("grad_sq", *self._step_products(), *fidelity)) if name in STEP_REPLAYED
-            ],
-            reference_products=[name for name in self._reference_products() if name in REFERENCE_REPLAYED],
-            ref_gradients=self.options.ref_gradients,
-            curvature=self.curvature,
-            by_tensor=self.by_tensor,
-            memory=self.options.memory_bytes,
-            path_points=self.options.path_integral or 0,
-        )
-
-    def prepare_replay(self, references: Sequence[Reference]) -> Any:
-        """The replay, checked against the run before anything long begins; None without an objective."""
-        objective = self._objective
-        if objective is None:
-            return None
-        from trajcheck.replay import Replay, epsilon
-
-        dtype = replay_dtype(self.trajectory, self.options.replay_dtype)
-        self.replay_facts = {"dtype": dtype, "device": str(objective.device), "epsilon": epsilon(dtype)}
-        if objective.note:
-            self.replay_facts["program"] = objective.note
-        return Replay(self.trajectory, self.rows, references, objective, dtype, self._plan())
-
-    def _replayed(self, replay: Any, stored: dict[int, RowScalars]) -> dict[str, list[dict[int, RowScalars]]]:
-        """The rows of each sample: those of the stored pass with what the replay brings."""
-        geometry = STEP_PRODUCTS.keys() - STEP_REPLAYED, REFERENCE_PRODUCTS.keys() - REFERENCE_REPLAYED
-        scalars = {
-            sample: [stored]
-            if sample == "own"
-            else [{place: row.keep(*geometry) for place, row in stored.items()} for _ in range(count)]
-            for sample, count in replay.draws.items()
-        }
-        with (
-            progress_bar("replaying", len(self.rows.work), self.quiet) as progress,
-            closing(replay.rows(progress)) as found_rows,
-        ):
-            for row, found in zip(self.rows.work, found_rows, strict=True):
-                for sample, draws in found.items():
-                    for rows, draw in zip(scalars[sample], draws, strict=True):
-                        rows[row.place].update(draw)
-        assert self.replay_facts is not None
-        self.replay_facts |= {"evaluations": replay.evaluations, "randomness": replay.randomness}
-        return scalars
 
 
 def load_trajectory(run: Path, skip_bad: bool) -> Trajectory:

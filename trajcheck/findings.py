@@ -77,6 +77,7 @@ class Findings:
     measured: Sequence[Measured]
     replay: Mapping[str, Any] | None
     alignments: Mapping[str, Alignment] | None = None  # by reference; None where none was asked for
+    scalars: Mapping[str, int] = field(default_factory=dict)  # how many rows were computed, how many saved before
 
     @property
     def source(self) -> Source:
@@ -229,6 +230,7 @@ class Findings:
             },
             "options": asdict(self.options),
             "replay": self.replay,
+            "scalars": dict(self.scalars),
             "versions": versions(self.options.objective is not None),
             "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         }

@@ -24,6 +24,7 @@ from trajcheck.exported_objective import FILE, ExportedModel, load_exported
 from trajcheck.objective_file import Loss, beside, describe, load_program, traits_of
 from trajcheck.parameter_names import buffer_names, canonical, match_parameters, parameter_aliases
 from trajcheck.samples import Sample, process_generators_untouched
+from trajcheck.trajectory import hash_file
 
 T = TypeVar("T")
 
@@ -52,7 +53,7 @@ def load_objective(spec: str, *, run: Path | None = None, device: str = "auto", 
         objective = Objective(
             program.model, program.loss, device=place, title=spec, path=program.path, data=program.batches
         )
-        objective.permutations = program.permutations
+        objective.permutations, objective.sources = program.permutations, program.sources
     return objective if dtype is None else objective.prepare(dtype)
 
 
@@ -65,6 +66,7 @@ def _load_exported(run: Path | None, place: torch.device) -> Objective:
     program, facts = load_exported(path)
     objective = Objective(program.model, program.loss, device=place, title=str(path))
     objective.note = check_reference(objective, run, facts, path)
+    objective.sources = {str(path): hash_file(path)}
     return objective
 
 
@@ -92,9 +94,10 @@ class Objective:
     ) -> None:
         self.device, self.title, self.data = torch.device(device), title, data
         self.note = ""  # of an exported program: how its reference value was checked
+        self.sources: Mapping[str, str] = {}  # the hash of each file that it was made from
         self.permutations: Any = None  # PERMUTATIONS of the objective file, not checked yet
         self.dtype: torch.dtype | None = None
-        self._loss, self._path = loss, path
+        self._loss, self.path = loss, path
         self._prepared = False  # inside `several`
         if not model.training:
             model.train()
@@ -276,7 +279,7 @@ class Objective:
         with (
             process_generators_untouched(self.device),
             evaluation(self.device, self.dtype, use_cudnn=not (self._cudnn_dropout or (twice and self._recurrent))),
-            beside(self._path),
+            beside(self.path),
         ):
             yield
 
@@ -363,7 +366,7 @@ class Objective:
         except TrajcheckError:
             raise
         except (Exception, SystemExit) as error:
-            text = f"{what} raised {describe(error, self._path)}"
+            text = f"{what} raised {describe(error, self.path)}"
             if isinstance(error, torch.OutOfMemoryError):
                 text += "; use a smaller --replay-dtype or --device cpu"
             raise self._error(where, text) from error

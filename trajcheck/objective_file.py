@@ -7,7 +7,7 @@ import importlib.util
 import itertools
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import ModuleType
@@ -18,6 +18,7 @@ from torch import nn
 
 from trajcheck.errors import ObjectiveError
 from trajcheck.samples import process_generators_untouched, seed_generators
+from trajcheck.trajectory import hash_file
 
 Loss = Callable[[nn.Module, Any], Any]
 
@@ -33,6 +34,7 @@ class Program(NamedTuple):
     loss: Loss
     batches: Iterable[Any] | None = None  # the data set
     permutations: Any = None  # the file's PERMUTATIONS, as it stands there
+    sources: Mapping[str, str] = {}  # the hash of each file of the user's own code
 
 
 class Traits(NamedTuple):
@@ -103,11 +105,12 @@ def load_program(spec: str, device: torch.device) -> Program:
         except (Exception, SystemExit) as error:
             raise ObjectiveError(f"objective {spec!r}: {name}() raised {describe(error, path)}; {_EXPECTED}") from error
     permutations = getattr(module, "PERMUTATIONS", None)
+    sources = _sources(path)
     match made:
         case (nn.Module() as model, loss) if callable(loss):
-            return Program(path, model, loss, permutations=permutations)
+            return Program(path, model, loss, permutations=permutations, sources=sources)
         case (nn.Module() as model, loss, Iterable() as batches) if callable(loss):
-            return Program(path, model, loss, batches, permutations)
+            return Program(path, model, loss, batches, permutations, sources)
         case tuple() | list():
             found = f"({', '.join(type(part).__name__ for part in made)})"
         case _:
@@ -115,6 +118,16 @@ def load_program(spec: str, device: torch.device) -> Program:
     raise ObjectiveError(
         f"objective {spec!r}: {name}() returned {found}; expected (model, loss) with a torch.nn.Module and a callable"
     )
+
+
+def _sources(path: Path) -> dict[str, str]:
+    """The hash of the file, and of each module that was imported from its folder or below; not of installed ones."""
+    files = {path}
+    for name, module in list(sys.modules.items()):
+        file = None if name.partition(".")[0] == "trajcheck" else getattr(module, "__file__", None)
+        if isinstance(file, str) and path.parent in Path(file).parents and "site-packages" not in file:
+            files.add(Path(file))
+    return {str(file): hash_file(file) for file in sorted(files) if file.is_file()}
 
 
 def _import(path: Path, spec: str) -> ModuleType:

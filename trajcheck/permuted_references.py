@@ -6,7 +6,6 @@ other run needlessly far. The permuted x* is another point: it has its own key, 
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,12 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trajcheck.errors import UsageError
-from trajcheck.extent_reader import BLOCK, ExtentReader
-from trajcheck.formats.safetensors_file import read_header
-from trajcheck.formats.streamed_file import write_streamed
+from trajcheck.extent_reader import ExtentReader
+from trajcheck.file_prints import file_print
 from trajcheck.permutation_spec import Permutations, check_permutations
 from trajcheck.permutations import Matched, match_points, read_tensor
-from trajcheck.references import Reference
+from trajcheck.references import Reference, kept_vector
 from trajcheck.snapshot import Extent
 from trajcheck.trajectory import Trajectory
 
@@ -100,16 +98,11 @@ def align(
 
 
 def _permuted(reference: Reference, trajectory: Trajectory, matched: Matched, workspace: Path) -> Reference:
-    """The permuted point, in a file of its own; the same reference where no unit moves."""
+    """The permuted point P x*, exact (float32 or float64), in a file of its own, one tensor in memory at a time; the
+    same reference where no unit moves."""
     if not matched.moved:
         return reference
     key = f"{reference.key}/permuted:{matched.key}"
-    path = workspace / f"permuted-{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
-    return replace(reference, key=key, parameters=_write(path, reference, trajectory, matched))
-
-
-def _write(path: Path, reference: Reference, trajectory: Trajectory, matched: Matched) -> Mapping[str, Extent]:
-    """P x* in a file of its own; exact, float32 or float64. One tensor in memory at a time."""
     extents = {name: reference.parameters[name] for name in trajectory.shapes}
     dtype = np.dtype("<f8") if any(extent.dtype == "F64" for extent in extents.values()) else np.dtype("<f4")
     with ExtentReader() as reader:
@@ -121,9 +114,9 @@ def _write(path: Path, reference: Reference, trajectory: Trajectory, matched: Ma
                 current[name] = matched.permute(name, read_tensor(reader, extents[name])).reshape(-1).astype(dtype)
             return current[name][start:stop]
 
-        write_streamed(path, trajectory.shapes, dtype, values, BLOCK)
-    file = read_header(str(path))
-    return file.extents({name: name for name in trajectory.shapes})
+        origin = (key, *map(file_print, reference.files))
+        parameters = kept_vector(workspace, "permuted", origin, trajectory.shapes, dtype, values)
+    return replace(reference, key=key, parameters=parameters)
 
 
 def _distance(

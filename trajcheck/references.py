@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +22,7 @@ import numpy as np
 
 from trajcheck.errors import InvalidReferenceError, StepFileError, TrajcheckError
 from trajcheck.extent_reader import BLOCK, ExtentReader
+from trajcheck.file_prints import file_print
 from trajcheck.finite import cut_at_divergence, not_finite
 from trajcheck.formats.safetensors_file import read_header
 from trajcheck.formats.streamed_file import write_streamed
@@ -36,13 +38,15 @@ class Reference:
 
     `spec` is the reference as it was given; `key` identifies the point by content (run id and steps, or hash), so that
     `final` of a run that has grown is another point. `own_steps` are the steps of the analyzed run whose iterate, or
-    average of iterates, x* is: x* depends on the samples before them. Empty for another run or a file.
+    average of iterates, x* is: x* depends on the samples before them. Empty for another run or a file. `files` are
+    those that its numbers were read from.
     """
 
     spec: str
     key: str
     parameters: Mapping[str, Extent]
     own_steps: tuple[int, ...] = ()
+    files: tuple[str, ...] = ()
 
     @property
     def step(self) -> int | None:
@@ -53,8 +57,9 @@ class Reference:
 def resolve_references(specs: Sequence[str], trajectory: Trajectory, workspace: Path | None) -> list[Reference]:
     """The references that `specs` name; averages are computed once and kept as files in `workspace`.
 
-    With `workspace` None no average is computed: the last iterate stands in for it, for those who ask only what
-    an analysis would cost. Raises InvalidReferenceError, saying what was found and what is possible.
+    An average that lies there already, made of the same files, is not computed again. With `workspace` None none is
+    computed: the last iterate stands in for it, for those who ask only what an analysis would cost. Raises
+    InvalidReferenceError, saying what was found and what is possible.
     """
     references = [_resolve(spec, trajectory, workspace) for spec in dict.fromkeys(specs)]
     with ExtentReader() as reader:
@@ -126,7 +131,14 @@ def _point(spec: str, point: str, trajectory: Trajectory, workspace: Path | None
 
 
 def _iterate(spec: str, snapshot: Snapshot, trajectory: Trajectory) -> Reference:
-    return Reference(spec, f"{trajectory.id}/step:{snapshot.step}", snapshot.parameters, (snapshot.step,))
+    files = files_of(snapshot.parameters)
+    return Reference(spec, f"{trajectory.id}/step:{snapshot.step}", snapshot.parameters, (snapshot.step,), files)
+
+
+def files_of(tensors: Mapping[str, Extent]) -> tuple[str, ...]:
+    """The files in which tensors lie."""
+    paths = (part.path for extent in tensors.values() for part in (extent.parts or (extent.undivided,)))
+    return tuple(dict.fromkeys(paths))
 
 
 def _at_step(spec: str, step: int, trajectory: Trajectory) -> Reference:
@@ -156,9 +168,9 @@ def _mean(spec: str, count: int, trajectory: Trajectory, workspace: Path | None)
     dtype = np.dtype("<f8") if wide else np.dtype("<f4")
     key = f"{trajectory.id}/mean:{','.join(str(snapshot.step) for snapshot in chosen)}"
     own_steps = tuple(snapshot.step for snapshot in chosen)
+    files = tuple(dict.fromkeys(path for snapshot in chosen for path in files_of(snapshot.parameters)))
     if workspace is None:
-        return Reference(spec, key, chosen[-1].parameters, own_steps)
-    path = workspace / f"mean-{hashlib.sha256(key.encode()).hexdigest()[:16]}.safetensors"
+        return Reference(spec, key, chosen[-1].parameters, own_steps, files)
     with ExtentReader() as reader:
 
         def average(name: str, start: int, stop: int) -> np.ndarray:
@@ -168,9 +180,28 @@ def _mean(spec: str, count: int, trajectory: Trajectory, workspace: Path | None)
                 total += part
             return (total / count).astype(dtype)
 
-        write_streamed(path, trajectory.shapes, dtype, average, BLOCK)
-    file = read_header(str(path))
-    return Reference(spec, key, file.extents({name: name for name in trajectory.shapes}), own_steps)
+        parameters = kept_vector(workspace, "mean", (key, *map(file_print, files)), trajectory.shapes, dtype, average)
+    return Reference(spec, key, parameters, own_steps, files)
+
+
+def kept_vector(
+    workspace: Path,
+    kind: str,
+    origin: Sequence[str],
+    shapes: Shapes,
+    dtype: np.dtype,
+    produce: Callable[[str, int, int], np.ndarray],
+) -> Mapping[str, Extent]:
+    """A vector in a file of its own, written by `produce` (see `write_streamed`) unless one of the same origin is there
+    already. Raises OutputError."""
+    path = workspace / f"{kind}-{hashlib.sha256(repr(origin).encode()).hexdigest()[:16]}.safetensors"
+    names = {name: name for name in shapes}
+    with suppress(StepFileError, KeyError):
+        known = read_header(str(path)).extents(names)
+        if all(known[name].shape == shape for name, shape in shapes.items()):
+            return known
+    write_streamed(path, shapes, dtype, produce, BLOCK)
+    return read_header(str(path)).extents(names)
 
 
 def _from_file(spec: str, trajectory: Trajectory) -> Reference:
@@ -190,7 +221,8 @@ def _from_file(spec: str, trajectory: Trajectory) -> Reference:
             raise InvalidReferenceError(
                 f"reference {spec!r}: tensor {name!r} has dtype {extent.dtype}; expected one of {', '.join(FLOATING)}."
             )
-    return Reference(spec, hash_file(spec), parameters, _own_step(parameters, trajectory, file.metadata))
+    own_step = _own_step(parameters, trajectory, file.metadata)
+    return Reference(spec, hash_file(spec), parameters, own_step, (spec,))
 
 
 def _own_step(parameters: Mapping[str, Extent], trajectory: Trajectory, metadata: Mapping[str, str]) -> tuple[int, ...]:

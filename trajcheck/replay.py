@@ -56,6 +56,14 @@ def epsilon(dtype: str) -> float:
     return torch.finfo(DTYPES[dtype]).eps
 
 
+def identity_of(objective: Objective, dtype: str, plan: Plan) -> str:
+    """What the numbers of a replay depend on, beside the run's files: torch, the objective's own files, dtype, device,
+    and the settings that round differently. Data that the objective loads is not seen."""
+    name = objective.title.rpartition(":")[2] if objective.path is not None else ""
+    settings = (torch.__version__, dtype, objective.device.type, plan.path_points, plan.memory)
+    return repr((name, sorted(objective.sources.values()), settings))
+
+
 def fit_objective(objective: Objective, trajectory: Trajectory) -> None:
     """Fit the objective to the run, by whose names it goes from here on. Raises ObjectiveError where it cannot."""
     frozen = trajectory.snapshots[0].frozen
@@ -96,7 +104,7 @@ class _Measured:
 
 
 class Replay:
-    """The replay of one run; `randomness` collects where the draws of the steps' own samples came from.
+    """The replay of one run; `randomness` says of each place where the draws of the step's own sample came from.
 
     Errors: ObjectiveError for an objective of another model; UsageError where the plan's memory is too little.
     """
@@ -124,7 +132,7 @@ class Replay:
             copies=objective.copies_points,
         )
         self.names, self.recorded_dtype = tuple(trajectory.shapes), recorded_dtype(trajectory)
-        self.randomness: dict[str, int] = {}
+        self.randomness: dict[int, str] = {}
         self.evaluations = 0
         self.fixed: dict[str, list[Sample]] = {}
         if "probe" in plan.samples:
@@ -248,8 +256,7 @@ class Replay:
         row = data.reads.row
         if name == "own":
             own = self._on(self._recorded_sample(row.place, data))
-            words = self.objective.randomness(own.sample)
-            self.randomness[words] = self.randomness.get(words, 0) + 1
+            self.randomness[row.place] = self.objective.randomness(own.sample)
             if "previous" in self.plan.samples:
                 self.own[row.place] = own
             yield own

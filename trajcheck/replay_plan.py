@@ -91,6 +91,7 @@ def replay_reads(trajectory: Trajectory, rows: Rows, plan: Plan, references: int
     reads: list[Reads] = []
     there: frozenset[int] = frozenset()
     frozen: object = None
+    own_at: int | None = None  # the last row that was replayed on its own sample
     for row in rows.work:
         is_row = row.place in rows.places
         samples = tuple(name for name in plan.samples if not row.no_sample_of(name) and (is_row or name == "own"))
@@ -99,7 +100,7 @@ def replay_reads(trajectory: Trajectory, rows: Rows, plan: Plan, references: int
         )
         own = plan.vectors(True, is_row, bool(references)) if "own" in samples else set()
         snapshot = trajectory.snapshots[row.place]
-        before = "previous" in samples and "own" not in plan.samples
+        before = "previous" in samples and own_at != row.place - 1
         reads.append(
             Reads(
                 row=row,
@@ -115,6 +116,7 @@ def replay_reads(trajectory: Trajectory, rows: Rows, plan: Plan, references: int
         )
         frozen = snapshot.frozen if samples else frozen
         there = needed
+        own_at = row.place if "own" in samples else own_at
     return reads
 
 

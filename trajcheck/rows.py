@@ -6,7 +6,7 @@ Everything here follows from step numbers and file headers; no tensor is read.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -69,6 +69,12 @@ class Rows:
     def before(self, row: Row) -> Row | None:
         """The recorded step just before a row's, where the two are a pair."""
         return None if row.no_pair else self._by_place[row.place - 1]
+
+    def some(self, places: Collection[int]) -> Rows:
+        """Those of `work` that are at these places."""
+        chosen = frozenset(places)
+        rows, support = (tuple(row for row in each if row.place in chosen) for each in (self.rows, self.support))
+        return Rows(rows, support, self.stride)
 
     @cached_property
     def places(self) -> frozenset[int]:

@@ -151,6 +151,14 @@ def analyze_command(
         Path | None,
         typer.Option(metavar="DIR", help="The report folder.  (default: reports/RUN)"),
     ] = None,
+    fresh: Annotated[
+        bool,
+        typer.Option(
+            "--fresh",
+            help="Compute everything anew, rather than go on from the scalars that an earlier call saved with the "
+            "report: for what trajcheck cannot see has changed, such as data that the objective loads.",
+        ),
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be read and evaluated, and write nothing.")
     ] = False,
@@ -187,7 +195,7 @@ def analyze_command(
     if dry_run:
         typer.echo(estimate(run, options))
         return
-    report = run_analysis(run, options, out, quiet=quiet)
+    report = run_analysis(run, options, out, fresh=fresh, quiet=quiet)
     if not quiet:
         _say(summary_text(report))
     for lack in report.incomplete:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from trajcheck.errors import OutputError
+from trajcheck.formats.native_writer import write_blocks
 
 
 def write_streamed(
@@ -19,7 +20,8 @@ def write_streamed(
     produce: Callable[[str, int, int], np.ndarray],
     block: int,
 ) -> None:
-    """Write tensors of one dtype (float32 or float64); `produce(name, start, stop)` gives their elements in C order.
+    """Write tensors of one dtype (float32 or float64), whole or not at all, into a folder that is made if need be;
+    `produce(name, start, stop)` gives their elements in C order.
 
     Raises OutputError when the file cannot be written.
     """
@@ -31,13 +33,17 @@ def write_streamed(
         position = end
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
+
+    def content() -> Iterator[bytes]:
+        yield len(text).to_bytes(8, "little") + text
+        for name, shape in shapes.items():
+            numel = math.prod(shape)
+            for start in range(0, numel, block):
+                yield produce(name, start, min(numel, start + block)).tobytes()
+
     try:
-        with open(path, "wb") as file:
-            file.write(len(text).to_bytes(8, "little") + text)
-            for name, shape in shapes.items():
-                numel = math.prod(shape)
-                for start in range(0, numel, block):
-                    file.write(produce(name, start, min(numel, start + block)).tobytes())
+        path.parent.mkdir(exist_ok=True)
+        write_blocks(path, content())
     except OSError as error:
         raise OutputError(
             f"{path}: cannot be written: {error.strerror}. A reference that is averaged or permuted needs this file."

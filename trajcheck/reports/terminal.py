@@ -25,6 +25,7 @@ def summary_text(report: Report) -> str:
         f"           {run['recorded_steps']} iterates, steps {run['first_step']} to {run['last_step']}, {every}",
         f"           {run['parameters']:,} parameters in {run['tensors']} tensors, {optimizer}",
         f"replay     {_replay(replay, head)}",
+        *_reused(summary["scalars"]),
         *(permuted(spec, found) for spec, found in (summary["permutations"] or {}).items()),
         "",
         *aligned(_table(head)),
@@ -48,6 +49,15 @@ def _replay(replay: Mapping[str, Any] | None, head: Mapping[str, Any]) -> str:
     samples = ", ".join(head.get("samples", [head["sample"]]))
     where = "each step on its own sample" if samples == "own" else f"samples {samples}"
     return f"{replay['dtype']} on {replay['device']}, {where}, {replay['evaluations']} evaluations"
+
+
+def _reused(scalars: Mapping[str, int]) -> list[str]:
+    rows = scalars["computed"] + scalars["reused"]
+    return (
+        [f"saved      {scalars['reused']} of {rows} rows by an earlier call (--fresh: anew)"]
+        if scalars["reused"]
+        else []
+    )
 
 
 def permuted(spec: str, found: Mapping[str, Any]) -> str:
