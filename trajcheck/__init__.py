@@ -22,7 +22,10 @@ _WHERE = {
     "Report": "findings",
     "TrajcheckError": "errors",
     "Comparison": "comparison_findings",
+    "BatchConfig": "nightly.config",
+    "BatchResult": "nightly.night",
     "analyze": "analysis",
+    "batch": "nightly.night",
     "compare": "comparison",
     "draw_report": "drawing",
     "record": "recording_context",
@@ -30,6 +33,8 @@ _WHERE = {
 }
 
 __all__ = [
+    "BatchConfig",
+    "BatchResult",
     "Budget",
     "Comparison",
     "Every",
@@ -42,6 +47,7 @@ __all__ = [
     "Report",
     "TrajcheckError",
     "analyze",
+    "batch",
     "compare",
     "draw_report",
     "flow",
@@ -57,6 +63,8 @@ if TYPE_CHECKING:
     from trajcheck.findings import Report
     from trajcheck.flow_findings import FlowReport
     from trajcheck.gradient_flow import flow
+    from trajcheck.nightly.config import BatchConfig
+    from trajcheck.nightly.night import BatchResult, batch
     from trajcheck.recorder import Recorder
     from trajcheck.recording_context import record
     from trajcheck.schedules import Budget, Every, First, Listed, Logarithmic, Pairs

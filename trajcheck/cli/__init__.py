@@ -8,6 +8,7 @@ import typer
 
 from trajcheck import __version__
 from trajcheck.cli.analyze import analyze_command
+from trajcheck.cli.batch import batch_command
 from trajcheck.cli.compare import compare_command
 from trajcheck.cli.flow import flow_command
 from trajcheck.cli.report import report_command
@@ -24,6 +25,7 @@ app = typer.Typer(
 app.command("analyze")(analyze_command)
 app.command("compare")(compare_command)
 app.command("flow")(flow_command)
+app.command("batch")(batch_command)
 app.command("report")(report_command)
 
 

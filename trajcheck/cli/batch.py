@@ -1,0 +1,139 @@
+"""`trajcheck batch ARCHIVE...`: options in, exit codes out; what it does is nightly.night.batch."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from trajcheck.cli.analyze import INCOMPLETE
+from trajcheck.cli.report import Plots
+
+if TYPE_CHECKING:
+    from trajcheck.nightly.night import BatchResult
+
+
+def batch_command(
+    archives: Annotated[
+        list[Path], typer.Argument(metavar="ARCHIVE...", help="Folders under which recorded runs lie; only read.")
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the reports, index.csv and index.html go.")] = Path(
+        "reports"
+    ),
+    config: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.toml", help="Options of the batch and of its analyses, also by patterns of paths."),
+    ] = None,
+    ref: Annotated[
+        list[str] | None, typer.Option("--ref", metavar="SPEC", help="As of analyze; in place of the file's.")
+    ] = None,
+    objective: Annotated[
+        str | None, typer.Option(metavar="FILE.py:NAME|run", help="As of analyze; in place of the file's.")
+    ] = None,
+    include: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATTERN", help="Only runs whose path below the archive matches, as 'gpt2/*'. Repeat."),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(metavar="PATTERN", help="No runs whose path below the archive matches. Repeat.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", help="Worker processes.  (default: none, all in this process)")
+    ] = None,
+    device: Annotated[
+        list[str] | None,
+        typer.Option("--devices", metavar="DEVICE", help="A worker on each, as cuda:0; repeat or separate by commas."),
+    ] = None,
+    runner: Annotated[
+        str | None,
+        typer.Option(metavar="local|ray", help="Where work runs; ray needs the extra `ray`.  (default: local)"),
+    ] = None,
+    address: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="Of a Ray cluster, or auto.  (default: a Ray of this machine)")
+    ] = None,
+    gpus_per_task: Annotated[
+        float | None, typer.Option(metavar="N", help="GPUs that Ray gives each task.  (default: 0)")
+    ] = None,
+    timeout: Annotated[
+        str | None, typer.Option(metavar="TIME", help="End after that time, as 6h or 90m; the next call goes on.")
+    ] = None,
+    max_runs: Annotated[
+        int | None, typer.Option(metavar="N", help="Analyze no more than so many runs; the next call goes on.")
+    ] = None,
+    deep: Annotated[
+        bool,
+        typer.Option("--deep", help="Know files by the hash of their bytes, not by size and time; reads all of them."),
+    ] = False,
+    plots: Plots = None,
+    log_file: Annotated[
+        Path | None, typer.Option("--log", metavar="FILE", help="Append a line a run; may be rotated meanwhile.")
+    ] = None,
+    json_log: Annotated[
+        bool, typer.Option("--json-log", help="Log lines as JSON objects, to --log or else to standard error.")
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", "-q", help="Print nothing but failures.  (default where no terminal is)")
+    ] = False,
+) -> None:
+    """Analyze the runs of an archive that are new or have changed: what cron calls.
+
+    Each run has its report below DIR; index.csv has a row a run. A run that cannot be analyzed fails its row and is
+    tried again the next time. A second call while one is at work ends at once, with 0. After SIGTERM or SIGINT the
+    exit code is 143 or 130, and everything finished is kept.
+    """
+    from trajcheck.cli.batch_log import batch_log
+    from trajcheck.errors import UsageError
+    from trajcheck.nightly.config import BatchConfig, read_config, seconds
+    from trajcheck.nightly.lock import HeldError
+    from trajcheck.nightly.night import batch, with_command_line
+    from trajcheck.progress_bar import progress_bar
+
+    silent = quiet or not sys.stdout.isatty()
+    chosen = with_command_line(
+        BatchConfig() if config is None else read_config(config),
+        include=tuple(include or ()),
+        exclude=tuple(exclude or ()),
+        workers=workers,
+        devices=tuple(name.strip() for each in device or [] for name in each.split(",")),
+        runner=runner,
+        address=address,
+        gpus_per_task=gpus_per_task,
+        timeout=None if timeout is None else seconds(timeout),
+        max_runs=max_runs,
+        deep=deep,
+    )
+    if plots is not None:
+        chosen = replace(chosen, plots=plots)
+    options = replace(chosen.options, refs=tuple(ref or chosen.options.refs))
+    chosen = replace(chosen, options=options if objective is None else replace(options, objective=objective))
+    if workers is not None and workers < 1:
+        raise UsageError(f"--workers {workers}: expected a number, 1 or more.")
+    with ExitStack() as stack:
+        stack.enter_context(batch_log(log_file, as_json=json_log, verbose=not silent))
+        bars = []
+
+        def found(count: int) -> None:
+            bars.append(stack.enter_context(progress_bar("analyzing", count, silent, unit="run")))
+
+        try:
+            result = batch(archives, out, chosen, found=found, progress=lambda runs: bars[-1](runs))
+        except HeldError as error:
+            typer.echo(f"trajcheck: {error}; nothing to do here")
+            return
+    if not silent:
+        typer.echo(_words(result))
+    if result.stopped is not None:
+        raise typer.Exit(128 + result.stopped)
+    if not result.complete:
+        raise typer.Exit(INCOMPLETE)
+
+
+def _words(result: BatchResult) -> str:
+    parts = [f"{count} {status}" for status, count in result.analyzed.items()]
+    parts += [f"{result.unchanged} unchanged"]
+    parts += [f"{result.remaining} left for the next call"] if result.remaining else []
+    return f"{', '.join(parts)}\n{result.out / 'index.csv'}"

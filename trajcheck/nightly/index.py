@@ -1,0 +1,65 @@
+"""index.csv: a row a run, from the states that lie in the report folders."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from trajcheck.errors import OutputError
+from trajcheck.formats.native_writer import write_bytes
+from trajcheck.nightly.state import STATE, RunState, read_state
+from trajcheck.reports.folder import SUMMARY
+
+INDEX = "index.csv"
+GONE = "gone"
+
+#: The first columns; those of the references' headlines follow.
+COLUMNS = (
+    *("run", "status", "report", "id", "recorded_steps", "first_step", "last_step", "analyzed", "duration"),
+    *("left_out", "warnings", "message"),
+)
+
+
+def states(out: Path) -> Iterator[tuple[Path, RunState]]:
+    """The report folders below the output folder, in order, each with its state."""
+    for place, folders, files in os.walk(out):
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in ("figures", "scalars"))
+        if STATE in files and (state := read_state(Path(place))):
+            yield Path(place), state
+
+
+def index_rows(out: Path) -> list[dict[str, Any]]:
+    """The rows of the index; a run that is not there any more keeps its row, and its status is `gone`."""
+    rows = []
+    for folder, state in states(out):
+        status = state.row.get("status") if os.path.isdir(state.run) else GONE
+        report = folder.relative_to(out).as_posix() if (folder / SUMMARY).is_file() else ""
+        rows.append({**state.row, "run": state.run, "status": status, "report": report})
+    return rows
+
+
+def columns(rows: list[dict[str, Any]]) -> list[str]:
+    """The columns of some rows: the fixed ones, then those of the headlines in order of appearance."""
+    return list(dict.fromkeys((*COLUMNS, *(name for row in rows for name in row))))
+
+
+def write_index(out: Path, rows: list[dict[str, Any]]) -> None:
+    """Write index.csv, if it is not the same already. Raises OutputError."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns(rows), restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    replace_file(out / INDEX, text.getvalue().encode("utf-8", "surrogateescape"))
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file whole, unless it holds these bytes already. Raises OutputError."""
+    try:
+        if not path.is_file() or path.read_bytes() != data:
+            write_bytes(path, data)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error.strerror}.") from error

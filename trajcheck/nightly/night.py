@@ -1,0 +1,257 @@
+"""`trajcheck batch`, callable from Python: every run of an archive that is new or has changed is analyzed."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from trajcheck.errors import OutputError, RunError, TrajcheckError
+from trajcheck.file_prints import FilePrints
+from trajcheck.nightly.config import BatchConfig
+from trajcheck.nightly.discovery import FoundRun, find_runs
+from trajcheck.nightly.index import index_rows, write_index
+from trajcheck.nightly.lock import only_batch, sign_of_life
+from trajcheck.nightly.state import FAILED, INCOMPLETE, RunState, fingerprint, read_state
+from trajcheck.nightly.stopping import Signalled, Stopped, stopping
+from trajcheck.nightly.work import CHUNK, REPORT, chunk_tasks, make_report, now, report_task
+from trajcheck.options import Options
+from trajcheck.runners import Done, Failed, Lost, Outcome, Runner, Task, make_runner
+from trajcheck.saved_scalars.files import DamagedError, decode
+from trajcheck.saved_scalars.store import FOLDER, INTERVAL, save
+
+log = logging.getLogger("trajcheck.batch")
+
+#: Rows of a chunk that a worker is given, without replay and with it.
+ROWS, REPLAYED_ROWS = 256, 32
+
+
+@dataclass
+class BatchResult:
+    """What a batch did: runs analyzed with each status, runs left as they were, and runs left for the next call.
+
+    `stopped`: the signal that ended it early.
+    """
+
+    out: Path
+    analyzed: Counter[str] = field(default_factory=Counter)
+    unchanged: int = 0
+    remaining: int = 0
+    stopped: int | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether all that was analyzed could be computed."""
+        return not (self.analyzed[FAILED] or self.analyzed[INCOMPLETE])
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A run that is to be analyzed. `steps`: how many step files it has, about."""
+
+    run: FoundRun
+    options: Options
+    out: Path
+    steps: int
+
+
+def batch(
+    archives: Sequence[str | Path],
+    out: str | Path = "reports",
+    config: BatchConfig | None = None,
+    *,
+    progress: Callable[[int], Any] = lambda runs: None,
+    found: Callable[[int], Any] = lambda runs: None,
+    interval: float = INTERVAL,
+) -> BatchResult:
+    """Analyze the runs under some folders that are new or have changed since the last call, each into its own report
+    folder below `out`, and write index.csv and index.html.
+
+    A run that cannot be analyzed fails its row of the index, not the batch. Interrupted at any moment, the next call
+    goes on from what was saved: at most `interval` seconds of work are lost, and the reports come out the same.
+    `found` is told how many runs are to be analyzed, `progress` of each that was.
+
+    Raises UsageError, RunError for an archive that is not there or holds no run, OutputError, HeldError where another
+    batch is at work in `out`.
+    """
+    return _Batch(
+        [Path(each) for each in archives], Path(out), config or BatchConfig(), interval, progress, found
+    ).run()
+
+
+class _Batch:
+    def __init__(
+        self,
+        archives: Sequence[Path],
+        out: Path,
+        config: BatchConfig,
+        interval: float,
+        progress: Callable[[int], Any],
+        found: Callable[[int], Any],
+    ) -> None:
+        config.check()
+        self.archives, self.out, self.config = archives, out, config
+        self.progress, self.found = progress, found
+        self.settings = {"deep": config.deep, "plots": config.plots, "interval": interval}
+        self.result = BatchResult(out)
+        self.runner = make_runner(
+            config.runner,
+            workers=config.workers,
+            devices=config.devices,
+            address=config.address,
+            gpus_per_task=config.gpus_per_task,
+        )
+
+    def run(self) -> BatchResult:
+        runs = find_runs(self.archives, self.out, self.config.include, self.config.exclude)
+        if not runs:
+            where = ", ".join(map(str, self.archives))
+            raise RunError(f"{where}: no run below, or none that the patterns leave. A run is a folder of step files.")
+        try:
+            self.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{self.out}: cannot be made: {error.strerror}. Choose another --out.") from error
+        with only_batch(self.out):
+            try:
+                with stopping(self.config.timeout):
+                    self._analyze(self._changed(runs))
+            except Stopped as reason:
+                self.result.stopped = reason.number if isinstance(reason, Signalled) else None
+                word = str(reason) if isinstance(reason, Signalled) else "the time is up"
+                log.info("%s: ended; the next call goes on from here", word)
+            write_index(self.out, index_rows(self.out))
+        return self.result
+
+    def _changed(self, runs: Sequence[FoundRun]) -> list[_Job]:
+        """The runs that are to be analyzed."""
+        jobs = []
+        hashes = FilePrints(deep=True)
+        for run in runs:
+            folder, options = self.out / run.report, self.config.options_of(run.name)
+            state = read_state(folder)
+            if state and state.holds(fingerprint(run.path, options, deep=self.config.deep), folder, hashes):
+                self.result.unchanged += 1
+                continue
+            jobs.append(_Job(run, options, folder, _count(run.path)))
+        limit = self.config.max_runs
+        self.result.remaining = len(jobs)
+        chosen = jobs if limit is None else jobs[:limit]
+        self.found(len(chosen))
+        return chosen
+
+    def _analyze(self, jobs: Sequence[_Job]) -> None:
+        """Short runs one a task; of long ones the chunks first."""
+        remote = self.config.runner == "ray"
+        long = [job for job in jobs if remote or (self._shared and job.steps > _rows(job.options))]
+        short = [job for job in jobs if job not in long]
+        self._reports(self.runner, short)
+        for job in long:
+            if self._chunks(job):
+                self._reports(None if remote else self.runner, [job])
+
+    @property
+    def _shared(self) -> bool:
+        """Whether there are workers among whom a run can be shared out."""
+        return (
+            self.config.runner == "ray"
+            or bool(self.config.workers and self.config.workers > 1)
+            or bool(len(self.config.devices) > 1)
+        )
+
+    def _reports(self, runner: Runner | None, jobs: Sequence[_Job]) -> None:
+        """The reports of some runs, by a runner's workers or (None) here."""
+        tasks = {str(job.run.path): job for job in jobs}
+        described = [report_task(job.run.path, job.out, job.options, self.settings) for job in jobs]
+        if not jobs:
+            return
+        with closing(self._outcomes(runner or make_runner(), REPORT, described)) as outcomes:
+            for task, outcome in outcomes:
+                self._finish(tasks[task["run"]], outcome)
+
+    def _chunks(self, job: _Job) -> bool:
+        """The scalars of one run by its chunks; False where that failed, and the row says so."""
+        try:
+            tasks = chunk_tasks(job.run.path, job.out, job.options, _rows(job.options), self.settings)
+        except TrajcheckError as error:
+            self._fail(job, str(error), error.exit_code)
+            return False
+        with closing(self._outcomes(self.runner, CHUNK, tasks)) as outcomes:
+            for task, outcome in outcomes:
+                if not isinstance(outcome, Done):
+                    self._finish(job, outcome, f"{task['name']}: ")
+                    return False
+                if outcome.value:
+                    self._save(job, outcome.value)
+        return True
+
+    def _save(self, job: _Job, data: bytes) -> None:
+        try:
+            decode(data)
+        except DamagedError as error:
+            raise OutputError(f"{job.run.path}: a worker sent back what cannot be read: {error}") from error
+        save(job.out / FOLDER, data)
+
+    def _outcomes(
+        self, runner: Runner, function: str, tasks: Sequence[Task]
+    ) -> Generator[tuple[Task, Outcome], None, None]:
+        found = runner.map(function, tasks)
+        try:
+            for each in found:
+                sign_of_life(self.out)
+                yield each
+        finally:
+            if isinstance(found, Generator):
+                found.close()
+
+    # -- what came of a run -------------------------------------------------------------------------------------------
+
+    def _finish(self, job: _Job, outcome: Outcome, where: str = "") -> None:
+        if isinstance(outcome, Done):
+            row = outcome.value["row"]
+            self._count(job, row["status"], row["message"], row)
+        elif isinstance(outcome, Failed):
+            if outcome.is_bug:
+                log.error("%s", outcome.trace)
+            self._fail(job, where + str(outcome.error), outcome.exit_code)
+        elif isinstance(outcome, Lost):
+            self._fail(job, f"{where}{outcome.reason}", 1)
+
+    def _fail(self, job: _Job, message: str, exit_code: int) -> None:
+        """The run's row says why; an earlier report stays, and the next call tries again."""
+        known = read_state(job.out)
+        row = {"status": FAILED, "analyzed": now(), "message": message, "exit_code": exit_code}
+        print_ = fingerprint(job.run.path, job.options, deep=self.config.deep)
+        RunState(str(job.run.path), print_, row, known.sources if known else {}).write(job.out)
+        self._count(job, FAILED, message, row)
+
+    def _count(self, job: _Job, status: str, message: str, row: Mapping[str, Any]) -> None:
+        self.result.analyzed[status] += 1
+        self.result.remaining -= 1
+        level = logging.INFO if status != FAILED else logging.WARNING
+        detail = {"run": str(job.run.path), "status": status, "report": str(job.out), "duration": row.get("duration")}
+        log.log(level, "%s: %s%s", job.run.path, status, f": {message}" if message else "", extra={"batch": detail})
+        self.progress(1)
+
+
+def _rows(options: Options) -> int:
+    return REPLAYED_ROWS if options.objective else ROWS
+
+
+def _count(run: Path) -> int:
+    """How many step files a run has, about."""
+    try:
+        return sum(1 for path in run.iterdir() if path.name.startswith("step-"))
+    except OSError:
+        return 0
+
+
+def with_command_line(config: BatchConfig, **given: Any) -> BatchConfig:
+    """A configuration with what the command line says besides: None or an empty tuple says nothing."""
+    return replace(config, **{name: value for name, value in given.items() if value not in (None, (), False)})
+
+
+__all__ = ["BatchResult", "batch", "make_report", "with_command_line"]

@@ -1,0 +1,127 @@
+"""What a batch remembers of a run, in its report's folder: which files and which options the report was made from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from trajcheck import __version__
+from trajcheck.errors import OutputError, RunError
+from trajcheck.file_prints import FilePrints
+from trajcheck.formats.native_files import RANK_FILE, STEP_FILE
+from trajcheck.formats.native_writer import write_json
+from trajcheck.options import Options
+from trajcheck.reports.folder import SUMMARY
+
+#: Hidden, as it belongs to the batch and not to the report.
+STATE = ".batch.json"
+FORMAT = 1
+
+DONE, INCOMPLETE, FAILED = "done", "incomplete", "failed"
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What a report is made from: the run's files and those of references, the options, the version of trajcheck."""
+
+    files: str
+    options: str
+    version: str = __version__
+
+
+@dataclass(frozen=True)
+class RunState:
+    """`sources` are the files of the objective's code, with their hashes; `row` is the run's row of the index."""
+
+    run: str
+    fingerprint: Fingerprint
+    row: dict[str, Any]
+    sources: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def failed(self) -> bool:
+        return self.row.get("status") not in (DONE, INCOMPLETE)
+
+    def holds(self, fingerprint: Fingerprint, folder: Path, hashes: FilePrints) -> bool:
+        """Whether the report in a folder is still what an analysis would give; `hashes` are deep prints."""
+        if self.failed or fingerprint != self.fingerprint:
+            return False
+        if not all((folder / name).is_file() for name in (SUMMARY, "steps.csv", "references.csv", "undefined.csv")):
+            return False
+        return all(os.path.isfile(path) and hashes.of(path).endswith(known) for path, known in self.sources.items())
+
+    def write(self, folder: Path) -> None:
+        """Into the report's folder, which is made if need be. Raises OutputError."""
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json(folder / STATE, {"format": FORMAT, **asdict(self)})
+        except OSError as error:
+            raise OutputError(f"{folder / STATE}: cannot be written: {error.strerror}.") from error
+
+
+def read_state(folder: Path) -> RunState | None:
+    """The state that lies in a report's folder; None where there is none that can be read."""
+    try:
+        found = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        if found["format"] != FORMAT or not isinstance(found["row"], dict):
+            return None
+        prints = found["fingerprint"]
+        return RunState(
+            str(found["run"]),
+            Fingerprint(str(prints["files"]), str(prints["options"]), str(prints["version"])),
+            {str(name): value for name, value in found["row"].items()},
+            {str(path): str(known) for path, known in found["sources"].items()},
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def fingerprint(run: Path, options: Options, *, deep: bool = False) -> Fingerprint:
+    """That of a run as it is now: names, sizes and times of its files; `deep`: the hashes of their bytes."""
+    prints = FilePrints(deep)
+    files = {str(run): _run_files(run, prints)}
+    for spec in options.refs:
+        files |= _reference(spec, prints)
+    settings = json.dumps(asdict(options), sort_keys=True)
+    return Fingerprint(_hash(files), _hash(settings))
+
+
+def _run_files(run: Path, prints: FilePrints) -> list[str]:
+    try:
+        names = sorted(entry.name for entry in os.scandir(run) if _matters(entry.name))
+    except OSError:
+        return []
+    return [_print(run / name, prints) for name in names]
+
+
+def _matters(name: str) -> bool:
+    if name in ("run.json", "objective.pt2"):
+        return True
+    return bool(STEP_FILE.fullmatch(name) or RANK_FILE.fullmatch(name)) or name.startswith("probe-")
+
+
+def _print(path: Path, prints: FilePrints) -> str:
+    """A file that cannot be read is another than one that can."""
+    try:
+        return prints.of(path) + ("" if os.access(path, os.R_OK) else ":unreadable")
+    except RunError as error:
+        return f"{path.name}:{error}"
+
+
+def _reference(spec: str, prints: FilePrints) -> Mapping[str, list[str]]:
+    """The files of a reference that is another run or a file; of the run's own points there are no more."""
+    for path in (Path(spec), Path(spec.rpartition("@")[0] or spec)):
+        if path.is_dir():
+            return {spec: _run_files(path, prints)}
+        if path.is_file():
+            return {spec: [_print(path, prints)]}
+    return {}
+
+
+def _hash(value: Mapping[str, Iterable[str]] | str) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()

@@ -1,0 +1,49 @@
+"""How a batch is told to end: a signal, or its time is up. What was finished is kept."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+
+class Stopped(BaseException):
+    """The batch is to end now."""
+
+
+class TimeUp(Stopped):
+    """The batch has had its time."""
+
+
+class Signalled(Stopped):
+    """SIGINT or SIGTERM came."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+@contextmanager
+def stopping(timeout: float | None) -> Iterator[None]:
+    """While the context lasts, SIGINT and SIGTERM raise Signalled in the main thread, and after `timeout` seconds
+    TimeUp is raised there. In another thread nothing is changed, and there is no timeout."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        for each in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
+            signal.signal(each, signal.SIG_IGN)  # once is enough: the end must not be interrupted
+        raise TimeUp if number == signal.SIGALRM else Signalled(number)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
+    if timeout is not None:
+        signal.setitimer(signal.ITIMER_REAL, timeout)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in before.items():
+            signal.signal(number, handler)

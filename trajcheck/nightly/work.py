@@ -1,0 +1,169 @@
+"""What a batch has workers do: a chunk of a run, or its report, from a small description that JSON can hold."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+from trajcheck.errors import RunError, TrajcheckError
+from trajcheck.nightly.state import DONE, INCOMPLETE, Fingerprint, RunState, fingerprint
+from trajcheck.options import Options
+
+if TYPE_CHECKING:
+    from trajcheck.analysis import Analysis
+    from trajcheck.findings import Report
+
+REPORT, CHUNK = f"{__name__}:make_report", f"{__name__}:measure_chunk"
+
+#: What of a reference's headline stands in the index.
+HEADLINE = ("cosine", "cosine_error", "convexity_ratio", "convexity_num", "convexity_den")
+SHARES = ("convex", "not_convex", "undetermined")
+
+
+def report_task(run: Path, out: Path, options: Options, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The description of a whole report; `settings`: deep, plots, interval."""
+    return {
+        "name": str(run),
+        "group": str(run),
+        "run": str(run),
+        "out": str(out),
+        "options": asdict(options),
+        **settings,
+    }
+
+
+def make_report(task: Mapping[str, Any]) -> dict[str, Any]:
+    """Analyze a run, from what is saved with its report, and write the report; the state that came of it, as JSON.
+
+    A run that changed while it was read, and was unreadable for that, is read once more.
+    """
+    run, out, options = Path(task["run"]), Path(task["out"]), options_of(task)
+    before = fingerprint(run, options, deep=task["deep"])
+    try:
+        state = _make(run, out, options, before, task)
+    except TrajcheckError:
+        now = fingerprint(run, options, deep=task["deep"])
+        if now == before:
+            raise
+        state = _make(run, out, options, now, task)
+    state.write(out)
+    return asdict(state)
+
+
+def options_of(task: Mapping[str, Any]) -> Options:
+    """The options in a description, on the device that the runner gives."""
+    plain = {name: tuple(value) if isinstance(value, list) else value for name, value in task["options"].items()}
+    given = {name: task[name] for name in ("device", "threads") if plain[name] in (None, "auto") and name in task}
+    return Options(**{**plain, **given})
+
+
+def _make(run: Path, out: Path, options: Options, known: Fingerprint, task: Mapping[str, Any]) -> RunState:
+    from trajcheck.analysis import Analysis
+    from trajcheck.drawing import can_draw, draw_report
+
+    started = time.monotonic()
+    analysis = Analysis(run, options, quiet=True, deep=task["deep"])
+    report = analysis.report(out, interval=task["interval"])
+    if task["plots"] is not False and can_draw():
+        draw_report(report.folder)
+    return RunState(str(run), known, _row(report, time.monotonic() - started), dict(analysis.sources))
+
+
+def _row(report: Report, duration: float) -> dict[str, Any]:
+    """A report's row of the index."""
+    summary = report.summary
+    run, head = summary["run"], summary["headline"]
+    row = {
+        "status": INCOMPLETE if report.incomplete else DONE,
+        "id": run["id"],
+        "recorded_steps": run["recorded_steps"],
+        "first_step": run["first_step"],
+        "last_step": run["last_step"],
+        "analyzed": now(),
+        "duration": round(duration, 3),
+        "left_out": len(summary["left_out"]["steps"]),
+        "warnings": len(summary["warnings"]),
+        "message": "; ".join(report.incomplete),
+    }
+    for spec, values in head["references"].items():
+        row |= {f"{spec}: {name}": values[name] for name in HEADLINE}
+        row |= {f"{spec}: {name}": (values["shares"] or {}).get(name) for name in SHARES}
+    return row
+
+
+def now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+# -- chunks of a long run ---------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Held:
+    """The run that this worker had last. `workspace` holds vectors where the report's folder is not to be seen here."""
+
+    known: str
+    analysis: Analysis
+    workspace: TemporaryDirectory[str] | None
+
+
+_held: list[_Held] = []  # one at most
+
+
+def chunk_tasks(run: Path, out: Path, options: Options, rows: int, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The descriptions of the chunks of a run, of at most so many rows each. Raises as `Analysis` does."""
+    from trajcheck.analysis import Analysis
+
+    analysis = Analysis(run, options, quiet=True, deep=settings["deep"])
+    steps = [row.step for row in analysis.rows.work]
+    whole = report_task(run, out, options, settings)
+    return [
+        {
+            **whole,
+            "name": f"{run}, steps {steps[begin]} to {steps[min(begin + rows, len(steps)) - 1]}",
+            "steps": steps[begin : begin + rows],
+            "content": analysis.content_of(steps[begin : begin + rows]),
+        }
+        for begin in range(0, len(steps), rows)
+    ]
+
+
+def measure_chunk(task: Mapping[str, Any]) -> bytes:
+    """The scalars of some steps of a run that are not saved with its report yet, as the bytes of a file of records.
+
+    Raises RunError where this machine sees another content of these steps than the one that asks.
+    """
+    from trajcheck.saved_scalars.store import FOLDER, ScalarStore
+
+    held = _hold(task)
+    analysis, folder = held.analysis, Path(task["out"]) / FOLDER
+    steps = set(task["steps"])
+    if analysis.content_of(task["steps"]) != task["content"]:
+        raise RunError(
+            f"{task['run']}: this worker sees other step files than the batch does. All of its machines must see the "
+            "same archive under the same path."
+        )
+    store = ScalarStore(folder, interval=float("inf"))
+    workspace = folder if held.workspace is None else Path(held.workspace.name)
+    measurement = analysis.measurement(analysis.resolve(workspace), store)
+    places = {row.place for row in analysis.rows.work if row.step in steps}
+    analysis.compute(measurement, measurement.portions_at(places))
+    return store.waiting()
+
+
+def _hold(task: Mapping[str, Any]) -> _Held:
+    """The run of a chunk, which stays open for the next one."""
+    from trajcheck.analysis import Analysis
+
+    options, run = options_of(task), Path(task["run"])
+    known = repr((options, run, fingerprint(run, options, deep=task["deep"])))
+    if not _held or _held[0].known != known:
+        _held.clear()
+        elsewhere = None if Path(task["out"]).is_dir() else TemporaryDirectory(prefix="trajcheck-")
+        _held.append(_Held(known, Analysis(run, options, quiet=True, deep=task["deep"]), elsewhere))
+    return _held[0]
