@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.machinery
 import importlib.util
 import itertools
+import os
 import sys
+import sysconfig
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -121,13 +123,16 @@ def load_program(spec: str, device: torch.device) -> Program:
 
 
 def _sources(path: Path) -> dict[str, str]:
-    """The hash of the file, and of each module that was imported from its folder or below; not of installed ones."""
-    files = {path}
+    """The hash of the file, and of each module that is the user's own: neither Python's, nor installed, nor ours."""
+    installed = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    files = {str(path)}
     for name, module in list(sys.modules.items()):
-        file = None if name.partition(".")[0] == "trajcheck" else getattr(module, "__file__", None)
-        if isinstance(file, str) and path.parent in Path(file).parents and "site-packages" not in file:
-            files.add(Path(file))
-    return {str(file): hash_file(file) for file in sorted(files) if file.is_file()}
+        file = getattr(module, "__file__", None)
+        if not isinstance(file, str) or name.partition(".")[0] in ("trajcheck", "__main__"):
+            continue
+        if "-packages" not in file and not any(file.startswith(folder + os.sep) for folder in installed):
+            files.add(file)
+    return {file: hash_file(file) for file in sorted(files) if os.path.isfile(file)}
 
 
 def _import(path: Path, spec: str) -> ModuleType:
