@@ -3,16 +3,31 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from trajcheck import record_writer
 from trajcheck.recorder import Recorder
+
+
+def waiting_disk(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Nothing is written before the event is set."""
+    write, disk = record_writer.write_step, threading.Event()
+
+    def write_step(*arguments: Any) -> Path:
+        disk.wait(60)
+        return write(*arguments)
+
+    monkeypatch.setattr(record_writer, "write_step", write_step)
+    return disk
 
 
 def network(seed: int = 0) -> Any:

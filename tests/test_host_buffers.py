@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import gc
-import threading
 import weakref
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from loops import assert_holds, batch_of, loss_of, network, read, recorded_steps, sgd, train, weights
+from loops import assert_holds, batch_of, loss_of, network, read, recorded_steps, sgd, train, waiting_disk, weights
 
 from trajcheck import record_writer
 from trajcheck.host_buffers import HostBuffer, HostBuffers
@@ -49,13 +48,7 @@ def test_another_shape_or_dtype_is_another_copy(tensor: torch.Tensor, dtype: tor
 
 
 def test_records_that_wait_for_the_disk_keep_their_values(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write, disk = record_writer.write_step, threading.Event()
-
-    def write_step(*arguments: Any) -> Path:
-        disk.wait(60)
-        return write(*arguments)
-
-    monkeypatch.setattr(record_writer, "write_step", write_step)
+    disk = waiting_disk(monkeypatch)
     model = network()
     optimizer = sgd(model, momentum=0.9)
     iterates, gradients = [], []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from loops import read, recorded_steps
+from same_reports import assert_same_reports
 from torch import Tensor
 
 import trajcheck
@@ -160,16 +160,7 @@ def test_the_one_line_records_what_a_plain_loop_records(autocast: bool, tmp_path
             assert clips[-1] == pytest.approx(said.pop("clip"), rel=1e-6)
         assert metadata == said
     assert min(clips) < 0.9 and metadata["step"] == STEPS
-    reports = [
-        trajcheck.analyze(tmp_path / run, objective=objective(tmp_path), out=tmp_path / f"report-{run}")
-        for run in ("one-line", "by-hand")
-    ]
-    ratios = [report.references["convexity_ratio"].dropna().iloc[-1] for report in reports]
-    assert math.isfinite(ratios[0]) and ratios[0] == pytest.approx(ratios[1], rel=1e-6)
-    errors = reports[0].steps[["replay_loss_error", "replay_grad_error"]].dropna()
-    assert len(errors) == STEPS
-    bounds = (1e-3, 2e-2) if autocast else (1e-6, 1e-5)  # the replay is in float32
-    assert (errors.max().to_numpy() < bounds).all(), errors
+    assert_same_reports(tmp_path, ("one-line", "by-hand"), objective(tmp_path), STEPS, autocast=autocast)
 
 
 def test_dropout_epochs_and_evaluations_during_training(tmp_path: Path) -> None:

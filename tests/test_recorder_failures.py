@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from loops import batch_of, loss_of, network, read, recorded_steps, sgd, train, weights
+from loops import batch_of, loss_of, network, read, recorded_steps, sgd, train, waiting_disk, weights
 
 from trajcheck import record_writer
 from trajcheck.errors import OutputError, RecorderError
@@ -198,13 +198,7 @@ def test_free_disk_is_checked_while_running(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_training_waits_only_when_the_queue_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write, disk = record_writer.write_step, threading.Event()
-
-    def write_step(*arguments: Any) -> Path:
-        disk.wait(60)
-        return write(*arguments)
-
-    monkeypatch.setattr(record_writer, "write_step", write_step)
+    disk = waiting_disk(monkeypatch)
     model = network()
     with Recorder(tmp_path, model, sgd(model), every=1, strict=True, quiet=True) as recorder:
         train(model, recorder._optimizer, 1 + record_writer.QUEUE_LENGTH, recorder)  # would hang if it waited
