@@ -280,7 +280,7 @@ def test_one_chunk_after_the_other_gives_the_same(plain_run: Path, objective_fil
     for places in ({4, 5, 6}, {10}, {0, 1, 2, 3, 7, 8, 9}):
         analysis, store = Analysis(plain_run, chosen, quiet=True), ScalarStore(folder)
         measurement = analysis.measurement(analysis.resolve(folder), store)
-        analysis.compute(measurement, measurement.portions_at(places))
+        analysis.compute(measurement, measurement.portions_of(analysis.rows.some(places)))
         store.flush()
     report = run_analysis(plain_run, chosen, tmp_path / "out")
     assert saved(report)["computed"] == 0

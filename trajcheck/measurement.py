@@ -7,7 +7,7 @@ the store alone, so that an analysis that was interrupted and one that was not e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -54,11 +54,16 @@ class Measurement:
     ) -> None:
         self.request, self.references, self.store, self.identity = request, references, store, identity
         self.rows = request.rows
-        self.row_keys = {row.place: identity.row(row) for row in self.rows.work}
+        self._row_keys: dict[int, bytes] = {}
         self.reference_keys = [identity.reference(each) for each in references]
         self.evaluations = 0
 
     # -- what is needed -----------------------------------------------------------------------------------------------
+
+    def _key(self, row: Row) -> bytes:
+        if row.place not in self._row_keys:
+            self._row_keys[row.place] = self.identity.row(row)
+        return self._row_keys[row.place]
 
     def _towards(self, row: Row) -> Sequence[bytes]:
         """The references that a row looks at."""
@@ -66,7 +71,7 @@ class Measurement:
 
     def _stored(self, row: Row) -> list[Need]:
         """What recorded vectors are to give: the step's, then towards each reference."""
-        key, by_tensor = self.row_keys[row.place], row.place in self.request.by_tensor
+        key, by_tensor = self._key(row), row.place in self.request.by_tensor
         return [
             Need(self.identity.stored(key, each), self.request.stored_fields(row, each is not None), by_tensor)
             for each in (None, *self._towards(row))
@@ -80,7 +85,7 @@ class Measurement:
 
     def _replayed(self, row: Row, sample: str, draw: int) -> list[Need]:
         """What the replay is to give on one sample: the step's, then towards each reference."""
-        key, by_tensor = self.row_keys[row.place], row.place in self.request.by_tensor
+        key, by_tensor = self._key(row), row.place in self.request.by_tensor
         return [
             Need(
                 self.identity.replayed(key, sample, draw, each),
@@ -92,7 +97,7 @@ class Measurement:
 
     def _memory(self, row: Row, lag: int) -> list[Need]:
         """The memory cosines of a row, one a reference."""
-        key = self.row_keys[row.place]
+        key = self._key(row)
         return [Need(self.identity.memory(key, row.step, lag, each), (COSINE,)) for each in self.reference_keys]
 
     def _lacking(self, row: Row, kind: str) -> frozenset[int]:
@@ -111,13 +116,17 @@ class Measurement:
     @cached_property
     def portions(self) -> list[Portion]:
         """What is lacking."""
+        return self.portions_of(self.rows)
+
+    def portions_of(self, rows: Rows) -> list[Portion]:
+        """What is lacking on some of the rows."""
         options = self.request.options
         asked = {STORED: True, REPLAYED: bool(options.objective), MEMORY: bool(options.lags)}
-        return [portion for kind, wanted in asked.items() if wanted for portion in self._portions_of(kind)]
+        return [portion for kind, wanted in asked.items() if wanted for portion in self._portions(kind, rows)]
 
-    def _portions_of(self, kind: str) -> Iterator[Portion]:
-        lacking = {row.place: self._lacking(row, kind) for row in self.rows.rows}
-        for row in self.rows.support if kind != MEMORY else ():
+    def _portions(self, kind: str, rows: Rows) -> Iterator[Portion]:
+        lacking = {row.place: self._lacking(row, kind) for row in rows.rows}
+        for row in rows.support if kind != MEMORY else ():
             if self._lacking(row, kind):
                 # with the row that it supports, as evaluations are shared
                 following = lacking.get(row.place + 1, frozenset())
@@ -128,14 +137,6 @@ class Measurement:
                 found.setdefault(numbers, []).append(place)
         for numbers, places in found.items():
             yield Portion(kind, tuple(places), 0 in numbers, tuple(sorted(each - 1 for each in numbers if each)))
-
-    def portions_at(self, places: Collection[int]) -> list[Portion]:
-        """What is lacking on some rows."""
-        within = [
-            replace(portion, places=tuple(place for place in portion.places if place in places))
-            for portion in self.portions
-        ]
-        return [portion for portion in within if portion.places]
 
     # -- what it takes ------------------------------------------------------------------------------------------------
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 from trajcheck.errors import RunError, TrajcheckError
 from trajcheck.nightly.state import DONE, INCOMPLETE, Fingerprint, RunState, fingerprint
 from trajcheck.options import Options
+from trajcheck.saved_scalars.store import FOLDER
 
 if TYPE_CHECKING:
     from trajcheck.analysis import Analysis
     from trajcheck.findings import Report
+    from trajcheck.references import Reference
 
 REPORT, CHUNK = f"{__name__}:make_report", f"{__name__}:measure_chunk"
 
@@ -110,6 +112,7 @@ class _Held:
     known: str
     analysis: Analysis
     workspace: TemporaryDirectory[str] | None
+    references: Sequence[Reference]
 
 
 _held: list[_Held] = []  # one at most
@@ -138,7 +141,7 @@ def measure_chunk(task: Mapping[str, Any]) -> bytes:
 
     Raises RunError where this machine sees another content of these steps than the one that asks.
     """
-    from trajcheck.saved_scalars.store import FOLDER, ScalarStore
+    from trajcheck.saved_scalars.store import ScalarStore
 
     held = _hold(task)
     analysis, folder = held.analysis, Path(task["out"]) / FOLDER
@@ -149,10 +152,9 @@ def measure_chunk(task: Mapping[str, Any]) -> bytes:
             "same archive under the same path."
         )
     store = ScalarStore(folder, interval=float("inf"))
-    workspace = folder if held.workspace is None else Path(held.workspace.name)
-    measurement = analysis.measurement(analysis.resolve(workspace), store)
+    measurement = analysis.measurement(held.references, store)
     places = {row.place for row in analysis.rows.work if row.step in steps}
-    analysis.compute(measurement, measurement.portions_at(places))
+    analysis.compute(measurement, measurement.portions_of(analysis.rows.some(places)))
     return store.waiting()
 
 
@@ -164,6 +166,9 @@ def _hold(task: Mapping[str, Any]) -> _Held:
     known = repr((options, run, fingerprint(run, options, deep=task["deep"])))
     if not _held or _held[0].known != known:
         _held.clear()
-        elsewhere = None if Path(task["out"]).is_dir() else TemporaryDirectory(prefix="trajcheck-")
-        _held.append(_Held(known, Analysis(run, options, quiet=True, deep=task["deep"]), elsewhere))
+        out = Path(task["out"])
+        elsewhere = None if out.is_dir() else TemporaryDirectory(prefix="trajcheck-")
+        workspace = out / FOLDER if elsewhere is None else Path(elsewhere.name)
+        analysis = Analysis(run, options, quiet=True, deep=task["deep"])
+        _held.append(_Held(known, analysis, elsewhere, analysis.resolve(workspace)))
     return _held[0]
