@@ -266,11 +266,15 @@ class Analysis:
         """What the scalars' keys stand for."""
         objective = self._objective
         if objective is None:
-            return Identity(self.trajectory, self.prints)
+            return self._files
         from trajcheck.replay import identity_of
 
         dtype = replay_dtype(self.trajectory, self.options.replay_dtype)
-        return Identity(self.trajectory, self.prints, identity_of(objective, dtype, self.request.plan))
+        return replace(self._files, replay=identity_of(objective, dtype, self.request.plan))
+
+    @cached_property
+    def _files(self) -> Identity:
+        return Identity(self.trajectory, self.prints)
 
     def _replay_facts(self, measurement: Measurement) -> dict[str, Any] | None:
         """How losses were replayed; None where they were not."""
@@ -297,7 +301,7 @@ class Analysis:
 
     def content_of(self, steps: Sequence[int]) -> str:
         """What the files of some steps hold, as far as their names, sizes and times tell; nothing is loaded for it."""
-        return Identity(self.trajectory, self.prints).of_steps(steps)
+        return self._files.of_steps(steps)
 
     def _make_replay(self, rows: Rows, references: Sequence[Reference], plan: Plan) -> Any:
         from trajcheck.replay import Replay

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
@@ -29,6 +30,9 @@ log = logging.getLogger("trajcheck.batch")
 #: Rows of a chunk that a worker is given, without replay and with it.
 ROWS, REPLAYED_ROWS = 256, 32
 
+#: Bytes of a run from which its pass is shared out; a smaller one is done before other workers are ready for it.
+LARGE = 2_000_000_000
+
 
 @dataclass
 class BatchResult:
@@ -51,12 +55,23 @@ class BatchResult:
 
 @dataclass(frozen=True)
 class _Job:
-    """A run that is to be analyzed. `steps`: how many step files it has, about."""
+    """A run that is to be analyzed. `files` are its step files, `size` their bytes, about."""
 
     run: FoundRun
     options: Options
     out: Path
-    steps: int
+    files: int
+    size: int
+
+    @property
+    def rows(self) -> int:
+        """Of a chunk."""
+        return REPLAYED_ROWS if self.options.objective else ROWS
+
+    @property
+    def long(self) -> bool:
+        """Whether its chunks are worth sharing out."""
+        return self.files > self.rows and (self.options.objective is not None or self.size > LARGE)
 
 
 def batch(
@@ -136,7 +151,7 @@ class _Batch:
             if state and state.holds(fingerprint(run.path, options, deep=self.config.deep), folder, hashes):
                 self.result.unchanged += 1
                 continue
-            jobs.append(_Job(run, options, folder, _count(run.path)))
+            jobs.append(_Job(run, options, folder, *_extent(run.path)))
         limit = self.config.max_runs
         self.result.remaining = len(jobs)
         chosen = jobs if limit is None else jobs[:limit]
@@ -146,7 +161,7 @@ class _Batch:
     def _analyze(self, jobs: Sequence[_Job]) -> None:
         """Short runs one a task; of long ones the chunks first."""
         remote = self.config.runner == "ray"
-        long = [job for job in jobs if remote or (self._shared and job.steps > _rows(job.options))]
+        long = [job for job in jobs if remote or (self._shared and job.long)]
         short = [job for job in jobs if job not in long]
         self._reports(self.runner, short)
         for job in long:
@@ -175,7 +190,11 @@ class _Batch:
     def _chunks(self, job: _Job) -> bool:
         """The scalars of one run by its chunks; False where that failed, and the row says so."""
         try:
-            tasks = chunk_tasks(job.run.path, job.out, job.options, _rows(job.options), self.settings)
+            job.out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"{job.out}: cannot be made: {error.strerror}.") from error
+        try:
+            tasks = chunk_tasks(job.run.path, job.out, job.options, job.rows, self.settings)
         except TrajcheckError as error:
             self._fail(job, str(error), error.exit_code)
             return False
@@ -237,16 +256,13 @@ class _Batch:
         self.progress(1)
 
 
-def _rows(options: Options) -> int:
-    return REPLAYED_ROWS if options.objective else ROWS
-
-
-def _count(run: Path) -> int:
-    """How many step files a run has, about."""
+def _extent(run: Path) -> tuple[int, int]:
+    """How many step files a run has, and their bytes, about."""
     try:
-        return sum(1 for path in run.iterdir() if path.name.startswith("step-"))
+        sizes = [entry.stat().st_size for entry in os.scandir(run) if entry.name.startswith("step-")]
     except OSError:
-        return 0
+        return 0, 0
+    return len(sizes), sum(sizes)
 
 
 def with_command_line(config: BatchConfig, **given: Any) -> BatchConfig:
