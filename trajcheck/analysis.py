@@ -160,7 +160,8 @@ def estimate(run: Path, options: Options) -> Cost:
 class Analysis:
     """One analysis on its way from a folder to a report; `measure` gives its columns without one.
 
-    `trajectory` is the run where it is open already; `families` are measured in place of those that the options name.
+    `trajectory` is the run where it is open already; `families` are measured in place of those that the options name;
+    `device` is where to replay if the options leave it open.
     """
 
     def __init__(
@@ -172,12 +173,14 @@ class Analysis:
         trajectory: Trajectory | None = None,
         families: Mapping[str, Family] | None = None,
         deep: bool = False,
+        device: str | None = None,
     ) -> None:
         self.run, self.options, self.quiet = run, options, quiet
         self.families = choose_families(options.metrics) if families is None else families
         steps = parse_steps(options.steps)
         options.check(self.families)
         self.prints = FilePrints(deep)
+        self.device = options.device if device is None or options.device != "auto" else device
         self.trajectory = trajectory or load_trajectory(run, options.skip_bad)
         if "probe" in options.samples and not self.trajectory.probes:
             raise RunError(
@@ -270,7 +273,7 @@ class Analysis:
         from trajcheck.replay import identity_of
 
         dtype = replay_dtype(self.trajectory, self.options.replay_dtype)
-        return replace(self._files, replay=identity_of(objective, dtype, self.request.plan))
+        return replace(self._files, replay=identity_of(objective, dtype, self.options.device, self.request.plan))
 
     @cached_property
     def _files(self) -> Identity:
@@ -285,7 +288,7 @@ class Analysis:
 
         dtype = replay_dtype(self.trajectory, self.options.replay_dtype)
         return {
-            **{"dtype": dtype, "device": str(objective.device), "epsilon": epsilon(dtype)},
+            **{"dtype": dtype, "device": measurement.devices() or str(objective.device), "epsilon": epsilon(dtype)},
             **({"program": objective.note} if objective.note else {}),
             **{"evaluations": measurement.evaluations, "randomness": measurement.randomness()},
         }
@@ -363,7 +366,7 @@ class Analysis:
 
         dtype = replay_dtype(self.trajectory, self.options.replay_dtype)
         first = "float64" if self.options.match_permutations else dtype
-        return load_objective(self.options.objective, run=self.run, device=self.options.device, dtype=first)
+        return load_objective(self.options.objective, run=self.run, device=self.device, dtype=first)
 
 
 def load_trajectory(run: Path, skip_bad: bool) -> Trajectory:

@@ -192,7 +192,8 @@ class Measurement:
             for row, found in zip(rows.work, found_rows, strict=True):
                 records: dict[bytes, Record] = {}
                 for sample, draw in self._samples(row):
-                    word = replay.randomness[row.place] if sample == "own" else ""
+                    device = str(replay.objective.device)
+                    word = f"{device} {replay.randomness[row.place] if sample == 'own' else ''}"
                     records.update(self._taken(portion, found[sample][draw], self._replayed(row, sample, draw), word))
                 self.store.add(records)
         self.evaluations += replay.evaluations
@@ -248,9 +249,18 @@ class Measurement:
         counts: dict[str, int] = {}
         for row in self.rows.work:
             if ("own", 0) in self._samples(row):
-                word = self.store.use(self._replayed(row, "own", 0)[0]).word
+                word = self.store.use(self._replayed(row, "own", 0)[0]).word.partition(" ")[2]
                 counts[word] = counts.get(word, 0) + 1
         return counts
+
+    def devices(self) -> str:
+        """On which devices the losses were replayed, in words; empty where none were."""
+        found = {
+            self.store.use(self._replayed(row, *each)[0]).word.partition(" ")[0]
+            for row in self.rows.work
+            for each in self._samples(row)
+        }
+        return ", ".join(sorted(found))
 
     def memory(self) -> dict[int, list[list[Cell]]]:
         """For each lag and reference, the memory cosine on each of `rows.rows`, or why there is none."""

@@ -5,9 +5,7 @@ from __future__ import annotations
 import importlib.machinery
 import importlib.util
 import itertools
-import os
 import sys
-import sysconfig
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -19,8 +17,8 @@ import torch
 from torch import nn
 
 from trajcheck.errors import ObjectiveError
+from trajcheck.objective_sources import source_hashes
 from trajcheck.samples import process_generators_untouched, seed_generators
-from trajcheck.trajectory import hash_file
 
 Loss = Callable[[nn.Module, Any], Any]
 
@@ -106,8 +104,8 @@ def load_program(spec: str, device: torch.device) -> Program:
             made = make()
         except (Exception, SystemExit) as error:
             raise ObjectiveError(f"objective {spec!r}: {name}() raised {describe(error, path)}; {_EXPECTED}") from error
+        sources = source_hashes(path)
     permutations = getattr(module, "PERMUTATIONS", None)
-    sources = _sources(path)
     match made:
         case (nn.Module() as model, loss) if callable(loss):
             return Program(path, model, loss, permutations=permutations, sources=sources)
@@ -120,19 +118,6 @@ def load_program(spec: str, device: torch.device) -> Program:
     raise ObjectiveError(
         f"objective {spec!r}: {name}() returned {found}; expected (model, loss) with a torch.nn.Module and a callable"
     )
-
-
-def _sources(path: Path) -> dict[str, str]:
-    """The hash of the file, and of each module that is the user's own: neither Python's, nor installed, nor ours."""
-    installed = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-    files = {str(path)}
-    for name, module in list(sys.modules.items()):
-        file = getattr(module, "__file__", None)
-        if not isinstance(file, str) or name.partition(".")[0] in ("trajcheck", "__main__"):
-            continue
-        if "-packages" not in file and not any(file.startswith(folder + os.sep) for folder in installed):
-            files.add(file)
-    return {file: hash_file(file) for file in sorted(files) if os.path.isfile(file)}
 
 
 def _import(path: Path, spec: str) -> ModuleType:

@@ -56,11 +56,12 @@ def epsilon(dtype: str) -> float:
     return torch.finfo(DTYPES[dtype]).eps
 
 
-def identity_of(objective: Objective, dtype: str, plan: Plan) -> str:
-    """What the numbers of a replay depend on, beside the run's files: torch, the objective's own files, dtype, device,
-    and the settings that round differently. Data that the objective loads is not seen."""
+def identity_of(objective: Objective, dtype: str, device: str, plan: Plan) -> str:
+    """What the numbers of a replay depend on, beside the run's files: torch, the objective's own files, dtype, the kind
+    of device where one was asked for, and the settings that round differently. Data that the objective loads is not
+    seen."""
     name = objective.title.rpartition(":")[2] if objective.path is not None else ""
-    settings = (torch.__version__, dtype, objective.device.type, plan.path_points, plan.memory)
+    settings = (torch.__version__, dtype, device.partition(":")[0], plan.path_points, plan.memory)
     return repr((name, sorted(objective.sources.values()), settings))
 
 

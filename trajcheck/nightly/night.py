@@ -22,7 +22,7 @@ from trajcheck.nightly.stopping import Signalled, Stopped, stopping
 from trajcheck.nightly.work import CHUNK, REPORT, chunk_tasks, make_report, now, report_task
 from trajcheck.options import Options
 from trajcheck.runners import Done, Failed, Lost, Outcome, Runner, Task, make_runner
-from trajcheck.saved_scalars.files import DamagedError, decode
+from trajcheck.runners.local import LocalRunner
 from trajcheck.saved_scalars.store import FOLDER, INTERVAL, save
 
 log = logging.getLogger("trajcheck.batch")
@@ -159,60 +159,58 @@ class _Batch:
         return chosen
 
     def _analyze(self, jobs: Sequence[_Job]) -> None:
-        """Short runs one a task; of long ones the chunks first."""
+        """Short runs one a task. The chunks of long ones are shared out, and this process writes their reports; a Ray
+        worker need not see the output folder, so there all runs are long."""
+        workers = max(self.config.workers or 1, len(self.config.devices))
         remote = self.config.runner == "ray"
-        long = [job for job in jobs if remote or (self._shared and job.long)]
+        long = [job for job in jobs if remote or (workers > 1 and job.long)]
         short = [job for job in jobs if job not in long]
-        self._reports(self.runner, short)
-        for job in long:
-            if self._chunks(job):
-                self._reports(None if remote else self.runner, [job])
+        if short:
+            self._reports(self.runner, short)
+        if long:
+            self._chunks(long)
 
-    @property
-    def _shared(self) -> bool:
-        """Whether there are workers among whom a run can be shared out."""
-        return (
-            self.config.runner == "ray"
-            or bool(self.config.workers and self.config.workers > 1)
-            or bool(len(self.config.devices) > 1)
-        )
-
-    def _reports(self, runner: Runner | None, jobs: Sequence[_Job]) -> None:
-        """The reports of some runs, by a runner's workers or (None) here."""
-        tasks = {str(job.run.path): job for job in jobs}
-        described = [report_task(job.run.path, job.out, job.options, self.settings) for job in jobs]
-        if not jobs:
-            return
-        with closing(self._outcomes(runner or make_runner(), REPORT, described)) as outcomes:
+    def _reports(self, runner: Runner, jobs: Sequence[_Job]) -> None:
+        """The reports of some runs, by a runner's workers."""
+        by_run = {str(job.run.path): job for job in jobs}
+        tasks = [report_task(job.run.path, job.out, job.options, self.settings) for job in jobs]
+        with closing(self._outcomes(runner, REPORT, tasks)) as outcomes:
             for task, outcome in outcomes:
-                self._finish(tasks[task["run"]], outcome)
+                self._finish(by_run[task["run"]], outcome)
 
-    def _chunks(self, job: _Job) -> bool:
-        """The scalars of one run by its chunks; False where that failed, and the row says so."""
-        try:
-            job.out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(f"{job.out}: cannot be made: {error.strerror}.") from error
-        try:
-            tasks = chunk_tasks(job.run.path, job.out, job.options, job.rows, self.settings)
-        except TrajcheckError as error:
-            self._fail(job, str(error), error.exit_code)
-            return False
+    def _chunks(self, jobs: Sequence[_Job]) -> None:
+        """The scalars of some runs chunk by chunk, and the report of each run whose chunks are all there; where one
+        failed, the run's row says so."""
+        by_run = {str(job.run.path): job for job in jobs}
+        tasks = [task for job in jobs for task in self._chunks_of(job)]
+        left = Counter(task["run"] for task in tasks)
+        failed = set()
         with closing(self._outcomes(self.runner, CHUNK, tasks)) as outcomes:
             for task, outcome in outcomes:
-                if not isinstance(outcome, Done):
-                    self._finish(job, outcome, f"{task['name']}: ")
-                    return False
-                if outcome.value:
-                    self._save(job, outcome.value)
-        return True
+                run = task["run"]
+                left[run] -= 1
+                if isinstance(outcome, Done):
+                    self._save(by_run[run], outcome.value)
+                elif run not in failed:
+                    failed.add(run)
+                    self._finish(by_run[run], outcome, f"{task['name']}: ")
+                if not left[run] and run not in failed:
+                    self._reports(LocalRunner(), [by_run[run]])
+
+    def _chunks_of(self, job: _Job) -> list[dict[str, Any]]:
+        """None for a run that cannot be opened, and its row says why."""
+        try:
+            job.out.mkdir(parents=True, exist_ok=True)
+            return chunk_tasks(job.run.path, job.out, job.options, job.rows, self.settings)
+        except OSError as error:
+            raise OutputError(f"{job.out}: cannot be made: {error.strerror}.") from error
+        except TrajcheckError as error:
+            self._fail(job, str(error), error.exit_code)
+            return []
 
     def _save(self, job: _Job, data: bytes) -> None:
-        try:
-            decode(data)
-        except DamagedError as error:
-            raise OutputError(f"{job.run.path}: a worker sent back what cannot be read: {error}") from error
-        save(job.out / FOLDER, data)
+        if data:
+            save(job.out / FOLDER, data)
 
     def _outcomes(
         self, runner: Runner, function: str, tasks: Sequence[Task]

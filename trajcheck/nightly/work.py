@@ -58,10 +58,13 @@ def make_report(task: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def options_of(task: Mapping[str, Any]) -> Options:
-    """The options in a description, on the device that the runner gives."""
-    plain = {name: tuple(value) if isinstance(value, list) else value for name, value in task["options"].items()}
-    given = {name: task[name] for name in ("device", "threads") if plain[name] in (None, "auto") and name in task}
-    return Options(**{**plain, **given})
+    """The options in a description, with the threads that the runner gives where they do not say."""
+    plain: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in task["options"].items()
+    }
+    if plain["threads"] is None:
+        plain["threads"] = task.get("threads")
+    return Options(**plain)
 
 
 def _make(run: Path, out: Path, options: Options, known: Fingerprint, task: Mapping[str, Any]) -> RunState:
@@ -69,7 +72,7 @@ def _make(run: Path, out: Path, options: Options, known: Fingerprint, task: Mapp
     from trajcheck.drawing import can_draw, draw_report
 
     started = time.monotonic()
-    analysis = Analysis(run, options, quiet=True, deep=task["deep"])
+    analysis = Analysis(run, options, quiet=True, deep=task["deep"], device=task.get("device"))
     report = analysis.report(out, interval=task["interval"])
     if task["plots"] is not False and can_draw():
         draw_report(report.folder)
@@ -169,6 +172,6 @@ def _hold(task: Mapping[str, Any]) -> _Held:
         out = Path(task["out"])
         elsewhere = None if out.is_dir() else TemporaryDirectory(prefix="trajcheck-")
         workspace = out / FOLDER if elsewhere is None else Path(elsewhere.name)
-        analysis = Analysis(run, options, quiet=True, deep=task["deep"])
+        analysis = Analysis(run, options, quiet=True, deep=task["deep"], device=task.get("device"))
         _held.append(_Held(known, analysis, elsewhere, analysis.resolve(workspace)))
     return _held[0]
