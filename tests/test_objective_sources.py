@@ -10,7 +10,7 @@ import pytest
 from trajcheck.objective_sources import source_hashes
 
 FILES = {
-    "objective.py": "import torch, os.path, trajcheck\nimport helper\nfrom models.net import Net\nfrom absent import x\n",
+    "objective.py": "import torch, os.path, trajcheck\nimport helper\nfrom models.net import Net\nfrom absent import x\nimport space.inside\n",
     "helper.py": "def later():\n    from lazily import CONSTANT\n    return CONSTANT\n",
     "lazily.py": "CONSTANT = 1\nraise RuntimeError('nothing is executed')\n",
     "models/__init__.py": "from . import blocks\n",
@@ -20,6 +20,7 @@ FILES = {
     "models/parts/__init__.py": "",
     "models/parts/small.py": "y = 1\n",
     "models/unused.py": "",
+    "space/inside.py": "",  # of a package without __init__.py
     "broken.py": "def",
 }
 

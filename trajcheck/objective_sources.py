@@ -76,6 +76,6 @@ def _find(name: str) -> ModuleSpec | None:
         if not parent:
             return importlib.util.find_spec(name)
         package = _find(parent)
-        if package is not None and package.origin is not None and _own(package.origin):
+        if package is not None and (package.origin is None or _own(package.origin)):
             return PathFinder.find_spec(name, package.submodule_search_locations)
     return None
