@@ -10,7 +10,8 @@ import pytest
 from trajcheck.objective_sources import source_hashes
 
 FILES = {
-    "objective.py": "import torch, os.path, trajcheck\nimport helper\nfrom models.net import Net\nfrom absent import x\nimport space.inside\n",
+    "objective.py": "import torch, os.path, trajcheck\nimport helper\nfrom models.net import Net\n"
+    "from absent import x\nimport space.inside\n",
     "helper.py": "def later():\n    from lazily import CONSTANT\n    return CONSTANT\n",
     "lazily.py": "CONSTANT = 1\nraise RuntimeError('nothing is executed')\n",
     "models/__init__.py": "from . import blocks\n",
