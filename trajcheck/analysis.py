@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from trajcheck.findings import Report
     from trajcheck.memory import Cell
     from trajcheck.permuted_references import Alignment
+    from trajcheck.plane import Plane
 
 
 def analyze(
@@ -61,6 +62,7 @@ def analyze(
     memory: str | None = None,
     threads: int | None = None,
     match_permutations: bool = False,
+    pca: int | None = None,
     out: str | Path | None = None,
     fresh: bool = False,
     quiet: bool = True,
@@ -100,6 +102,7 @@ def analyze(
         convention: tzc-v1, for the conventions of that paper's own code.
         match_permutations: put the hidden units of references from other runs or files in the order in which they lie
             nearest to this run's last iterate; the objective file's PERMUTATIONS says which axes permute together.
+        pca: so many iterates, evenly spaced, in the plane of their first two principal components: trajectory.csv.
         out: the report folder; default reports/<the run's path below the working folder>.
         fresh: compute everything anew: for what trajcheck cannot see has changed, such as data that the objective
             loads.
@@ -129,6 +132,7 @@ def analyze(
         memory=memory,
         threads=threads,
         match_permutations=match_permutations,
+        pca=pca,
     )
     return run_analysis(Path(run), options, None if out is None else Path(out), fresh=fresh, quiet=quiet)
 
@@ -222,6 +226,7 @@ class Analysis:
                 self.replay_facts,
                 self.alignments,
                 self.scalar_facts,
+                self._plane(references),
             )
             report = findings.report(folder)
             store.tidy()
@@ -347,6 +352,14 @@ class Analysis:
             windows="window_dot_ref" in self.request.reference_products,
             neighbours=bool(self.request.vectors & {"previous", "next", "skip", "first"}),
         )
+
+    def _plane(self, references: Sequence[Reference]) -> Plane | None:
+        if self.options.pca is None:
+            return None
+        from trajcheck.plane import find_plane
+
+        with progress_bar("projecting", min(self.options.pca, len(self.rows.rows)), self.quiet) as progress:
+            return find_plane(self.trajectory, self.rows, references, self.options.pca, progress)
 
     def _averaging(self) -> Averaging:
         if self.options.convention is None:

@@ -147,6 +147,14 @@ def analyze_command(
             "to this run's last iterate; PERMUTATIONS in the objective's file says which axes permute together.",
         ),
     ] = False,
+    pca: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="The first two principal components of N evenly spaced iterates (3 to 500), references among them: "
+            "trajectory.csv and a figure. Reads those iterates once more; the work is quadratic in N.",
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="The report folder.  (default: reports/RUN)"),
@@ -191,6 +199,7 @@ def analyze_command(
         memory=memory,
         threads=threads,
         match_permutations=match_permutations,
+        pca=pca,
     )
     if dry_run:
         typer.echo(estimate(run, options))

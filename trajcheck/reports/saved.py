@@ -20,7 +20,7 @@ WORDS = ("ref", "sample", "tensor", "run_a", "run_b", "interpolated", "table", "
 
 #: The tables of each kind of report, the first of which it cannot be without.
 TABLES = {
-    "analysis": ("steps", "references", "layers"),
+    "analysis": ("steps", "references", "layers", "trajectory"),
     "comparison": ("compare", "layers"),
     "flow": ("flow",),
 }
@@ -106,11 +106,11 @@ def read_report(folder: Path) -> SavedReport:
     summary = _summary(folder)
     kind = "flow" if "flow" in summary else "comparison" if "runs" in summary else "analysis"
     options = summary["options"]
-    layered = bool(options.get("layers") or options.get("group"))
+    optional = {"layers": options.get("layers") or options.get("group"), "trajectory": options.get("pca")}
     tables = {
         name: _table(folder / f"{name}.csv")
         for name in TABLES[kind]
-        if name != "layers" or layered  # one that lies there all the same is an earlier report's
+        if optional.get(name, True)  # one that lies there all the same is an earlier report's
     }
     return SavedReport(folder, kind, tables, _table(folder / "undefined.csv"), summary)
 

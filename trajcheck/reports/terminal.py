@@ -35,7 +35,14 @@ def summary_text(report: Report) -> str:
     for warning in summary["warnings"]:
         lines += textwrap.wrap(f"warning: {warning}", WIDTH, subsequent_indent="         ")
     layers = ["layers.csv"] if report.layers is not None else []
-    names = ["steps.csv", "references.csv", *layers, "undefined.csv", "summary.json"]
+    names = [
+        "steps.csv",
+        "references.csv",
+        *layers,
+        *(["trajectory.csv"] if report.trajectory is not None else []),
+        "undefined.csv",
+        "summary.json",
+    ]
     return "\n".join([*lines, "", *(f"{report.folder / name}" for name in names)])
 
 
