@@ -79,13 +79,26 @@ class SavedReport:
 
     def series(self, table: str, column: str, **keys: str) -> Series:
         """A column on the rows with these words; all NaN where the table lacks it."""
-        frame = self.tables[table]
-        for name, word in keys.items():
-            frame = frame[frame[name] == word] if name in frame else frame[:0]
+        frame = self._part(table, tuple(keys.items()))
         steps = frame["step_a" if table == "compare" or "step_a" in frame else "step"].to_numpy(dtype=np.float64)
         values = _numbers(frame, column)
         errors = _numbers(frame, f"{column}_se") if f"{column}_se" in frame else None
         return Series(steps, values, errors)
+
+    def _part(self, table: str, keys: tuple[tuple[str, str], ...]) -> pd.DataFrame:
+        """The rows of a table with these words; found once, since comparing words is what drawing would spend on."""
+        if (table, keys) not in self._parts:
+            frame = self.tables[table]
+            if keys:
+                frame = self._part(table, keys[:-1])
+                name, word = keys[-1]
+                frame = frame[frame[name] == word] if name in frame else frame[:0]
+            self._parts[table, keys] = frame
+        return self._parts[table, keys]
+
+    @cached_property
+    def _parts(self) -> dict[tuple[str, tuple[tuple[str, str], ...]], pd.DataFrame]:
+        return {}
 
     def why_empty(self, *columns: str) -> str:
         """Why columns have no value, in the words of undefined.csv: its most common reasons, at most two."""
