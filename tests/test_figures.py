@@ -180,3 +180,12 @@ def test_the_plane_shows_explained_variance_and_every_reference(tmp_path: Path) 
     assert "init, 2 off the plane" in labels and "last iterate, step 39" in labels
     points = [tuple(np.ravel(each.get_xydata())) for each in ax.lines]
     assert (0.0, 1.0) in points and (0.1, 1.0) in points
+
+
+@pytest.mark.parametrize(("name", "shown"), [("cosine", 6), ("convexity_ratio", 5), ("secant", 7), ("trajectory", 7)])
+def test_what_is_not_drawn_is_said(tmp_path: Path, name: str, shown: int) -> None:
+    picture = next(each for each in PICTURES["analysis"] if each.name == name)
+    for count in (9, shown):
+        figure = picture.draw(read_report(analysis(tmp_path / str(count), [f"step:{n}" for n in range(count)], rows=5)))
+        labels = [each.get_text().strip() for each in figure.legends[0].get_texts()]
+        assert (f"the first {shown} of {count} references are drawn" in labels) == (count == 9)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -84,6 +84,13 @@ class SavedReport:
         values = _numbers(frame, column)
         errors = _numbers(frame, f"{column}_se") if f"{column}_se" in frame else None
         return Series(steps, values, errors)
+
+    def of_samples(self, columns: Iterable[str]) -> dict[tuple[str, str], Series]:
+        """Those columns of steps.csv that have a value, by column and sample."""
+        every = {
+            (name, sample): self.series("steps", name, sample=sample) for name in columns for sample in self.samples
+        }
+        return {key: series for key, series in every.items() if series}
 
     def _part(self, table: str, keys: tuple[tuple[str, str], ...]) -> pd.DataFrame:
         """The rows of a table with these words; found once, since comparing words is what drawing would spend on."""

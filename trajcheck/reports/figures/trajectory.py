@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from trajcheck.reports.figures.axes import entry, legend
+from trajcheck.reports.figures.axes import entry, legend, not_drawn
 from trajcheck.reports.figures.picture import NothingToDraw, Picture
 from trajcheck.reports.figures.style import BLACK, COLOURS, GREY, WIDTH, short, told_apart
 from trajcheck.reports.saved import SavedReport, Series
@@ -64,12 +64,13 @@ def _ends(ax: Axes, first: Series, second: Series) -> list[Line2D | Patch]:
 def _references(ax: Axes, points: Mapping[str, Mapping[str, float]]) -> list[Line2D | Patch]:
     """A mark for each reference, with its distance from the plane in the legend."""
     entries: list[Line2D | Patch] = []
-    for spec, color, mark in zip(told_apart(list(points))[0], COLOURS, _MARKS, strict=False):
+    shown = told_apart(list(points))
+    for spec, color, mark in zip(shown, COLOURS, _MARKS, strict=False):
         point = points[spec]
         look: dict[str, Any] = {"marker": mark, "markersize": 9, "markeredgecolor": "white", "markeredgewidth": 0.6}
         ax.plot(point["component_1"], point["component_2"], color=color, linestyle="none", zorder=6, **look)
         entries.append(entry(f"{short(spec, 26)}, {point['off_plane']:.2g} off the plane", color, "none", **look))
-    return entries
+    return [*entries, *not_drawn(len(shown), len(points))]
 
 
 PICTURE = Picture(
