@@ -254,7 +254,8 @@ class Findings:
         dtypes = {extent.dtype for each in (first.parameters, first.gradients) for extent in each.values()}
         replay_epsilon = self.replay["epsilon"] if self.replay else 0.0
         fidelity = self.own.get("own", {})
-        found = [fidelity_warning(fidelity, max(replay_epsilon, *(EPSILON[dtype] for dtype in dtypes)))]
+        steps = [row.step for row in self.source.rows.rows]
+        found = [fidelity_warning(fidelity, steps, max(replay_epsilon, *(EPSILON[dtype] for dtype in dtypes)))]
         if self.source.rows.stride > 1:
             found.append(f"pair quantities (steps.csv) are over chords of {self.source.rows.stride} steps")
         if self.replay and any(not words.startswith("recorded") for words in self.replay["randomness"]):
@@ -281,15 +282,26 @@ class Findings:
                     f"{100 * share:.0f}% of |x_t - x*|^2 towards {spec} lies in tensors whose scale does not matter "
                     "(summary.json names them): a normalisation follows them, and distances there mean little"
                 )
-        carries = info.plain_sgd is False and not (info.optimizer == "SGD" and info.heavy_ball is False)
-        if carries and "own" in self.own and self.options.skip < LASTING:
-            found.append(
-                f"{info.optimizer} carries a gradient on for a while, so cos_skip still holds some of the step's own "
-                f"term; give --skip {LASTING}"
-            )
+        found.append(self._carried_on())
         if self.trajectory.left_out:
             found.append(f"{len(self.trajectory.left_out)} steps were left out; summary.json lists them with reasons")
         return [warning for warning in found if warning]
+
+    def _carried_on(self) -> str | None:
+        """That momentum keeps a step's own term in cos_skip, where the report holds such a cosine."""
+        info, steps = self.trajectory.info, self.trajectory.steps
+        carries = info.plain_sgd is False and not (info.optimizer == "SGD" and info.heavy_ball is False)
+        held = any(_any_value(columns.get("cos_skip")) for columns in self.towards.get("own", {}).values())
+        if not (carries and held and self.options.skip < LASTING):
+            return None
+        name = "SGD with momentum" if info.optimizer == "SGD" else info.optimizer
+        farthest = max(max(each.own_steps, default=steps[0]) for each in self.references)
+        skip = f"--skip {LASTING}"
+        advice = f"give {skip}" if farthest - steps[0] > LASTING else f"there are too few steps for {skip}"
+        return (
+            f"{name} carries a gradient on for a while, so cos_skip still holds some of the step's own term; {advice}, "
+            "or --sample probe, on batches that no step was made from"
+        )
 
 
 def _cosine(values: Mapping[str, Any]) -> bool:
