@@ -7,19 +7,12 @@ from typing import Annotated
 
 import typer
 
+from trajcheck.cli.printing import Form, say_report
 from trajcheck.cli.report import Plots, draw_after
-from trajcheck.errors import OutputError, UsageError
+from trajcheck.errors import UsageError
 
 #: Finished, but something explicitly asked for could not be computed.
 INCOMPLETE = 4
-
-
-def _say(text: str) -> None:
-    """Print; a name that is not UTF-8 must not stop a report that is already written."""
-    try:
-        typer.echo(text.encode("utf-8", "replace").decode())
-    except OSError as error:
-        raise OutputError(f"the summary could not be printed: {error.strerror}; the report is written") from error
 
 
 def _numbers(text: str | None) -> tuple[int, ...]:
@@ -170,6 +163,7 @@ def analyze_command(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be read and evaluated, and write nothing.")
     ] = False,
+    form: Form = "table",
     plots: Plots = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary; errors only.")] = False,
 ) -> None:
@@ -206,8 +200,8 @@ def analyze_command(
         return
     report = run_analysis(run, options, out, fresh=fresh, quiet=quiet)
     if not quiet:
-        _say(summary_text(report))
+        say_report(form, report.folder, report.summary, lambda: summary_text(report))
     for lack in report.incomplete:
         typer.echo(f"trajcheck: not computed: {lack}", err=True)
-    if not draw_after(report.folder, plots, quiet) or report.incomplete:
+    if not draw_after(report.folder, plots, quiet or form != "table") or report.incomplete:
         raise typer.Exit(INCOMPLETE)
