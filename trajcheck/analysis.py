@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -265,9 +265,16 @@ class Analysis:
             mine = [portion for portion in portions if portion.kind == kind]
             if not mine:
                 continue
-            with progress_bar(label, sum(len(portion.places) for portion in mine), self.quiet) as progress:
+            rows = sum(len(portion.places) for portion in mine)
+            size = partial(self._bytes, kind, measurement.references, rows) if kind != MEMORY else None
+            with progress_bar(label, rows, self.quiet, size=size) as progress:
                 for portion in mine:
                     measurement.compute(portion, replays.get(portion), progress)
+
+    def _bytes(self, kind: str, references: Sequence[Reference], rows: int) -> int:
+        """About how many bytes so many rows of one kind of work read."""
+        whole = self.cost(references)
+        return (whole.stored_bytes if kind == STORED else whole.replay_bytes) * rows // len(self.rows.work)
 
     @cached_property
     def identity(self) -> Identity:
