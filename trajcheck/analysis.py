@@ -363,9 +363,12 @@ class Analysis:
     def _plane(self, references: Sequence[Reference]) -> Plane | None:
         if self.options.pca is None:
             return None
+        from trajcheck.gather_gram import evenly_spaced, gram_bytes
         from trajcheck.plane import find_plane
 
-        with progress_bar("projecting", min(self.options.pca, len(self.rows.rows)), self.quiet) as progress:
+        count = min(self.options.pca, len(self.rows.rows))
+        size = gram_bytes(self.trajectory, evenly_spaced(self.rows, count), references)
+        with progress_bar("projecting", count, self.quiet, "iterate", size=lambda: size) as progress:
             return find_plane(self.trajectory, self.rows, references, self.options.pca, progress)
 
     def _averaging(self) -> Averaging:

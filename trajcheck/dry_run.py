@@ -52,10 +52,10 @@ class Cost:
                 f"           {self.losses:,} losses and {self.gradients:,} losses with gradients to evaluate",
             ]
         if self.device:
-            lines.append(
-                f"           {self.device:,} bytes on its device, beside the model's own forward and backward; "
-                f"--memory can be {self.device_minimum:,} or more"
-            )
+            lines += [
+                f"           {self.device:,} bytes on its device, beside the model's own forward and",
+                f"           backward; --memory can be {self.device_minimum:,} or more",
+            ]
         if self.full:
             lines.append("           those of sample full are each over the whole data set")
         if self.hessians:

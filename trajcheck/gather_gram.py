@@ -70,7 +70,7 @@ def gather_gram(
             gram += part[:n] @ part[:n].T
             cross += part[n:] @ part[:n].T
             squares += np.einsum("ji,ji->j", part[n:], part[n:])
-            progress(len(points) * length / total)
+            progress(n * length / total)
         if not np.isfinite(gram).all():
             _raise_not_finite(reader, trajectory, rows)
     return CentredProducts(gram, cross, squares)

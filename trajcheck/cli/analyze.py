@@ -161,14 +161,20 @@ def analyze_command(
         ),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be read and evaluated, and write nothing.")
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Say what would be read and evaluated and, from a second of the pass and a few seconds of the replay, "
+            "how long it would take; write nothing. An --objective is executed for that.",
+        ),
     ] = False,
     form: Form = "table",
     plots: Plots = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary; errors only.")] = False,
 ) -> None:
     """Measure a recorded run against reference points; write CSV tables and a summary."""
-    from trajcheck.analysis import estimate, run_analysis
+    from trajcheck.analysis import run_analysis
+    from trajcheck.calibration import estimate_time
     from trajcheck.options import Options
     from trajcheck.reports.terminal import summary_text
 
@@ -196,7 +202,7 @@ def analyze_command(
         pca=pca,
     )
     if dry_run:
-        typer.echo(estimate(run, options))
+        typer.echo(estimate_time(run, options))
         return
     report = run_analysis(run, options, out, fresh=fresh, quiet=quiet)
     if not quiet:
