@@ -27,12 +27,13 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def shown(monkeypatch: pytest.MonkeyPatch, clock: list[float], size: int | None) -> str:
+    """The bar after half of the work, before it is closed."""
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
     with progress_bar("reading", 100, False, size=None if size is None else lambda: size) as progress:
         for seconds in (10.0, 2.0, 2.0, 2.0, 4.0):  # a slow beginning
             clock[0] += seconds
             progress(10)
-    return re.split(r"[\r\n]", terminal.getvalue().strip())[-1]
+        return re.split(r"[\r\n]", terminal.getvalue().strip())[-1]
 
 
 def test_rates_and_what_is_left_are_those_of_all_work_so_far(
