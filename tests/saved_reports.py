@@ -27,6 +27,9 @@ OF_REFERENCES = (
 )
 
 
+OF_TRAJECTORY = ("component_1", "component_2", "off_plane")
+
+
 def summary(refs: Sequence[str], samples: Sequence[str] = ("own",), **more: Any) -> dict[str, Any]:
     """The summary of an analysis that found nothing to say."""
     one = {"previous": {**NO_COSINE, **NO_RATIO}, "references": {ref: {**NO_COSINE, **NO_RATIO} for ref in refs}}
@@ -37,11 +40,18 @@ def summary(refs: Sequence[str], samples: Sequence[str] = ("own",), **more: Any)
         "run": {"path": "runs/some", "id": "made-up", "optimizer": "SGD", "plain_sgd": True},
         "headline": {"sample": samples[0], **one, **several},
         "permutations": None,
+        "trajectory": {
+            "iterates": 40,
+            "explained": [0.6, 0.2],
+            "references": {
+                ref: {"component_1": 0.1 * n, "component_2": 1.0, "off_plane": 2.0} for n, ref in enumerate(refs)
+            },
+        },
         "scale_invariant": None,
         "warnings": [],
         "incomplete": [],
         "left_out": {"steps": {}, "columns": {"steps": [], "references": []}},
-        "options": {"skip": 1, "layers": False},
+        "options": {"skip": 1, "layers": False, "pca": 40},
         "replay": None,
         "versions": {"trajcheck": "0.1.0"},
         "created": "2026-01-01T00:00:00+00:00",
@@ -97,5 +107,6 @@ def analysis(
         for place, ref in enumerate(refs)
         for seed, sample in enumerate(samples)
     ]
-    tables = {"steps": pd.concat(own), "references": pd.concat(towards)}
+    plane = frame(OF_TRAJECTORY, 1).drop(columns="weight")
+    tables = {"steps": pd.concat(own), "references": pd.concat(towards), "trajectory": plane}
     return write_report(folder, tables, summary(refs, samples, **about))

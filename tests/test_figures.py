@@ -22,6 +22,7 @@ from trajcheck.reports.figures.picture import NothingToDraw
 from trajcheck.reports.figures.ratio_panel import unresolved
 from trajcheck.reports.figures.render import draw
 from trajcheck.reports.figures.style import RC, short
+from trajcheck.reports.figures.trajectory import PICTURE as TRAJECTORY
 from trajcheck.reports.saved import Series, read_report
 
 
@@ -66,9 +67,9 @@ def test_the_same_columns_give_the_same_bytes(tmp_path: Path, monkeypatch: pytes
 )
 def test_no_column_stops_a_figure(tmp_path: Path, values: Any) -> None:
     """Every column of the report is the same; nothing but an empty one leaves a figure out."""
-    from saved_reports import OF_REFERENCES, OF_STEPS
+    from saved_reports import OF_REFERENCES, OF_STEPS, OF_TRAJECTORY
 
-    folder = analysis(tmp_path / "r", change={name: values for name in {*OF_STEPS, *OF_REFERENCES}})
+    folder = analysis(tmp_path / "r", change={name: values for name in {*OF_STEPS, *OF_REFERENCES, *OF_TRAJECTORY}})
     drawn = draw(read_report(folder), ("svg",))
     if np.isnan(values).all():
         assert not drawn.pictures and len(drawn.left_out) == len(PICTURES["analysis"])
@@ -169,3 +170,22 @@ def test_the_first_figure_says_so_without_losses(tmp_path: Path) -> None:
 def test_the_first_figure_needs_a_cosine(tmp_path: Path) -> None:
     with pytest.raises(NothingToDraw, match="the report has no cos"):
         COSINE.draw(read_report(analysis(tmp_path / "r", change={"cos": None, "cos_skip": None})))
+
+
+def test_the_plane_shows_explained_variance_and_every_reference(tmp_path: Path) -> None:
+    figure = TRAJECTORY.draw(read_report(analysis(tmp_path / "r", ("final", "init"))))
+    ax = figure.axes[0]
+    assert ax.get_xlabel() == "component 1: 60% of the variance [length]" and "20%" in ax.get_ylabel()
+    labels = [each.get_text().strip() for each in figure.legends[0].get_texts()]
+    assert "init, 2 off the plane" in labels and "last iterate, step 39" in labels
+    points = [tuple(np.ravel(each.get_xydata())) for each in ax.lines]
+    assert (0.0, 1.0) in points and (0.1, 1.0) in points
+
+
+@pytest.mark.parametrize(("name", "shown"), [("cosine", 6), ("convexity_ratio", 5), ("secant", 7), ("trajectory", 7)])
+def test_what_is_not_drawn_is_said(tmp_path: Path, name: str, shown: int) -> None:
+    picture = next(each for each in PICTURES["analysis"] if each.name == name)
+    for count in (9, shown):
+        figure = picture.draw(read_report(analysis(tmp_path / str(count), [f"step:{n}" for n in range(count)], rows=5)))
+        labels = [each.get_text().strip() for each in figure.legends[0].get_texts()]
+        assert (f"the first {shown} of {count} references are drawn" in labels) == (count == 9)

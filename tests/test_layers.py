@@ -36,6 +36,7 @@ FORBIDDEN = {
         "trajcheck.replay",
     ),
     "gather_pairs.py": ("torch", "pandas", "trajcheck.metrics", "trajcheck.tables", "trajcheck.reports"),
+    "gather_gram.py": ("torch", "pandas", "trajcheck.metrics", "trajcheck.tables", "trajcheck.reports"),
     "straight_line.py": ("pandas", "trajcheck.metrics", "trajcheck.tables", "trajcheck.reports"),
 }
 

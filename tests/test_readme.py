@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import Outcome
 from loops import recorded_steps
@@ -50,6 +51,30 @@ def test_the_sample_outputs_are_what_the_commands_print(cli: Callable[..., Outco
         assert outcome.code == 0, outcome
         same_but_for_rounding(shown, outcome.out)
         assert all(len(line) <= 80 for line in outcome.out.splitlines())
+
+
+@pytest.mark.skipif(not can_draw(), reason="needs the extra `plots`")
+def test_the_picture_is_what_the_code_draws(cli: Callable[..., Outcome], beside_the_samples: Path) -> None:
+    """Of the same shape, and alike where the eye would look; fonts and antialiasing may differ."""
+    command = "analyze sample_checkpoints/digits-sgd-seed0 --objective run --sample own --sample probe --out report"
+    assert cli(*command.split(), "--quiet").code == 0
+    assert command.removesuffix(" --out report") in (ROOT / "sample_checkpoints" / "README.md").read_text()
+    assert "](sample_checkpoints/digits-cosine.png)" in README
+    shown = ROOT / "sample_checkpoints" / "digits-cosine.png"
+    drawn = {path.stem: path for path in trajcheck.draw_report("report", ["png"]).figures}
+    assert unlike(shown, drawn["cosine"]) < 0.02
+    assert all(unlike(shown, path) > 0.04 for name, path in drawn.items() if name != "cosine")
+
+
+def unlike(one: Path, other: Path) -> float:
+    """The mean difference of two pictures in grey, coarsely, from 0 to 1; 1 where they differ in shape."""
+    from PIL import Image
+
+    with Image.open(one) as a, Image.open(other) as b:
+        if abs(a.width / a.height / (b.width / b.height) - 1) > 0.03:
+            return 1.0
+        coarse = [np.asarray(each.convert("L").resize((144, 102), Image.Resampling.BOX), float) for each in (a, b)]
+    return float(np.abs(coarse[0] - coarse[1]).mean() / 255)
 
 
 def test_the_first_command_is_the_one_shown() -> None:

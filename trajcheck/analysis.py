@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from trajcheck.findings import Report
     from trajcheck.memory import Cell
     from trajcheck.permuted_references import Alignment
+    from trajcheck.plane import Plane
 
 
 def analyze(
@@ -61,6 +62,7 @@ def analyze(
     memory: str | None = None,
     threads: int | None = None,
     match_permutations: bool = False,
+    pca: int | None = None,
     out: str | Path | None = None,
     fresh: bool = False,
     quiet: bool = True,
@@ -100,6 +102,7 @@ def analyze(
         convention: tzc-v1, for the conventions of that paper's own code.
         match_permutations: put the hidden units of references from other runs or files in the order in which they lie
             nearest to this run's last iterate; the objective file's PERMUTATIONS says which axes permute together.
+        pca: so many iterates, evenly spaced, in the plane of their first two principal components: trajectory.csv.
         out: the report folder; default reports/<the run's path below the working folder>.
         fresh: compute everything anew: for what trajcheck cannot see has changed, such as data that the objective
             loads.
@@ -129,6 +132,7 @@ def analyze(
         memory=memory,
         threads=threads,
         match_permutations=match_permutations,
+        pca=pca,
     )
     return run_analysis(Path(run), options, None if out is None else Path(out), fresh=fresh, quiet=quiet)
 
@@ -222,6 +226,7 @@ class Analysis:
                 self.replay_facts,
                 self.alignments,
                 self.scalar_facts,
+                self._plane(references),
             )
             report = findings.report(folder)
             store.tidy()
@@ -260,9 +265,16 @@ class Analysis:
             mine = [portion for portion in portions if portion.kind == kind]
             if not mine:
                 continue
-            with progress_bar(label, sum(len(portion.places) for portion in mine), self.quiet) as progress:
+            rows = sum(len(portion.places) for portion in mine)
+            size = partial(self._bytes, kind, measurement.references, rows) if kind != MEMORY else None
+            with progress_bar(label, rows, self.quiet, size=size) as progress:
                 for portion in mine:
                     measurement.compute(portion, replays.get(portion), progress)
+
+    def _bytes(self, kind: str, references: Sequence[Reference], rows: int) -> int:
+        """About how many bytes so many rows of one kind of work read."""
+        whole = self.cost(references)
+        return (whole.stored_bytes if kind == STORED else whole.replay_bytes) * rows // len(self.rows.work)
 
     @cached_property
     def identity(self) -> Identity:
@@ -347,6 +359,17 @@ class Analysis:
             windows="window_dot_ref" in self.request.reference_products,
             neighbours=bool(self.request.vectors & {"previous", "next", "skip", "first"}),
         )
+
+    def _plane(self, references: Sequence[Reference]) -> Plane | None:
+        if self.options.pca is None:
+            return None
+        from trajcheck.gather_gram import evenly_spaced, gram_bytes
+        from trajcheck.plane import find_plane
+
+        count = min(self.options.pca, len(self.rows.rows))
+        size = gram_bytes(self.trajectory, evenly_spaced(self.rows, count), references)
+        with progress_bar("projecting", count, self.quiet, "iterate", size=lambda: size) as progress:
+            return find_plane(self.trajectory, self.rows, references, self.options.pca, progress)
 
     def _averaging(self) -> Averaging:
         if self.options.convention is None:

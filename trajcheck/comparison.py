@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -325,7 +325,8 @@ class _Comparison:
 
     def _scalars(self, other: Other) -> list[PairScalars]:
         pairs = other.alignment.pairs
-        with progress_bar("comparing", len(pairs), self.quiet) as progress:
+        size = partial(pass_bytes, self.a, other.run, pairs, other.chords)
+        with progress_bar("comparing", len(pairs), self.quiet, "pair", size=size) as progress:
             return list(
                 gather_pairs(
                     self.a,

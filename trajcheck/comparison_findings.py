@@ -247,7 +247,7 @@ class ComparisonFindings:
             dtypes = {extent.dtype for each in (first.parameters, first.gradients) for extent in each.values()}
             if facts is not None:
                 epsilon = max(facts["epsilon"], *(EPSILON[dtype] for dtype in dtypes))
-                warning = fidelity_warning(measured.own, epsilon)
+                warning = fidelity_warning(measured.own, [row.step for row in measured.sources[0].rows.rows], epsilon)
                 found.append(warning and f"{path}: {warning}")
                 found += [
                     f"{path}: randomness of {count} steps: {words}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 from trajcheck.gather import CHUNK
+from trajcheck.gather_gram import evenly_spaced, gram_bytes
 from trajcheck.options import Options
 from trajcheck.references import Reference
 from trajcheck.replay_memory import Residency, replay_residency
@@ -36,11 +37,14 @@ class Cost:
     again: int = 0
     device: int = 0
     device_minimum: int = 0
+    plane_bytes: int = 0  # of the iterates and references of --pca, a pass of its own
 
     def __str__(self) -> str:
         lines = [f"rows       {self.rows:,}", f"pass       {self.stored_bytes:,} bytes to read"]
         if self.lags:
             lines.append(f"memory     gradients and iterates once more, for {self.lags} lags")
+        if self.plane_bytes:
+            lines.append(f"plane      {self.plane_bytes:,} bytes to read")
         if self.gradients or self.losses:
             again = f", {self.again:,} of them references that --memory does not hold" if self.again else ""
             lines += [
@@ -48,10 +52,10 @@ class Cost:
                 f"           {self.losses:,} losses and {self.gradients:,} losses with gradients to evaluate",
             ]
         if self.device:
-            lines.append(
-                f"           {self.device:,} bytes on its device, beside the model's own forward and backward; "
-                f"--memory can be {self.device_minimum:,} or more"
-            )
+            lines += [
+                f"           {self.device:,} bytes on its device, beside the model's own forward and",
+                f"           backward; --memory can be {self.device_minimum:,} or more",
+            ]
         if self.full:
             lines.append("           those of sample full are each over the whole data set")
         if self.hessians:
@@ -74,8 +78,9 @@ def cost(
     """The cost of an analysis. `plan` is that of its replay, `windows` whether window sums are read, `neighbours`
     whether any iterate beside x_t and x*. Errors: UsageError for less memory than the replay needs."""
     stored = _stored_bytes(trajectory, rows, references, options, windows, neighbours)
+    plane = gram_bytes(trajectory, evenly_spaced(rows, options.pca), references) if options.pca else 0
     if options.objective is None:
-        return Cost(len(rows.rows), stored, 0, 0, 0, lags=len(options.lags))
+        return Cost(len(rows.rows), stored, 0, 0, 0, lags=len(options.lags), plane_bytes=plane)
     reads = replay_reads(trajectory, rows, plan, len(references))
     dtype = replay_dtype(trajectory, options.replay_dtype)
     residency = replay_residency(trajectory, reads, references, plan, dtype, cuda=_cuda(options))
@@ -93,6 +98,7 @@ def cost(
         again,
         residency.bytes,
         residency.minimum,
+        plane,
     )
 
 

@@ -29,6 +29,7 @@ from trajcheck.trajectory import Trajectory
 
 if TYPE_CHECKING:
     from trajcheck.permuted_references import Alignment
+    from trajcheck.plane import Plane
 
 #: Share of |x_t - x*|^2 in scale-invariant tensors from which distances are called doubtful.
 SCALE_SHARE = 0.1
@@ -52,8 +53,8 @@ _FIDELITY = ("replay_loss_error", "replay_grad_error")
 class Report:
     """What an analysis gave: the tables as they stand in the CSV files, the summary, and the folder that holds them.
 
-    `layers` is None where nobody asked for it. `incomplete` lists what was explicitly asked for and could not be
-    computed.
+    `layers` and `trajectory` are None where nobody asked for them. `incomplete` lists what was explicitly asked for
+    and could not be computed.
     """
 
     folder: Path
@@ -63,6 +64,7 @@ class Report:
     summary: dict[str, Any]
     incomplete: list[str] = field(default_factory=list)
     layers: pd.DataFrame | None = None
+    trajectory: pd.DataFrame | None = None
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ class Findings:
     replay: Mapping[str, Any] | None
     alignments: Mapping[str, Alignment] | None = None  # by reference; None where none was asked for
     scalars: Mapping[str, int] = field(default_factory=dict)  # how many rows were computed, how many saved before
+    plane: Plane | None = None  # None where nobody asked for it
 
     @property
     def source(self) -> Source:
@@ -130,6 +133,8 @@ class Findings:
                 tables["references"].add({"ref": spec, "sample": sample}, each[spec])
         if self.options.layers or self.options.group:
             tables["layers"] = layers_table(self.measured, self.families, self.options.group)
+        if self.plane is not None:
+            tables["trajectory"] = self.plane.table
         frames = {name: table.frame() for name, table in tables.items()}
         undefined = undefined_frame(tables.values())
         incomplete = self.incomplete()
@@ -166,6 +171,8 @@ class Findings:
                 found.append(f"--path-integral: no row has one{which}; undefined.csv says why")
             if source.curvature and not self.own[sample]["lambda_max"].defined.any():
                 found.append(f"--curvature: no eigenvalue was found{which}; undefined.csv says why")
+        if self.plane is not None and self.plane.facts["explained"][1] is None:
+            found.append("--pca: the iterates do not span a plane; undefined.csv says why")
         for lag in self.options.lags:
             columns = (each.get(f"memory_{lag}") for each in self.towards["own"].values())
             if not any(_any_value(each) for each in columns):
@@ -218,6 +225,7 @@ class Findings:
             },
             "headline": self.headline,
             "permutations": None if self.alignments is None else {k: asdict(v) for k, v in self.alignments.items()},
+            "trajectory": None if self.plane is None else self.plane.facts,
             "scale_invariant": None if self.scale is None else asdict(self.scale),
             "warnings": self.warnings(),
             "incomplete": incomplete,
@@ -246,7 +254,8 @@ class Findings:
         dtypes = {extent.dtype for each in (first.parameters, first.gradients) for extent in each.values()}
         replay_epsilon = self.replay["epsilon"] if self.replay else 0.0
         fidelity = self.own.get("own", {})
-        found = [fidelity_warning(fidelity, max(replay_epsilon, *(EPSILON[dtype] for dtype in dtypes)))]
+        steps = [row.step for row in self.source.rows.rows]
+        found = [fidelity_warning(fidelity, steps, max(replay_epsilon, *(EPSILON[dtype] for dtype in dtypes)))]
         if self.source.rows.stride > 1:
             found.append(f"pair quantities (steps.csv) are over chords of {self.source.rows.stride} steps")
         if self.replay and any(not words.startswith("recorded") for words in self.replay["randomness"]):
@@ -273,15 +282,26 @@ class Findings:
                     f"{100 * share:.0f}% of |x_t - x*|^2 towards {spec} lies in tensors whose scale does not matter "
                     "(summary.json names them): a normalisation follows them, and distances there mean little"
                 )
-        carries = info.plain_sgd is False and not (info.optimizer == "SGD" and info.heavy_ball is False)
-        if carries and "own" in self.own and self.options.skip < LASTING:
-            found.append(
-                f"{info.optimizer} carries a gradient on for a while, so cos_skip still holds some of the step's own "
-                f"term; give --skip {LASTING}"
-            )
+        found.append(self._carried_on())
         if self.trajectory.left_out:
             found.append(f"{len(self.trajectory.left_out)} steps were left out; summary.json lists them with reasons")
         return [warning for warning in found if warning]
+
+    def _carried_on(self) -> str | None:
+        """That momentum keeps a step's own term in cos_skip, where the report holds such a cosine."""
+        info, steps = self.trajectory.info, self.trajectory.steps
+        carries = info.plain_sgd is False and not (info.optimizer == "SGD" and info.heavy_ball is False)
+        held = any(_any_value(columns.get("cos_skip")) for columns in self.towards.get("own", {}).values())
+        if not (carries and held and self.options.skip < LASTING):
+            return None
+        name = "SGD with momentum" if info.optimizer == "SGD" else info.optimizer
+        farthest = max(max(each.own_steps, default=steps[0]) for each in self.references)
+        skip = f"--skip {LASTING}"
+        advice = f"give {skip}" if farthest - steps[0] > LASTING else f"there are too few steps for {skip}"
+        return (
+            f"{name} carries a gradient on for a while, so cos_skip still holds some of the step's own term; {advice}, "
+            "or --sample probe, on batches that no step was made from"
+        )
 
 
 def _cosine(values: Mapping[str, Any]) -> bool:

@@ -12,6 +12,9 @@ from trajcheck.errors import UsageError
 SAMPLES = ("own", "previous", "probe", "full")
 CONVENTIONS = ("tzc-v1",)
 
+#: The fewest and the most iterates that --pca takes: the work is quadratic in them.
+FEWEST, MOST = 3, 500
+
 
 @dataclass(frozen=True)
 class Options:
@@ -37,6 +40,7 @@ class Options:
     memory: str | None = None
     threads: int | None = None
     match_permutations: bool = False
+    pca: int | None = None
 
     @property
     def lags(self) -> tuple[int, ...]:
@@ -100,6 +104,8 @@ class Options:
             raise UsageError(f"--convention {self.convention!r}: expected {' or '.join(CONVENTIONS)}.")
         if self.ref_gradients and "smoothness" not in families:
             raise UsageError("--ref-gradients is for smoothness towards references: add smoothness to --metrics.")
+        if self.pca is not None and not FEWEST <= self.pca <= MOST:
+            raise UsageError(f"--pca {self.pca}: expected a number of iterates, {FEWEST} to {MOST}.")
         if self.match_permutations:
             check_permutable(self.objective)
         if self.objective is None:

@@ -6,13 +6,39 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from trajcheck.sizes import size_text
+
 
 @contextmanager
-def progress_bar(label: str, steps: int, quiet: bool, unit: str = "step") -> Iterator[Callable[[float], object]]:
-    """Yields a function that is told how many steps' worth of work was done."""
+def progress_bar(
+    label: str, steps: int, quiet: bool, unit: str = "step", *, size: Callable[[], int] | None = None
+) -> Iterator[Callable[[float], object]]:
+    """Yields a function that is told how many steps' worth of work was done.
+
+    `size` says how many bytes all of it reads, and is asked only where somebody looks. Both rates, and the time that is
+    left, are those of the work so far as a whole: steps come in bursts, and their last one says little about the next.
+    """
     from tqdm import tqdm
 
-    silent = quiet or not (sys.stdout.isatty() and sys.stderr.isatty())
-    shape = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total_fmt} {unit}s [{elapsed}<{remaining}, {rate_fmt}]"
-    with tqdm(total=steps, desc=label, unit=unit, disable=silent, delay=1, dynamic_ncols=True, bar_format=shape) as bar:
-        yield bar.update
+    silent = quiet or not sys.stderr.isatty()
+    per_step = 0.0 if silent or size is None or not steps else size() / steps
+    rate = "{rate_fmt}{postfix}" if per_step else "{rate_fmt}"
+    shape = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total_fmt} {unit}s [{elapsed}<{remaining}, " + rate + "]"
+    with tqdm(
+        total=steps,
+        desc=label,
+        unit=unit,
+        disable=silent,
+        delay=1,
+        dynamic_ncols=True,
+        bar_format=shape,
+        smoothing=0,
+    ) as bar:
+
+        def done(work: float) -> None:
+            elapsed = bar.format_dict["elapsed"]
+            if per_step and elapsed:
+                bar.set_postfix_str(f"{size_text(per_step * (bar.n + work) / elapsed)}/s", refresh=False)
+            bar.update(work)
+
+        yield bar.update if silent else done

@@ -7,19 +7,12 @@ from typing import Annotated
 
 import typer
 
+from trajcheck.cli.printing import Form, say_report
 from trajcheck.cli.report import Plots, draw_after
-from trajcheck.errors import OutputError, UsageError
+from trajcheck.errors import UsageError
 
 #: Finished, but something explicitly asked for could not be computed.
 INCOMPLETE = 4
-
-
-def _say(text: str) -> None:
-    """Print; a name that is not UTF-8 must not stop a report that is already written."""
-    try:
-        typer.echo(text.encode("utf-8", "replace").decode())
-    except OSError as error:
-        raise OutputError(f"the summary could not be printed: {error.strerror}; the report is written") from error
 
 
 def _numbers(text: str | None) -> tuple[int, ...]:
@@ -147,6 +140,14 @@ def analyze_command(
             "to this run's last iterate; PERMUTATIONS in the objective's file says which axes permute together.",
         ),
     ] = False,
+    pca: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            help="The first two principal components of N evenly spaced iterates (3 to 500), references among them: "
+            "trajectory.csv and a figure. Reads those iterates once more; the work is quadratic in N.",
+        ),
+    ] = None,
     out: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="The report folder.  (default: reports/RUN)"),
@@ -160,13 +161,20 @@ def analyze_command(
         ),
     ] = False,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be read and evaluated, and write nothing.")
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Say what would be read and evaluated and, from a second of the pass and a few seconds of the replay, "
+            "how long it would take; write nothing. An --objective is executed for that.",
+        ),
     ] = False,
+    form: Form = "table",
     plots: Plots = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary; errors only.")] = False,
 ) -> None:
     """Measure a recorded run against reference points; write CSV tables and a summary."""
-    from trajcheck.analysis import estimate, run_analysis
+    from trajcheck.analysis import run_analysis
+    from trajcheck.calibration import estimate_time
     from trajcheck.options import Options
     from trajcheck.reports.terminal import summary_text
 
@@ -191,14 +199,15 @@ def analyze_command(
         memory=memory,
         threads=threads,
         match_permutations=match_permutations,
+        pca=pca,
     )
     if dry_run:
-        typer.echo(estimate(run, options))
+        typer.echo(estimate_time(run, options))
         return
     report = run_analysis(run, options, out, fresh=fresh, quiet=quiet)
     if not quiet:
-        _say(summary_text(report))
+        say_report(form, report.folder, report.summary, lambda: summary_text(report))
     for lack in report.incomplete:
         typer.echo(f"trajcheck: not computed: {lack}", err=True)
-    if not draw_after(report.folder, plots, quiet) or report.incomplete:
+    if not draw_after(report.folder, plots, quiet or form != "table") or report.incomplete:
         raise typer.Exit(INCOMPLETE)

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from trajcheck.cli.analyze import INCOMPLETE, _say
+from trajcheck.cli.analyze import INCOMPLETE
+from trajcheck.cli.printing import Form, say_report
 from trajcheck.cli.report import Plots, draw_after
 
 
@@ -100,6 +101,7 @@ def compare_command(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be read and evaluated, and write nothing.")
     ] = False,
+    form: Form = "table",
     plots: Plots = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary; errors only.")] = False,
 ) -> None:
@@ -128,8 +130,8 @@ def compare_command(
         return
     comparison = run_comparison(runs, options, out, quiet=quiet)
     if not quiet:
-        _say(comparison_text(comparison))
+        say_report(form, comparison.folder, comparison.summary, lambda: comparison_text(comparison))
     for lack in comparison.incomplete:
         typer.echo(f"trajcheck: not computed: {lack}", err=True)
-    if not draw_after(comparison.folder, plots, quiet) or comparison.incomplete:
+    if not draw_after(comparison.folder, plots, quiet or form != "table") or comparison.incomplete:
         raise typer.Exit(INCOMPLETE)

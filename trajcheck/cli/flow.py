@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from trajcheck.cli.analyze import INCOMPLETE, _say
+from trajcheck.cli.analyze import INCOMPLETE
+from trajcheck.cli.printing import Form, say_report
 from trajcheck.cli.report import Plots, draw_after
 
 
@@ -76,6 +77,7 @@ def flow_command(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say what would be read and evaluated, and write nothing.")
     ] = False,
+    form: Form = "table",
     plots: Plots = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary; errors only.")] = False,
 ) -> None:
@@ -105,8 +107,8 @@ def flow_command(
         return
     report = run_flow(run, options, out, quiet=quiet)
     if not quiet:
-        _say(flow_text(report))
+        say_report(form, report.folder, report.summary, lambda: flow_text(report))
     for lack in report.incomplete:
         typer.echo(f"trajcheck: not computed: {lack}", err=True)
-    if not draw_after(report.folder, plots, quiet) or report.incomplete:
+    if not draw_after(report.folder, plots, quiet or form != "table") or report.incomplete:
         raise typer.Exit(INCOMPLETE)

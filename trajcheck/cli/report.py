@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from trajcheck.cli.printing import say
+
 #: The option of analyze, compare and flow.
 Plots = Annotated[
     bool | None,
@@ -57,7 +59,6 @@ def report_command(
 
     Replaces REPORT/report.html and the pictures in REPORT/figures. Needs the extra `plots`.
     """
-    from trajcheck.cli.analyze import _say
     from trajcheck.drawing import DEFAULT_FORMATS, draw_report
     from trajcheck.reports.terminal import WIDTH
 
@@ -69,4 +70,4 @@ def report_command(
         for title, reason in drawn.left_out.items()
         for line in wrap(f"left out   {title}: {reason}", WIDTH, subsequent_indent=" " * 11)
     ]
-    _say("\n".join(map(str, (*left_out, *drawn.figures, drawn.page))))
+    say("\n".join(map(str, (*left_out, *drawn.figures, drawn.page))))

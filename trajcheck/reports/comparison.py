@@ -12,7 +12,7 @@ import pandas as pd
 
 from trajcheck.columns import Column, column
 from trajcheck.reports.frames import UNDEFINED, Part
-from trajcheck.reports.terminal import WIDTH, aligned, number, permuted
+from trajcheck.reports.terminal import WIDTH, fitted, number, permuted
 from trajcheck.rows import runs_of_steps
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def comparison_text(comparison: Comparison) -> str:
         f"lines      {_line(summary['line'])}",
         *(permuted(path, found) for path, found in summary["permutations"].items()),
         "",
-        *aligned(_table(summary, others)),
+        *fitted(lambda digits: _table(summary, others, digits)),
         "",
         *_legend(summary),
     ]
@@ -131,7 +131,7 @@ def _line(line: Mapping[str, Any] | None) -> str:
     return f"{points} points between x_a and x_b, on {what}, {line['dtype']} on {line['device']}"
 
 
-def _table(summary: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+def _table(summary: Mapping[str, Any], others: Sequence[Mapping[str, Any]], digits: int) -> list[tuple[str, ...]]:
     head = ("run b", "pairs", "init", "last steps", "dist", "relative", "cosine")
     rows: list[tuple[str, ...]] = [head if summary["line"] is None else (*head, "barrier")]
     for run in others:
@@ -142,8 +142,8 @@ def _table(summary: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> l
                 str(values["pairs"]),
                 {True: "same", False: "other", None: "?"}[one],
                 f"{values['step_a']}, {values['step_b']}",
-                *(number(values[name]) for name in ("dist", "relative_dist", "displacement_cos")),
-                *([] if summary["line"] is None else [number(values["max_barrier"])]),
+                *(number(values[name], digits) for name in ("dist", "relative_dist", "displacement_cos")),
+                *([] if summary["line"] is None else [number(values["max_barrier"], digits)]),
             )
         )
     return rows

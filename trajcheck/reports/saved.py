@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,7 @@ WORDS = ("ref", "sample", "tensor", "run_a", "run_b", "interpolated", "table", "
 
 #: The tables of each kind of report, the first of which it cannot be without.
 TABLES = {
-    "analysis": ("steps", "references", "layers"),
+    "analysis": ("steps", "references", "layers", "trajectory"),
     "comparison": ("compare", "layers"),
     "flow": ("flow",),
 }
@@ -79,13 +79,33 @@ class SavedReport:
 
     def series(self, table: str, column: str, **keys: str) -> Series:
         """A column on the rows with these words; all NaN where the table lacks it."""
-        frame = self.tables[table]
-        for name, word in keys.items():
-            frame = frame[frame[name] == word] if name in frame else frame[:0]
+        frame = self._part(table, tuple(keys.items()))
         steps = frame["step_a" if table == "compare" or "step_a" in frame else "step"].to_numpy(dtype=np.float64)
         values = _numbers(frame, column)
         errors = _numbers(frame, f"{column}_se") if f"{column}_se" in frame else None
         return Series(steps, values, errors)
+
+    def of_samples(self, columns: Iterable[str]) -> dict[tuple[str, str], Series]:
+        """Those columns of steps.csv that have a value, by column and sample."""
+        every = {
+            (name, sample): self.series("steps", name, sample=sample) for name in columns for sample in self.samples
+        }
+        return {key: series for key, series in every.items() if series}
+
+    def _part(self, table: str, keys: tuple[tuple[str, str], ...]) -> pd.DataFrame:
+        """The rows of a table with these words; found once, since comparing words is what drawing would spend on."""
+        if (table, keys) not in self._parts:
+            frame = self.tables[table]
+            if keys:
+                frame = self._part(table, keys[:-1])
+                name, word = keys[-1]
+                frame = frame[frame[name] == word] if name in frame else frame[:0]
+            self._parts[table, keys] = frame
+        return self._parts[table, keys]
+
+    @cached_property
+    def _parts(self) -> dict[tuple[str, tuple[tuple[str, str], ...]], pd.DataFrame]:
+        return {}
 
     def why_empty(self, *columns: str) -> str:
         """Why columns have no value, in the words of undefined.csv: its most common reasons, at most two."""
@@ -106,11 +126,11 @@ def read_report(folder: Path) -> SavedReport:
     summary = _summary(folder)
     kind = "flow" if "flow" in summary else "comparison" if "runs" in summary else "analysis"
     options = summary["options"]
-    layered = bool(options.get("layers") or options.get("group"))
+    optional = {"layers": options.get("layers") or options.get("group"), "trajectory": options.get("pca")}
     tables = {
         name: _table(folder / f"{name}.csv")
         for name in TABLES[kind]
-        if name != "layers" or layered  # one that lies there all the same is an earlier report's
+        if optional.get(name, True)  # one that lies there all the same is an earlier report's
     }
     return SavedReport(folder, kind, tables, _table(folder / "undefined.csv"), summary)
 

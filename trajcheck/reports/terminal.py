@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -28,14 +28,21 @@ def summary_text(report: Report) -> str:
         *_reused(summary["scalars"]),
         *(permuted(spec, found) for spec, found in (summary["permutations"] or {}).items()),
         "",
-        *aligned(_table(head)),
+        *fitted(lambda digits: _table(head, digits)),
         "",
         *_legend(head),
     ]
     for warning in summary["warnings"]:
         lines += textwrap.wrap(f"warning: {warning}", WIDTH, subsequent_indent="         ")
     layers = ["layers.csv"] if report.layers is not None else []
-    names = ["steps.csv", "references.csv", *layers, "undefined.csv", "summary.json"]
+    names = [
+        "steps.csv",
+        "references.csv",
+        *layers,
+        *(["trajectory.csv"] if report.trajectory is not None else []),
+        "undefined.csv",
+        "summary.json",
+    ]
     return "\n".join([*lines, "", *(f"{report.folder / name}" for name in names)])
 
 
@@ -67,36 +74,43 @@ def permuted(spec: str, found: Mapping[str, Any]) -> str:
     return f"permuted   {spec if len(spec) <= room else '...' + spec[3 - room :]}{text}"
 
 
-def _table(head: Mapping[str, Any]) -> list[tuple[str, ...]]:
+def _table(head: Mapping[str, Any], digits: int) -> list[tuple[str, ...]]:
     """A line for each reference, and for x_(t-1); for each sample where there are several."""
     samples = head.get("samples")
     if samples is None:
         return [
             _HEAD,
-            *((spec, *_cells(values)) for spec, values in head["references"].items()),
-            (PREVIOUS, *_cells(head["previous"])),
+            *((spec, *_cells(values, digits)) for spec, values in head["references"].items()),
+            (PREVIOUS, *_cells(head["previous"], digits)),
         ]
     return [
         (_HEAD[0], "sample", *_HEAD[1:]),
         *(
-            (spec, sample, *_cells(each["references"][spec]))
+            (spec, sample, *_cells(each["references"][spec], digits))
             for spec in head["references"]
             for sample, each in samples.items()
         ),
-        *((PREVIOUS, sample, *_cells(each["previous"])) for sample, each in samples.items()),
+        *((PREVIOUS, sample, *_cells(each["previous"], digits)) for sample, each in samples.items()),
     ]
 
 
-def _cells(values: Mapping[str, Any]) -> tuple[str, ...]:
+def _cells(values: Mapping[str, Any], digits: int) -> tuple[str, ...]:
     shares = values["shares"] or {}
     return (
-        number(values["cosine"]) + {"cos": "*", "cos_skip": " "}.get(values["cosine_of"], ""),
-        number(values["cosine_error"], 2),
-        number(values["convexity_ratio"]),
-        number(values["convexity_num"]),
-        number(values["convexity_den"]),
+        number(values["cosine"], digits) + {"cos": "*", "cos_skip": " "}.get(values["cosine_of"], ""),
+        number(values["cosine_error"], min(2, digits)),
+        *(number(values[f"convexity_{name}"], digits) for name in ("ratio", "num", "den")),
         *(_percent(shares.get(name)) for name in ("convex", "not_convex", "undetermined")),
     )
+
+
+def fitted(rows: Callable[[int], Sequence[tuple[str, ...]]]) -> list[str]:
+    """`aligned` rows with as many digits as fit into the line, three at most."""
+    for digits in (3, 2, 1):
+        lines = aligned(rows(digits))
+        if max(map(len, lines)) <= WIDTH:
+            break
+    return lines
 
 
 def aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:

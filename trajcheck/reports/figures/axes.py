@@ -36,6 +36,19 @@ def panels(rows: int, columns: int = 1, height: float = HEIGHT, **more: Any) -> 
     return figure, figure.subplots(rows, columns, sharex=True, squeeze=False, **more)
 
 
+def stacked(count: int, height: float, upper: float = 1.0) -> tuple[Figure, list[tuple[Axes, Axes]], int]:
+    """A figure of `count` pairs of panels with a common axis of steps, its (upper, lower) axes, and how many pairs
+    stand in a row. `upper` is the height of an upper panel over that of a lower one."""
+    across = side_by_side(count)
+    rows = -(-count // across)
+    figure = Figure(figsize=(WIDTH, height * rows + 0.5), layout="constrained")
+    axes = figure.subplots(2 * rows, across, sharex=True, squeeze=False, height_ratios=[upper, 1] * rows)
+    pairs = list(zip(axes[0::2].flat, axes[1::2].flat, strict=True))
+    for ax in (ax for pair in pairs[count:] for ax in pair):
+        ax.set_visible(False)
+    return figure, pairs[:count], across
+
+
 def side_by_side(count: int) -> int:
     """How many of some small panels stand in a row."""
     return 2 if count in (2, 4) else min(3, count)
@@ -147,6 +160,11 @@ def entry(label: str, color: str, style: str = "-", **more: Any) -> Line2D:
 def patch(label: str, **style: Any) -> Patch:
     """A legend's entry for a shaded stretch."""
     return Patch(label=f" {label}", linewidth=0, **style)
+
+
+def not_drawn(shown: int, of: int, what: str = "references") -> list[Line2D | Patch]:
+    """A legend's entry that says that a figure shows the first few only; none where it shows all."""
+    return [] if shown >= of else [entry(f"the first {shown} of {of} {what} are drawn", GREY, "none")]
 
 
 def legend(figure: Figure, entries: Sequence[Line2D | Patch], columns: int = 3) -> None:

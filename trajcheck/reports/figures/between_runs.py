@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from trajcheck.reports.figures.axes import entry, finish, legend, line, panels, scale, zero
+from trajcheck.reports.figures.axes import entry, finish, legend, line, not_drawn, panels, scale, zero
 from trajcheck.reports.figures.picture import NothingToDraw, Picture
 from trajcheck.reports.figures.style import BLACK, COLOURS, short, told_apart
 from trajcheck.reports.saved import SavedReport
@@ -16,7 +16,7 @@ _OTHERS = COLOURS[:-1]
 
 
 def _draw(report: SavedReport) -> Figure:
-    runs = told_apart(report.others)[0][: len(_OTHERS)]
+    runs = told_apart(report.others)[: len(_OTHERS)]
     columns = ("dist", "init_dist_a", "init_dist_b", "displacement_cos", "update_cos")
     found = {
         (column, number): series
@@ -52,6 +52,7 @@ def _draw(report: SavedReport) -> Figure:
     ]
     if any(column == "update_cos" for column, _ in cosines):
         entries.append(entry("cosine of last steps", "#888888", "--"))
+    entries += not_drawn(len(runs), len(report.others), "runs")
     legend(figure, entries, columns=2)
     return figure
 

@@ -16,6 +16,7 @@ from trajcheck.reports.figures import (
     secant,
     sharpness,
     smoothness,
+    trajectory,
 )
 from trajcheck.reports.figures.picture import Picture
 
@@ -31,6 +32,7 @@ PICTURES: dict[str, tuple[Picture, ...]] = {
         secant.PICTURE,
         learning_rate.PICTURE,
         distances.PICTURE,
+        trajectory.PICTURE,
         layers.PICTURE,
     ),
     "comparison": (between_runs.PICTURE, line_barrier.PICTURE, layers.PICTURE),

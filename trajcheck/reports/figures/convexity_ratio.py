@@ -6,10 +6,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from trajcheck.reports.figures.axes import entry, finish, legend, line, scale, side_by_side, title, zero
+from trajcheck.reports.figures.axes import entry, finish, legend, line, not_drawn, scale, stacked, title, zero
 from trajcheck.reports.figures.picture import NothingToDraw, Picture
 from trajcheck.reports.figures.ratio_panel import LABEL, draw_ratio, ratio_entries, ratios, sample_entries
-from trajcheck.reports.figures.style import BLUE, DASHES, VERMILLION, WIDTH, short
+from trajcheck.reports.figures.style import BLUE, DASHES, VERMILLION, short
 from trajcheck.reports.saved import SavedReport
 
 #: The most points y that have panels of their own.
@@ -29,21 +29,13 @@ def _draw(report: SavedReport) -> Figure:
             points[name] = found
     if not points:
         raise NothingToDraw(report.why_empty("convexity_den"))
-    shown = list(points)[: MOST - 1] + ([PREVIOUS] if PREVIOUS in points else [])
-    shown = list(dict.fromkeys(shown))
-    across = side_by_side(len(shown))
-    blocks = -(-len(shown) // across)
-    figure = Figure(figsize=(WIDTH, 4.2 * blocks + 0.5), layout="constrained")
-    axes = figure.subplots(2 * blocks, across, sharex=True, squeeze=False)
+    refs = [name for name in points if name != PREVIOUS]
+    drawn_refs = refs[: MOST - (PREVIOUS in points)]
+    shown = [*drawn_refs, *(name for name in points if name == PREVIOUS)]
+    figure, pairs, across = stacked(len(shown), height=4.2)
     every: list[tuple] = []
-    for number in range(blocks * across):
-        block, column = divmod(number, across)
-        upper, lower = axes[2 * block, column], axes[2 * block + 1, column]
-        if number >= len(shown):
-            upper.set_visible(False)
-            lower.set_visible(False)
-            continue
-        found, left = points[shown[number]], column == 0
+    for number, (name, (upper, lower)) in enumerate(zip(shown, pairs, strict=True)):
+        found, left = points[name], number % across == 0
         drawn = {sample: (ratio, den) for sample, (ratio, _, den) in found.items()}
         every += drawn.values()
         draw_ratio(upper, drawn)
@@ -52,7 +44,6 @@ def _draw(report: SavedReport) -> Figure:
         for sample, (_, num, den) in found.items():
             line(lower, num, BLUE, DASHES[sample])
             line(lower, den, VERMILLION, DASHES[sample])
-        name = shown[number]
         title(upper, "$y=x_{t-1}$" if name == PREVIOUS else f"y = {short(name, 54 // across)}")
         finish(upper, LABEL if left else "", steps=False)
         finish(lower, "num, den [loss]" if left else "", across=across)
@@ -61,6 +52,7 @@ def _draw(report: SavedReport) -> Figure:
         entry(r"den $=\sum f(x_i)-f(y)$", VERMILLION),
         *sample_entries(list(dict.fromkeys(sample for each in points.values() for sample in each))),
         *ratio_entries(every),
+        *not_drawn(len(drawn_refs), len(refs)),
     ]
     legend(figure, entries)
     return figure

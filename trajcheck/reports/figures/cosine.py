@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from trajcheck.reports.figures.axes import FEW, entry, finish, legend, line, patch, side_by_side, title, zero
+from trajcheck.reports.figures.axes import FEW, entry, finish, legend, line, not_drawn, patch, stacked, title, zero
 from trajcheck.reports.figures.picture import NothingToDraw, Picture
 from trajcheck.reports.figures.ratio_panel import LABEL, draw_ratio, ratio_entries, ratios
-from trajcheck.reports.figures.style import BLUE, GREEN, ORANGE, PALE, PURPLE, SKY, WIDTH, short
+from trajcheck.reports.figures.style import BLUE, GREEN, ORANGE, PALE, PURPLE, SKY, short
 from trajcheck.reports.saved import SavedReport, Series
 
 #: The most references that have panels of their own.
@@ -30,28 +30,20 @@ _LINES: tuple[tuple[str, str, str, dict[str, Any]], ...] = (
 
 
 def _draw(report: SavedReport) -> Figure:
-    wanted = [ref for ref in report.references if _cosines(report, ref)][:MOST]
-    if not wanted:
+    every = [ref for ref in report.references if _cosines(report, ref)]
+    if not every:
         raise NothingToDraw(report.why_empty("cos"))
-    across = side_by_side(len(wanted))
-    blocks = -(-len(wanted) // across)
-    figure = Figure(figsize=(WIDTH, 4.6 * blocks + 0.5), layout="constrained")
-    axes = figure.subplots(2 * blocks, across, sharex=True, squeeze=False, height_ratios=[3, 2] * blocks)
+    wanted = every[:MOST]
+    figure, pairs, across = stacked(len(wanted), height=4.6, upper=1.5)
     entries: dict[str, Line2D | Patch] = {}
-    for number in range(blocks * across):
-        block, column = divmod(number, across)
-        upper, lower = axes[2 * block, column], axes[2 * block + 1, column]
-        if number >= len(wanted):
-            upper.set_visible(False)
-            lower.set_visible(False)
-            continue
-        ref, left = wanted[number], column == 0
+    for number, (ref, (upper, lower)) in enumerate(zip(wanted, pairs, strict=True)):
+        left = number % across == 0
         for each in (*_draw_cosine(upper, report, ref), *_draw_ratio(lower, report, ref)):
             entries.setdefault(str(each.get_label()), each)
         title(upper, f"towards {short(ref, 54 // across)}")
         finish(upper, r"$\cos(g_t,\ x_t-x^*)$" if left else "", steps=False)
         finish(lower, LABEL if left else "", across=across)
-    legend(figure, list(entries.values()), columns=2)
+    legend(figure, [*entries.values(), *not_drawn(len(wanted), len(every))], columns=2)
     return figure
 
 

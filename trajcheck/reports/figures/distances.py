@@ -6,14 +6,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from trajcheck.reports.figures.axes import entry, finish, legend, line, panels, scale
+from trajcheck.reports.figures.axes import entry, finish, legend, line, not_drawn, panels, scale
 from trajcheck.reports.figures.picture import NothingToDraw, Picture
 from trajcheck.reports.figures.style import BLACK, COLOURS, GREY, short, told_apart
 from trajcheck.reports.saved import SavedReport
 
 
 def _draw(report: SavedReport) -> Figure:
-    refs, _ = told_apart(report.references)
+    refs = told_apart(report.references)
     sample = report.samples[0]
     own = {name: report.series("steps", name, sample=sample) for name in ("init_dist", "path_length")}
     towards = {
@@ -37,7 +37,7 @@ def _draw(report: SavedReport) -> Figure:
         *([entry(r"from the start, $|x_t-x_0|$", BLACK, "--")] if own["init_dist"] else []),
         *([entry(r"along the path, $\sum|d_i|$", GREY, ":")] if own["path_length"] else []),
     ]
-    legend(figure, entries)
+    legend(figure, [*entries, *not_drawn(len(refs), len(report.references))])
     return figure
 
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from trajcheck.reports.figures.axes import WIDE, finish, halfway, title
 from trajcheck.reports.figures.picture import NothingToDraw, Picture
-from trajcheck.reports.figures.style import WIDTH, short
+from trajcheck.reports.figures.style import GREY, WIDTH, short
 from trajcheck.reports.saved import SavedReport
 
 #: The most tensors whose names are written, and the most heat maps.
@@ -39,9 +39,10 @@ class _Map(NamedTuple):
 def _draw(report: SavedReport) -> Figure:
     if "layers" not in report.tables:
         raise NothingToDraw("tensor by tensor was not asked for: give --layers")
-    maps = _maps(report)[:MAPS]
-    if not maps:
+    every = _maps(report)
+    if not every:
         raise NothingToDraw(report.why_empty("grad_norm", "cos", "dist"))
+    maps = every[:MAPS]
     rows = min(NAMED, max(len(each.tensors) for each in maps))
     height = max(1.3, 0.09 * rows + 0.75)
     figure = Figure(figsize=(WIDTH, height * len(maps) + 0.3), layout="constrained")
@@ -51,6 +52,8 @@ def _draw(report: SavedReport) -> Figure:
         finish(ax, "", steps=ax is axes[-1])
     if report.kind == "comparison":
         axes[-1].set_xlabel("step $t$ of run a")
+    if len(maps) < len(every):
+        figure.supxlabel(f"the first {len(maps)} of {len(every)} maps are drawn", fontsize=8, color=GREY)
     return figure
 
 

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from trajcheck.reports.figures.axes import alone, entry, finish, legend, line, panels, scale, zero
+from trajcheck.reports.figures.axes import alone, entry, finish, legend, line, not_drawn, panels, scale, zero
 from trajcheck.reports.figures.picture import NothingToDraw, Picture
 from trajcheck.reports.figures.ratio_panel import sample_entries
 from trajcheck.reports.figures.style import BLACK, COLOURS, DASHES, short, told_apart
@@ -14,7 +14,7 @@ from trajcheck.reports.saved import SavedReport
 
 
 def _draw(report: SavedReport) -> Figure:
-    refs, _ = told_apart(report.references)
+    refs = told_apart(report.references)
     found = {
         (column, number, sample): series
         for column in ("lo_lr", "lo_lr_smooth")
@@ -45,7 +45,8 @@ def _draw(report: SavedReport) -> Figure:
         *(entry(f"prescribed towards {short(refs[n], 24)}", COLOURS[n]) for n in shown),
         entry("of single rows", "#888888", "none", marker="o", markersize=3),
     ]
-    legend(figure, [*entries, *sample_entries(list(dict.fromkeys(sample for *_, sample in found)))])
+    entries += sample_entries(list(dict.fromkeys(sample for *_, sample in found)))
+    legend(figure, [*entries, *not_drawn(len(refs), len(report.references))])
     return figure
 
 

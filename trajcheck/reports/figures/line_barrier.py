@@ -7,14 +7,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from trajcheck.reports.figures.axes import entry, finish, legend, line, title, zero
+from trajcheck.reports.figures.axes import entry, finish, legend, line, not_drawn, title, zero
 from trajcheck.reports.figures.picture import NothingToDraw, Picture
 from trajcheck.reports.figures.style import COLOURS, GREY, HEIGHT, WIDTH, short, told_apart
 from trajcheck.reports.saved import SavedReport
 
 
 def _draw(report: SavedReport) -> Figure:
-    runs, _ = told_apart(report.others)
+    runs = told_apart(report.others)
     found = {
         number: series for number, run in enumerate(runs) if (series := report.series("compare", "barrier", run_b=run))
     }
@@ -41,6 +41,7 @@ def _draw(report: SavedReport) -> Figure:
     title(right, "at the last pair that has it")
     entries: list[Line2D | Patch] = [entry(f"b: {short(runs[number])}", COLOURS[number]) for number in found]
     entries.append(entry("at or below its resolution", GREY, "none", marker="x", markersize=4))
+    entries += not_drawn(len(runs), len(report.others), "runs")
     legend(figure, entries)
     return figure
 

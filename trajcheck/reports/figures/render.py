@@ -46,7 +46,9 @@ def draw(report: SavedReport, formats: Sequence[str]) -> Drawn:
             except NothingToDraw as nothing:
                 drawn.left_out[picture.title] = str(nothing)
                 continue
-            figure.draw_without_rendering()  # lays the panels out, once for all formats
+            layout = figure.get_layout_engine()
+            assert layout is not None
+            layout.execute(figure)  # once for all formats
             figure.set_layout_engine(None)
             drawn.pictures.append(picture)
             drawn.files[picture.name] = {each: _bytes(figure, each) for each in formats}

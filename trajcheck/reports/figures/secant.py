@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from trajcheck.reports.figures.axes import entry, finish, legend, line, panels, scale, zero
+from trajcheck.reports.figures.axes import entry, finish, legend, line, not_drawn, panels, scale, zero
 from trajcheck.reports.figures.picture import NothingToDraw, Picture
 from trajcheck.reports.figures.ratio_panel import sample_entries
 from trajcheck.reports.figures.style import COLOURS, DASHES, short, told_apart
@@ -19,7 +19,7 @@ _LABELS = {
 
 
 def _draw(report: SavedReport) -> Figure:
-    refs, _ = told_apart(report.references)
+    refs = told_apart(report.references)
     found = {
         (column, number, sample): series
         for column in _LABELS
@@ -41,7 +41,8 @@ def _draw(report: SavedReport) -> Figure:
     entries: list[Line2D | Patch] = [
         entry(f"towards {short(refs[n])}", COLOURS[n]) for n in dict.fromkeys(n for _, n, _ in found)
     ]
-    legend(figure, [*entries, *sample_entries(list(dict.fromkeys(sample for *_, sample in found)))])
+    entries += sample_entries(list(dict.fromkeys(sample for *_, sample in found)))
+    legend(figure, [*entries, *not_drawn(len(refs), len(report.references))])
     return figure
 
 

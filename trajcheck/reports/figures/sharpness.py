@@ -22,12 +22,7 @@ _COLUMNS = {
 
 
 def _draw(report: SavedReport) -> Figure:
-    found = {
-        (column, sample): series
-        for column in _COLUMNS
-        for sample in report.samples
-        if (series := report.series("steps", column, sample=sample))
-    }
+    found = report.of_samples(_COLUMNS)
     if not any(column == "lambda_max" for column, _ in found):
         raise NothingToDraw(report.why_empty("lambda_max") if report.summary["options"].get("curvature") else _ASK)
     figure, axes = panels(1, height=3.6)

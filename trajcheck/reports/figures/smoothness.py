@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from trajcheck.reports.figures.axes import entry, finish, legend, line, panels, scale, title
+from trajcheck.reports.figures.axes import entry, finish, legend, line, not_drawn, panels, scale, title
 from trajcheck.reports.figures.picture import NothingToDraw, Picture
 from trajcheck.reports.figures.ratio_panel import sample_entries
 from trajcheck.reports.figures.style import BLACK, COLOURS, DASHES, GREY, short, told_apart
@@ -21,13 +21,8 @@ _COLUMNS = {
 
 
 def _draw(report: SavedReport) -> Figure:
-    own = {
-        (column, sample): series
-        for column in _COLUMNS
-        for sample in report.samples
-        if (series := report.series("steps", column, sample=sample))
-    }
-    refs, _ = told_apart(report.references)
+    own = report.of_samples(_COLUMNS)
+    refs = told_apart(report.references)
     towards = {
         (number, sample): series
         for number, ref in enumerate(refs)
@@ -53,7 +48,8 @@ def _draw(report: SavedReport) -> Figure:
         entries += [entry(f"towards {short(refs[n])}", COLOURS[n]) for n in dict.fromkeys(n for n, _ in towards)]
     for ax in axes[:, 0]:
         finish(ax, r"$|\nabla f(x_t)-\nabla f(y)|\,/\,|x_t-y|$" "\n[loss/length²]", steps=ax is axes[-1, 0])
-    legend(figure, [*entries, *sample_entries(list(dict.fromkeys(sample for _, sample in (*own, *towards))))])
+    entries += sample_entries(list(dict.fromkeys(sample for _, sample in (*own, *towards))))
+    legend(figure, [*entries, *(not_drawn(len(refs), len(report.references)) if towards else [])])
     return figure
 
 

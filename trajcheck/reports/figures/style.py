@@ -54,7 +54,6 @@ def short(name: str, length: int = 30) -> str:
     return text.replace("$", r"\$") or "(no name)"
 
 
-def told_apart(names: Sequence[str]) -> tuple[list[str], str]:
-    """The names that one figure shows, and a sentence about the others, '' where there are none."""
-    shown, others = list(names[:MOST]), len(names) - MOST
-    return shown, f" The first {MOST} of {len(names)} are drawn." if others > 0 else ""
+def told_apart(names: Sequence[str]) -> list[str]:
+    """The names that one figure can show: the first ones."""
+    return list(names[:MOST])

@@ -118,7 +118,7 @@ def _small(png: bytes) -> tuple[str, int, int]:
     with Image.open(io.BytesIO(png)) as image:
         few = image.convert("RGB").quantize(128, method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
     buffer = io.BytesIO()
-    few.save(buffer, format="png", optimize=True)
+    few.save(buffer, format="png")
     return base64.b64encode(buffer.getvalue()).decode(), few.width, few.height
 
 

@@ -48,6 +48,7 @@ class _Store:
         self.lengths: list[int] = []
         self.parts: list[bytes] = []
         self.size = 0
+        self.sizes: dict[bytes, int] = {}  # of each part, compressed alone
 
     def add(self, planes: list[tuple[bytes, int]]) -> None:
         for part, length in planes:
@@ -55,14 +56,15 @@ class _Store:
                 self.places[part] = len(self.lengths)
                 self.lengths.append(length)
                 self.parts.append(part)
-                self.size += _deflated(part)
+                self.size += self._deflated(part)
 
     def cost(self, planes: list[tuple[bytes, int]]) -> int:
-        return sum(_deflated(part) for part in {part for part, _ in planes} - set(self.places))
+        return sum(self._deflated(part) for part in {part for part, _ in planes} - self.places.keys())
 
-
-def _deflated(part: bytes) -> int:
-    return len(zlib.compress(part, 6))
+    def _deflated(self, part: bytes) -> int:
+        if part not in self.sizes:
+            self.sizes[part] = len(zlib.compress(part, 6))
+        return self.sizes[part]
 
 
 def pack(report: SavedReport) -> Packed:

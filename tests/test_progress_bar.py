@@ -1,0 +1,76 @@
+"""trajcheck/progress_bar.py and sizes.py."""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+
+import pytest
+
+from trajcheck.progress_bar import progress_bar
+from trajcheck.sizes import size_text, time_text
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The time that tqdm sees."""
+    now = [1000.0]
+    monkeypatch.setattr("tqdm.std.time", lambda: now[0])
+    monkeypatch.setattr("tqdm.std.tqdm.monitor_interval", 0)
+    return now
+
+
+def shown(monkeypatch: pytest.MonkeyPatch, clock: list[float], size: int | None) -> str:
+    """The bar after half of the work, before it is closed."""
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    with progress_bar("reading", 100, False, size=None if size is None else lambda: size) as progress:
+        for seconds in (10.0, 2.0, 2.0, 2.0, 4.0):  # a slow beginning
+            clock[0] += seconds
+            progress(10)
+        return re.split(r"[\r\n]", terminal.getvalue().strip())[-1]
+
+
+def test_rates_and_what_is_left_are_those_of_all_work_so_far(
+    monkeypatch: pytest.MonkeyPatch, clock: list[float]
+) -> None:
+    last = shown(monkeypatch, clock, 8_000_000_000)
+    assert "50/100 steps [00:20<00:20," in last and "2.50step/s, 200 MB/s]" in last, last
+
+
+def test_without_a_size_there_is_no_rate_of_bytes(monkeypatch: pytest.MonkeyPatch, clock: list[float]) -> None:
+    last = shown(monkeypatch, clock, None)
+    assert last.endswith("2.50step/s]"), last
+
+
+def test_nobody_is_told_and_nothing_is_counted_where_nobody_looks(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def size() -> int:
+        raise AssertionError("asked for")
+
+    for quiet in (True, False):  # a captured stderr is no terminal
+        with progress_bar("reading", 5, quiet, size=size) as progress:
+            progress(5)
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 bytes"), (999, "999 bytes"), (1000, "1 kB"), (1234567, "1.2 MB"), (5.5e10, "55 GB"), (3e15, "3000 TB")],
+)
+def test_sizes(count: float, text: str) -> None:
+    assert size_text(count) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.04, "0.04 s"), (12.3, "12 s"), (90, "1.5 min"), (3599, "60 min"), (7200, "2 h"), (720000, "8.3 days")],
+)
+def test_times(seconds: float, text: str) -> None:
+    assert time_text(seconds) == text

@@ -1,0 +1,24 @@
+"""Numbers of bytes and seconds in words."""
+
+from __future__ import annotations
+
+_UNITS = ("bytes", "kB", "MB", "GB", "TB")
+
+
+def size_text(count: float) -> str:
+    """As 1.2 GB, in powers of 1000."""
+    power = 0
+    while count >= 999.5 and power + 1 < len(_UNITS):
+        count, power = count / 1000, power + 1
+    return f"{count:.0f} {_UNITS[power]}" if power == 0 or count >= 99.5 else f"{count:.2g} {_UNITS[power]}"
+
+
+def time_text(seconds: float) -> str:
+    """As 0.4 s, 12 s, 3.5 min, 14 h."""
+    if seconds < 60:
+        value, unit = seconds, "s"
+    elif seconds < 3600:
+        value, unit = seconds / 60, "min"
+    else:
+        value, unit = (seconds / 3600, "h") if seconds < 72 * 3600 else (seconds / 86400, "days")
+    return f"{value:.0f} {unit}" if value >= 9.5 else f"{value:.2g} {unit}"
