@@ -19,7 +19,7 @@ from trajcheck.runners.calls import call_pickled, check_function, find_function,
 from trajcheck.runners.outcomes import Lost, Outcome, Task
 from trajcheck.runners.processors import usable_processors
 from trajcheck.runners.ray_resources import Request, alive_nodes
-from trajcheck.runners.ray_session import check_installed, ray_session
+from trajcheck.runners.ray_session import check_address, check_installed, ray_session
 
 _LOOK = 5.0  # seconds after which the cluster's nodes are looked at again
 _WAIT_FOR_NODES = 60.0  # seconds for which no node may have what a task asks for, before the tasks are lost
