@@ -175,6 +175,18 @@ def test_closing_early_frees_the_workers_and_leaves_the_cluster(cluster: Any, tm
     assert len(list(on(cluster).map(mapped("square"), [{"name": "a", "number": 3}]))) == 1
 
 
+def test_an_interrupt_frees_the_workers(cluster: Any, tmp_path: Path) -> None:
+    old = signal.signal(signal.SIGALRM, _stop)
+    signal.setitimer(signal.ITIMER_REAL, 5.0)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            list(on(cluster).map(mapped("rest"), [{"name": "a", "seconds": 600, "folder": str(tmp_path)}]))
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, old)
+    assert eventually(lambda: not any(runs(int(path.read_text())) for path in tmp_path.glob("*.pid")))
+
+
 def test_another_version_on_a_node_is_an_error(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("trajcheck.__version__", "9.9")
     with pytest.raises(RunnerError, match=r"on a node of the Ray cluster; expected 9\.9"):
@@ -193,6 +205,33 @@ def test_a_cluster_that_does_not_answer_is_an_error_at_once() -> None:
     with pytest.raises(RunnerError, match=r"no Ray cluster can be joined at 127\.0\.0\.1"):
         list(RayRunner(f"127.0.0.1:{port}", allow=ALLOW).map(mapped("square"), [{"name": "a", "number": 3}]))
     assert time.monotonic() - began < 10
+
+
+def test_a_cluster_whose_head_is_lost_is_an_error() -> None:
+    """Ray itself would end this process after a minute."""
+    folder = tempfile.mkdtemp(prefix="trajcheck-test-", dir="/tmp")
+    code = f"""
+import sys; sys.path.insert(0, {str(FOLDER)!r})
+from ray.cluster_utils import Cluster
+from trajcheck.errors import RunnerError
+from trajcheck.runners import ray_cluster
+ray_cluster._LOOK, ray_cluster._WAIT_FOR_HEAD = 0.5, 2.0
+cluster = Cluster(initialize_head=True, head_node_args={{"num_cpus": 1, "include_dashboard": False}})
+tasks = [{{"name": str(n), "seconds": 0.1}} for n in range(100)]
+try:
+    outcomes = ray_cluster.RayRunner(cluster.address, allow=["mapped_functions"]).map("mapped_functions:rest", tasks)
+    for number, _ in enumerate(outcomes):
+        if number == 5:
+            cluster.head_node.kill_all_processes(check_alive=False, allow_graceful=False)
+except RunnerError as error:
+    print(error)
+"""
+    paths = os.pathsep.join([str(FOLDER), *sys.path])
+    environment = {**os.environ, "RAY_TMPDIR": folder, "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": paths}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "does not answer any more" in done.stdout or "cluster is gone" in done.stdout
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def test_a_ray_started_for_the_work_leaves_nothing(capfd: pytest.CaptureFixture[str]) -> None:

@@ -183,13 +183,13 @@ def test_workers_do_not_hear_ctrl_c() -> None:
     assert len(tasks) == 2 and all(isinstance(outcome, Done) for _, outcome in tasks)
 
 
-@pytest.mark.parametrize("deaf", [False, True])
+@pytest.mark.parametrize("deaf", ["", "to the kernel", "to the interpreter"])
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc, and switches off Linux's signal to orphans")
-def test_a_killed_parent_leaves_no_worker(tmp_path: Path, deaf: bool) -> None:
+def test_a_killed_parent_leaves_no_worker(tmp_path: Path, deaf: str) -> None:
     code = f"""
 import sys; sys.path.insert(0, {str(FOLDER)!r})
 from trajcheck.runners.processes import ProcessRunner
-tasks = [{{"name": name, "seconds": 60, "folder": {str(tmp_path)!r}, "deaf": {deaf}}} for name in "ab"]
+tasks = [{{"name": name, "seconds": 60, "folder": {str(tmp_path)!r}, "deaf": {deaf!r}}} for name in "ab"]
 list(ProcessRunner(2, allow=["mapped_functions"]).map("mapped_functions:rest", tasks))
 """
     parent = subprocess.Popen([sys.executable, "-c", code])
@@ -252,6 +252,15 @@ def test_each_worker_has_its_share_of_the_processors_and_its_device() -> None:
     assert sorted(devices.values()) == sorted(set(devices.values()) & {"cuda:0", "cuda:1"})
     assert all(value["task"]["device"] == devices[value["pid"]] for value in values)
     assert {value["task"]["threads"] for value in values} == {max(1, usable_processors() // 2)}
+
+
+def test_a_worker_keeps_to_a_run() -> None:
+    tasks = [{"name": f"{group}.{n}", "group": f"run {group}"} for n in range(20) for group in range(10)]
+    pairs = set()
+    for task, outcome in runner(2).map(mapped("seen"), tasks):
+        assert isinstance(outcome, Done)
+        pairs.add((outcome.value["pid"], task["group"]))
+    assert 10 <= len(pairs) <= 11  # the last run may be shared
 
 
 def test_threads_are_the_share_or_less(monkeypatch: pytest.MonkeyPatch) -> None:

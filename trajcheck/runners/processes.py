@@ -63,7 +63,7 @@ class _Map:
         self._waiting = Waiting(self._plain)
         self._seats = [_Seat(device) for device in devices[: len(tasks)]]
         self._ended: dict[int, list[str]] = {}  # how the workers ended that had a task
-        self._share = share_of_processors(len(devices))
+        self._share = share_of_processors(max(1, len(self._seats)))
         self._environment = {"OMP_NUM_THREADS": threads_variable(self._share)}
 
     def outcomes(self) -> Generator[tuple[Task, Outcome], None, None]:

@@ -52,7 +52,7 @@ def ray_session(address: str | None, processors: int) -> Iterator[None]:
             with _settings_kept(_environment() if started else {}):
                 try:
                     if address is not None:
-                        ray.init(_answering(address), **quiet)
+                        ray.init(answering(address), **quiet)
                     else:
                         ray.init("local", num_cpus=processors, include_dashboard=False, _temp_dir=str(folder), **quiet)
                 except Exception as error:
@@ -78,7 +78,7 @@ def _password() -> str:
     return secrets.token_hex(32)  # one for all: Ray keeps the first that it finds as long as the process lives
 
 
-def _answering(address: str) -> str:
+def answering(address: str) -> str:
     """The address, where somebody listens; Ray itself would try for minutes. OSError where nobody does."""
     if address == "auto":
         address = os.environ.get("RAY_ADDRESS", address)
