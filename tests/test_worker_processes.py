@@ -6,9 +6,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -132,11 +133,13 @@ def test_a_result_that_cannot_be_sent_is_a_failure(name: str) -> None:
     assert len(outcomes) == 2 and all(isinstance(outcome, Failed) and outcome.is_bug for outcome in outcomes)
 
 
-def test_closing_stops_workers_in_the_middle_of_tasks(tmp_path: Path) -> None:
+@pytest.mark.parametrize("deaf", ["", "to the interpreter"])
+def test_closing_stops_workers_in_the_middle_of_tasks(tmp_path: Path, deaf: str) -> None:
     before = children()
-    outcomes = runner(2).map(mapped("rest"), [{"name": "a", "seconds": 0}, REST, REST, REST])
+    rest = {**REST, "deaf": deaf, "folder": str(tmp_path)}
+    outcomes = runner(2).map(mapped("rest"), [{"name": "a", "seconds": 0}, rest, rest, rest])
     next(outcomes)
-    assert len(children() - before) == 2
+    assert eventually((tmp_path / "rest.pid").exists) and len(children() - before) == 2
     began = time.monotonic()
     outcomes.close()
     assert children() == before and time.monotonic() - began < 5
@@ -173,14 +176,34 @@ def test_interrupts_at_any_moment_of_the_start_leave_no_process() -> None:
         signal.signal(signal.SIGINT, old)
 
 
-def test_workers_do_not_hear_ctrl_c() -> None:
-    outcomes = runner(2).map(mapped("rest"), [{"name": "a", "seconds": 0}, {"name": "b", "seconds": 1}])
-    before = children()
-    tasks = [next(outcomes)]
-    for pid in children() - before:
-        os.kill(pid, signal.SIGINT)
-    tasks += outcomes
-    assert len(tasks) == 2 and all(isinstance(outcome, Done) for _, outcome in tasks)
+def test_workers_that_are_being_started_do_not_hear_ctrl_c(capfd: pytest.CaptureFixture[str]) -> None:
+    before, done = children(), threading.Event()
+
+    def interrupt() -> None:
+        while not done.is_set():
+            for pid in children() - before:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    try:
+        outcomes = list(runner(2).map(mapped("square"), [{"name": str(n), "number": n} for n in range(10)]))
+    finally:
+        done.set()
+        thread.join()
+    assert len(outcomes) == 10 and capfd.readouterr().err == ""
+
+
+def test_workers_do_not_hear_ctrl_c(tmp_path: Path) -> None:
+    task = {"name": "a", "seconds": 1, "folder": str(tmp_path)}
+    outcomes = runner(2).map(mapped("rest"), [{"name": "first", "seconds": 0}, task])
+    next(outcomes)
+    assert eventually((tmp_path / "a.pid").exists)
+    pid = int((tmp_path / "a.pid").read_text())
+    os.kill(pid, signal.SIGINT)
+    ((_, outcome),) = outcomes
+    assert outcome == Done(pid)  # the same one, to the end
 
 
 @pytest.mark.parametrize("deaf", ["", "to the kernel", "to the interpreter"])
