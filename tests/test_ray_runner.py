@@ -23,6 +23,7 @@ from trajcheck.errors import NotFiniteError, RunnerError, UsageError
 from trajcheck.runners import Done, Failed, Lost
 from trajcheck.runners.ray_cluster import RayRunner
 from trajcheck.runners.ray_folder import temporary_folder
+from trajcheck.runners.ray_session import ray_session
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'trajcheck[ray]'")
 
@@ -185,6 +186,18 @@ def test_an_interrupt_frees_the_workers(cluster: Any, tmp_path: Path) -> None:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, old)
     assert eventually(lambda: not any(runs(int(path.read_text())) for path in tmp_path.glob("*.pid")))
+
+
+def test_one_connection_serves_several_maps(cluster: Any) -> None:
+    import ray
+
+    with ray_session(cluster.address, 1):
+        for runner in (on(cluster), RayRunner(allow=ALLOW)):
+            assert len(list(runner.map(mapped("square"), [{"name": "a", "number": 3}]))) == 1
+            assert ray.is_initialized()
+        with pytest.raises(UsageError, match="is connected to the Ray at"):
+            list(RayRunner("elsewhere:1", allow=ALLOW).map(mapped("square"), [{"name": "a", "number": 3}]))
+    assert not ray.is_initialized()
 
 
 def test_another_version_on_a_node_is_an_error(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
@@ -162,7 +163,9 @@ def _interrupt(*_: object) -> None:
 
 
 def test_interrupts_at_any_moment_of_the_start_leave_no_process() -> None:
-    before = children()
+    before, over = children(), threading.Event()
+    other = threading.Thread(target=over.wait)  # the kernel may give an interrupt to any thread
+    other.start()
     old = signal.signal(signal.SIGINT, _interrupt)
     try:
         for delay in range(20):
@@ -174,6 +177,8 @@ def test_interrupts_at_any_moment_of_the_start_leave_no_process() -> None:
             assert children() == before
     finally:
         signal.signal(signal.SIGINT, old)
+        over.set()
+        other.join()
 
 
 def test_workers_that_are_being_started_do_not_hear_ctrl_c(capfd: pytest.CaptureFixture[str]) -> None:
@@ -263,6 +268,18 @@ def test_a_seat_in_which_no_worker_starts_is_given_up(monkeypatch: pytest.Monkey
     monkeypatch.setattr(sys, "executable", str(broken))
     tasks = [{"name": str(n), "number": n} for n in range(50)]
     assert len(list(runner(2).map(mapped("square"), tasks))) == 50
+
+
+def test_a_map_may_be_advanced_by_threads_that_end() -> None:
+    """Linux ends a process with the thread that started it."""
+    outcomes = runner(2).map(mapped("rest"), [{"name": str(n), "seconds": 0.2} for n in range(6)])
+    pids = set()
+    for _ in range(6):
+        with ThreadPoolExecutor(1) as pool:
+            _, outcome = pool.submit(next, outcomes).result()
+        assert isinstance(outcome, Done)
+        pids.add(outcome.value)
+    assert len(pids) <= 2 and list(outcomes) == []
 
 
 def test_each_worker_has_its_share_of_the_processors_and_its_device() -> None:

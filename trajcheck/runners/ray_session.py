@@ -41,8 +41,9 @@ def ray_session(address: str | None, processors: int) -> Iterator[None]:
     import ray
 
     if ray.is_initialized():
-        if address not in (None, "auto"):
-            raise UsageError(f"this process is connected to a Ray already; leave out the address {address!r}")
+        joined = ray.get_runtime_context().gcs_address
+        if address not in (None, "auto", joined):
+            raise UsageError(f"this process is connected to the Ray at {joined}; leave out the address {address!r}")
         yield
         return
     started = address is None
