@@ -52,11 +52,14 @@ def die(task: Task) -> str:
 
 
 def rest(task: Task) -> int:
-    """Sleeps; its process is written to `folder`. With `deaf`, the kernel does not tell it that its parent is gone."""
-    if task.get("deaf"):
+    """Sleeps; its process is written to `folder`. One that is deaf "to the kernel" is not told by it that its parent is
+    gone; one that is deaf "to the interpreter" lets no other Python thread of its process run."""
+    if task.get("deaf") == "to the kernel":
         ctypes.CDLL(None).prctl(1, 0, 0, 0, 0)
     if "folder" in task:
         (Path(task["folder"]) / f"{task['name']}.pid").write_text(str(os.getpid()))
+    if task.get("deaf") == "to the interpreter":
+        ctypes.PyDLL(None).sleep(task["seconds"])
     time.sleep(task["seconds"])
     return os.getpid()
 

@@ -6,9 +6,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -132,11 +134,13 @@ def test_a_result_that_cannot_be_sent_is_a_failure(name: str) -> None:
     assert len(outcomes) == 2 and all(isinstance(outcome, Failed) and outcome.is_bug for outcome in outcomes)
 
 
-def test_closing_stops_workers_in_the_middle_of_tasks(tmp_path: Path) -> None:
+@pytest.mark.parametrize("deaf", ["", "to the interpreter"])
+def test_closing_stops_workers_in_the_middle_of_tasks(tmp_path: Path, deaf: str) -> None:
     before = children()
-    outcomes = runner(2).map(mapped("rest"), [{"name": "a", "seconds": 0}, REST, REST, REST])
+    rest = {**REST, "deaf": deaf, "folder": str(tmp_path)}
+    outcomes = runner(2).map(mapped("rest"), [{"name": "a", "seconds": 0}, rest, rest, rest])
     next(outcomes)
-    assert len(children() - before) == 2
+    assert eventually((tmp_path / "rest.pid").exists) and len(children() - before) == 2
     began = time.monotonic()
     outcomes.close()
     assert children() == before and time.monotonic() - began < 5
@@ -159,7 +163,9 @@ def _interrupt(*_: object) -> None:
 
 
 def test_interrupts_at_any_moment_of_the_start_leave_no_process() -> None:
-    before = children()
+    before, over = children(), threading.Event()
+    other = threading.Thread(target=over.wait)  # the kernel may give an interrupt to any thread
+    other.start()
     old = signal.signal(signal.SIGINT, _interrupt)
     try:
         for delay in range(20):
@@ -171,25 +177,47 @@ def test_interrupts_at_any_moment_of_the_start_leave_no_process() -> None:
             assert children() == before
     finally:
         signal.signal(signal.SIGINT, old)
+        over.set()
+        other.join()
 
 
-def test_workers_do_not_hear_ctrl_c() -> None:
-    outcomes = runner(2).map(mapped("rest"), [{"name": "a", "seconds": 0}, {"name": "b", "seconds": 1}])
-    before = children()
-    tasks = [next(outcomes)]
-    for pid in children() - before:
-        os.kill(pid, signal.SIGINT)
-    tasks += outcomes
-    assert len(tasks) == 2 and all(isinstance(outcome, Done) for _, outcome in tasks)
+def test_workers_that_are_being_started_do_not_hear_ctrl_c(capfd: pytest.CaptureFixture[str]) -> None:
+    before, done = children(), threading.Event()
+
+    def interrupt() -> None:
+        while not done.is_set():
+            for pid in children() - before:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    thread.start()
+    try:
+        outcomes = list(runner(2).map(mapped("square"), [{"name": str(n), "number": n} for n in range(10)]))
+    finally:
+        done.set()
+        thread.join()
+    assert len(outcomes) == 10 and capfd.readouterr().err == ""
 
 
-@pytest.mark.parametrize("deaf", [False, True])
+def test_workers_do_not_hear_ctrl_c(tmp_path: Path) -> None:
+    task = {"name": "a", "seconds": 1, "folder": str(tmp_path)}
+    outcomes = runner(2).map(mapped("rest"), [{"name": "first", "seconds": 0}, task])
+    next(outcomes)
+    assert eventually((tmp_path / "a.pid").exists)
+    pid = int((tmp_path / "a.pid").read_text())
+    os.kill(pid, signal.SIGINT)
+    ((_, outcome),) = outcomes
+    assert outcome == Done(pid)  # the same one, to the end
+
+
+@pytest.mark.parametrize("deaf", ["", "to the kernel", "to the interpreter"])
 @pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc, and switches off Linux's signal to orphans")
-def test_a_killed_parent_leaves_no_worker(tmp_path: Path, deaf: bool) -> None:
+def test_a_killed_parent_leaves_no_worker(tmp_path: Path, deaf: str) -> None:
     code = f"""
 import sys; sys.path.insert(0, {str(FOLDER)!r})
 from trajcheck.runners.processes import ProcessRunner
-tasks = [{{"name": name, "seconds": 60, "folder": {str(tmp_path)!r}, "deaf": {deaf}}} for name in "ab"]
+tasks = [{{"name": name, "seconds": 60, "folder": {str(tmp_path)!r}, "deaf": {deaf!r}}} for name in "ab"]
 list(ProcessRunner(2, allow=["mapped_functions"]).map("mapped_functions:rest", tasks))
 """
     parent = subprocess.Popen([sys.executable, "-c", code])
@@ -242,6 +270,18 @@ def test_a_seat_in_which_no_worker_starts_is_given_up(monkeypatch: pytest.Monkey
     assert len(list(runner(2).map(mapped("square"), tasks))) == 50
 
 
+def test_a_map_may_be_advanced_by_threads_that_end() -> None:
+    """Linux ends a process with the thread that started it."""
+    outcomes = runner(2).map(mapped("rest"), [{"name": str(n), "seconds": 0.2} for n in range(6)])
+    pids = set()
+    for _ in range(6):
+        with ThreadPoolExecutor(1) as pool:
+            _, outcome = pool.submit(next, outcomes).result()
+        assert isinstance(outcome, Done)
+        pids.add(outcome.value)
+    assert len(pids) <= 2 and list(outcomes) == []
+
+
 def test_each_worker_has_its_share_of_the_processors_and_its_device() -> None:
     tasks = [{"name": str(n), "seconds": 0.1} for n in range(20)]
     values: list[Any] = []
@@ -252,6 +292,15 @@ def test_each_worker_has_its_share_of_the_processors_and_its_device() -> None:
     assert sorted(devices.values()) == sorted(set(devices.values()) & {"cuda:0", "cuda:1"})
     assert all(value["task"]["device"] == devices[value["pid"]] for value in values)
     assert {value["task"]["threads"] for value in values} == {max(1, usable_processors() // 2)}
+
+
+def test_a_worker_keeps_to_a_run() -> None:
+    tasks = [{"name": f"{group}.{n}", "group": f"run {group}"} for n in range(20) for group in range(10)]
+    pairs = set()
+    for task, outcome in runner(2).map(mapped("seen"), tasks):
+        assert isinstance(outcome, Done)
+        pairs.add((outcome.value["pid"], task["group"]))
+    assert 10 <= len(pairs) <= 11  # the last run may be shared
 
 
 def test_threads_are_the_share_or_less(monkeypatch: pytest.MonkeyPatch) -> None:

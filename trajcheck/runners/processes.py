@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from typing import Any
@@ -13,7 +14,7 @@ from trajcheck.runners.calls import check_function, plain_tasks
 from trajcheck.runners.outcomes import Failed, Outcome, Task
 from trajcheck.runners.processors import share_of_processors, threads_variable
 from trajcheck.runners.waiting import Stay, Waiting
-from trajcheck.runners.worker_process import EndedError, WorkerProcess, signals_held
+from trajcheck.runners.worker_process import EndedError, WorkerProcess, hold_signals
 
 _LOOK = (
     1.0  # seconds after which workers that said nothing are looked at: a child of a dead one may hold its connection
@@ -63,8 +64,11 @@ class _Map:
         self._waiting = Waiting(self._plain)
         self._seats = [_Seat(device) for device in devices[: len(tasks)]]
         self._ended: dict[int, list[str]] = {}  # how the workers ended that had a task
-        self._share = share_of_processors(len(devices))
+        self._share = share_of_processors(max(1, len(self._seats)))
         self._environment = {"OMP_NUM_THREADS": threads_variable(self._share)}
+        # Interrupts strike the main thread alone: a thread of its own always gets a worker that it began into its seat.
+        # It lives as long as the workers, which end with the thread that started them.
+        self._starter = ThreadPoolExecutor(1, "trajcheck-workers", initializer=hold_signals)
 
     def outcomes(self) -> Generator[tuple[Task, Outcome], None, None]:
         try:
@@ -80,6 +84,7 @@ class _Map:
                         left -= 1
                         yield self._tasks[place], outcome
         finally:
+            self._starter.shutdown()
             workers = [seat.worker for seat in self._seats if seat.worker]
             for worker in workers:
                 worker.kill()
@@ -104,10 +109,12 @@ class _Map:
     def _start(self, seat: _Seat) -> None:
         seat.started = seat.busy = False
         try:
-            with signals_held():  # an interrupt must find the worker in its seat, to be killed
-                seat.worker = WorkerProcess(self._function, self._environment)
+            self._starter.submit(self._seat_worker, seat).result()
         except OSError as error:
             self._failed_start(seat, f"could not be started ({error})")
+
+    def _seat_worker(self, seat: _Seat) -> None:
+        seat.worker = WorkerProcess(self._function, self._environment)
 
     def _failed_start(self, seat: _Seat, how: str) -> None:
         seat.failed_starts.append(how)

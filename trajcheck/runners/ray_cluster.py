@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Generator, Sequence
+from contextlib import closing
 from typing import Any
 
 import trajcheck
@@ -19,9 +20,10 @@ from trajcheck.runners.calls import call_pickled, check_function, find_function,
 from trajcheck.runners.outcomes import Lost, Outcome, Task
 from trajcheck.runners.processors import usable_processors
 from trajcheck.runners.ray_resources import Request, alive_nodes
-from trajcheck.runners.ray_session import check_installed, ray_session
+from trajcheck.runners.ray_session import answering, check_address, check_installed, ray_session
 
 _LOOK = 5.0  # seconds after which the cluster's nodes are looked at again
+_WAIT_FOR_HEAD = 15.0  # seconds; Ray ends the process after 60 without an answer
 _WAIT_FOR_NODES = 60.0  # seconds for which no node may have what a task asks for, before the tasks are lost
 
 
@@ -67,8 +69,9 @@ class RayRunner:
 
         with ray_session(self._address, self._processors):
             try:
-                for place, outcome in _Map(function, handed, self._request, self._workers).outcomes():
-                    yield tasks[place], outcome
+                with closing(_Map(function, handed, self._request, self._workers).outcomes()) as outcomes:
+                    for place, outcome in outcomes:
+                        yield tasks[place], outcome
             except RayError as error:
                 raise RunnerError(f"the Ray cluster is gone: {_first_line(error)}") from error
 
@@ -80,7 +83,8 @@ class _Map:
         import ray
 
         self._nodes = alive_nodes()
-        self._looked = self._fitted = time.monotonic()
+        self._head = ray.get_runtime_context().gcs_address
+        self._looked = self._fitted = self._answered = time.monotonic()
         if not request.slots(self._nodes):
             raise UsageError(request.refusal(self._nodes))
         self._function = function
@@ -102,10 +106,9 @@ class _Map:
                 while self._todo and len(self._flying) < self._most():
                     self._submit(self._todo.popleft())
                 ready, _ = ray.wait(list(self._flying), num_returns=1, timeout=_LOOK)
-                for reference in ready:
-                    place = self._flying.pop(reference)
-                    outcome = self._outcome(reference, place)
-                    del reference  # else its value stays in Ray's store
+                if ready:
+                    place = self._flying.pop(ready[0])
+                    outcome = self._outcome(ready.pop(), place)  # with its reference, the result leaves Ray's store
                     if outcome is not None:
                         yield place, outcome
                 if self._starved():
@@ -149,10 +152,18 @@ class _Map:
             return None
 
     def _starved(self) -> bool:
-        """Whether no node has had what a task asks for, for longer than a node takes to come back."""
+        """Whether no node has had what a task asks for, for longer than a node takes to come back. Raises RunnerError
+        when the cluster's head has not answered for as long: soon after, Ray would end this process."""
         now = time.monotonic()
         if now - self._looked >= _LOOK:
-            self._nodes, self._looked = alive_nodes(), now
+            self._looked = now
+            try:
+                answering(self._head)
+            except OSError as error:
+                if now - self._answered > _WAIT_FOR_HEAD:
+                    raise RunnerError(f"the Ray cluster at {self._head} does not answer any more: {error}") from error
+                return False
+            self._nodes, self._answered = alive_nodes(), now
         if self._request.slots(self._nodes):
             self._fitted = now
         return now - self._fitted > _WAIT_FOR_NODES

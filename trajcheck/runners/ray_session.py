@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
-import shutil
+import secrets
 import signal
 import socket
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
 from trajcheck.errors import RunnerError, UsageError
-
-_LONGEST = 40  # of the temporary folder's path: Ray's socket names add some 60, and a socket's path has 107 at most
+from trajcheck.runners.ray_folder import temporary_folder
 
 _ANSWER = 10.0  # seconds that a cluster has to accept a connection
 
@@ -43,32 +41,45 @@ def ray_session(address: str | None, processors: int) -> Iterator[None]:
     import ray
 
     if ray.is_initialized():
-        if address not in (None, "auto"):
-            raise UsageError(f"this process is connected to a Ray already; leave out the address {address!r}")
+        joined = ray.get_runtime_context().gcs_address
+        if address not in (None, "auto", joined):
+            raise UsageError(f"this process is connected to the Ray at {joined}; leave out the address {address!r}")
         yield
         return
-    folder = _temporary_folder() if address is None else None
-    # Ray may report its use to its makers; the workers of one that is started here import what this process can.
-    environment = {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": os.pathsep.join(sys.path)}
+    started = address is None
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
-    try:
-        with _settings_kept(environment):
-            try:
-                if address is not None:
-                    ray.init(_answering(address), **quiet)
-                else:
-                    ray.init("local", num_cpus=processors, include_dashboard=False, _temp_dir=str(folder), **quiet)
-            except Exception as error:
-                where = "Ray cannot be started here" if folder else f"no Ray cluster can be joined at {address}"
-                raise RunnerError(f"{where}: {type(error).__name__}: {error}") from error
-        yield
-    finally:
-        ray.shutdown()
-        if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
+    with temporary_folder() if started else contextlib.nullcontext() as folder:
+        try:
+            with _settings_kept(_environment() if started else {}):
+                try:
+                    if address is not None:
+                        ray.init(answering(address), **quiet)
+                    else:
+                        ray.init("local", num_cpus=processors, include_dashboard=False, _temp_dir=str(folder), **quiet)
+                except Exception as error:
+                    where = "Ray cannot be started here" if started else f"no Ray cluster can be joined at {address}"
+                    raise RunnerError(f"{where}: {type(error).__name__}: {error}") from error
+            yield
+        finally:
+            ray.shutdown()
 
 
-def _answering(address: str) -> str:
+def _environment() -> dict[str, str]:
+    """For a Ray that is started here: nothing is reported to its makers; workers import what this process can; those
+    who are sent a password alone may use it, and the password is not written into the home folder, as Ray would."""
+    return {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "RAY_AUTH_TOKEN": os.environ.get("RAY_AUTH_TOKEN") or _password(),
+    }
+
+
+@functools.cache
+def _password() -> str:
+    return secrets.token_hex(32)  # one for all: Ray keeps the first that it finds as long as the process lives
+
+
+def answering(address: str) -> str:
     """The address, where somebody listens; Ray itself would try for minutes. OSError where nobody does."""
     if address == "auto":
         address = os.environ.get("RAY_ADDRESS", address)
@@ -78,16 +89,11 @@ def _answering(address: str) -> str:
     return address
 
 
-def _temporary_folder() -> Path:
-    parent = tempfile.gettempdir()
-    return Path(tempfile.mkdtemp(prefix="trajcheck-ray-", dir=parent if len(parent) <= _LONGEST else "/tmp"))
-
-
 @contextlib.contextmanager
 def _settings_kept(environment: Mapping[str, str]) -> Iterator[None]:
     """`environment` for what is started in the block; afterwards the caller's again, and the caller's handler of
     SIGTERM, in whose place Ray puts its own."""
-    before = {name: os.environ.get(name) for name in environment}
+    before = {name: os.environ.get(name) for name in [*environment, "RAY_AUTH_MODE"]}  # the last is set by Ray
     handler = signal.getsignal(signal.SIGTERM)
     os.environ.update(environment)
     try:
@@ -97,6 +103,6 @@ def _settings_kept(environment: Mapping[str, str]) -> Iterator[None]:
             signal.signal(signal.SIGTERM, handler)
         for name, value in before.items():
             if value is None:
-                del os.environ[name]
+                os.environ.pop(name, None)
             else:
                 os.environ[name] = value

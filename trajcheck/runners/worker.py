@@ -20,7 +20,7 @@ from typing import Any
 from trajcheck.runners.calls import call_pickled, find_function
 from trajcheck.runners.outcomes import Done, failure
 
-HELD_SIGNALS = (signal.SIGINT, signal.SIGTERM)  # blocked in the parent while it starts a worker, which inherits that
+HELD_SIGNALS = (signal.SIGINT, signal.SIGTERM)  # blocked in the thread that starts a worker, which inherits that
 _PR_SET_PDEATHSIG = 1
 
 

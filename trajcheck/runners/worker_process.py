@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from multiprocessing.connection import Pipe
 from typing import Any
 
@@ -25,8 +25,8 @@ class EndedError(Exception):
 
 
 class WorkerProcess:
-    """One fresh process, to which tasks are sent one at a time. Its first outcome tells that it has started. OSError
-    where there is no process to be had."""
+    """One fresh process, to which tasks are sent one at a time. Its first outcome tells that it has started. To be made
+    in a thread that lives as long, after `hold_signals`. OSError where there is no process to be had."""
 
     def __init__(self, function: str, environment: Mapping[str, str]) -> None:
         self.connection, theirs = Pipe()
@@ -75,11 +75,6 @@ class WorkerProcess:
         return self._process.wait()
 
 
-@contextlib.contextmanager
-def signals_held() -> Iterator[None]:
-    """Interrupts wait until the end of the block; a worker started in it does not see them before it ignores them."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, HELD_SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+def hold_signals() -> None:
+    """For the thread that starts workers: they do not see an interrupt before they can ignore it."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, HELD_SIGNALS)
