@@ -28,6 +28,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 def shown(monkeypatch: pytest.MonkeyPatch, clock: list[float], size: int | None) -> str:
     """The bar after half of the work, before it is closed."""
+    monkeypatch.setattr(sys, "stdout", Terminal())
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
     with progress_bar("reading", 100, False, size=None if size is None else lambda: size) as progress:
         for seconds in (10.0, 2.0, 2.0, 2.0, 4.0):  # a slow beginning
@@ -41,6 +42,15 @@ def test_rates_and_what_is_left_are_those_of_all_work_so_far(
 ) -> None:
     last = shown(monkeypatch, clock, 8_000_000_000)
     assert "50/100 steps [00:20<00:20," in last and "2.50step/s, 200 MB/s]" in last, last
+
+
+def test_nothing_is_shown_where_the_output_goes_elsewhere(monkeypatch: pytest.MonkeyPatch, clock: list[float]) -> None:
+    monkeypatch.setattr(sys, "stdout", io.StringIO())
+    monkeypatch.setattr(sys, "stderr", terminal := Terminal())
+    with progress_bar("reading", 100, False) as progress:
+        clock[0] += 20
+        progress(50)
+    assert not terminal.getvalue()
 
 
 def test_without_a_size_there_is_no_rate_of_bytes(monkeypatch: pytest.MonkeyPatch, clock: list[float]) -> None:

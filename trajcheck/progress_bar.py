@@ -20,7 +20,7 @@ def progress_bar(
     """
     from tqdm import tqdm
 
-    silent = quiet or not sys.stderr.isatty()
+    silent = quiet or not (sys.stdout.isatty() and sys.stderr.isatty())
     per_step = 0.0 if silent or size is None or not steps else size() / steps
     rate = "{rate_fmt}{postfix}" if per_step else "{rate_fmt}"
     shape = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total_fmt} {unit}s [{elapsed}<{remaining}, " + rate + "]"
