@@ -6,6 +6,7 @@ from collections.abc import Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
+from threading import Lock
 from typing import Any
 
 from trajcheck.errors import RunnerError, UsageError
@@ -69,6 +70,8 @@ class _Map:
         # Interrupts strike the main thread alone: a thread of its own always gets a worker that it began into its seat.
         # It lives as long as the workers, which end with the thread that started them.
         self._starter = ThreadPoolExecutor(1, "trajcheck-workers", initializer=hold_signals)
+        self._starting = Lock()
+        self._closed = False
 
     def outcomes(self) -> Generator[tuple[Task, Outcome], None, None]:
         try:
@@ -84,12 +87,14 @@ class _Map:
                         left -= 1
                         yield self._tasks[place], outcome
         finally:
-            self._starter.shutdown()
+            with self._starting:  # an interrupt does not wait for a worker that is being started
+                self._closed = True
             workers = [seat.worker for seat in self._seats if seat.worker]
             for worker in workers:
                 worker.kill()
             for worker in workers:
                 worker.reap()
+            self._starter.shutdown()
 
     def _hand(self, seat: _Seat) -> None:
         """The seat's worker is given a task if it waits for one and there is one; it is started where there is none."""
@@ -114,7 +119,9 @@ class _Map:
             self._failed_start(seat, f"could not be started ({error})")
 
     def _seat_worker(self, seat: _Seat) -> None:
-        seat.worker = WorkerProcess(self._function, self._environment)
+        with self._starting:
+            if not self._closed:
+                seat.worker = WorkerProcess(self._function, self._environment)
 
     def _failed_start(self, seat: _Seat, how: str) -> None:
         seat.failed_starts.append(how)

@@ -39,11 +39,11 @@ def work(descriptor: int, parent: int) -> None:
     try:
         function = find_function(inbox.get())
     except (Exception, SystemExit) as error:
-        connection.send_bytes(pickle.dumps(failure(error)))
+        _say(connection, pickle.dumps(failure(error)))
         return
-    connection.send_bytes(pickle.dumps(Done(None)))
+    _say(connection, pickle.dumps(Done(None)))
     while True:
-        connection.send_bytes(call_pickled(function, inbox.get()))
+        _say(connection, call_pickled(function, inbox.get()))
 
 
 def _end_with(parent: int) -> None:
@@ -58,4 +58,11 @@ def _listen(connection: Connection, inbox: SimpleQueue[Any]) -> None:
         while True:
             inbox.put(json.loads(connection.recv_bytes()))
     except (EOFError, OSError):
+        os._exit(1)
+
+
+def _say(connection: Connection, message: bytes) -> None:
+    try:
+        connection.send_bytes(message)
+    except OSError:  # nobody listens any more
         os._exit(1)
