@@ -68,16 +68,12 @@ def huge(task: Task) -> bytes:
     return bytes([task["number"]]) * task["size"]
 
 
-def unpicklable(task: Task) -> Any:
+def no_json(task: Task) -> Any:
     return lambda: task
 
 
-class Fragile:
-    """Pickled without complaint, and not to be made again."""
-
-    def __reduce__(self) -> Any:
-        return int, ("no number",)
-
-
-def fragile(task: Task) -> Fragile:
-    return Fragile()
+def endless(task: Task) -> Any:
+    """A list that holds itself."""
+    value: list[Any] = []
+    value.append(value)
+    return value

@@ -76,7 +76,7 @@ def test_imports_run_downward(room: str) -> None:
 
 def test_nothing_but_the_command_line_imports_it_or_exits() -> None:
     for name, tree in parsed():
-        if name.startswith("cli/") or name == "__main__.py":
+        if name.startswith("cli/") or name in ("__main__.py", "runners/worker.py"):  # a worker ends its own process
             continue
         assert not any(module.startswith("trajcheck.cli") for module in modules(tree)), name
         calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]

@@ -93,11 +93,11 @@ def test_what_a_function_raises_survives_and_a_bug_is_called_one(cluster: Any) -
     assert outcomes["exit"].kind == "SystemExit"
 
 
-def test_results_huge_or_not_to_be_pickled(cluster: Any) -> None:
+def test_results_huge_or_not_to_be_sent(cluster: Any) -> None:
     size = 50_000_000
     for task, outcome in on(cluster).map(mapped("huge"), [{"name": "a", "number": n, "size": size} for n in (1, 2, 3)]):
         assert outcome == Done(bytes([task["number"]]) * size)
-    for name in ("unpicklable", "fragile"):
+    for name in ("no_json", "endless"):
         ((_, outcome),) = on(cluster).map(mapped(name), [{"name": "a"}])
         assert isinstance(outcome, Failed) and outcome.is_bug
 

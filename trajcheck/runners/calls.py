@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import pickle
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from typing import Any, TypeAlias
 
 from trajcheck.errors import RunnerError, UsageError
-from trajcheck.runners.outcomes import Done, Outcome, Task, failure
+from trajcheck.runners.outcomes import Done, Failed, Task, failure
 
 Function: TypeAlias = Callable[[Task], Any]
 
@@ -44,24 +43,8 @@ def plain_tasks(tasks: Sequence[Task]) -> list[dict[str, Any]]:
     return plain
 
 
-def call(function: Function, task: Task) -> Outcome:
+def call(function: Function, task: Task) -> Done | Failed:
     try:
         return Done(function(task))
-    except Exception as error:
-        return failure(error)
-
-
-def call_pickled(function: Function, task: Task) -> bytes:
-    """`call`, with the outcome pickled; a value that cannot be pickled is a failure, and so is SystemExit."""
-    try:
-        return pickle.dumps(call(function, task), pickle.HIGHEST_PROTOCOL)
-    except (Exception, SystemExit) as error:
-        return pickle.dumps(failure(error), pickle.HIGHEST_PROTOCOL)
-
-
-def unpickled(outcome: bytes) -> Outcome:
-    """What a worker of this runner sent; a value that cannot be made again here is a failure."""
-    try:
-        return pickle.loads(outcome)
     except Exception as error:
         return failure(error)

@@ -59,8 +59,8 @@ class Runner(Protocol):
 
     def map(self, function: str, tasks: Sequence[Task]) -> Generator[tuple[Task, Outcome], None, None]:
         """Each task with its outcome, as they finish. `function` is "package.module:name", a name below `trajcheck.`
-        that takes a task and returns what can be pickled. Raises UsageError for another function, TypeError for a task
-        that is not plain, RunnerError where workers cannot be had."""
+        that takes a task and returns bytes or what JSON can hold. Raises UsageError for another function, TypeError for
+        a task that is not plain, RunnerError where workers cannot be had."""
         ...
 
 

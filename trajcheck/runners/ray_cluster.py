@@ -16,7 +16,8 @@ from typing import Any
 import trajcheck
 from trajcheck.errors import RunnerError, TrajcheckError, UsageError
 from trajcheck.runners.attempts import ATTEMPTS, lost
-from trajcheck.runners.calls import call_pickled, check_function, find_function, plain_tasks, unpickled
+from trajcheck.runners.calls import check_function, find_function, plain_tasks
+from trajcheck.runners.messages import call_encoded, decode
 from trajcheck.runners.outcomes import Lost, Outcome, Task
 from trajcheck.runners.processors import usable_processors
 from trajcheck.runners.ray_resources import Request, alive_nodes
@@ -135,7 +136,7 @@ class _Map:
         from ray.exceptions import RayError, RayTaskError
 
         try:
-            return unpickled(ray.get(reference))
+            return decode(ray.get(reference))
         except RayTaskError as error:
             if isinstance(error.cause, TrajcheckError):
                 raise RunnerError(str(error.cause)) from error
@@ -170,11 +171,11 @@ class _Map:
 
 
 def run_task(function: str, task: Task, version: str) -> bytes:
-    """On a worker: the pickled outcome. RunnerError where the worker's trajcheck is another than the caller's."""
+    """On a worker: the encoded outcome. RunnerError where the worker's trajcheck is another than the caller's."""
     if version != trajcheck.__version__:
         found = f"trajcheck {trajcheck.__version__} on a node of the Ray cluster"
         raise RunnerError(f"{found}; expected {version}, as here; install the same version on every node")
-    return call_pickled(find_function(function), task)
+    return call_encoded(find_function(function), task)
 
 
 def _how(error: Exception) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import json
 import os
-import pickle
 import signal
 import sys
 from multiprocessing.connection import Connection
@@ -17,7 +16,8 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any
 
-from trajcheck.runners.calls import call_pickled, find_function
+from trajcheck.runners.calls import find_function
+from trajcheck.runners.messages import call_encoded, encode
 from trajcheck.runners.outcomes import Done, failure
 
 HELD_SIGNALS = (signal.SIGINT, signal.SIGTERM)  # blocked in the thread that starts a worker, which inherits that
@@ -28,7 +28,7 @@ def work(descriptor: int, parent: int) -> None:
     """The whole life of a worker; `descriptor` is its end of the connection, `parent` the process that started it.
 
     The first message is the function's name, answered by Done(None), or by a failure where it cannot be imported; the
-    others are tasks as JSON, each answered by its pickled outcome."""
+    others are tasks as JSON, each answered by its encoded outcome."""
     _end_with(parent)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_SIGNALS)
@@ -39,11 +39,11 @@ def work(descriptor: int, parent: int) -> None:
     try:
         function = find_function(inbox.get())
     except (Exception, SystemExit) as error:
-        _say(connection, pickle.dumps(failure(error)))
+        _say(connection, encode(failure(error)))
         return
-    _say(connection, pickle.dumps(Done(None)))
+    _say(connection, encode(Done(None)))
     while True:
-        _say(connection, call_pickled(function, inbox.get()))
+        _say(connection, call_encoded(function, inbox.get()))
 
 
 def _end_with(parent: int) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from multiprocessing.connection import Pipe
 from typing import Any
 
-from trajcheck.runners.calls import unpickled
+from trajcheck.runners.messages import decode
 from trajcheck.runners.outcomes import Outcome
 from trajcheck.runners.worker import HELD_SIGNALS
 
@@ -57,7 +57,7 @@ class WorkerProcess:
         """What it sent, to be called when something came or it has ended. Raises EndedError when nothing will come."""
         try:
             if self.connection.poll():
-                return unpickled(self.connection.recv_bytes())
+                return decode(self.connection.recv_bytes())
         except (EOFError, OSError):
             pass
         self.kill()
