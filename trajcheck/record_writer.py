@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import shutil
 import threading
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,7 +114,6 @@ class RecordWriter:
                 f"{self._folder}: {readable(free)} are free on this disk, and step {record.step} needs "
                 f"{readable(record.bytes)} with as much again in reserve. Free some space or record fewer steps."
             )
-        record.metadata["checksum"] = {name: zlib.crc32(as_bytes(tensor)) for name, tensor in record.tensors.items()}
         ranks = self._ranks
         path = write_step(self._folder, record.step, record.tensors, record.metadata, ranks.rank, ranks.count)
         self._on_written(record.step, path.stat().st_size)

@@ -20,6 +20,7 @@ from trajcheck.snapshot import ITEM_SIZE, Extents, Spec
 
 NOTHING: Mapping[str, str] = {}  # one object, by which equal layouts are known
 MAX_HEADER = 100_000_000  # safetensors' own limit
+MOST_DIMENSIONS, LONGEST = 64, 2**63 - 1  # those of numpy and torch
 
 
 class Layout(NamedTuple):
@@ -102,8 +103,10 @@ def _parse_table(table: str) -> Layout:
         dtype, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
         if dtype not in ITEM_SIZE:
             raise ValueError(f"tensor {name!r} has dtype {dtype!r}; expected one of {', '.join(ITEM_SIZE)}")
-        if not all(isinstance(number, int) and number >= 0 for number in (*shape, begin, end)):
-            raise ValueError(f"tensor {name!r} has a shape or offsets that are not natural numbers")
+        if len(shape) > MOST_DIMENSIONS:
+            raise ValueError(f"tensor {name!r} has {len(shape):,} dimensions; expected {MOST_DIMENSIONS} at most")
+        if not all(type(number) is int and 0 <= number <= LONGEST for number in (*shape, begin, end)):
+            raise ValueError(f"tensor {name!r} has a shape or offsets that are not natural numbers of 63 bits")
         if end - begin != math.prod(shape) * ITEM_SIZE[dtype]:
             raise ValueError(f"tensor {name!r} of shape {list(shape)} and dtype {dtype} has {end - begin} bytes")
         specs[name] = Spec(dtype, shape, begin, end)
