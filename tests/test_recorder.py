@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import copy
 import io
+import json
 import math
 import random
 import sys

@@ -12,14 +12,22 @@ _NO_BRACKET = bytes(set(range(256)) - set(b"[]{}"))
 
 
 def parse_json(text: str) -> Any:
-    """The value of a JSON text. Raises ValueError, also where it is nested so deeply that walking it could fail."""
+    """The value of a JSON text. Raises ValueError, also where a name occurs twice in an object, and where it is nested
+    so deeply that walking it could fail."""
     try:
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=_no_duplicates)
     except RecursionError:
         raise _too_deep() from None
     if not _clearly_flat(text):
         _check_levels(value)
     return value
+
+
+def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    table = dict(pairs)
+    if len(table) != len(pairs):
+        raise ValueError("a name occurs twice")
+    return table
 
 
 def _clearly_flat(text: str) -> bool:
