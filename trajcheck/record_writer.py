@@ -85,6 +85,10 @@ class RecordWriter:
     def delete(self, steps: list[int]) -> None:
         self._queue.put(steps)
 
+    def flush(self) -> None:
+        """Wait until all that was handed over is on the disk, or has failed."""
+        self._queue.join()
+
     def close(self) -> None:
         """Finish what was handed over, and end the thread."""
         if self._thread.is_alive():
@@ -93,18 +97,23 @@ class RecordWriter:
 
     def _work(self) -> None:
         while (item := self._queue.get()) is not None:
-            if self.error is not None:
-                continue
             try:
-                if isinstance(item, Record):
-                    self._spent.stalled(item.buffer.wait())
-                    self._write(item)
-                    self._buffers.give_back(item.buffer)
-                else:
-                    for step in item:
-                        self._delete(step)
+                if self.error is None:
+                    self._take(item)
             except Exception as error:
                 self.error = error
+            finally:
+                self._queue.task_done()
+        self._queue.task_done()
+
+    def _take(self, item: Record | list[int]) -> None:
+        if isinstance(item, Record):
+            self._spent.stalled(item.buffer.wait())
+            self._write(item)
+            self._buffers.give_back(item.buffer)
+        else:
+            for step in item:
+                self._delete(step)
 
     def _write(self, record: Record) -> None:
         self._share_batch(record)

@@ -77,10 +77,10 @@ def _resolve(spec: str, trajectory: Trajectory, workspace: Path | None) -> Refer
     own = _point(spec, spec, trajectory, workspace)
     if own is not None:
         return own
-    if spec.endswith(".safetensors") and not Path(spec).is_dir() and "@" not in Path(spec).name:
+    if spec.endswith(".safetensors") and not _is_folder(spec) and "@" not in Path(spec).name:
         return _from_file(spec, trajectory)
-    run, _, point = spec.rpartition("@") if not Path(spec).is_dir() and "@" in spec else (spec, "", "final")
-    if not Path(run).is_dir():
+    run, _, point = spec.rpartition("@") if not _is_folder(spec) and "@" in spec else (spec, "", "final")
+    if not _is_folder(run):
         raise InvalidReferenceError(
             f"reference {spec!r}: neither a point of the run nor an existing run or file. Possible are: {KINDS}."
         )
@@ -95,6 +95,13 @@ def _resolve(spec: str, trajectory: Trajectory, workspace: Path | None) -> Refer
     # The run's own path spelt out, or a copy of the run: its iterates depend on the samples as the run's own do.
     same = other.id == trajectory.id and _is_of(trajectory, other, max(foreign.own_steps))
     return foreign if same else replace(foreign, own_steps=())
+
+
+def _is_folder(path: str) -> bool:
+    try:
+        return Path(path).is_dir()
+    except OSError:  # no path at all: too long
+        return False
 
 
 def _is_of(trajectory: Trajectory, other: Trajectory, step: int) -> bool:
