@@ -11,7 +11,6 @@ An iterate of the analyzed run is known as such under any of these names, since 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from trajcheck.errors import InvalidReferenceError, StepFileError, TrajcheckErro
 from trajcheck.extent_reader import BLOCK, ExtentReader
 from trajcheck.file_prints import file_print
 from trajcheck.finite import cut_at_divergence, not_finite
+from trajcheck.formats.plain_json import parse_json
 from trajcheck.formats.safetensors_file import read_header
 from trajcheck.formats.streamed_file import write_streamed
 from trajcheck.snapshot import FLOATING, Extent, Snapshot
@@ -235,7 +235,7 @@ def _from_file(spec: str, trajectory: Trajectory) -> Reference:
 def _own_step(parameters: Mapping[str, Extent], trajectory: Trajectory, metadata: Mapping[str, str]) -> tuple[int, ...]:
     """The step of the run whose iterate a file holds: one of its step files, or the final weights saved elsewhere."""
     try:
-        step = json.loads(metadata["trajcheck"])["step"]
+        step = parse_json(metadata["trajcheck"])["step"]
     except (KeyError, ValueError, TypeError):
         step = None
     place = trajectory.index(step) if isinstance(step, int) else None

@@ -26,6 +26,10 @@ from trajcheck.snapshot import FLOATING, Extents, Probe, Snapshot, Window
 #: Where pieces belong, as metadata said it last, by the rank and the id of the layout that it came with.
 _KNOWN_BOXES: dict[tuple[int, int], tuple[Layout | None, str, dict[str, Box]]] = {}
 MOST_LAYOUTS = 1024
+
+#: The largest number of a step, which tables hold as float64 too, and of the micro-batches of one.
+LARGEST, MOST_MICRO_BATCHES = 2**53, 2**20
+
 PROBE_FILE = re.compile(r"probe-(\d+)\.safetensors")
 
 
@@ -231,7 +235,7 @@ def _snapshot(file: TensorFile, metadata: Mapping[str, Any]) -> Snapshot:
         batch_from=_field(metadata, "batch_from", _natural),
         batch_tree=metadata.get("batch_tree"),
         frozen_from=_field(metadata, "frozen_from", _natural),
-        micro_batches=_field(metadata, "micro_batches", _natural) or 1,
+        micro_batches=_field(metadata, "micro_batches", _micro_batches) or 1,
         micro_weights=_field(metadata, "micro_weights", _numbers),
         window=_window(metadata),
         window_gradient=vectors["window"],
@@ -296,9 +300,15 @@ def _field(metadata: Mapping[str, Any], key: str, convert: Callable[[Any], Any])
 
 
 def _natural(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= LARGEST:
         raise ValueError
     return value
+
+
+def _micro_batches(value: Any) -> int:
+    if _natural(value) > MOST_MICRO_BATCHES:
+        raise ValueError
+    return int(value)
 
 
 def _number(value: Any) -> float:

@@ -15,7 +15,7 @@ def parse_json(text: str) -> Any:
     """The value of a JSON text. Raises ValueError, also where a name occurs twice in an object, and where it is nested
     so deeply that walking it could fail."""
     try:
-        value = json.loads(text, object_pairs_hook=_no_duplicates)
+        value = DECODER.decode(text)
     except RecursionError:
         raise _too_deep() from None
     if not _clearly_flat(text):
@@ -28,6 +28,10 @@ def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(table) != len(pairs):
         raise ValueError("a name occurs twice")
     return table
+
+
+#: Of a text in which the value is followed by something else, where levels do not matter.
+DECODER = json.JSONDecoder(object_pairs_hook=_no_duplicates)
 
 
 def _clearly_flat(text: str) -> bool:

@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from trajcheck.errors import StepFileError
-from trajcheck.formats.plain_json import parse_json
+from trajcheck.formats.plain_json import DECODER, parse_json
 from trajcheck.snapshot import ITEM_SIZE, Extents, Spec
 
 NOTHING: Mapping[str, str] = {}  # one object, by which equal layouts are known
@@ -93,7 +93,7 @@ def _split(header: bytes) -> tuple[dict[str, str], str]:
         metadata = whole.pop("__metadata__", {})
         table = json.dumps(whole)
     else:
-        metadata, stop = json.JSONDecoder().raw_decode(text, opening.end())
+        metadata, stop = DECODER.raw_decode(text, opening.end())
         rest = text[stop:].lstrip(_SPACE)
         if not rest.startswith(",") and rest != "}":
             raise ValueError("__metadata__ is followed by neither a comma nor the end")

@@ -180,7 +180,10 @@ def _table(path: Path) -> pd.DataFrame:
         raise BadInputError(f"{path.parent}: {path.name} is missing. Make the report anew.") from None
     except (OSError, ValueError) as error:
         raise BadInputError(f"{path}: cannot be read as a report's table ({error}). Make the report anew.") from error
-    if lacking := [name for name in _NEEDED[path.stem] if name not in frame]:
+    needed = _NEEDED[path.stem]
+    if path.stem == "layers":  # of an analysis, or of a comparison
+        needed = ("step_a" if "step_a" in frame else "step", *needed)
+    if lacking := [name for name in needed if name not in frame]:
         raise BadInputError(f"{path}: has no column {lacking[0]!r}. Make the report anew.")
     words = [name for name in frame if name in WORDS]
     frame[words] = frame[words].fillna("")
