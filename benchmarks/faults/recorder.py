@@ -110,7 +110,8 @@ def out_of_disk(expected: Undisturbed, recording: str, place: Path, stream: Rand
         _train_on_a_full_disk(expected, run, checkpoint, recording, strict, before, said)
 
     wrong, seen = _full(expected, run, checkpoint, recording, _forked(limited), said)
-    trials.count(wrong + _gone_on(expected, run, checkpoint, recording), seen)
+    stopped = "warned 1" in seen[0]
+    trials.count(wrong + _gone_on(expected, run, checkpoint, recording, recording_stopped=stopped), seen)
 
 
 def on_a_small_disk(expected: Undisturbed, recording: str, place: Path, stream: Random, trials: Trials) -> None:
@@ -134,7 +135,8 @@ def on_a_small_disk(expected: Undisturbed, recording: str, place: Path, stream: 
 
         wrong, seen = _full(expected, run, checkpoint, recording, _forked(filled), said)
         (disk / "ballast").unlink(missing_ok=True)
-        trials.count(wrong + _gone_on(expected, run, checkpoint, recording), seen)
+        stopped = "warned 1" in seen[0]
+        trials.count(wrong + _gone_on(expected, run, checkpoint, recording, recording_stopped=stopped), seen)
 
 
 def _train_on_a_full_disk(
@@ -229,8 +231,13 @@ def _after_fault(expected: Undisturbed, run: Path, begun: int, recording: str, s
     return wrong
 
 
-def _gone_on(expected: Undisturbed, run: Path, checkpoint: Path, recording: str) -> list[str]:
-    """What is wrong with the run when the training has gone on to its end."""
+def _gone_on(
+    expected: Undisturbed, run: Path, checkpoint: Path, recording: str, *, recording_stopped: bool = False
+) -> list[str]:
+    """What is wrong with the run when the training has gone on to its end.
+
+    Where `recording_stopped` before the checkpoint was made, the records in between may be missing, and no others.
+    """
     child = _forked(lambda: train(run, checkpoint, recording, strict=True))
     _, status = os.waitpid(child, 0)
     if status:
@@ -239,7 +246,11 @@ def _gone_on(expected: Undisturbed, run: Path, checkpoint: Path, recording: str)
     names = {path.name for path in _files(run)}
     missing = {path.name for path in _files(expected.run)} - names
     thinned = "schedule" in RECORDINGS[recording] and "overhead" in RECORDINGS[recording]
-    if missing and not thinned:
+    if missing and recording_stopped:
+        steps = sorted(int(name[5:14]) for name in missing)
+        if steps != list(range(steps[0], steps[-1] + 1)):
+            wrong.append(f"records are missing here and there: {steps}")
+    elif missing and not thinned:
         wrong.append(f"{len(missing)} records are missing, the first {min(missing)}")
     if _files(expected.run)[-1].name not in names:
         wrong.append("the final iterate is missing")
@@ -247,7 +258,7 @@ def _gone_on(expected: Undisturbed, run: Path, checkpoint: Path, recording: str)
         return wrong
     report = run.parent / "report"
     trajcheck.analyze(run, ["final", "init"], out=report)
-    if RECORDINGS[recording].get("every") == 1:  # others begin with a record where a job went on
+    if RECORDINGS[recording].get("every") == 1 and not missing:  # others begin with a record where a job went on
         wrong += [f"{name} differs" for name in ("steps.csv", "references.csv") if _differs(report, expected, name)]
     shutil.rmtree(report)
     return wrong
