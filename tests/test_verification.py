@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -121,6 +122,17 @@ def test_checksums_are_compared_in_blocks_of_any_size(recorded: Path, monkeypatc
     last = len(step(recorded, 3).read_bytes()) - 1
     flip(step(recorded, 3), 8 * last)
     assert len(damage(recorded)) == 1
+
+
+def test_memory_does_not_grow_with_the_files(tmp_path: Path) -> None:
+    for number in range(3):
+        write_plain_step(tmp_path, number, {"param/x": np.zeros(5_000_000, np.float32)})
+    trajcheck.verify(tmp_path, threads=1)
+    tracemalloc.start()
+    trajcheck.verify(tmp_path, threads=1)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4e6
 
 
 def test_one_damaged_run_among_others(cli: Cli, tmp_path: Path, recorded: Path, plain_run: Path) -> None:
