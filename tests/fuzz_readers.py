@@ -10,6 +10,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -29,10 +30,14 @@ from trajcheck.flow_state import NAME, Progress, StateFile
 from trajcheck.formats import native
 from trajcheck.integrate import State
 from trajcheck.metrics.flow import FlowScalars
+from trajcheck.nightly.config import read_config
 from trajcheck.options import Options
 from trajcheck.references import resolve_references
 from trajcheck.reports.saved import WORDS, read_report
 from trajcheck.rows import choose_rows, parse_steps
+from trajcheck.saved_scalars.files import KEY, DamagedError, decode, encode, name_of
+from trajcheck.saved_scalars.record import Need, Record
+from trajcheck.saved_scalars.store import ScalarStore
 from trajcheck.tensor_reader import read_tensor
 from trajcheck.trajectory import Trajectory, open_trajectory
 from trajcheck.verification import verify
@@ -291,6 +296,48 @@ def flow_state_files() -> list[bytes]:
 def flow_state(data: bytes, folder: Path) -> None:
     (folder / NAME).write_bytes(data)
     StateFile(folder, folder, "key").load(3)
+
+
+def scalar_files() -> list[bytes]:
+    """Records of rows and of tensors, as an analysis saves them."""
+    values = {"gg": 0.5, "loss": None}
+    records = [Record(values, "word", {"a": values, "b": values} if i % 2 else None) for i in range(5)]
+    return [encode({bytes([i]) * KEY: record for i, record in enumerate(records[:n])}) for n in (1, 5)]
+
+
+@reader(scalar_files)
+def saved_scalars(data: bytes, folder: Path) -> None:
+    """Damaged ones are made anew."""
+    with suppress(DamagedError):
+        decode(data)
+    (folder / "scalars").mkdir()
+    (folder / "scalars" / name_of(data)).write_bytes(data)
+    ScalarStore(folder / "scalars").get(Need(bytes(KEY), ("gg",), False))
+
+
+BATCH_FILE = b"""[batch]
+exclude = ["*/debug-*"]
+workers = 2
+timeout = "6h"
+
+[options]
+ref = ["final", "init"]
+memory = "4GB"
+
+[[runs]]
+match = "gpt2/*"
+steps = "1:9"
+curvature = 100
+objective = "objectives.py:gpt2"
+"""
+
+
+@reader(lambda: [BATCH_FILE])
+def batch_file(data: bytes, folder: Path) -> None:
+    (folder / "batch.toml").write_bytes(data)
+    config = read_config(folder / "batch.toml")
+    config.check()
+    config.options_of("gpt2/x")
 
 
 @cache

@@ -188,7 +188,9 @@ def test_a_memory_that_is_no_size(size: str) -> None:
 @pytest.mark.parametrize("name", ["steps.csv", "references.csv", "layers.csv", "undefined.csv"])
 def test_a_table_without_its_columns(name: str, tmp_path: Path) -> None:
     files = report_files()
-    for changed in (b"x,y\n1,2\n", b"", b'"step",step\n1\n', files[name].replace(b",", b";")):
+    head, *rows = files[name].splitlines()
+    quoted = b"\n".join([head + b',"x"', *(row + b",word" for row in rows)])  # a column of words that should be numbers
+    for changed in (b"x,y\n1,2\n", b"", b'"step",step\n1\n', files[name].replace(b",", b";"), quoted):
         with pytest.raises(BadInputError, match=name):
             read_report(spread(tmp_path / "report", {**files, name: changed}))
 

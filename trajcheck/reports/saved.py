@@ -185,6 +185,8 @@ def _table(path: Path) -> pd.DataFrame:
         needed = ("step_a" if "step_a" in frame else "step", *needed)
     if lacking := [name for name in needed if name not in frame]:
         raise BadInputError(f"{path}: has no column {lacking[0]!r}. Make the report anew.")
+    if strange := [name for name in frame if name not in WORDS and frame[name].dtype != np.float64]:
+        raise BadInputError(f"{path}: its column {strange[0]!r:.60} does not hold numbers. Make the report anew.")
     words = [name for name in frame if name in WORDS]
     frame[words] = frame[words].fillna("")
     return frame
