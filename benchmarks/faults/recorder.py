@@ -160,6 +160,7 @@ def _train_on_a_full_disk(
             text = f"{'same' if same else 'OTHER'} weights, warned {len(told)} times"
         except trajcheck.TrajcheckError as error:
             text = f"{type(error).__name__}"
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         file.write(text.encode())
 
 
