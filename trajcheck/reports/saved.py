@@ -32,6 +32,7 @@ _NEEDED = {
     "compare": ("run_a", "run_b", "step_a", "step_b"),
     "flow": ("step",),
     "layers": ("tensor",),
+    "trajectory": ("step",),
     "undefined": ("table", "column", "reason"),
 }
 
