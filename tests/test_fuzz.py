@@ -195,6 +195,13 @@ def test_a_table_without_its_columns(name: str, tmp_path: Path) -> None:
             read_report(spread(tmp_path / "report", {**files, name: changed}))
 
 
+def test_a_message_does_not_repeat_a_whole_table(tmp_path: Path) -> None:
+    changed = report_files()["steps.csv"] + b"word" * 10_000 + b"\n"
+    with pytest.raises(BadInputError) as caught:
+        read_report(spread(tmp_path / "report", {**report_files(), "steps.csv": changed}))
+    assert len(str(caught.value)) < 2000
+
+
 def test_tensor_names_make_no_files(tmp_path: Path) -> None:
     """A run whose tensors are named like paths, analyzed to the end."""
     names = ["../../x", "/tmp/trajcheck-outside", "a\0b", "n" * 3000, "steps.csv", "ü\n,\"'", ""]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from trajcheck.cli.analyze import _say
+from trajcheck.cli.printing import say
 from trajcheck.errors import RunError
 
 
@@ -30,7 +30,7 @@ def verify_command(
 
     found = verify(*paths, threads=threads, quiet=quiet)
     if not quiet:
-        _say(verification_text(found))
+        say(verification_text(found))
     for run in found.runs:
         for damage in run.damage:
             typer.echo(f"trajcheck: damaged: {damage}", err=True)

@@ -180,7 +180,9 @@ def _table(path: Path) -> pd.DataFrame:
     except FileNotFoundError:
         raise BadInputError(f"{path.parent}: {path.name} is missing. Make the report anew.") from None
     except (OSError, ValueError) as error:
-        raise BadInputError(f"{path}: cannot be read as a report's table ({error}). Make the report anew.") from error
+        raise BadInputError(
+            f"{path}: cannot be read as a report's table ({error!s:.300}). Make the report anew."
+        ) from error
     needed = _NEEDED[path.stem]
     if path.stem == "layers":  # of an analysis, or of a comparison
         needed = ("step_a" if "step_a" in frame else "step", *needed)
