@@ -52,7 +52,7 @@ def test_batches_are_stored_and_read(when: str, tmp_path: Path) -> None:
     assert metadata.keys() == {"format", "batches", "checksum"}
     assert metadata["format"] == 1
     assert metadata["batches"] == 3
-    assert metadata["checksum"].keys() == tensors.keys()
+    assert metadata["checksum"].keys() == {*tensors, "metadata"}
     assert recorded_steps(tmp_path) == ([0, 1] if when == "after" else [0])
     (probe,) = open_trajectory(tmp_path).probes
     assert probe.batches == 3

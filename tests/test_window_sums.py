@@ -171,6 +171,7 @@ def test_the_rest_of_a_record_does_not_depend_on_windows(tmp_path: Path) -> None
         metadata.pop("window", None)
         metadata["checksum"] = {name: crc for name, crc in metadata["checksum"].items() if name in tensors}
         expected, expected_metadata = read(tmp_path / "False", step)
+        del expected_metadata["checksum"]["metadata"]
         assert metadata == expected_metadata
         assert tensors.keys() == expected.keys()
         assert all(torch.equal(tensors[name], expected[name]) for name in tensors)

@@ -29,6 +29,7 @@ _WHERE = {
     "compare": "comparison",
     "draw_report": "drawing",
     "record": "recording_context",
+    "verify": "verification",
     "flow": "gradient_flow",  # not flow.py: importing a module of that name would put it in the function's place
 }
 
@@ -52,6 +53,7 @@ __all__ = [
     "draw_report",
     "flow",
     "record",
+    "verify",
 ]
 
 if TYPE_CHECKING:
@@ -68,6 +70,7 @@ if TYPE_CHECKING:
     from trajcheck.recorder import Recorder
     from trajcheck.recording_context import record
     from trajcheck.schedules import Budget, Every, First, Listed, Logarithmic, Pairs
+    from trajcheck.verification import verify
 
 
 def __getattr__(name: str) -> object:

@@ -125,8 +125,14 @@ def _named(node: Any) -> Tree:
     if isinstance(node, str):
         return {"tensor": node}
     if node and all(name.isascii() and name.isdigit() for name in node):
-        return {"tuple": [_named(node[name]) for name in sorted(node, key=int)]}
+        return {"tuple": [_named(node[name]) for name in sorted(node, key=_as_number)]}
     return {"dict": {name: _named(child) for name, child in node.items()}}
+
+
+def _as_number(digits: str) -> tuple[int, str]:
+    """In the order of the numbers, however long: int() takes no more than some thousand digits."""
+    significant = digits.lstrip("0")
+    return len(significant), significant
 
 
 def _unflatten(tensors: Mapping[str, Any], tree: Any) -> Any:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from trajcheck.errors import UsageError
+from trajcheck.errors import BadInputError, UsageError
 from trajcheck.reports.folder import SUMMARY, ReportFolder
 
 PAGE, FIGURES = "report.html", "figures"
@@ -57,7 +57,14 @@ def draw_report(
     from trajcheck.reports.saved import read_report
 
     saved = read_report(Path(report))
-    drawn = draw(saved, tuple(dict.fromkeys(("png", *formats))))
+    try:
+        drawn = draw(saved, tuple(dict.fromkeys(("png", *formats))))
+        page = document(saved, drawn)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
+        raise BadInputError(
+            f"{saved.folder}: cannot be drawn: its summary or a table is not as trajcheck writes it ({error!r:.200}). "
+            "Make the report anew; where it is new, this is a bug."
+        ) from error
     files: dict[str, str | bytes] = {
         f"{FIGURES}/{name}.{form}": content
         for name, contents in drawn.files.items()
@@ -65,7 +72,7 @@ def draw_report(
         if form in formats
     }
     figures = list(files)
-    files[PAGE] = document(saved, drawn)
+    files[PAGE] = page
     if out is not None:
         files[SUMMARY] = (saved.folder / SUMMARY).read_bytes()
     every = {f"{FIGURES}/{each.name}.{form}" for each in PICTURES[saved.kind] for form in FORMATS}

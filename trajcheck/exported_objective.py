@@ -11,7 +11,6 @@ that holds pickles, compiled code or script objects, which the Recorder never wr
 from __future__ import annotations
 
 import io
-import json
 import logging
 import warnings
 import zipfile
@@ -25,6 +24,7 @@ from torch import Tensor, fx, nn
 
 from trajcheck.batch_tree import flatten
 from trajcheck.errors import ObjectiveError, RecorderError
+from trajcheck.formats.plain_json import parse_json
 from trajcheck.objective_file import Program, Traits, describe
 
 FILE = "objective.pt2"
@@ -261,18 +261,21 @@ def _inspect(data: bytes, path: Path) -> Facts:
     """The facts, read without torch, once the archive is whole and holds nothing that would be unpickled or run."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            packed = [entry.filename for entry in archive.infolist() if entry.compress_type != zipfile.ZIP_STORED]
+            if packed:  # a few bytes could unpack to any number
+                raise _damaged(path, f"{packed[0]} is compressed, which no Recorder writes")
             if broken := archive.testzip():
                 raise _damaged(path, f"the checksum of {broken} is wrong")
             found = [name for name in archive.namelist() if name.rpartition("/")[2] == FACTS]
             if not found:
                 raise _damaged(path, f"it has no {FACTS}, so no Recorder wrote it")
-            facts = json.loads(archive.read(found[0]))
+            facts = parse_json(archive.read(found[0]).decode())
             for name in archive.namelist():
                 if reason := _dangerous(name, archive):
                     raise ObjectiveError(
                         f"{path}: {name} {reason}. The Recorder writes no such thing, and the file is not loaded"
                     )
-    except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, AttributeError) as error:
+    except (zipfile.BadZipFile, EOFError, ValueError, NotImplementedError, RuntimeError, AttributeError) as error:
         raise _damaged(path, f"it is not a whole .pt2 archive ({error})") from error
     if not isinstance(facts, dict) or facts.get("format") != FORMAT:
         found_format = facts.get("format") if isinstance(facts, dict) else facts
@@ -292,7 +295,7 @@ def _dangerous(name: str, archive: zipfile.ZipFile) -> str:
     if ("sample_inputs/" in name or "example_inputs" in file) and archive.getinfo(name).file_size:
         return "holds pickled inputs"
     if file.endswith("_config.json"):
-        entries = json.loads(archive.read(name)).get("config", {}).values()
+        entries = parse_json(archive.read(name).decode()).get("config", {}).values()
         if any(entry.get("use_pickle") is not False for entry in entries):
             return "asks for unpickling"
     return ""

@@ -20,6 +20,7 @@ import numpy as np
 from trajcheck.errors import OutputError, StepFileError
 from trajcheck.extent_reader import ExtentReader
 from trajcheck.formats.native_writer import sync_folder, write_tensors
+from trajcheck.formats.plain_json import parse_json
 from trajcheck.formats.safetensors_file import read_header
 from trajcheck.integrate import State
 from trajcheck.metrics.flow import FlowScalars
@@ -62,7 +63,7 @@ class StateFile:
             return None
         file = read_header(str(self.path), "remove it")
         try:
-            text = json.loads(file.metadata["trajcheck"])
+            text = parse_json(file.metadata["trajcheck"])
             if text["key"] != self._key:
                 return None
             thetas = file.section("theta")

@@ -64,10 +64,11 @@ class Options:
         if self.memory is None:
             return None
         match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kMGT]?)(i?)B?\s*", self.memory, re.IGNORECASE)
-        if not match or not float(match[1]):
-            raise UsageError(f"--memory {self.memory!r}: expected a size, as in 500MB or 4GB.")
-        base = 1024 if match[3] else 1000
-        return int(float(match[1]) * base ** " kmgt".index(match[2].lower() or " "))
+        base = 1024 if match and match[3] else 1000
+        size = float(match[1]) * base ** " kmgt".index(match[2].lower() or " ") if match else 0.0
+        if not 1 <= size < 2**63:
+            raise UsageError(f"--memory {self.memory!r:.60}: expected a size, as in 500MB or 4GB.")
+        return int(size)
 
     def check(self, families: Collection[str]) -> None:
         """Raise UsageError for options that contradict each other; `families` are those that `metrics` chooses."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from trajcheck.batch_tree import Tree, flatten, unflatten
 from trajcheck.errors import OutputError, RecorderError, StepFileError
 from trajcheck.formats.native import read_probe
 from trajcheck.formats.native_writer import probe_filename, write_tensors
-from trajcheck.formats.tensor_bytes import as_bytes, same_bytes
+from trajcheck.formats.tensor_bytes import same_bytes
 from trajcheck.recording_plan import readable
 from trajcheck.sample_state import to_host
 
@@ -45,7 +44,6 @@ def store_probe(folder: Path, batches: Iterable[Any]) -> None:
     metadata: dict[str, Any] = {"batches": count}
     if tree is not None:
         metadata["batch_tree"] = tree
-    metadata["checksum"] = {name: zlib.crc32(as_bytes(tensor)) for name, tensor in tensors.items()}
     write_tensors(path, tensors, metadata)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import shutil
 import threading
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -86,6 +85,10 @@ class RecordWriter:
     def delete(self, steps: list[int]) -> None:
         self._queue.put(steps)
 
+    def flush(self) -> None:
+        """Wait until all that was handed over is on the disk, or has failed."""
+        self._queue.join()
+
     def close(self) -> None:
         """Finish what was handed over, and end the thread."""
         if self._thread.is_alive():
@@ -94,18 +97,23 @@ class RecordWriter:
 
     def _work(self) -> None:
         while (item := self._queue.get()) is not None:
-            if self.error is not None:
-                continue
             try:
-                if isinstance(item, Record):
-                    self._spent.stalled(item.buffer.wait())
-                    self._write(item)
-                    self._buffers.give_back(item.buffer)
-                else:
-                    for step in item:
-                        self._delete(step)
+                if self.error is None:
+                    self._take(item)
             except Exception as error:
                 self.error = error
+            finally:
+                self._queue.task_done()
+        self._queue.task_done()
+
+    def _take(self, item: Record | list[int]) -> None:
+        if isinstance(item, Record):
+            self._spent.stalled(item.buffer.wait())
+            self._write(item)
+            self._buffers.give_back(item.buffer)
+        else:
+            for step in item:
+                self._delete(step)
 
     def _write(self, record: Record) -> None:
         self._share_batch(record)
@@ -115,7 +123,6 @@ class RecordWriter:
                 f"{self._folder}: {readable(free)} are free on this disk, and step {record.step} needs "
                 f"{readable(record.bytes)} with as much again in reserve. Free some space or record fewer steps."
             )
-        record.metadata["checksum"] = {name: zlib.crc32(as_bytes(tensor)) for name, tensor in record.tensors.items()}
         ranks = self._ranks
         path = write_step(self._folder, record.step, record.tensors, record.metadata, ranks.rank, ranks.count)
         self._on_written(record.step, path.stat().st_size)

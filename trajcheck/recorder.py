@@ -165,7 +165,10 @@ class Recorder:
         self._contained(StepRecorder.before_forward, model)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed job needs beside `start_step=`, for a checkpoint: the step, and the sums of learning rates."""
+        """What a resumed job needs beside `start_step=`, for a checkpoint: the step, and the sums of learning rates.
+
+        Waits until the records so far are on the disk, so that a job that goes on from the checkpoint leaves no gap.
+        """
         return self._contained(StepRecorder.state_dict) or {"step": None}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

@@ -161,6 +161,12 @@ class Recording:
         if self._plan is not None and self._writer is not None and (steps := self._plan.deletable()):
             self._writer.delete(steps)
 
+    def flush(self) -> None:
+        """Wait until the records so far are on the disk. Raises as `check`."""
+        if self._writer is not None:
+            self._writer.flush()
+        self.check()
+
     def check(self) -> None:
         """Raise what the writer has met, or that a frozen parameter changed."""
         if self._writer is not None and self._writer.error is not None:

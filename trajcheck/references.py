@@ -11,7 +11,6 @@ An iterate of the analyzed run is known as such under any of these names, since 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -24,6 +23,7 @@ from trajcheck.errors import InvalidReferenceError, StepFileError, TrajcheckErro
 from trajcheck.extent_reader import BLOCK, ExtentReader
 from trajcheck.file_prints import file_print
 from trajcheck.finite import cut_at_divergence, not_finite
+from trajcheck.formats.plain_json import parse_json
 from trajcheck.formats.safetensors_file import read_header
 from trajcheck.formats.streamed_file import write_streamed
 from trajcheck.snapshot import FLOATING, Extent, Snapshot
@@ -77,10 +77,10 @@ def _resolve(spec: str, trajectory: Trajectory, workspace: Path | None) -> Refer
     own = _point(spec, spec, trajectory, workspace)
     if own is not None:
         return own
-    if spec.endswith(".safetensors") and not Path(spec).is_dir() and "@" not in Path(spec).name:
+    if spec.endswith(".safetensors") and not _is_folder(spec) and "@" not in Path(spec).name:
         return _from_file(spec, trajectory)
-    run, _, point = spec.rpartition("@") if not Path(spec).is_dir() and "@" in spec else (spec, "", "final")
-    if not Path(run).is_dir():
+    run, _, point = spec.rpartition("@") if not _is_folder(spec) and "@" in spec else (spec, "", "final")
+    if not _is_folder(run):
         raise InvalidReferenceError(
             f"reference {spec!r}: neither a point of the run nor an existing run or file. Possible are: {KINDS}."
         )
@@ -95,6 +95,13 @@ def _resolve(spec: str, trajectory: Trajectory, workspace: Path | None) -> Refer
     # The run's own path spelt out, or a copy of the run: its iterates depend on the samples as the run's own do.
     same = other.id == trajectory.id and _is_of(trajectory, other, max(foreign.own_steps))
     return foreign if same else replace(foreign, own_steps=())
+
+
+def _is_folder(path: str) -> bool:
+    try:
+        return Path(path).is_dir()
+    except OSError:  # no path at all: too long
+        return False
 
 
 def _is_of(trajectory: Trajectory, other: Trajectory, step: int) -> bool:
@@ -228,7 +235,7 @@ def _from_file(spec: str, trajectory: Trajectory) -> Reference:
 def _own_step(parameters: Mapping[str, Extent], trajectory: Trajectory, metadata: Mapping[str, str]) -> tuple[int, ...]:
     """The step of the run whose iterate a file holds: one of its step files, or the final weights saved elsewhere."""
     try:
-        step = json.loads(metadata["trajcheck"])["step"]
+        step = parse_json(metadata["trajcheck"])["step"]
     except (KeyError, ValueError, TypeError):
         step = None
     place = trajectory.index(step) if isinstance(step, int) else None

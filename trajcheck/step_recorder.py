@@ -214,6 +214,7 @@ class StepRecorder:
     def state_dict(self) -> dict[str, Any]:
         self._settle()
         self._recording.begin()
+        self._recording.flush()  # a checkpoint ahead of the records would leave a gap in the run that goes on from it
         tau, squares = self._recording.sums()
         return {"step": self.step, "tau": tau, "tau_squares": squares}
 

@@ -17,6 +17,7 @@ from trajcheck.batch_tree import unflatten
 from trajcheck.errors import RunError, StepFileError
 from trajcheck.formats.native_files import RANK_FILE, STEP_FILE, StepFiles
 from trajcheck.formats.pieces import Box
+from trajcheck.formats.plain_json import parse_json
 from trajcheck.formats.rank_steps import Share, join
 from trajcheck.formats.safetensors_file import NOTHING, Layout, TensorFile, read_header
 from trajcheck.run_info import RunInfo, parse_run_info
@@ -25,6 +26,10 @@ from trajcheck.snapshot import FLOATING, Extents, Probe, Snapshot, Window
 #: Where pieces belong, as metadata said it last, by the rank and the id of the layout that it came with.
 _KNOWN_BOXES: dict[tuple[int, int], tuple[Layout | None, str, dict[str, Box]]] = {}
 MOST_LAYOUTS = 1024
+
+#: The largest number of a step, which tables hold as float64 too, and of the micro-batches of one.
+LARGEST, MOST_MICRO_BATCHES = 2**53, 2**20
+
 PROBE_FILE = re.compile(r"probe-(\d+)\.safetensors")
 
 
@@ -51,6 +56,8 @@ def probe_files(folder: Path) -> list[Path]:
 def read_run_info(folder: Path) -> RunInfo:
     """What run.json says; a run without one is valid, and then nothing is known of its optimizer."""
     path = folder / "run.json"
+    if path.exists() and not path.is_file():
+        raise RunError(f"{path}: not a regular file; expected a run description in format 1.")
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -58,8 +65,8 @@ def read_run_info(folder: Path) -> RunInfo:
     except (OSError, UnicodeDecodeError) as error:
         raise RunError(f"{path}: cannot be read: {error}.") from error
     try:
-        return parse_run_info(json.loads(text))
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError) as error:
+        return parse_run_info(parse_json(text))
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, IndexError) as error:
         raise RunError(f"{path}: not a run description in format 1 ({error!r}).") from error
 
 
@@ -83,7 +90,7 @@ def _shares(files: Mapping[int, StepFiles], step: int) -> list[Share]:
 
 def read_snapshot(path: Path) -> Snapshot:
     """One step file's header as a snapshot. Raises StepFileError."""
-    file, metadata = _step_file(path)
+    file, metadata = open_step_file(path)
     try:
         if not (file.layout.sections.get("param") or file.layout.sections.get("master")):
             raise ValueError("no tensor 'param/...'; a step file holds at least the parameters")
@@ -97,7 +104,7 @@ def read_snapshot(path: Path) -> Snapshot:
 
 def _share(rank: int, path: Path) -> Share:
     """The header of the file of one of several ranks. Raises StepFileError."""
-    file, metadata = _step_file(path)
+    file, metadata = open_step_file(path)
     try:
         replicated = _field(metadata, "replicated", _table(_factor)) or {}
         return Share(rank, _snapshot(file, metadata), _vectors(file), _boxes(file, metadata, rank), replicated)
@@ -105,7 +112,8 @@ def _share(rank: int, path: Path) -> Share:
         raise StepFileError(f"{path}: {error}.") from error
 
 
-def _step_file(path: Path) -> tuple[TensorFile, dict[str, Any]]:
+def open_step_file(path: Path) -> tuple[TensorFile, dict[str, Any]]:
+    """The header of a step file and what its metadata say, as it stands there. Raises StepFileError."""
     file = read_header(str(path))
     metadata = _metadata(file, '{"format": 1, "step": N}')
     match = STEP_FILE.fullmatch(path.name) or RANK_FILE.fullmatch(path.name)
@@ -143,10 +151,15 @@ def _read_boxes(file: TensorFile, metadata: Mapping[str, Any]) -> dict[str, Box]
     return {name: Box(offsets[name], shapes[name]) for name in offsets}
 
 
+def open_probe_file(path: Path) -> tuple[TensorFile, dict[str, Any]]:
+    """As `open_step_file`, of a probe file."""
+    file = read_header(str(path), "store the batches again, or remove it")
+    return file, _metadata(file, '{"format": 1, "batches": N}')
+
+
 def read_probe(path: Path) -> Probe:
     """One probe file's header. Raises StepFileError, naming the file and the tensor."""
-    file = read_header(str(path), "store the batches again, or remove it")
-    metadata = _metadata(file, '{"format": 1, "batches": N}')
+    file, metadata = open_probe_file(path)
     try:
         return _probe(file, metadata)
     except (ValueError, TypeError, StepFileError) as error:
@@ -185,12 +198,12 @@ def _metadata(file: TensorFile, least: str) -> dict[str, Any]:
             "header."
         )
     try:
-        metadata = json.loads(text)
-    except (ValueError, RecursionError) as error:
+        metadata = parse_json(text)
+    except ValueError as error:
         raise StepFileError(f"{file.path}: its metadata is not JSON ({error}).") from error
     if not isinstance(metadata, dict) or metadata.get("format") != 1:
         found = metadata.get("format") if isinstance(metadata, dict) else metadata
-        raise StepFileError(f"{file.path}: run format {found!r}; this version of trajcheck reads format 1.")
+        raise StepFileError(f"{file.path}: run format {found!r:.60}; this version of trajcheck reads format 1.")
     return metadata
 
 
@@ -222,7 +235,7 @@ def _snapshot(file: TensorFile, metadata: Mapping[str, Any]) -> Snapshot:
         batch_from=_field(metadata, "batch_from", _natural),
         batch_tree=metadata.get("batch_tree"),
         frozen_from=_field(metadata, "frozen_from", _natural),
-        micro_batches=_field(metadata, "micro_batches", _natural) or 1,
+        micro_batches=_field(metadata, "micro_batches", _micro_batches) or 1,
         micro_weights=_field(metadata, "micro_weights", _numbers),
         window=_window(metadata),
         window_gradient=vectors["window"],
@@ -287,9 +300,15 @@ def _field(metadata: Mapping[str, Any], key: str, convert: Callable[[Any], Any])
 
 
 def _natural(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= LARGEST:
         raise ValueError
     return value
+
+
+def _micro_batches(value: Any) -> int:
+    if _natural(value) > MOST_MICRO_BATCHES:
+        raise ValueError
+    return int(value)
 
 
 def _number(value: Any) -> float:

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from trajcheck.formats.checksums import with_checksums
+
 if TYPE_CHECKING:
     import torch
 
@@ -46,7 +48,7 @@ def write_step(
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]) -> Path:
-    """Write a file of CPU tensors with `metadata` in its header; the format is added. Raises OSError.
+    """Write a file of CPU tensors with `metadata` in its header; the format and checksums are added. Raises OSError.
 
     The tensors' own memory is written, largest elements first so that each lies aligned; safetensors.torch.save would
     build a copy of the whole file in memory first.
@@ -55,21 +57,22 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Map
 
     from trajcheck.formats.tensor_bytes import CODES, as_bytes
 
-    text = json.dumps({"format": FORMAT, **metadata}, allow_nan=False)
-    header: dict[str, Any] = {"__metadata__": {"trajcheck": text}}
-    blocks, position = [], 0
+    table: dict[str, Any] = {}
+    blocks: dict[str, memoryview] = {}
+    position = 0
     for name in sorted(tensors, key=lambda name: (-tensors[name].element_size(), name)):
         tensor = tensors[name].detach().contiguous()
         if tensor.dtype not in CODES or tensor.device != torch.device("cpu"):
             raise TypeError(f"{name} is a tensor of dtype {tensor.dtype} on {tensor.device}; cannot be stored")
         block = as_bytes(tensor)
         end = position + len(block)
-        header[name] = {"dtype": CODES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [position, end]}
-        blocks.append(block)
+        table[name] = {"dtype": CODES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [position, end]}
+        blocks[name] = block
         position = end
-    head = json.dumps(header, separators=(",", ":")).encode()
+    text = json.dumps(with_checksums({"format": FORMAT, **metadata}, blocks), allow_nan=False)
+    head = json.dumps({"__metadata__": {"trajcheck": text}, **table}, separators=(",", ":")).encode()
     head += b" " * (-len(head) % 8)
-    write_blocks(path, [len(head).to_bytes(8, "little") + head, *blocks])
+    write_blocks(path, [len(head).to_bytes(8, "little") + head, *blocks.values()])
     return path
 
 

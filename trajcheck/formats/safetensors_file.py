@@ -11,15 +11,19 @@ import json
 import math
 import os
 import re
+import stat
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
 from trajcheck.errors import StepFileError
+from trajcheck.formats.plain_json import DECODER, parse_json
 from trajcheck.snapshot import ITEM_SIZE, Extents, Spec
 
 NOTHING: Mapping[str, str] = {}  # one object, by which equal layouts are known
 MAX_HEADER = 100_000_000  # safetensors' own limit
+_SPACE = " \t\r\n"  # JSON's
+MOST_DIMENSIONS, LONGEST = 64, 2**63 - 1  # those of numpy and torch
 
 
 class Layout(NamedTuple):
@@ -53,6 +57,8 @@ def read_header(path: str, remedy: str = "remove it (analyze --skip-bad leaves s
     Raises StepFileError when the file cannot be read, is truncated, or is not a sound safetensors file.
     """
     try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for ever
+            raise StepFileError(f"{path}: not a regular file; expected a safetensors file.")
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
             prefix = file.read(8)
@@ -80,15 +86,18 @@ def read_header(path: str, remedy: str = "remove it (analyze --skip-bad leaves s
 
 def _split(header: bytes) -> tuple[dict[str, str], str]:
     """The metadata, and the text of the rest, which is the same in every step of a run and parsed only once."""
-    text = header.decode("utf-8").strip()
+    text = header.decode("utf-8").strip(_SPACE)
     opening = re.match(r'\{\s*"__metadata__"\s*:\s*', text)
     if opening is None:
-        whole = json.loads(text)
+        whole = parse_json(text)
         metadata = whole.pop("__metadata__", {})
         table = json.dumps(whole)
     else:
-        metadata, stop = json.JSONDecoder().raw_decode(text, opening.end())
-        table = "{" + text[stop:].lstrip().removeprefix(",")
+        metadata, stop = DECODER.raw_decode(text, opening.end())
+        rest = text[stop:].lstrip(_SPACE)
+        if not rest.startswith(",") and rest != "}":
+            raise ValueError("__metadata__ is followed by neither a comma nor the end")
+        table = "{" + rest.removeprefix(",")
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
         raise ValueError("__metadata__ is not a table of strings")
     return metadata, table
@@ -98,14 +107,16 @@ def _split(header: bytes) -> tuple[dict[str, str], str]:
 def _parse_table(table: str) -> Layout:
     specs: dict[str, Spec] = {}
     sections: dict[str, dict[str, str]] = {}
-    for name, entry in json.loads(table, object_pairs_hook=_no_duplicates).items():
+    for name, entry in parse_json(table).items():
         dtype, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
         if dtype not in ITEM_SIZE:
-            raise ValueError(f"tensor {name!r} has dtype {dtype!r}; expected one of {', '.join(ITEM_SIZE)}")
-        if not all(isinstance(number, int) and number >= 0 for number in (*shape, begin, end)):
-            raise ValueError(f"tensor {name!r} has a shape or offsets that are not natural numbers")
+            raise ValueError(f"tensor {name!r:.200} has dtype {dtype!r:.40}; expected one of {', '.join(ITEM_SIZE)}")
+        if len(shape) > MOST_DIMENSIONS:
+            raise ValueError(f"tensor {name!r:.200} has {len(shape):,} dimensions; expected {MOST_DIMENSIONS} at most")
+        if not all(type(number) is int and 0 <= number <= LONGEST for number in (*shape, begin, end)):
+            raise ValueError(f"tensor {name!r:.200} has a shape or offsets that are not natural numbers of 63 bits")
         if end - begin != math.prod(shape) * ITEM_SIZE[dtype]:
-            raise ValueError(f"tensor {name!r} of shape {list(shape)} and dtype {dtype} has {end - begin} bytes")
+            raise ValueError(f"tensor {name!r:.200} of shape {list(shape)} and dtype {dtype} has {end - begin} bytes")
         specs[name] = Spec(dtype, shape, begin, end)
         prefix, _, rest = name.partition("/")
         sections.setdefault(prefix, {})[rest] = name
@@ -115,10 +126,3 @@ def _parse_table(table: str) -> Layout:
             raise ValueError("tensors overlap or leave holes")
         position = spec.end
     return Layout(specs, sections, position)
-
-
-def _no_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
-    table = dict(pairs)
-    if len(table) != len(pairs):
-        raise ValueError("a name occurs twice")
-    return table

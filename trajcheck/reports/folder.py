@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import shutil
@@ -13,6 +12,7 @@ from pathlib import Path
 from trajcheck.errors import OutputError
 from trajcheck.formats import native
 from trajcheck.formats.native_writer import sync_folder
+from trajcheck.formats.plain_json import parse_json
 
 SUMMARY = "summary.json"
 UNFINISHED = ".unfinished-"
@@ -104,7 +104,7 @@ class ReportFolder:
             # Folders may be the reports of runs that lie in this one.
             others = [entry.name for entry in self.path.iterdir() if not entry.name.startswith(".") and entry.is_file()]
             text = (self.path / SUMMARY).read_text() if others else None
-            owner = json.loads(text)["run"]["id"] if text else self.run_id
+            owner = parse_json(text)["run"]["id"] if text else self.run_id
         except FileNotFoundError:
             raise OutputError(
                 f"{self.path}: holds other files ({', '.join(sorted(others)[:3])}) and no report of this run. "

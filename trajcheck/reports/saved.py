@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from trajcheck.errors import BadInputError
+from trajcheck.formats.plain_json import parse_json
 from trajcheck.reports.folder import SUMMARY
 
 #: Columns that hold words; all others hold numbers.
@@ -23,6 +23,17 @@ TABLES = {
     "analysis": ("steps", "references", "layers", "trajectory"),
     "comparison": ("compare", "layers"),
     "flow": ("flow",),
+}
+
+#: The columns that a table cannot be without.
+_NEEDED = {
+    "steps": ("step", "sample"),
+    "references": ("step", "ref", "sample"),
+    "compare": ("run_a", "run_b", "step_a", "step_b"),
+    "flow": ("step",),
+    "layers": ("tensor",),
+    "trajectory": ("step",),
+    "undefined": ("table", "column", "reason"),
 }
 
 
@@ -138,7 +149,7 @@ def read_report(folder: Path) -> SavedReport:
 def _summary(folder: Path) -> dict[str, Any]:
     path = folder / SUMMARY
     try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
+        summary = parse_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BadInputError(
             f"{folder}: holds no report: there is no {SUMMARY}. Name the folder that trajcheck analyze, compare or "
@@ -169,7 +180,16 @@ def _table(path: Path) -> pd.DataFrame:
     except FileNotFoundError:
         raise BadInputError(f"{path.parent}: {path.name} is missing. Make the report anew.") from None
     except (OSError, ValueError) as error:
-        raise BadInputError(f"{path}: cannot be read as a report's table ({error}). Make the report anew.") from error
-    words = [name for name in head if name in WORDS]
+        raise BadInputError(
+            f"{path}: cannot be read as a report's table ({error!s:.300}). Make the report anew."
+        ) from error
+    needed = _NEEDED[path.stem]
+    if path.stem == "layers":  # of an analysis, or of a comparison
+        needed = ("step_a" if "step_a" in frame else "step", *needed)
+    if lacking := [name for name in needed if name not in frame]:
+        raise BadInputError(f"{path}: has no column {lacking[0]!r}. Make the report anew.")
+    if strange := [name for name in frame if name not in WORDS and frame[name].dtype != np.float64]:
+        raise BadInputError(f"{path}: its column {strange[0]!r:.60} does not hold numbers. Make the report anew.")
+    words = [name for name in frame if name in WORDS]
     frame[words] = frame[words].fillna("")
     return frame
