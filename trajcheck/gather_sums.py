@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -26,38 +26,47 @@ def empty_like(scalars: RowScalars) -> RowScalars:
 
 
 class ChunkSums:
-    """What the blocks of a chunk add up to: in all, and tensor by tensor where some row of a program asks for it."""
+    """What the blocks of a chunk add up to: in all, and tensor by tensor for the rows that ask for it.
 
-    def __init__(self, programs: Sequence[Program], apart: Sequence[bool]) -> None:
-        """`apart`: of each row, whether its tensors are kept apart."""
+    A share is [pieces, outputs]: the products of all programs, of each of a block's pieces, or of all of them together
+    where no row is kept apart.
+    """
+
+    def __init__(self, programs: Sequence[Program], apart: Sequence[bool], tensors: Sequence[str]) -> None:
+        """`apart`: of each row, whether its tensors are kept apart. `tensors`: those that hold numbers, in order."""
         each = iter(apart)
+        self._programs, self._tensors = programs, tensors
         self._apart = [[next(each) for _ in program.rows] for program in programs]
-        self._programs = programs
-        self._whole = [np.zeros(program.outputs) for program in programs]
-        self._tensors: list[dict[str, np.ndarray]] = [{} for _ in programs]
+        self._places: Mapping[str, int] = {name: place for place, name in enumerate(tensors)}
+        self._whole = np.zeros(sum(program.outputs for program in programs))
+        self._parts = np.zeros((len(tensors), len(self._whole))) if self.apart else None
 
-    def add(self, pieces: Sequence[Piece], shares: Sequence[np.ndarray]) -> None:
-        """Add one block's share [pieces, outputs] of each program."""
-        for whole, tensors, apart, share in zip(self._whole, self._tensors, self._apart, shares, strict=True):
-            whole += share.sum(axis=0)
-            for piece, part in zip(pieces, share, strict=True) if any(apart) else ():
-                if piece.name in tensors:
-                    tensors[piece.name] += part
-                else:
-                    tensors[piece.name] = part.copy()
+    @property
+    def apart(self) -> bool:
+        """Whether any row's tensors are kept apart."""
+        return any(map(any, self._apart))
+
+    def add(self, pieces: Sequence[Piece], share: np.ndarray) -> None:
+        """Add one block's share."""
+        self._whole += share.sum(axis=0)
+        if self._parts is not None:
+            first = self._places[pieces[0].name]  # a block's pieces are of tensors that follow one another
+            self._parts[first : first + len(pieces)] += share
 
     def give(self, rows: Sequence[RowScalars]) -> None:
         """Set the sums in the rows, which are those of the programs in order."""
-        remaining = iter(rows)
-        for program, whole, tensors, apart in zip(self._programs, self._whole, self._tensors, self._apart, strict=True):
-            mine = [next(remaining) for _ in program.rows]
-            for scalars, found in zip(mine, program.values(whole.tolist()), strict=True):
+        first = start = 0
+        for program, apart in zip(self._programs, self._apart, strict=True):
+            mine = rows[start : start + len(program.rows)]
+            own = slice(first, first + program.outputs)
+            for scalars, found in zip(mine, program.values(self._whole[own].tolist()), strict=True):
                 _set_products(scalars, found)
-            for name, sums in tensors.items():
-                for scalars, found, wanted in zip(mine, program.values(sums.tolist()), apart, strict=True):
+            for name, sums in zip(self._tensors, self._parts, strict=True) if self._parts is not None else ():
+                for scalars, found, wanted in zip(mine, program.values(sums[own].tolist()), apart, strict=True):
                     if wanted:
                         scalars.tensors[name] = empty_like(scalars)
                         _set_products(scalars.tensors[name], found)
+            first, start = own.stop, start + len(program.rows)
 
 
 def _set_products(scalars: RowScalars, found: tuple[Values, list[Values]]) -> None:

@@ -1,4 +1,4 @@
-"""The inner loop of the streaming pass: runs a program (program.py) over one block of elements.
+"""The inner loop of the streaming pass: fills blocks of vectors from files, and runs programs (program.py) over them.
 
 Two ways to the same numbers (to 1e-12): `kernel.c`, built with the package where there is a C compiler, and numpy,
 which is always there. The environment variable TRAJCHECK_KERNEL=numpy chooses the latter.
@@ -18,21 +18,25 @@ from typing import NamedTuple
 
 import numpy as np
 
-from trajcheck.program import NOWHERE, Cross, Differ, Program
+from trajcheck.program import NOWHERE, Cross, Differ, Program, Regularise, Step
+
+#: `range` of kernel.c: a range of a file and where it goes, as it stands there or widened to float64. `file` is a
+#: descriptor, or -1 where the file of that path is to be opened for this range alone; addresses are numbers.
+RANGE = np.dtype(
+    [(name, np.int64) for name in ("file", "path", "offset", "count", "to", "type", "as")],
+)
 
 #: Codes of kernel.c by safetensors' names, and numpy's types for the same bytes.
-_TYPES = {"F64": 0, "F32": 1, "F16": 2, "BF16": 3}
+TYPES = {"F64": 0, "F32": 1, "F16": 2, "BF16": 3}
 _NUMPY = {name: np.dtype(code) for name, code in (("F64", "<f8"), ("F32", "<f4"), ("F16", "<f2"), ("BF16", "<u2"))}
+_SIZES = np.array([kind.itemsize for kind in _NUMPY.values()])
 _LEVELS = ("compiled", "compiled, AVX2", "compiled, AVX-512")
 
-#: The version of kernel.c's interface, and its sums for each product.
-_VERSION, _PARTIAL = 5, 8
+#: The version of kernel.c's interface.
+_VERSION = 6
 
 #: Elements at a time for numpy: some ten slots of these stay in a processor's caches.
 TILE = 8192
-
-#: Sums that are in memory at once, where a block holds many small tensors and a program makes many products.
-_MOST_SUMS = 1 << 20
 
 
 class Memory(NamedTuple):
@@ -57,13 +61,14 @@ class Block(NamedTuple):
     def widen(self, start: int, stop: int, out: np.ndarray) -> np.ndarray:
         """Elements [start, stop) into `out`, in float64; exact but for the division."""
         kind = _NUMPY[self.dtype]
-        values = self.memory.raw[start * kind.itemsize : stop * kind.itemsize].view(kind)
-        if self.dtype == "BF16":
-            values = (values.astype(np.uint32) << 16).view(np.float32)
-        out[:] = values
+        out[:] = _widened(self.memory.raw[start * kind.itemsize : stop * kind.itemsize].view(kind), self.dtype)
         if self.divisor != 1.0:
             out /= self.divisor
         return out
+
+
+def _widened(values: np.ndarray, dtype: str) -> np.ndarray:
+    return (values.astype(np.uint32) << 16).view(np.float32) if dtype == "BF16" else values
 
 
 @dataclass(frozen=True)
@@ -78,20 +83,54 @@ class Segments:
         return cls(np.array(borders, dtype=np.int64), np.array(decay, dtype=np.float64))
 
 
+def bytes_of(ranges: np.ndarray) -> int:
+    """How many bytes some ranges (RANGE) have in their files."""
+    return int(ranges["count"] @ _SIZES[ranges["type"]])
+
+
+class Stage(NamedTuple):
+    """A program, and a block of each of its vectors."""
+
+    program: Program
+    blocks: Sequence[Block]
+
+
+class Unread(Exception):
+    """Range `number` could not be read: `missing` bytes of it, for the reason `error`, an errno (0: the file ended)."""
+
+    def __init__(self, number: int, error: int, missing: int) -> None:
+        super().__init__(number, error, missing)
+        self.number, self.error, self.missing = number, error, missing
+
+
 def run(program: Program, blocks: Sequence[Block], segments: Segments) -> np.ndarray:
     """The products of a program over blocks of its vectors [segments, outputs], all blocks of one length."""
-    count = len(segments.decay)
-    if not program.outputs:
-        return np.zeros((count, 0))
-    library = _library()
-    if library is None:
-        return _interpret(program, blocks, segments)
-    most = max(1, _MOST_SUMS // (program.outputs * _PARTIAL))
-    parts = [
-        library.run(program, blocks, Segments(segments.borders[at : at + most + 1], segments.decay[at : at + most]))
-        for at in range(0, count, most)
-    ]
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+    return Stages([Stage(program, blocks)]).run(segments, np.empty(0, RANGE), [0])
+
+
+class Stages:
+    """Programs that run over a block one after the other, each after the reads that fill what it needs."""
+
+    def __init__(self, stages: Sequence[Stage]) -> None:
+        self._stages = stages
+        self._outputs = sum(stage.program.outputs for stage in stages)
+        library = _library()
+        self._bound = None if library is None else _Bound(library, stages)
+
+    def run(self, segments: Segments, ranges: np.ndarray, reads: Sequence[int]) -> np.ndarray:
+        """The products of all programs [segments, outputs]. `reads` [stages]: how many of `ranges` (RANGE) come before
+        each. Raises Unread. Not for two threads at a time."""
+        out = np.zeros((len(segments.decay), self._outputs))
+        if self._bound is not None:
+            self._bound.run(segments, ranges, np.array(reads, dtype=np.int64), out)
+            return out
+        done = first = 0
+        for (program, blocks), count in zip(self._stages, reads, strict=True):
+            for number in range(done, done + count):
+                _read(number, ranges[number])
+            _interpret(program, blocks, segments, out[:, first : first + program.outputs])
+            done, first = done + count, first + program.outputs
+        return out
 
 
 def compiled() -> bool:
@@ -105,29 +144,44 @@ def description() -> str:
     return "numpy" if library is None else _LEVELS[library.level]
 
 
-def read_ranges(ranges: np.ndarray) -> tuple[int, int, int] | None:
-    """Read ranges of files [n, 4], int64: descriptor, offset, bytes, address of the memory to fill.
+def _read(number: int, wanted: np.void) -> None:
+    """What kernel.c does, with Python's calls."""
+    kinds = list(_NUMPY.values())
+    kind, count = kinds[wanted["type"]], int(wanted["count"])
+    same = wanted["type"] == wanted["as"]
+    into = (ctypes.c_char * (count * kinds[wanted["as"]].itemsize)).from_address(int(wanted["to"]))
+    raw = memoryview(into).cast("B") if same else memoryview(bytearray(count * kind.itemsize))
+    done, file = 0, int(wanted["file"])
+    try:
+        if file < 0:
+            file = os.open(ctypes.string_at(int(wanted["path"])), os.O_RDONLY)
+        while done < len(raw):
+            got = read_at(file, raw[done:], int(wanted["offset"]) + done)
+            if not got:
+                raise Unread(number, 0, len(raw) - done)
+            done += got
+    except OSError as error:
+        raise Unread(number, error.errno or 0, len(raw) - done) from error
+    finally:
+        if wanted["file"] < 0 <= file:
+            os.close(file)
+    if not same:
+        np.frombuffer(into, np.float64)[:] = _widened(np.frombuffer(raw, kind), list(_NUMPY)[wanted["type"]])
 
-    How many were read whole; and where one was not, its errno (0: the file ended early) and how many of its bytes are
-    missing. None where there is no compiled loop: nothing was read.
-    """
-    library = _library()
-    return None if library is None else library.read(ranges)
 
-
-def _interpret(program: Program, blocks: Sequence[Block], segments: Segments) -> np.ndarray:
-    """What kernel.c does, by numpy."""
-    out = np.zeros((len(segments.decay), program.outputs + 1))  # the last for what nobody asked for: NOWHERE is -1
+def _interpret(program: Program, blocks: Sequence[Block], segments: Segments, sums: np.ndarray) -> None:
+    """What kernel.c does, by numpy; adds to `sums` [segments, outputs]."""
+    if not program.outputs:
+        return
     borders = segments.borders.tolist()
     longest = max(stop - start for start, stop in pairwise(borders))
-    memory = np.empty((program.slots + 1, min(TILE, longest)))  # the last one for what is not kept
+    memory = np.empty((program.slots + 3, min(TILE, longest)))  # the last ones for what is not kept
     for segment, (start, stop) in enumerate(pairwise(borders)):
+        out = np.zeros(program.outputs + 1)  # the last for what nobody asked for: NOWHERE is -1
         for begin in range(start, stop, TILE):
             end = min(begin + TILE, stop)
-            _interpret_tile(
-                program, blocks, memory[:, : end - begin], begin, end, segments.decay[segment], out[segment]
-            )
-    return out[:, :-1]
+            _interpret_tile(program, blocks, memory[:, : end - begin], begin, end, segments.decay[segment], out)
+        sums[segment] += out[:-1]
 
 
 def _interpret_tile(
@@ -156,15 +210,42 @@ def _interpret_tile(
             for number, (left, right) in zip(each.outputs, factors, strict=True):
                 if number != NOWHERE:
                     out[number] += dot(left, right)
-        else:
+        elif isinstance(each, Regularise):
             found = np.multiply(slots[each.b], decay, out=slots[each.to])
             found += slots[each.a]
             if each.square != NOWHERE:
                 out[each.square] += dot(found, found)
+        elif isinstance(each, Step):
+            following, gradient = (
+                slots[~source] if source < 0 else blocks[source].widen(begin, end, slots[to])
+                for source, to in ((each.next, each.to), (each.gradient, each.to_gradient))
+            )
+            x, reference, spare, other = slots[each.x], slots[each.reference], slots[-2], slots[-3]
+            found = [dot(following, following), dot(gradient, gradient)]
+            next_error = np.subtract(following, reference, out=spare)
+            found += [dot(next_error, next_error), dot(gradient, next_error), dot(gradient, x)]
+            to_next, error = np.subtract(following, x, out=spare), np.subtract(x, reference, out=other)
+            found += [dot(to_next, to_next), dot(gradient, to_next), dot(gradient, error), dot(to_next, error)]
+            step = np.subtract(x, slots[each.before], out=other)
+            found += [dot(gradient, step), dot(to_next, step)]
+            from_first = np.subtract(x, slots[each.first], out=other)
+            found.append(dot(from_first, from_first))
+            for number, value in zip(each.outputs, found, strict=True):
+                out[number] += value
+        else:
+            x, following, gradient = slots[each.x], slots[each.next], slots[each.gradient]
+            to_next, spare, found = np.subtract(following, x, out=slots[-2]), slots[-3], []
+            for reference in each.references:
+                next_error = np.subtract(following, slots[reference], out=spare)
+                found += [dot(next_error, next_error), dot(gradient, next_error)]
+                error = np.subtract(x, slots[reference], out=spare)
+                found += [dot(gradient, error), dot(to_next, error)]
+            for number, value in zip(each.outputs, found, strict=True):
+                out[number] += value
 
 
-class _Arguments(ctypes.Structure):
-    """`block` of kernel.c."""
+class _ProgramArguments(ctypes.Structure):
+    """`program` of kernel.c."""
 
     _fields_ = (
         ("code", ctypes.c_void_p),
@@ -172,10 +253,22 @@ class _Arguments(ctypes.Structure):
         ("vectors", ctypes.c_void_p),
         ("types", ctypes.c_void_p),
         ("divisors", ctypes.c_void_p),
+        ("outputs", ctypes.c_int64),
+    )
+
+
+class _BlockArguments(ctypes.Structure):
+    """`block` of kernel.c."""
+
+    _fields_ = (
+        ("programs", ctypes.c_void_p),
+        ("count", ctypes.c_int64),
+        ("reads", ctypes.c_void_p),
+        ("ranges", ctypes.c_void_p),
         ("borders", ctypes.c_void_p),
         ("segments", ctypes.c_int64),
         ("decay", ctypes.c_void_p),
-        ("slots", ctypes.c_void_p),
+        ("memory", ctypes.c_void_p),
         ("out", ctypes.c_void_p),
         ("outputs", ctypes.c_int64),
     )
@@ -188,39 +281,75 @@ class _Library:
         library = ctypes.CDLL(str(path))
         if int(library.trajcheck_version()) != _VERSION:
             raise OSError(f"{path} was built from another version of kernel.c")
-        self._run, self._read, self._memory = library.trajcheck_run, library.trajcheck_read, library.trajcheck_memory
-        self._run.argtypes, self._run.restype = (ctypes.POINTER(_Arguments), ctypes.c_int32), None
-        self._memory.argtypes, self._memory.restype = (ctypes.c_int64,), ctypes.c_int64
+        self.run, self.memory = library.trajcheck_run, library.trajcheck_memory
         number, size = ctypes.POINTER(ctypes.c_int32), ctypes.POINTER(ctypes.c_int64)
-        self._read.argtypes, self._read.restype = (ctypes.c_void_p, ctypes.c_int64, number, size), ctypes.c_int64
+        self.run.argtypes = (ctypes.POINTER(_BlockArguments), ctypes.c_int32, number, size)
+        self.run.restype = ctypes.c_int64
+        self.memory.argtypes, self.memory.restype = (ctypes.c_int64, ctypes.c_int64), ctypes.c_int64
         self.level = int(library.trajcheck_level())
 
-    def run(self, program: Program, blocks: Sequence[Block], segments: Segments) -> np.ndarray:
-        """The products over some blocks, of each segment."""
-        count = len(segments.decay)
-        out = np.zeros((count, program.outputs, _PARTIAL))
-        arrays = (
-            program.code,
-            np.array([block.memory.address for block in blocks], dtype=np.uintp),
-            np.array([_TYPES[block.dtype] for block in blocks], dtype=np.int32),
-            np.array([block.divisor for block in blocks]),
-            segments.borders,
-            segments.decay,
-            np.empty(self._memory(program.slots)),
-            out,
-        )
-        code, vectors, types, divisors, borders, decay, slots, sums = (Memory.of(array).address for array in arrays)
-        arguments = _Arguments(
-            code, len(program.code), vectors, types, divisors, borders, count, decay, slots, sums, program.outputs
-        )
-        self._run(ctypes.byref(arguments), self.level)
-        return out.sum(axis=2)
 
-    def read(self, ranges: np.ndarray) -> tuple[int, int, int]:
-        """`read_ranges`."""
+class _Bound:
+    """Stages as kernel.c wants them."""
+
+    def __init__(self, library: _Library, stages: Sequence[Stage]) -> None:
+        self._library = library
+        self._programs = (_ProgramArguments * len(stages))()
+        slots = max((stage.program.slots for stage in stages), default=0)
+        outputs = max((stage.program.outputs for stage in stages), default=0)
+        self._memory = np.empty(library.memory(slots, outputs))
+        self._kept: list[np.ndarray] = []  # what kernel.c has the addresses of
+        for place, (program, blocks) in enumerate(stages):
+            arrays = (
+                program.code,
+                np.array([block.memory.address for block in blocks], dtype=np.uintp),
+                np.array([TYPES[block.dtype] for block in blocks], dtype=np.int32),
+                np.array([block.divisor for block in blocks], dtype=np.float64),
+            )
+            self._kept += arrays
+            code, vectors, types, divisors = map(_address, arrays)
+            self._programs[place] = _ProgramArguments(
+                code, len(program.code), vectors, types, divisors, program.outputs
+            )
+
+    def run(self, segments: Segments, ranges: np.ndarray, reads: np.ndarray, out: np.ndarray) -> None:
+        """`Stages.run`, adding to `out`."""
+        arguments = _BlockArguments(
+            ctypes.addressof(self._programs),
+            len(self._programs),
+            _address(reads),
+            _address(ranges),
+            _address(segments.borders),
+            len(segments.decay),
+            _address(segments.decay),
+            _address(self._memory),
+            _address(out),
+            out.shape[1],
+        )
         error, missing = ctypes.c_int32(), ctypes.c_int64()
-        done = self._read(Memory.of(ranges).address, len(ranges), ctypes.byref(error), ctypes.byref(missing))
-        return int(done), error.value, missing.value
+        library = self._library
+        done = library.run(ctypes.byref(arguments), library.level, ctypes.byref(error), ctypes.byref(missing))
+        if done < len(ranges):
+            raise Unread(int(done), error.value, missing.value)
+
+
+def _address(array: np.ndarray) -> int:
+    return int(array.ctypes.data)
+
+
+if hasattr(os, "preadv"):
+
+    def read_at(descriptor: int, view: memoryview, offset: int) -> int:
+        """Read bytes of a file from `offset` on; how many, 0 at its end."""
+        return os.preadv(descriptor, [view], offset)
+
+else:  # older macOS
+
+    def read_at(descriptor: int, view: memoryview, offset: int) -> int:
+        """Read bytes of a file from `offset` on; how many, 0 at its end."""
+        data = os.pread(descriptor, len(view), offset)
+        view[: len(data)] = data
+        return len(data)
 
 
 @cache

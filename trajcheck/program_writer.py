@@ -2,13 +2,15 @@
 
 What rows share is done once: x_{t+1} - x_t is row t's next step and row t+1's step, |x_s - x*|^2 is row s's distance
 too. What is loaded is used for several products at once: a vector is widened together with its
-differences from what is at hand (Differ), and products that share a factor are made together (Cross). A value stays in
-its slot until it was used for the last time.
+differences from what is at hand (Differ), and products that share a factor are made together (Cross). The products that
+nearly every row has are one instruction (Step), and those towards further references another (Towards): they form
+their differences anew, which takes less time than to keep them. A value stays in its slot until it was used for the
+last time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from trajcheck.products import REFERENCE_PRODUCTS, STEP_PRODUCTS, Operand
@@ -22,17 +24,23 @@ from trajcheck.program import (
     Places,
     Program,
     Regularise,
+    Step,
+    Towards,
     allocate_slots,
 )
 
 #: Of kernel.c: differences in one Differ; common and more values in one Cross, and its sums without a's square and a b.
 MOST_DIFFERENCES, MOST_COMMON, MOST_MORE, MOST_SUMS = 4, 4, 4, 10
 
+#: References in one Towards; and products of a Step below which it is not worth making them all.
+MOST_TOWARDS, FEWEST_OF_A_STEP = 2, 9
+
 #: Vectors of this kind are not stored: the gradient plus weight decay times the iterate of the same place.
 REGULARISED = "regularised"
 
 #: A vector, or the difference of two.
 Value = tuple[Key, ...]
+Product = tuple[Value, Value]
 
 
 @dataclass(frozen=True)
@@ -50,6 +58,7 @@ def write_program(requests: Sequence[RowRequest]) -> Program:
     """The program for some rows."""
     writer = _Writer()
     rows = [writer.row(request) for request in requests]
+    writer.find_usual(requests)
     instructions = writer.instructions()
     slots = allocate_slots(instructions)
     return Program(instructions, list(writer.vectors), slots, len(writer.outputs), rows)
@@ -62,9 +71,11 @@ class _Writer:
     def __init__(self) -> None:
         self.vectors: dict[Key, int] = {}
         self.outputs: dict[frozenset[Value], int] = {}
-        self._rows: list[list[tuple[Value, Value]]] = []  # the products that a row is the first to ask for
+        self._rows: list[list[Product]] = []  # the products that a row is the first to ask for
+        self._usual: list[_Usual | None] = []  # what of a row is a Step
         self._numbers: dict[Value, int] = {}
         self._written: list[Instruction] = []
+        self._made: set[frozenset[Value]] = set()  # products that are written
         self._crossed: set[Value] = set()  # values that are multiplied with others
         self._differences: dict[Value, list[Value]] = {}  # by the vector that they are formed from
         self._parts: set[Value] = set()  # vectors that other values are made of
@@ -94,6 +105,20 @@ class _Writer:
                 places[name] = self.outputs[pair]
         return places
 
+    def find_usual(self, requests: Sequence[RowRequest]) -> None:
+        """Find the rows that can be a Step; what one makes is no longer asked for otherwise."""
+        made: set[frozenset[Value]] = set()
+        for number, request in enumerate(requests):
+            usual = _usual_products(request)
+            if usual is not None:
+                step = [frozenset(product) for product in usual.products]
+                if sum(pair in self.outputs and pair not in made for pair in step) >= FEWEST_OF_A_STEP:
+                    made.update(step, (frozenset(product) for each in usual.towards for product in each))
+                else:
+                    usual = None
+            self._usual.append(usual)
+            self._rows[number] = [product for product in self._rows[number] if frozenset(product) not in made]
+
     def instructions(self) -> list[Instruction]:
         """The whole program; slots are still numbers of values."""
         products = [product for row in self._rows for product in row]
@@ -104,7 +129,10 @@ class _Writer:
                 self._parts |= {value[:1], value[1:]}
             elif value[0][0] == REGULARISED:
                 self._parts |= set(_parts_of_regularised(value))
-        for row in self._rows:
+        used = self._parts | {value for product in products for value in product}
+        for row, usual in zip(self._rows, self._usual, strict=True):
+            if usual is not None:
+                self._step(usual, used)
             crosses = _crosses([(a, b) for a, b in row if a != b])
             taken = {value for cross in crosses for value in cross.others}
             passing = {cross.a for cross in crosses if cross.a not in taken and self._may_pass(cross.a)}
@@ -114,11 +142,32 @@ class _Writer:
             self._written += [self._cross(cross) for cross in crosses]
         return self._written
 
-    def _may_pass(self, value: Value) -> bool:
-        """Whether a value is a stored vector of which no other is made: its first Cross can widen it."""
-        return (
-            len(value) == 1 and value[0][0] != REGULARISED and value not in self._numbers and value not in self._parts
+    def _step(self, usual: _Usual, used: Collection[Value]) -> None:
+        """Write a row's Step, and the Towards of further references; `used` are the values that others need."""
+        for value in (usual.before, usual.x, usual.first, *usual.references):
+            self._make(value)
+        sources, to = [], []
+        for value, kept in ((usual.next, True), (usual.gradient, usual.gradient in used or bool(usual.towards))):
+            made = value in self._numbers
+            sources.append(~self._numbers[value] if made else self._vector(value))
+            to.append(self._number(value) if kept and not made else NOWHERE)
+        x, before, first, *references = (
+            self._numbers[value] for value in (usual.x, usual.before, usual.first, *usual.references)
         )
+        outputs = [self._product(*product) for product in usual.products]
+        self._written.append(Step(sources[0], sources[1], x, before, first, references[0], to[0], to[1], outputs))
+        further = list(zip(references[1:], usual.towards, strict=True))
+        for start in range(0, len(further), MOST_TOWARDS):
+            some = further[start : start + MOST_TOWARDS]
+            self._written.append(
+                Towards(
+                    x,
+                    self._numbers[usual.next],
+                    self._numbers[usual.gradient],
+                    [reference for reference, _ in some],
+                    [self._product(*product) for _, products in some for product in products],
+                )
+            )
 
     def _cross(self, cross: _Shared) -> Cross:
         a, b = cross.a, cross.b
@@ -137,6 +186,12 @@ class _Writer:
             [self._numbers[value] for value in cross.common],
             [self._numbers[value] for value in cross.more],
             outputs,
+        )
+
+    def _may_pass(self, value: Value) -> bool:
+        """Whether a value is a stored vector of which no other is made: its first Cross can widen it."""
+        return (
+            len(value) == 1 and value[0][0] != REGULARISED and value not in self._numbers and value not in self._parts
         )
 
     def _make(self, value: Value) -> None:
@@ -169,7 +224,12 @@ class _Writer:
         return Difference(self._numbers[value[1:]], to if kept else NOWHERE, self._product(value, value))
 
     def _product(self, a: Value, b: Value) -> int:
-        return self.outputs.get(frozenset((a, b)), NOWHERE)
+        """The number of a product, where somebody asked for it and it was not made yet."""
+        pair = frozenset((a, b))
+        if pair in self._made:
+            return NOWHERE
+        self._made.add(pair)
+        return self.outputs.get(pair, NOWHERE)
 
     def _vector(self, value: Value) -> int:
         return self.vectors.setdefault(value[0], len(self.vectors))
@@ -181,6 +241,55 @@ class _Writer:
 def _parts_of_regularised(value: Value) -> tuple[Value, Value]:
     ((_, place),) = value
     return (("gradient", place),), (("iterate", place),)
+
+
+@dataclass
+class _Usual:
+    """What a Step is made of, its products in order, and those of the Towards for each reference but the first."""
+
+    next: Value
+    gradient: Value
+    x: Value
+    before: Value
+    first: Value
+    references: list[Value]
+    products: list[Product]
+    towards: list[list[Product]]
+
+
+def _usual_products(request: RowRequest) -> _Usual | None:
+    """The Step for a row, where all its vectors are there."""
+    known = request.vectors
+    names = ("next", "gradient", "x", "previous", "first", "skip")
+    if not all(name in known for name in names) or known["skip"] != known["next"] or not request.references:
+        return None
+    if not all("reference" in each for each in request.references):
+        return None
+    following, gradient, x, before, first = ((known[name],) for name in names[:5])
+    references: list[Value] = [(each["reference"],) for each in request.references]
+    step, to_next, from_first = x + before, following + x, x + first
+
+    def towards(reference: Value) -> list[Product]:
+        error, next_error = x + reference, following + reference
+        return [(next_error, next_error), (gradient, next_error), (gradient, error), (to_next, error)]
+
+    next_error_sq, gradient_next_error, gradient_error, to_next_error = towards(references[0])
+    products: list[Product] = [
+        (following, following),
+        (gradient, gradient),
+        next_error_sq,
+        gradient_next_error,
+        (gradient, x),
+        (to_next, to_next),
+        (gradient, to_next),
+        gradient_error,
+        to_next_error,
+        (gradient, step),
+        (to_next, step),
+        (from_first, from_first),
+    ]
+    further = [towards(reference) for reference in references[1:]]
+    return _Usual(following, gradient, x, before, first, references, products, further)
 
 
 @dataclass
