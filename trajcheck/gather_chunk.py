@@ -14,7 +14,7 @@ from trajcheck.flat_vector import FlatVectors
 from trajcheck.kernel import Block, Memory, Segments, Stage, Stages, Unread, bytes_of
 from trajcheck.products import REFERENCE_PRODUCTS, STEP_PRODUCTS, SUPPORT_PRODUCTS, vectors_needed
 from trajcheck.program import Key
-from trajcheck.program_writer import REGULARISED, RowRequest, write_program
+from trajcheck.program_writer import REGULARISED, RowRequest, write_programs
 from trajcheck.references import Reference
 from trajcheck.rows import Row
 from trajcheck.snapshot import ITEM_SIZE, Extent
@@ -83,10 +83,8 @@ class ChunkPass:
             + [REFERENCE_PRODUCTS[name] for name in reference_products if references]
         )
         self.block_size = block
-        self.programs = [
-            write_program([self._request(row) for row in rows[start : start + GROUP]])
-            for start in range(0, len(rows), GROUP)
-        ]
+        requests = [self._request(row) for row in rows]
+        self.programs = write_programs([requests[start : start + GROUP] for start in range(0, len(rows), GROUP)])
         keys = dict.fromkeys(key for program in self.programs for key in program.vectors)
         flat = {key: vectors.of(self._tensors(key)) for key in keys}
         self.reader, self._lock = ExtentReader(most_open()), threading.Lock()

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from trajcheck.extent_reader import Piece
-from trajcheck.program import Program, Values
+from trajcheck.program import Places, Program
 from trajcheck.references import Reference
 from trajcheck.rows import Row, Rows
 from trajcheck.scalars import ReferenceScalars, RowScalars, StepScalars
@@ -28,8 +28,8 @@ def empty_like(scalars: RowScalars) -> RowScalars:
 class ChunkSums:
     """What the blocks of a chunk add up to: in all, and tensor by tensor for the rows that ask for it.
 
-    A share is [pieces, outputs]: the products of all programs, of each of a block's pieces, or of all of them together
-    where no row is kept apart.
+    A share is [pieces, outputs]: the programs' products of each of a block's pieces, or of all of them together where
+    no row is kept apart.
     """
 
     def __init__(self, programs: Sequence[Program], apart: Sequence[bool], tensors: Sequence[str]) -> None:
@@ -38,7 +38,7 @@ class ChunkSums:
         self._programs, self._tensors = programs, tensors
         self._apart = [[next(each) for _ in program.rows] for program in programs]
         self._places: Mapping[str, int] = {name: place for place, name in enumerate(tensors)}
-        self._whole = np.zeros(sum(program.outputs for program in programs))
+        self._whole = np.zeros(programs[0].outputs)
         self._parts = np.zeros((len(tensors), len(self._whole))) if self.apart else None
 
     @property
@@ -55,22 +55,20 @@ class ChunkSums:
 
     def give(self, rows: Sequence[RowScalars]) -> None:
         """Set the sums in the rows, which are those of the programs in order."""
-        first = start = 0
+        each = iter(rows)
+        whole = self._whole.tolist()
+        parts = [] if self._parts is None else self._parts.tolist()
         for program, apart in zip(self._programs, self._apart, strict=True):
-            mine = rows[start : start + len(program.rows)]
-            own = slice(first, first + program.outputs)
-            for scalars, found in zip(mine, program.values(self._whole[own].tolist()), strict=True):
-                _set_products(scalars, found)
-            for name, sums in zip(self._tensors, self._parts, strict=True) if self._parts is not None else ():
-                for scalars, found, wanted in zip(mine, program.values(sums[own].tolist()), apart, strict=True):
-                    if wanted:
-                        scalars.tensors[name] = empty_like(scalars)
-                        _set_products(scalars.tensors[name], found)
-            first, start = own.stop, start + len(program.rows)
+            for places, wanted in zip(program.rows, apart, strict=True):
+                scalars = next(each)
+                _set_products(scalars, places, whole)
+                for name, sums in zip(self._tensors, parts, strict=True) if wanted else ():
+                    scalars.tensors[name] = empty_like(scalars)
+                    _set_products(scalars.tensors[name], places, sums)
 
 
-def _set_products(scalars: RowScalars, found: tuple[Values, list[Values]]) -> None:
-    own, towards = found
-    for target, values in zip(scalars.all, [own, *towards], strict=True):
-        for name, value in values.items():
-            setattr(target, name, value)
+def _set_products(scalars: RowScalars, places: tuple[Places, list[Places]], sums: Sequence[float]) -> None:
+    own, towards = places
+    for target, numbers in zip(scalars.all, [own, *towards], strict=True):
+        for name, number in numbers.items():
+            setattr(target, name, sums[number])

@@ -38,7 +38,8 @@ typedef struct {
     const void *const *vectors;
     const int32_t *types;
     const double *divisors; /* what each vector is divided by; 1 for most */
-    int64_t outputs;        /* products */
+    const int32_t *made;    /* where its products are among those of all programs */
+    int64_t products;
 } program;
 
 /* A range of a file, and where it goes: as it stands there, or widened to doubles. */
@@ -60,7 +61,7 @@ typedef struct {
     const double *decay; /* the factor of REGULARISE in each segment */
     double *memory;      /* trajcheck_memory() doubles */
     double *out;         /* for each segment the products of all programs */
-    int64_t outputs;     /* of all programs: from segment to segment */
+    int64_t outputs;     /* products of all programs */
 } block;
 
 #define NAME(x) x##_anywhere
@@ -110,22 +111,22 @@ int32_t trajcheck_level(void) {
 
 /* Doubles that `block.memory` must hold for programs of so many slots and products: a slot and the sums of a product
    more, for what is not kept, and 7 to begin where a cache line does. */
-int64_t trajcheck_memory(int64_t slots, int64_t outputs) { return SLOT * (slots + 1) + MOST_LANES * (outputs + 1) + 7; }
+int64_t trajcheck_memory(int64_t slots, int64_t products) { return SLOT * (slots + 1) + MOST_LANES * (products + 1) + 7; }
 
-/* Run a program over one block, adding its sums to `out`, with instructions of at most `level`. */
-static void run(const program *what, const block *work, double *out, int32_t level) {
+/* Run a program over one block, adding its sums to the block's, with instructions of at most `level`. */
+static void run(const program *what, const block *work, int32_t level) {
 #ifdef DISPATCH
     if (level >= 2) {
-        run_avx512(what, work, out);
+        run_avx512(what, work);
         return;
     }
     if (level == 1) {
-        run_avx2(what, work, out);
+        run_avx2(what, work);
         return;
     }
 #endif
     (void)level;
-    run_anywhere(what, work, out);
+    run_anywhere(what, work);
 }
 
 /* Read bytes of a file. How many are missing; `error` is why: an errno, or 0 where the file ended early. */
@@ -171,11 +172,10 @@ static int64_t read_range(const range *what, int32_t *error) {
    `missing` bytes of the next were not there, and `error` is why: an errno, or 0 where the file ended early. */
 int64_t trajcheck_run(const block *work, int32_t level, int32_t *error, int64_t *missing) {
     int64_t done = 0;
-    double *out = work->out;
-    for (int64_t n = 0; n < work->count; out += work->programs[n++].outputs) {
+    for (int64_t n = 0; n < work->count; n++) {
         for (int64_t left = work->reads[n]; left > 0; left--, done++)
             if ((*missing = read_range(work->ranges + done, error))) return done;
-        run(work->programs + n, work, out, level);
+        run(work->programs + n, work, level);
     }
     return done;
 }

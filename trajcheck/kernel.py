@@ -109,11 +109,12 @@ def run(program: Program, blocks: Sequence[Block], segments: Segments) -> np.nda
 
 
 class Stages:
-    """Programs that run over a block one after the other, each after the reads that fill what it needs."""
+    """Programs that were written together, to run over a block one after the other, each after the reads that fill what
+    it needs."""
 
     def __init__(self, stages: Sequence[Stage]) -> None:
         self._stages = stages
-        self._outputs = sum(stage.program.outputs for stage in stages)
+        self._outputs = stages[0].program.outputs
         library = _library()
         self._bound = None if library is None else _Bound(library, stages)
 
@@ -124,12 +125,12 @@ class Stages:
         if self._bound is not None:
             self._bound.run(segments, ranges, np.array(reads, dtype=np.int64), out)
             return out
-        done = first = 0
+        done = 0
         for (program, blocks), count in zip(self._stages, reads, strict=True):
             for number in range(done, done + count):
                 _read(number, ranges[number])
-            _interpret(program, blocks, segments, out[:, first : first + program.outputs])
-            done, first = done + count, first + program.outputs
+            _interpret(program, blocks, segments, out)
+            done += count
         return out
 
 
@@ -253,7 +254,8 @@ class _ProgramArguments(ctypes.Structure):
         ("vectors", ctypes.c_void_p),
         ("types", ctypes.c_void_p),
         ("divisors", ctypes.c_void_p),
-        ("outputs", ctypes.c_int64),
+        ("made", ctypes.c_void_p),
+        ("products", ctypes.c_int64),
     )
 
 
@@ -296,8 +298,8 @@ class _Bound:
         self._library = library
         self._programs = (_ProgramArguments * len(stages))()
         slots = max((stage.program.slots for stage in stages), default=0)
-        outputs = max((stage.program.outputs for stage in stages), default=0)
-        self._memory = np.empty(library.memory(slots, outputs))
+        products = max((len(stage.program.made) for stage in stages), default=0)
+        self._memory = np.empty(library.memory(slots, products))
         self._kept: list[np.ndarray] = []  # what kernel.c has the addresses of
         for place, (program, blocks) in enumerate(stages):
             arrays = (
@@ -305,11 +307,12 @@ class _Bound:
                 np.array([block.memory.address for block in blocks], dtype=np.uintp),
                 np.array([TYPES[block.dtype] for block in blocks], dtype=np.int32),
                 np.array([block.divisor for block in blocks], dtype=np.float64),
+                program.made,
             )
             self._kept += arrays
-            code, vectors, types, divisors = map(_address, arrays)
+            code, vectors, types, divisors, made = map(_address, arrays)
             self._programs[place] = _ProgramArguments(
-                code, len(program.code), vectors, types, divisors, program.outputs
+                code, len(program.code), vectors, types, divisors, made, len(program.made)
             )
 
     def run(self, segments: Segments, ranges: np.ndarray, reads: np.ndarray, out: np.ndarray) -> None:

@@ -273,30 +273,29 @@ TARGET static void NAME(tile)(const program *what, double decay, double *slots, 
         const char *from = vector ? VECTOR_AT(source) : (const char *)PLACE(~source);
         /* floats are widened on the way, whole tiles of them; all else beforehand */
         const int raw = vector && what->types[source] == F32 && DIRECT(source);
-        if (kind == DIFFER) { /* source, to, square; many; other, to, square of each */
-            double *const to = PLACE(next[0]), *const square = OUT(next[1]);
-            const int many = next[2];
+        if (kind == DIFFER) { /* source, to; many; other and to of each; outputs: its square, those of each */
+            double *const to = PLACE(next[0]), *tos[MOST_DIFFERENCES], *squares[MOST_DIFFERENCES];
             const double *others[MOST_DIFFERENCES];
-            double *tos[MOST_DIFFERENCES], *squares[MOST_DIFFERENCES];
-            next += 3;
-            for (int n = 0; n < many; n++, next += 3)
-                others[n] = PLACE(next[0]), tos[n] = PLACE(next[1]), squares[n] = OUT(next[2]);
+            const int many = next[1];
+            next += 2;
+            for (int n = 0; n < many; n++, next += 2) others[n] = PLACE(next[0]), tos[n] = PLACE(next[1]);
+            double *const square = OUT(*next++);
+            for (int n = 0; n < many; n++, next++) squares[n] = OUT(*next);
             if (vector && !raw) {
                 NAME(widen)(to, from, what->types[source], count, padded, what->divisors[source]);
                 from = (const char *)to;
             }
             NAME(differ)(raw, many, from, to, square, others, tos, squares, padded);
         } else if (kind == CROSS) {
-            /* source, to, square, b, common, more; a slot for each value; an output for each product; `to` and `square`
+            /* source, to, b, common, more; a slot for each value; outputs: the square, each product; `to` and the square
                are of a vector alone */
             double *const to = PLACE(next[0]);
-            const double *values[MOST_PRODUCTS], *const b = PLACE(next[2]);
+            const double *values[MOST_PRODUCTS], *const b = PLACE(next[1]);
             double *outs[MOST_PRODUCTS + 1];
-            const int common = next[3], more = next[4], products = (common ? 1 : 0) + 2 * common + more;
-            outs[0] = OUT(next[1]);
-            next += 5;
+            const int common = next[2], more = next[3], products = (common ? 1 : 0) + 2 * common + more;
+            next += 4;
             for (int n = 0; n < common + more; n++, next++) values[n] = PLACE(*next);
-            for (int n = 0; n < products; n++, next++) outs[n + 1] = OUT(*next);
+            for (int n = 0; n < products + 1; n++, next++) outs[n] = OUT(*next);
             if (vector && !raw) {
                 NAME(widen)(to, from, what->types[source], count, padded, what->divisors[source]);
                 NAME(differ)(0, 0, (const char *)to, to, outs[0], 0, 0, 0, padded);
@@ -349,19 +348,20 @@ TARGET static void NAME(tile)(const program *what, double decay, double *slots, 
 }
 
 /* Tiles never reach over a segment's end; each segment's lanes are added up in one order. */
-TARGET static void NAME(run)(const program *what, const block *work, double *out) {
+TARGET static void NAME(run)(const program *what, const block *work) {
+    double *out = work->out;
     double *const sums = (double *)(((uintptr_t)work->memory + 63) & ~(uintptr_t)63);
-    double *const slots = sums + MOST_LANES * (what->outputs + 1);
+    double *const slots = sums + MOST_LANES * (what->products + 1);
     for (int64_t segment = 0; segment < work->segments; segment++, out += work->outputs) {
         const int64_t stop = work->borders[segment + 1];
-        memset(sums, 0, sizeof(double) * LANES * (size_t)(what->outputs + 1));
+        memset(sums, 0, sizeof(double) * LANES * (size_t)(what->products + 1));
         for (int64_t start = work->borders[segment]; start < stop; start += TILE)
             NAME(tile)(what, work->decay[segment], slots, sums, start, stop - start < TILE ? stop - start : TILE);
-        for (int64_t n = 0; n < what->outputs; n++) {
+        for (int64_t n = 0; n < what->products; n++) {
             const double *const lanes = sums + LANES * (n + 1);
             double sum = 0;
             for (int lane = 0; lane < LANES; lane += 2) sum += lanes[lane] + lanes[lane + 1];
-            out[n] += sum;
+            out[what->made[n]] += sum;
         }
     }
 }

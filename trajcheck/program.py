@@ -44,8 +44,11 @@ class Differ:
     differences: list[Difference]
 
     def words(self) -> list[int]:
-        differences = [word for each in self.differences for word in (each.other, each.to, each.square)]
-        return [DIFFER, self.source, self.to, self.square, len(self.differences), *differences]
+        differences = [word for each in self.differences for word in (each.other, each.to)]
+        return [DIFFER, self.source, self.to, len(self.differences), *differences]
+
+    def products(self) -> list[int]:
+        return [self.square, *(each.square for each in self.differences)]
 
     def reads(self) -> list[int]:
         return [*_slot_of(self.source), *(each.other for each in self.differences)]
@@ -77,7 +80,10 @@ class Cross:
 
     def words(self) -> list[int]:
         counts = len(self.common), len(self.more)
-        return [CROSS, self.source, self.to, self.square, self.b, *counts, *self.common, *self.more, *self.outputs]
+        return [CROSS, self.source, self.to, self.b, *counts, *self.common, *self.more]
+
+    def products(self) -> list[int]:
+        return [self.square, *self.outputs]
 
     def reads(self) -> list[int]:
         return [*_slot_of(self.source), *([self.b] if self.common else []), *self.common, *self.more]
@@ -101,7 +107,10 @@ class Regularise:
     square: int
 
     def words(self) -> list[int]:
-        return [REGULARISE, ~self.a, self.b, self.to, self.square]
+        return [REGULARISE, ~self.a, self.b, self.to]
+
+    def products(self) -> list[int]:
+        return [self.square]
 
     def reads(self) -> list[int]:
         return [self.a, self.b]
@@ -135,7 +144,10 @@ class Step:
 
     def words(self) -> list[int]:
         slots = self.x, self.before, self.first, self.reference
-        return [STEP, self.next, self.gradient, *slots, self.to, self.to_gradient, *self.outputs]
+        return [STEP, self.next, self.gradient, *slots, self.to, self.to_gradient]
+
+    def products(self) -> list[int]:
+        return self.outputs
 
     def reads(self) -> list[int]:
         sources = [*_slot_of(self.next), *_slot_of(self.gradient)]
@@ -163,7 +175,10 @@ class Towards:
 
     def words(self) -> list[int]:
         count = len(self.references)
-        return [TOWARDS, ~self.x, self.next, self.gradient, count, *self.references, *self.outputs]
+        return [TOWARDS, ~self.x, self.next, self.gradient, count, *self.references]
+
+    def products(self) -> list[int]:
+        return self.outputs
 
     def reads(self) -> list[int]:
         return [self.x, self.next, self.gradient, *self.references]
@@ -182,18 +197,27 @@ Instruction = Differ | Cross | Regularise | Step | Towards
 @dataclass
 class Program:
     """`vectors`: the keys of the vectors, in the order of their numbers. `slots`: how many are used at a time.
-    `outputs`: how many products there are. `rows`: where each row's are, those of the step and of each reference.
-    `code`: the instructions as kernel.c reads them."""
+    `outputs`: how many products there are, of all programs that were written together. `rows`: where each row's are,
+    those of the step and of each reference. `made`: the products that this program makes, in order. `code`: the
+    instructions as kernel.c reads them, with places in `made` in place of products' numbers."""
 
     instructions: list[Instruction]
     vectors: list[Key]
     slots: int
     outputs: int
     rows: list[tuple[Places, list[Places]]]
+    made: np.ndarray = field(init=False)
     code: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
-        self.code = np.array([word for each in self.instructions for word in each.words()], dtype=np.int32)
+        places: dict[int, int] = {}
+        words: list[int] = []
+        for each in self.instructions:
+            words += each.words()
+            for number in each.products():
+                words.append(NOWHERE if number == NOWHERE else places.setdefault(number, len(places)))
+        self.made = np.array(list(places), dtype=np.int32)
+        self.code = np.array(words, dtype=np.int32)
 
     def values(self, out: Sequence[float]) -> list[tuple[Values, list[Values]]]:
         """For each row the products of the step, and of each reference, by name."""

@@ -56,12 +56,20 @@ class RowRequest:
 
 def write_program(requests: Sequence[RowRequest]) -> Program:
     """The program for some rows."""
+    (program,) = write_programs([requests])
+    return program
+
+
+def write_programs(groups: Sequence[Sequence[RowRequest]]) -> list[Program]:
+    """A program for each group of rows, to run one after the other: no product is made in two of them."""
     writer = _Writer()
-    rows = [writer.row(request) for request in requests]
-    writer.find_usual(requests)
-    instructions = writer.instructions()
-    slots = allocate_slots(instructions)
-    return Program(instructions, list(writer.vectors), slots, len(writer.outputs), rows)
+    rows = [[writer.row(request) for request in requests] for requests in groups]
+    writer.find_usual([request for requests in groups for request in requests])
+    written = writer.programs([len(requests) for requests in groups])
+    return [
+        Program(instructions, vectors, allocate_slots(instructions), len(writer.outputs), places)
+        for (instructions, vectors), places in zip(written, rows, strict=True)
+    ]
 
 
 class _Writer:
@@ -119,18 +127,34 @@ class _Writer:
             self._usual.append(usual)
             self._rows[number] = [product for product in self._rows[number] if frozenset(product) not in made]
 
-    def instructions(self) -> list[Instruction]:
-        """The whole program; slots are still numbers of values."""
-        products = [product for row in self._rows for product in row]
-        self._crossed.update(value for a, b in products if a != b for value in (a, b))
-        for value in dict.fromkeys(value for product in products for value in product):
+    def programs(self, sizes: Sequence[int]) -> list[tuple[list[Instruction], list[Key]]]:
+        """The instructions for so many rows each, where numbers of values are still in place of slots; and the vectors
+        of each."""
+        programs = []
+        first = 0
+        for size in sizes:
+            self.vectors, self._numbers, self._written = {}, {}, []
+            rows = self._rows[first : first + size]
+            left = [[product for product in row if frozenset(product) not in self._made] for row in rows]
+            self._instructions(left, self._usual[first : first + size])
+            programs.append((self._written, list(self.vectors)))
+            first += size
+        return programs
+
+    def _instructions(self, rows: Sequence[Sequence[Product]], usual_products: Sequence[_Usual | None]) -> None:
+        """Write what makes the products of some rows, which have no values at hand."""
+        products = [product for row in rows for product in row]
+        values = dict.fromkeys(value for product in products for value in product)
+        self._crossed = {value for a, b in products if a != b for value in (a, b)}
+        self._differences, self._parts = {}, set()
+        for value in values:
             if len(value) == 2:
                 self._differences.setdefault(value[:1], []).append(value)
                 self._parts |= {value[:1], value[1:]}
             elif value[0][0] == REGULARISED:
                 self._parts |= set(_parts_of_regularised(value))
-        used = self._parts | {value for product in products for value in product}
-        for row, usual in zip(self._rows, self._usual, strict=True):
+        used = self._parts | values.keys()
+        for row, usual in zip(rows, usual_products, strict=True):
             if usual is not None:
                 self._step(usual, used)
             crosses = _crosses([(a, b) for a, b in row if a != b])
@@ -140,7 +164,6 @@ class _Writer:
                 if value not in passing:
                     self._make(value)
             self._written += [self._cross(cross) for cross in crosses]
-        return self._written
 
     def _step(self, usual: _Usual, used: Collection[Value]) -> None:
         """Write a row's Step, and the Towards of further references; `used` are the values that others need."""
