@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -17,12 +18,6 @@ def empty_row(row: Row, rows: Rows, references: Sequence[Reference]) -> RowScala
     """A row before anything is known; a step that only supports a row has nothing towards references."""
     towards = references if row.place in rows.places else ()
     return RowScalars(StepScalars(row.step), [ReferenceScalars(row.step) for _ in towards])
-
-
-def empty_like(scalars: RowScalars) -> RowScalars:
-    """A row of the same step and as many references before anything is known."""
-    step = scalars.own.step
-    return RowScalars(StepScalars(step), [ReferenceScalars(step) for _ in scalars.references])
 
 
 class ChunkSums:
@@ -63,12 +58,22 @@ class ChunkSums:
                 scalars = next(each)
                 _set_products(scalars, places, whole)
                 for name, sums in zip(self._tensors, parts, strict=True) if wanted else ():
-                    scalars.tensors[name] = empty_like(scalars)
-                    _set_products(scalars.tensors[name], places, sums)
+                    scalars.tensors[name] = _row_of(scalars.own.step, places, sums)
+
+
+def _row_of(step: int, places: tuple[Places, list[Places]], sums: Sequence[float]) -> RowScalars:
+    own, towards = places
+    return RowScalars(
+        StepScalars(step, **_values(own, sums)), [ReferenceScalars(step, **_values(each, sums)) for each in towards]
+    )
 
 
 def _set_products(scalars: RowScalars, places: tuple[Places, list[Places]], sums: Sequence[float]) -> None:
     own, towards = places
     for target, numbers in zip(scalars.all, [own, *towards], strict=True):
-        for name, number in numbers.items():
-            setattr(target, name, sums[number])
+        for name, value in _values(numbers, sums).items():
+            setattr(target, name, value)
+
+
+def _values(places: Places, sums: Sequence[float]) -> dict[str, Any]:
+    return {name: sums[number] for name, number in places.items()}

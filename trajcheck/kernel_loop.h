@@ -281,11 +281,12 @@ TARGET static void NAME(tile)(const program *what, double decay, double *slots, 
             for (int n = 0; n < many; n++, next += 2) others[n] = PLACE(next[0]), tos[n] = PLACE(next[1]);
             double *const square = OUT(*next++);
             for (int n = 0; n < many; n++, next++) squares[n] = OUT(*next);
-            if (vector && !raw) {
+            const int only = vector && !many && square == sums; /* it is widened, and no more */
+            if (vector && (only || !raw)) {
                 NAME(widen)(to, from, what->types[source], count, padded, what->divisors[source]);
                 from = (const char *)to;
             }
-            NAME(differ)(raw, many, from, to, square, others, tos, squares, padded);
+            if (!only) NAME(differ)(raw, many, from, to, square, others, tos, squares, padded);
         } else if (kind == CROSS) {
             /* source, to, b, common, more; a slot for each value; outputs: the square, each product; `to` and the square
                are of a vector alone */
