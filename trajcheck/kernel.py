@@ -139,6 +139,11 @@ def compiled() -> bool:
     return _library() is not None
 
 
+def choose_again() -> None:
+    """Look once more which inner loop there is: TRAJCHECK_KERNEL was changed."""
+    _library.cache_clear()
+
+
 def description() -> str:
     """Which inner loop is in use, for --version."""
     library = _library()

@@ -28,30 +28,16 @@ from trajcheck.program import (
     Towards,
     allocate_slots,
 )
+from trajcheck.usual_products import Product, RowRequest, UsualProducts, Value, usual_products
 
 #: Of kernel.c: differences in one Differ; common and more values in one Cross, and its sums without a's square and a b.
 MOST_DIFFERENCES, MOST_COMMON, MOST_MORE, MOST_SUMS = 4, 4, 4, 10
 
-#: References in one Towards; and products of a Step below which it is not worth making them all.
+#: Of kernel.c: references in one Towards. And products of a Step below which it is not worth making them all.
 MOST_TOWARDS, FEWEST_OF_A_STEP = 2, 9
 
 #: Vectors of this kind are not stored: the gradient plus weight decay times the iterate of the same place.
 REGULARISED = "regularised"
-
-#: A vector, or the difference of two.
-Value = tuple[Key, ...]
-Product = tuple[Value, Value]
-
-
-@dataclass(frozen=True)
-class RowRequest:
-    """One row: its vectors by their names in products.py, and those of each reference, each as the key of a vector;
-    and the products asked for. Products whose vectors are not all there are left out."""
-
-    vectors: Mapping[str, Key]
-    references: Sequence[Mapping[str, Key]]
-    step_products: Sequence[str]
-    reference_products: Sequence[str]
 
 
 def write_program(requests: Sequence[RowRequest]) -> Program:
@@ -80,7 +66,7 @@ class _Writer:
         self.vectors: dict[Key, int] = {}
         self.outputs: dict[frozenset[Value], int] = {}
         self._rows: list[list[Product]] = []  # the products that a row is the first to ask for
-        self._usual: list[_Usual | None] = []  # what of a row is a Step
+        self._usual: list[UsualProducts | None] = []  # what of a row is a Step
         self._numbers: dict[Value, int] = {}
         self._written: list[Instruction] = []
         self._made: set[frozenset[Value]] = set()  # products that are written
@@ -117,7 +103,7 @@ class _Writer:
         """Find the rows that can be a Step; what one makes is no longer asked for otherwise."""
         made: set[frozenset[Value]] = set()
         for number, request in enumerate(requests):
-            usual = _usual_products(request)
+            usual = usual_products(request)
             if usual is not None:
                 step = [frozenset(product) for product in usual.products]
                 if sum(pair in self.outputs and pair not in made for pair in step) >= FEWEST_OF_A_STEP:
@@ -141,7 +127,7 @@ class _Writer:
             first += size
         return programs
 
-    def _instructions(self, rows: Sequence[Sequence[Product]], usual_products: Sequence[_Usual | None]) -> None:
+    def _instructions(self, rows: Sequence[Sequence[Product]], usual_products: Sequence[UsualProducts | None]) -> None:
         """Write what makes the products of some rows, which have no values at hand."""
         products = [product for row in rows for product in row]
         values = dict.fromkeys(value for product in products for value in product)
@@ -165,7 +151,7 @@ class _Writer:
                     self._make(value)
             self._written += [self._cross(cross) for cross in crosses]
 
-    def _step(self, usual: _Usual, used: Collection[Value]) -> None:
+    def _step(self, usual: UsualProducts, used: Collection[Value]) -> None:
         """Write a row's Step, and the Towards of further references; `used` are the values that others need."""
         for value in (usual.before, usual.x, usual.first, *usual.references):
             self._make(value)
@@ -264,55 +250,6 @@ class _Writer:
 def _parts_of_regularised(value: Value) -> tuple[Value, Value]:
     ((_, place),) = value
     return (("gradient", place),), (("iterate", place),)
-
-
-@dataclass
-class _Usual:
-    """What a Step is made of, its products in order, and those of the Towards for each reference but the first."""
-
-    next: Value
-    gradient: Value
-    x: Value
-    before: Value
-    first: Value
-    references: list[Value]
-    products: list[Product]
-    towards: list[list[Product]]
-
-
-def _usual_products(request: RowRequest) -> _Usual | None:
-    """The Step for a row, where all its vectors are there."""
-    known = request.vectors
-    names = ("next", "gradient", "x", "previous", "first", "skip")
-    if not all(name in known for name in names) or known["skip"] != known["next"] or not request.references:
-        return None
-    if not all("reference" in each for each in request.references):
-        return None
-    following, gradient, x, before, first = ((known[name],) for name in names[:5])
-    references: list[Value] = [(each["reference"],) for each in request.references]
-    step, to_next, from_first = x + before, following + x, x + first
-
-    def towards(reference: Value) -> list[Product]:
-        error, next_error = x + reference, following + reference
-        return [(next_error, next_error), (gradient, next_error), (gradient, error), (to_next, error)]
-
-    next_error_sq, gradient_next_error, gradient_error, to_next_error = towards(references[0])
-    products: list[Product] = [
-        (following, following),
-        (gradient, gradient),
-        next_error_sq,
-        gradient_next_error,
-        (gradient, x),
-        (to_next, to_next),
-        (gradient, to_next),
-        gradient_error,
-        to_next_error,
-        (gradient, step),
-        (to_next, step),
-        (from_first, from_first),
-    ]
-    further = [towards(reference) for reference in references[1:]]
-    return _Usual(following, gradient, x, before, first, references, products, further)
 
 
 @dataclass
