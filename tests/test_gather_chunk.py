@@ -125,6 +125,10 @@ def test_tensors_of_several_dtypes(tmp_path: Path) -> None:
             assert (found is None) == (wanted is None)
             assert found is None or found == pytest.approx(wanted, rel=1e-12, abs=1e-10), name
     assert several[2].tensors.keys() == kinds.keys()
+    trajectory = open_trajectory(runs[0])
+    os.truncate(trajectory.snapshots[3].path, os.path.getsize(trajectory.snapshots[3].path) - 7000)
+    with pytest.raises(StepFileError, match="ended 7,000 bytes early"):
+        scalars(trajectory, threads=1)
 
 
 @pytest.mark.usefixtures("either_loop")

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from trajcheck import kernel
-from trajcheck.kernel import Block, Memory, Segments, Stage, Stages
+from trajcheck.kernel import Stages
+from trajcheck.kernel_data import RANGE, Block, Memory, Segments, Stage
 from trajcheck.products import REFERENCE_PRODUCTS, STEP_PRODUCTS, inner_products
 from trajcheck.program import Cross, Differ, Instruction, Key, Program, Step, Towards, Values
 from trajcheck.program_writer import REGULARISED, RowRequest, write_program, write_programs
@@ -186,7 +187,7 @@ def test_groups_of_rows_add_up_to_the_same_bits() -> None:
     for size in (1, 2, 4):
         programs = write_programs([rows[start : start + size] for start in range(0, STEPS, size)])
         stages = Stages([Stage(each, [blocks[key] for key in each.vectors]) for each in programs])
-        (out,) = stages.run(HERE, np.empty(0, kernel.RANGE), [0] * len(programs))
+        (out,) = stages.run(HERE, np.empty(0, RANGE), [0] * len(programs))
         assert [row for each in programs for row in each.values(out.tolist())] == expected
         made = [number for each in programs for number in each.made.tolist()]
         assert sorted(made) == list(range(programs[0].outputs))

@@ -10,7 +10,7 @@ import numpy as np
 
 from trajcheck.extent_reader import ExtentReader
 from trajcheck.flat_vector import FlatVector, Range
-from trajcheck.kernel import RANGE, TYPES
+from trajcheck.kernel_data import RANGE, TYPES
 from trajcheck.program import Key
 from trajcheck.snapshot import ITEM_SIZE
 

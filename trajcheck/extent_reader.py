@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from trajcheck.errors import StepFileError
-from trajcheck.kernel import read_at
+from trajcheck.kernel_data import read_at
 from trajcheck.snapshot import ITEM_SIZE, Extent
 
 #: Elements per block: 1 MB as float64, so that the handful of vectors a row needs stay in cache.

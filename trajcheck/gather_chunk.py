@@ -11,7 +11,8 @@ import numpy as np
 from trajcheck.chunk_vectors import ChunkVectors
 from trajcheck.extent_reader import ExtentReader, Piece, early_end, most_open, unreadable
 from trajcheck.flat_vector import FlatVectors
-from trajcheck.kernel import Block, Memory, Segments, Stage, Stages, Unread, bytes_of
+from trajcheck.kernel import Stages
+from trajcheck.kernel_data import Block, Memory, Segments, Stage, Unread, bytes_of
 from trajcheck.products import REFERENCE_PRODUCTS, STEP_PRODUCTS, SUPPORT_PRODUCTS, vectors_needed
 from trajcheck.program import Key
 from trajcheck.program_writer import REGULARISED, RowRequest, write_programs

@@ -28,7 +28,7 @@ from trajcheck.program import (
     Towards,
     allocate_slots,
 )
-from trajcheck.usual_products import Product, RowRequest, UsualProducts, Value, usual_products
+from trajcheck.row_products import Product, RowRequest, UsualProducts, Value, usual_products
 
 #: Of kernel.c: differences in one Differ; common and more values in one Cross, and its sums without a's square and a b.
 MOST_DIFFERENCES, MOST_COMMON, MOST_MORE, MOST_SUMS = 4, 4, 4, 10
