@@ -105,6 +105,16 @@ def test_products_of_a_block(dtype: str, length: int, skip: int) -> None:
     check(rows, blocks, plain)
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_without_vector_instructions(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a processor that has none of those that kernel.c looks for."""
+    if (library := kernel._library()) is None:
+        pytest.skip("there is no compiled loop")
+    monkeypatch.setattr(library, "level", 0)
+    for length in (300, 512):
+        check(*walk(4, np.random.default_rng(length), length, dtype))
+
+
 @pytest.mark.parametrize(("iterates", "gradients"), [("F32", "BF16"), ("F64", "F32"), ("F16", "F64")])
 @pytest.mark.parametrize("length", [256, 700])
 def test_vectors_of_several_dtypes(iterates: str, gradients: str, length: int) -> None:
