@@ -1,8 +1,8 @@
 /* The inner loop of the streaming pass: for one block of elements and some rows of a report after the other, the reads
    that fill the block's vectors, and a short program of differences and inner products, run tile by tile over them.
 
-   program.py writes the programs; no formula stands here. Vectors are widened to double,
-   differences formed in double, products summed in double. The slots that a program uses at a time fit a processor's
+   program.py writes the programs, and says what each instruction makes. Vectors are widened to double, differences
+   formed in double, products summed in double. The slots that a program uses at a time fit a processor's
    first or second cache; what is loaded is used for several products at once, which is what the time goes into.
 
    Nothing here calls Python; kernel.py calls it without the interpreter's lock, once for a block. */
