@@ -87,12 +87,16 @@ def reading(files: Sequence[Path], chunk: int = CHUNK) -> Task:
 @contextmanager
 def numpy_loop() -> Iterator[None]:
     """The inner loop is numpy's."""
-    compiled = kernel._library
-    kernel._library = lambda: None  # type: ignore[assignment]
+    before = os.environ.get("TRAJCHECK_KERNEL")
+    os.environ["TRAJCHECK_KERNEL"] = "numpy"
+    kernel.choose_again()
     try:
         yield
     finally:
-        kernel._library = compiled
+        del os.environ["TRAJCHECK_KERNEL"]
+        if before is not None:
+            os.environ["TRAJCHECK_KERNEL"] = before
+        kernel.choose_again()
 
 
 def with_numpy(task: Task) -> Task:

@@ -12,12 +12,14 @@ import numpy as np
 import pytest
 
 from trajcheck import kernel
-from trajcheck.kernel import Block, Memory, Segments
+from trajcheck.kernel import Stages
+from trajcheck.kernel_data import RANGE, Block, Memory, Segments, Stage
 from trajcheck.products import REFERENCE_PRODUCTS, STEP_PRODUCTS, inner_products
-from trajcheck.program import Cross, Differ, Key, Program, Values
-from trajcheck.program_writer import REGULARISED, RowRequest, write_program
+from trajcheck.program import Cross, Differ, Instruction, Key, Program, Step, Towards, Values
+from trajcheck.program_writer import REGULARISED, RowRequest, write_program, write_programs
 
 STEPS = 6
+HERE = Segments.of([0, 3000], [0.0])
 DTYPES = ("F64", "F32", "F16", "BF16")
 
 
@@ -35,7 +37,7 @@ def block(values: np.ndarray, dtype: str) -> Block:
 
 
 def walk(
-    references: int, stream: np.random.Generator, length: int, dtype: str
+    references: int, stream: np.random.Generator, length: int, dtype: str, skip: int = 1
 ) -> tuple[list[RowRequest], dict[Key, Block], dict[Key, np.ndarray]]:
     """The rows of a short run, and its vectors as blocks and as numbers."""
     keys: list[Key] = [("iterate", t) for t in range(STEPS)] + [("gradient", t) for t in range(STEPS)]
@@ -50,7 +52,7 @@ def walk(
     for t in range(STEPS):
         near: Mapping[str, Key] = {
             name: ("iterate", place)
-            for name, place in (("x", t), ("previous", t - 1), ("next", t + 1), ("skip", t + 2), ("first", 0))
+            for name, place in (("x", t), ("previous", t - 1), ("next", t + 1), ("skip", t + skip), ("first", 0))
             if 0 <= place < STEPS
         }
         towards = [{"reference": ("reference", number)} for number in range(references)]
@@ -96,8 +98,32 @@ def check(rows: Sequence[RowRequest], blocks: Mapping[Key, Block], plain: Mappin
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("length", [1, 255, 256, 257, 5000, 40000])
-def test_products_of_a_block(dtype: str, length: int) -> None:
-    check(*walk(2, np.random.default_rng(length), length, dtype))
+@pytest.mark.parametrize("skip", [1, 2])
+def test_products_of_a_block(dtype: str, length: int, skip: int) -> None:
+    rows, blocks, plain = walk(3, np.random.default_rng(length), length, dtype, skip)
+    assert any(isinstance(each, Step) for each in write_program(rows).instructions) == (skip == 1)
+    check(rows, blocks, plain)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_without_vector_instructions(dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a processor that has none of those that kernel.c looks for."""
+    if (library := kernel._library()) is None:
+        pytest.skip("there is no compiled loop")
+    monkeypatch.setattr(library, "level", 0)
+    for length in (300, 512):
+        check(*walk(4, np.random.default_rng(length), length, dtype))
+
+
+@pytest.mark.parametrize(("iterates", "gradients"), [("F32", "BF16"), ("F64", "F32"), ("F16", "F64")])
+@pytest.mark.parametrize("length", [256, 700])
+def test_vectors_of_several_dtypes(iterates: str, gradients: str, length: int) -> None:
+    stream = np.random.default_rng(0)
+    rows, blocks, plain = walk(2, stream, length, iterates)
+    for key in plain:
+        if key[0] == "gradient":
+            blocks[key], plain[key] = as_block(stream.normal(size=length), gradients)
+    check(rows, blocks, plain)
 
 
 @pytest.mark.parametrize("references", [0, 1, 16, 300])
@@ -163,49 +189,82 @@ def test_a_product_does_not_depend_on_what_is_made_beside_it() -> None:
             assert values(write_program([single]), blocks)[0][0] == {name: value}
 
 
-def test_what_rows_share_is_done_once() -> None:
-    rows, _, _ = walk(1, np.random.default_rng(0), 4, "F32")
+def test_groups_of_rows_add_up_to_the_same_bits() -> None:
+    """Whatever the group: a product is made once, by lanes that do not depend on it."""
+    rows, blocks, _ = walk(3, np.random.default_rng(2), 3000, "F32")
+    (whole,) = kernel.run(program := write_program(rows), [blocks[key] for key in program.vectors], HERE)
+    expected = program.values(whole.tolist())
+    for size in (1, 2, 4):
+        programs = write_programs([rows[start : start + size] for start in range(0, STEPS, size)])
+        stages = Stages([Stage(each, [blocks[key] for key in each.vectors]) for each in programs])
+        (out,) = stages.run(HERE, np.empty(0, RANGE), [0] * len(programs))
+        assert [row for each in programs for row in each.values(out.tolist())] == expected
+        made = [number for each in programs for number in each.made.tolist()]
+        assert sorted(made) == list(range(programs[0].outputs))
+
+
+def vectors_read(instruction: Instruction) -> list[int]:
+    sources = [instruction.source] if isinstance(instruction, Differ | Cross) else []
+    if isinstance(instruction, Step):
+        sources = [instruction.next, instruction.gradient]
+    return [source for source in sources if source >= 0]
+
+
+@pytest.mark.parametrize("skip", [1, 2])
+def test_what_rows_share_is_done_once(skip: int) -> None:
+    rows, _, _ = walk(1, np.random.default_rng(0), 4, "F32", skip)
     program = write_program(rows)
-    differ = [each for each in program.instructions if isinstance(each, Differ)]
-    cross = [each for each in program.instructions if isinstance(each, Cross)]
-    sources = [source for source in [*(d.source for d in differ), *(c.source for c in cross)] if source >= 0]
-    assert sorted(sources) == list(range(2 * STEPS + 1))  # each vector is widened once
-    # the steps, the ways from the start (of which the first step is one), the errors
-    assert sum(len(each.differences) for each in differ) == (STEPS - 1) + (STEPS - 1) + STEPS
-    squares = [n for each in differ for n in (each.square, *(one.square for one in each.differences))]
-    squares += [n for each in cross for n in (each.square, *each.outputs)]
-    numbers = [n for n in squares if n >= 0]
+    # each vector is widened once
+    assert sorted(v for each in program.instructions for v in vectors_read(each)) == list(range(2 * STEPS + 1))
+    numbers = [number for each in program.instructions for number in each.products() if number >= 0]
     assert sorted(numbers) == list(range(program.outputs))  # each product is made once
     assert program.slots <= 12
+    if skip == 2:  # the steps, the ways from the start (of which the first step is one), the errors
+        differ = [each for each in program.instructions if isinstance(each, Differ)]
+        assert sum(len(each.differences) for each in differ) == (STEPS - 1) + (STEPS - 1) + STEPS
 
 
+@pytest.mark.parametrize("skip", [1, 2])
 @pytest.mark.parametrize("references", [0, 1, 3, 9, 40])
-def test_slots_are_not_taken_while_they_are_needed(references: int) -> None:
+def test_slots_are_not_taken_while_they_are_needed(references: int, skip: int) -> None:
     """Every operand is still the value that was put there, and every product is that of its factors."""
-    rows, _, _ = walk(references, np.random.default_rng(0), 4, "F32")
+    rows, _, _ = walk(references, np.random.default_rng(0), 4, "F32", skip)
     program = write_program(rows)
     slots: dict[int, tuple[Key, ...]] = {}
     made: dict[int, frozenset[tuple[Key, ...]]] = {}
+
+    def read(source: int) -> tuple[Key, ...]:
+        return (program.vectors[source],) if source >= 0 else slots[~source]
+
     for each in program.instructions:
+        factors: list[tuple[tuple[Key, ...], tuple[Key, ...]]] = []
         if isinstance(each, Differ):
-            value = (program.vectors[each.source],) if each.source >= 0 else slots[~each.source]
+            value = read(each.source)
             differences = [(*value, *slots[one.other]) for one in each.differences]
             slots |= {each.to: value} if each.to >= 0 else {}
-            made[each.square] = frozenset([value])
-            for one, difference in zip(each.differences, differences, strict=True):
-                slots[one.to] = difference
-                made[one.square] = frozenset([difference])
+            slots |= {one.to: difference for one, difference in zip(each.differences, differences, strict=True)}
+            factors = [(one, one) for one in (value, *differences)]
         elif isinstance(each, Cross):
-            a = (program.vectors[each.source],) if each.source >= 0 else slots[~each.source]
-            if each.source >= 0:
-                slots[each.to] = a
-                made[each.square] = frozenset([a])
-            factors = []
+            a = read(each.source)
+            slots |= {each.to: a} if each.source >= 0 else {}
+            factors = [(a, a)]
             if each.common:
                 b = slots[each.b]
                 factors += [(a, b), *((left, slots[value]) for value in each.common for left in (a, b))]
             factors += [(a, slots[value]) for value in each.more]
-            made |= {number: frozenset(pair) for number, pair in zip(each.outputs, factors, strict=True) if number >= 0}
+        elif isinstance(each, Step):
+            after, g = read(each.next), read(each.gradient)
+            x, before, first, point = (slots[s] for s in (each.x, each.before, each.first, each.reference))
+            step, onward, error, next_error = x + before, after + x, x + point, after + point
+            factors = [(after, after), (g, g), (next_error, next_error), (g, next_error), (g, x), (onward, onward)]
+            factors += [(g, onward), (g, error), (onward, error), (g, step), (onward, step), (x + first, x + first)]
+            slots |= {each.to: after, each.to_gradient: g}
+        elif isinstance(each, Towards):
+            x, after, g = slots[each.x], slots[each.next], slots[each.gradient]
+            for point in (slots[reference] for reference in each.references):
+                next_error, error = after + point, x + point
+                factors += [(next_error, next_error), (g, next_error), (g, error), (after + x, error)]
+        made |= {number: frozenset(pair) for number, pair in zip(each.products(), factors, strict=True)}
     made.pop(-1, None)
     for row, (own, towards) in zip(rows, program.rows, strict=True):
         for table, places, known in [

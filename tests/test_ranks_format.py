@@ -20,7 +20,6 @@ import trajcheck
 from trajcheck.errors import RunError, StepFileError, UnevenStepError
 from trajcheck.extent_reader import BLOCK, ExtentReader, blocks
 from trajcheck.flat_vector import FlatVectors
-from trajcheck.kernel import Memory
 from trajcheck.objective import Objective
 from trajcheck.sampling import recorded_sample
 from trajcheck.tensor_reader import read_tensor
@@ -67,7 +66,9 @@ def test_parts_are_read_in_blocks_of_any_size(plain_run: Path, tmp_path: Path) -
                     begin = min(piece.start + 2 * (piece.name == "layer.weight") for piece in pieces)
                     flat = FlatVectors(numels).of(gradients)
                     end = begin + sum(piece.stop - piece.start for piece in pieces)
-                    reader.fill([(part, Memory.of(raw)) for part in flat.ranges(begin, end)])
+                    for part in flat.ranges(begin, end):
+                        place, length = 4 * part.place, 4 * part.numel
+                        reader.range(part.path, part.offset, raw[place : place + length].data)
                     wide = reader.wide_block(gradients, pieces, np.empty(8))
                     found.append((raw.tobytes(), flat.dtype, wide.tobytes()))
                     np.testing.assert_array_equal(raw.view(np.float32)[: len(wide)], wide)

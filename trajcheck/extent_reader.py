@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
+import resource
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from operator import attrgetter
+from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
 
 from trajcheck.errors import StepFileError
-from trajcheck.flat_vector import Range
-from trajcheck.kernel import Memory, read_ranges
+from trajcheck.kernel_data import read_at
 from trajcheck.snapshot import ITEM_SIZE, Extent
 
 #: Elements per block: 1 MB as float64, so that the handful of vectors a row needs stay in cache.
@@ -31,14 +32,15 @@ class Piece(NamedTuple):
     offset: int
 
 
-def blocks(numels: Mapping[str, int], size: int = BLOCK) -> list[list[Piece]]:
-    """Cut all tensors, in order, into blocks of `size` elements; the borders depend on the shapes alone."""
+def blocks(numels: Mapping[str, int], size: int = BLOCK, most: int | None = None) -> list[list[Piece]]:
+    """Cut all tensors, in order, into blocks of `size` elements and at most so many pieces; the borders depend on the
+    shapes alone."""
     result: list[list[Piece]] = [[]]
     filled = 0
     for name, numel in numels.items():
         start = 0
         while start < numel:
-            if filled == size:
+            if filled == size or len(result[-1]) == most:
                 result.append([])
                 filled = 0
             stop = min(numel, start + size - filled)
@@ -48,6 +50,12 @@ def blocks(numels: Mapping[str, int], size: int = BLOCK) -> list[list[Piece]]:
     return [block for block in result if block]
 
 
+def most_open() -> int:
+    """How many files one pass keeps open: half of what the system allows a process, and no more than 1024."""
+    allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return 1024 if allowed == resource.RLIM_INFINITY else min(1024, allowed // 2)
+
+
 class ExtentReader:
     """Reads ranges of extents; keeps up to `capacity` files open."""
 
@@ -55,6 +63,7 @@ class ExtentReader:
         self._open: OrderedDict[str, int] = OrderedDict()
         self._capacity = capacity
         self._buffer = bytearray()
+        self._lock = Lock()
         self.bytes_read = 0
 
     def __enter__(self) -> ExtentReader:
@@ -64,24 +73,11 @@ class ExtentReader:
         while self._open:
             os.close(self._open.popitem()[1])
 
-    def fill(self, wanted: Sequence[tuple[Range, Memory]]) -> None:
-        """Fill memory with ranges of files, each at its place. Raises StepFileError."""
-        for start in range(0, len(wanted), self._capacity):  # so that no file is closed before it is read
-            some = wanted[start : start + self._capacity]
-            table = [
-                (self._descriptor(part.path), part.offset, part.length, into.address + part.place)
-                for part, into in some
-            ]
-            outcome = read_ranges(np.array(table, dtype=np.int64))
-            if outcome is None:
-                for part, into in some:
-                    self.range(part.path, part.offset, into.raw[part.place : part.place + part.length].data)
-                continue
-            done, error, missing = outcome
-            if done < len(some):
-                path = some[done][0].path
-                raise _unreadable(path, OSError(error, os.strerror(error))) if error else _early_end(path, missing)
-            self.bytes_read += sum(part.length for part, _ in some)
+    def share(self, path: str) -> int:
+        """A descriptor for several threads, open until this reader is closed; -1 where `capacity` are open already.
+        Not to be mixed with the reading below, which closes what was not used for long. Raises StepFileError."""
+        with self._lock:
+            return self._descriptor(path) if path in self._open or len(self._open) < self._capacity else -1
 
     def wide_block(self, tensors: Mapping[str, Extent], pieces: list[Piece], out: np.ndarray) -> np.ndarray:
         """Fill `out` (float64) with a block of the flat vector of `tensors`; returns the part that was filled."""
@@ -124,11 +120,11 @@ class ExtentReader:
         done = 0
         while done < len(view):
             try:
-                count = _pread(descriptor, view[done:], offset + done)
+                count = read_at(descriptor, view[done:], offset + done)
             except OSError as error:
-                raise _unreadable(path, error) from error
+                raise unreadable(path, error) from error
             if count == 0:
-                raise _early_end(path, len(view) - done)
+                raise early_end(path, len(view) - done)
             done += count
         self.bytes_read += len(view)
 
@@ -141,29 +137,18 @@ class ExtentReader:
             try:
                 self._open[path] = os.open(path, os.O_RDONLY)
             except OSError as error:
-                raise _unreadable(path, error) from error
+                raise unreadable(path, error) from error
         return self._open[path]
 
 
-def _unreadable(path: str, error: OSError) -> StepFileError:
+def unreadable(path: str, error: OSError) -> StepFileError:
+    """The error for a file that the system does not give."""
     return StepFileError(f"{path}: cannot be read: {error.strerror}.")
 
 
-def _early_end(path: str, missing: int) -> StepFileError:
+def early_end(path: str, missing: int) -> StepFileError:
+    """The error for a file that is shorter than it was."""
     return StepFileError(
         f"{path}: ended {missing:,} bytes early while it was being read. "
         "Was it changed or truncated during the analysis?"
     )
-
-
-if hasattr(os, "preadv"):
-
-    def _pread(descriptor: int, view: memoryview, offset: int) -> int:
-        return os.preadv(descriptor, [view], offset)
-
-else:  # older macOS
-
-    def _pread(descriptor: int, view: memoryview, offset: int) -> int:
-        data = os.pread(descriptor, len(view), offset)
-        view[: len(data)] = data
-        return len(data)

@@ -15,32 +15,39 @@ class Run(NamedTuple):
     start: int
     path: str
     offset: int
+    dtype: str
 
 
 class Range(NamedTuple):
-    """Bytes of a file, and their place in a block of the flat vector, in bytes too."""
+    """`numel` elements in a file, from byte `offset` on; their place in a block of the flat vector, in elements too."""
 
     path: str
     offset: int
-    length: int
+    numel: int
+    dtype: str
     place: int
 
 
 class FlatVector:
-    """`dtype` is that of every tensor, or None where they have several: `ranges` cannot serve them then."""
+    """`dtype` is that of every tensor, or F64 where they have several, which holds them all."""
 
-    def __init__(self, dtype: str | None, runs: list[Run], path: str = "", offset: int = 0) -> None:
+    def __init__(self, runs: list[Run], path: str = "", offset: int = 0) -> None:
         """`path` and `offset`: of a file that runs without one lie in, and of its beginning."""
-        self.dtype, self._runs, self._path, self._offset = dtype, runs, path, offset
+        dtypes = {run.dtype for run in runs}
+        self.dtype = dtypes.pop() if len(dtypes) == 1 else "F64"
+        self._runs, self._path, self._offset = runs, path, offset
         self._starts = [run.start for run in runs]
+
+    @property
+    def whole(self) -> Run | None:
+        """Where it lies, if in one run."""
+        if len(self._runs) != 1:
+            return None
+        start, path, offset, dtype = self._runs[0]
+        return Run(start, path or self._path, self._offset + offset, dtype)
 
     def ranges(self, start: int, stop: int) -> list[Range]:
         """Where elements [start, stop) lie."""
-        assert self.dtype is not None
-        size = ITEM_SIZE[self.dtype]
-        if len(self._runs) == 1:
-            ((_, path, offset),) = self._runs
-            return [Range(path or self._path, self._offset + offset + start * size, (stop - start) * size, 0)]
         found = []
         number = bisect_right(self._starts, start) - 1
         begin = start
@@ -48,8 +55,8 @@ class FlatVector:
             run = self._runs[number]
             number += 1
             end = min(stop, self._starts[number]) if number < len(self._runs) else stop
-            offset = self._offset + run.offset + (begin - run.start) * size
-            found.append(Range(run.path or self._path, offset, (end - begin) * size, (begin - start) * size))
+            offset = self._offset + run.offset + (begin - run.start) * ITEM_SIZE[run.dtype]
+            found.append(Range(run.path or self._path, offset, end - begin, run.dtype, begin - start))
             begin = end
         return found
 
@@ -59,31 +66,29 @@ class FlatVectors:
 
     def __init__(self, numels: Mapping[str, int]) -> None:
         self._numels = numels
-        self._known: dict[tuple[int, int], tuple[object, FlatVector]] = {}
+        self._known: dict[tuple[int, int], tuple[object, list[Run]]] = {}
 
     def of(self, tensors: Mapping[str, Extent]) -> FlatVector:
         """The flat vector of some tensors; they hold at least those that the order names."""
         if not isinstance(tensors, Extents):
-            return self._laid_out(tensors)
+            return FlatVector(self._runs(tensors))
         layout = tensors.layout
         key = id(layout[0]), id(layout[1])
         if key not in self._known:  # with the layout itself, so that its id stays its own
-            self._known[key] = layout, self._laid_out(Extents("", 0, *layout))
-        shared = self._known[key][1]
-        return FlatVector(shared.dtype, shared._runs, *tensors.base)
+            self._known[key] = layout, self._runs(Extents("", 0, *layout))
+        return FlatVector(self._known[key][1], *tensors.base)
 
-    def _laid_out(self, tensors: Mapping[str, Extent]) -> FlatVector:
+    def _runs(self, tensors: Mapping[str, Extent]) -> list[Run]:
         runs: list[Run] = []
-        dtypes = set()
-        start, path, end = 0, None, -1
+        start, last = 0, ("", -1, "")
         for name, numel in self._numels.items():
             if not numel:
                 continue
             extent = tensors[name]
-            dtypes.add(extent.dtype)
             for part in extent.parts or (extent.undivided,):
-                if (part.path, part.offset) != (path, end):
-                    runs.append(Run(start + part.begin // ITEM_SIZE[extent.dtype], part.path, part.offset))
-                path, end = part.path, part.offset + part.end - part.begin
+                if (part.path, part.offset, extent.dtype) != last:
+                    first = start + part.begin // ITEM_SIZE[extent.dtype]
+                    runs.append(Run(first, part.path, part.offset, extent.dtype))
+                last = part.path, part.offset + part.end - part.begin, extent.dtype
             start += numel
-        return FlatVector(dtypes.pop() if len(dtypes) == 1 else None, runs)
+        return runs

@@ -14,15 +14,14 @@ import math
 import os
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
-from itertools import groupby
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from itertools import accumulate, groupby
 from typing import TypeVar
 
 import numpy as np
 
 from trajcheck.errors import NotFiniteError
-from trajcheck.extent_reader import ExtentReader, Piece, blocks
+from trajcheck.extent_reader import ExtentReader, blocks
 from trajcheck.finite import not_finite_in
 from trajcheck.flat_vector import FlatVectors
 from trajcheck.gather_chunk import ChunkPass, Workers, length_of
@@ -39,6 +38,9 @@ CHUNK = 128
 
 #: Elements of a block: float32 is read 256 kB at a time.
 BLOCK = 65536
+
+#: Pieces of tensors in a block at the most: each has sums of its own.
+PIECES = 128
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -66,14 +68,15 @@ def gather(
     with step and tensor, at NaN or Inf.
     """
     numels = {name: math.prod(shape) for name, shape in _file_order(trajectory).items()}
-    pieces = blocks(numels, block)
+    pieces = blocks(numels, block, PIECES)
+    starts = list(accumulate(map(length_of, pieces), initial=0))
     vectors = FlatVectors(numels)
-    total = sum(numels.values())
-    with ThreadPoolExecutor(threads or available_threads(), "trajcheck-pass") as pool, Workers() as workers:
+    workers = Workers()
+    with ThreadPoolExecutor(threads or available_threads(), "trajcheck-pass") as pool:
         for _, group in groupby(rows.work, key=lambda row: row.place // chunk):
             members = list(group)
             done = [empty_row(row, rows, references) for row in members]
-            work = ChunkPass(
+            with ChunkPass(
                 trajectory,
                 members,
                 references,
@@ -83,11 +86,16 @@ def gather(
                 rows.places,
                 vectors,
                 block,
-            )
-            sums = ChunkSums(work.programs, [row.place in by_tensor for row in members])
-            for number, shares in _in_order(pool, range(len(pieces)), partial(_work, work, workers, pieces)):
-                sums.add(pieces[number], shares)
-                progress(len(members) * length_of(pieces[number]) / total)
+            ) as work:
+                tensors = [name for name, numel in numels.items() if numel]
+                sums = ChunkSums(work.programs, [row.place in by_tensor for row in members], tensors)
+
+                def share(number: int, work: ChunkPass = work, apart: bool = sums.apart) -> np.ndarray:
+                    return work.block(workers.mine(), starts[number], pieces[number], apart)
+
+                for number, found in _in_order(pool, range(len(pieces)), share):
+                    sums.add(pieces[number], found)
+                    progress(len(members) * length_of(pieces[number]) / starts[-1])
             sums.give(done)
             for row, scalars in zip(members, done, strict=True):
                 _check_finite(trajectory, row, scalars)
@@ -122,12 +130,8 @@ def _in_order(pool: ThreadPoolExecutor, items: Sequence[T], function: Callable[[
             first, future = waiting.popleft()
             yield first, future.result()
     finally:
-        for _, future in waiting:
-            future.cancel()
-
-
-def _work(chunk: ChunkPass, workers: Workers, pieces: Sequence[list[Piece]], number: int) -> list[np.ndarray]:
-    return chunk.block(workers.mine(), number, pieces[number])
+        running = [future for _, future in waiting if not future.cancel()]
+        wait(running)  # what they read is closed next
 
 
 def _check_finite(trajectory: Trajectory, row: Row, scalars: RowScalars) -> None:

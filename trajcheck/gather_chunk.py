@@ -1,25 +1,29 @@
-"""One chunk of the streaming pass (gather.py): what it needs of every block, and the threads' files and buffers."""
+"""One chunk of the streaming pass (gather.py): what it needs of every block, and the threads' buffers."""
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 
-from trajcheck.extent_reader import ExtentReader, Piece
-from trajcheck.flat_vector import FlatVectors, Range
-from trajcheck.kernel import Block, Memory, Segments, run
+from trajcheck.chunk_vectors import ChunkVectors
+from trajcheck.extent_reader import ExtentReader, Piece, early_end, most_open, unreadable
+from trajcheck.flat_vector import FlatVectors
+from trajcheck.kernel import Stages
+from trajcheck.kernel_data import Block, Memory, Segments, Stage, Unread, bytes_of
 from trajcheck.products import REFERENCE_PRODUCTS, STEP_PRODUCTS, SUPPORT_PRODUCTS, vectors_needed
 from trajcheck.program import Key
-from trajcheck.program_writer import REGULARISED, RowRequest, write_program
+from trajcheck.program_writer import REGULARISED, RowRequest, write_programs
 from trajcheck.references import Reference
 from trajcheck.rows import Row
 from trajcheck.snapshot import ITEM_SIZE, Extent
 from trajcheck.trajectory import Trajectory
 
-#: Rows whose vectors are in memory together: with a block of 65,536 elements 8 MB of float32 a thread.
-GROUP = 16
+#: Rows whose vectors are in memory together: with a block of 65,536 elements 4 MB of float32 a thread, which processors
+#: that work side by side find in their last cache. More where each group widens so many references anew.
+GROUP, GROUP_OF_MANY, MANY_REFERENCES = 8, 16, 4
 
 
 def length_of(pieces: Sequence[Piece]) -> int:
@@ -28,45 +32,38 @@ def length_of(pieces: Sequence[Piece]) -> int:
 
 
 class Worker:
-    """What one thread works with: open files, and buffers that are used again from block to block."""
+    """What one thread works with: memory that is used again from block to block and from chunk to chunk."""
 
     def __init__(self) -> None:
-        self.reader = ExtentReader()
-        self._free: dict[int, list[Memory]] = {}
+        self._memory = Memory.of(np.empty(0, dtype=np.uint8))
+        self._chunk: ChunkPass | None = None
 
-    def buffer(self, size: int) -> Memory:
-        """So many bytes; fresh memory would be mapped and zeroed anew at several times the cost."""
-        free = self._free.get(size)
-        return free.pop() if free else Memory.of(np.empty(size, dtype=np.uint8))
-
-    def release(self, memory: Memory) -> None:
-        """Take back a buffer."""
-        self._free.setdefault(len(memory.raw), []).append(memory)
+    def stages(self, chunk: ChunkPass) -> tuple[Stages, np.ndarray]:
+        """A chunk's stages in this thread's memory, and the addresses of its buffers."""
+        if chunk is not self._chunk:
+            size = chunk.vectors.size
+            if len(self._memory.raw) < size:  # fresh memory would be mapped and zeroed anew, at several times the cost
+                self._memory = Memory.of(np.empty(size, dtype=np.uint8))
+            self._bound = chunk.bind(self._memory)
+            self._chunk = chunk
+        return self._bound
 
 
 class Workers:
-    """One worker a thread; leaving the context closes their files."""
+    """One worker a thread."""
 
     def __init__(self) -> None:
         self._local = threading.local()
-        self._all: list[Worker] = []
 
     def mine(self) -> Worker:
         if not hasattr(self._local, "worker"):
             self._local.worker = Worker()
-            self._all.append(self._local.worker)
-        return self._local.worker
-
-    def __enter__(self) -> Workers:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for worker in self._all:
-            worker.reader.__exit__()
+        worker: Worker = self._local.worker
+        return worker
 
 
 class ChunkPass:
-    """What one chunk needs from each block. Threads share it; `block` changes nothing in it."""
+    """What one chunk needs from each block, and its open files. Threads share it; `block` changes nothing in it."""
 
     def __init__(
         self,
@@ -87,14 +84,20 @@ class ChunkPass:
             [STEP_PRODUCTS[name] for name in step_products]
             + [REFERENCE_PRODUCTS[name] for name in reference_products if references]
         )
-        self.size = block
-        self.programs = [
-            write_program([self._request(row) for row in rows[start : start + GROUP]])
-            for start in range(0, len(rows), GROUP)
-        ]
-        self.flat = {
-            key: vectors.of(self._tensors(key)) for program in self.programs for key in dict.fromkeys(program.vectors)
-        }
+        self.block_size = block
+        requests = [self._request(row) for row in rows]
+        group = GROUP_OF_MANY if len(references) >= MANY_REFERENCES else GROUP
+        self.programs = write_programs([requests[start : start + group] for start in range(0, len(rows), group)])
+        keys = dict.fromkeys(key for program in self.programs for key in program.vectors)
+        flat = {key: vectors.of(self._tensors(key)) for key in keys}
+        self.reader, self._lock = ExtentReader(most_open()), threading.Lock()
+        self.vectors = ChunkVectors([program.vectors for program in self.programs], flat, block, self.reader)
+
+    def __enter__(self) -> ChunkPass:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.reader.__exit__()
 
     def _request(self, row: Row) -> RowRequest:
         """The vectors of a row by their names in products.py, as keys, and the products to take."""
@@ -114,36 +117,37 @@ class ChunkPass:
         points = [{"reference": ("reference", number)} for number in range(len(self.references))]
         return RowRequest(vectors, points, self.step_products, self.reference_products)
 
-    def block(self, worker: Worker, number: int, pieces: list[Piece]) -> list[np.ndarray]:
-        """One block's share of every product of each program [pieces, outputs]."""
-        borders = [piece.offset for piece in pieces] + [length_of(pieces)]
-        segments = Segments.of(borders, [self.decay.get(piece.name, 0.0) for piece in pieces])
-        start = number * self.size
-        held: dict[Key, Block] = {}
-        shares = []
-        for program, following in zip(self.programs, [*self.programs[1:], None], strict=True):
-            self._read(worker, [key for key in program.vectors if key not in held], start, pieces, held)
-            shares.append(run(program, [held[key] for key in program.vectors], segments))
-            for key in held.keys() - set(following.vectors if following else ()):
-                worker.release(held.pop(key).memory)
-        return shares
+    def bind(self, memory: Memory) -> tuple[Stages, np.ndarray]:
+        """The programs with their vectors' buffers in a thread's memory, and the buffers' addresses."""
+        vectors, addresses = self.vectors, memory.address + self.vectors.begins
+        stages = []
+        for program, buffers in zip(self.programs, vectors.buffers, strict=True):
+            blocks = []
+            for key, buffer in zip(program.vectors, buffers, strict=True):
+                begin, dtype = int(vectors.begins[buffer]), vectors.flat[key].dtype
+                raw = memory.raw[begin : begin + ITEM_SIZE[dtype] * self.block_size]
+                blocks.append(Block(Memory(raw, memory.address + begin), dtype, self.block_size, self._divisor(key)))
+            stages.append(Stage(program, blocks))
+        return Stages(stages), addresses
 
-    def _read(
-        self, worker: Worker, keys: Sequence[Key], start: int, pieces: list[Piece], held: dict[Key, Block]
-    ) -> None:
-        """Read a block of some vectors, together."""
+    def block(self, worker: Worker, start: int, pieces: Sequence[Piece], apart: bool) -> np.ndarray:
+        """The share of every product of the block from element `start` on [pieces, outputs]; that of all its pieces
+        together [1, outputs] unless `apart`. Raises StepFileError."""
         length = length_of(pieces)
-        wanted: list[tuple[Range, Memory]] = []
-        for key in keys:
-            flat = self.flat[key]
-            dtype = flat.dtype or "F64"
-            memory = worker.buffer(ITEM_SIZE[dtype] * self.size)
-            if flat.dtype is None:
-                worker.reader.wide_block(self._tensors(key), pieces, memory.raw.view(np.float64))
-            else:
-                wanted += [(part, memory) for part in flat.ranges(start, start + length)]
-            held[key] = Block(memory, dtype, length, self._divisor(key))
-        worker.reader.fill(wanted)
+        borders = [piece.offset for piece in pieces] + [length]
+        segments = Segments.of(borders, [self.decay.get(piece.name, 0.0) for piece in pieces])
+        stages, addresses = worker.stages(self)
+        ranges, reads = self.vectors.ranges(start, start + length, addresses)
+        try:
+            share = stages.run(segments, ranges, reads)
+        except Unread as unread:
+            path = self.vectors.path(start, start + length, unread.number)
+            if unread.error:
+                raise unreadable(path, OSError(unread.error, os.strerror(unread.error))) from unread
+            raise early_end(path, unread.missing) from unread
+        with self._lock:
+            self.reader.bytes_read += bytes_of(ranges)
+        return share if apart else share.sum(axis=0, keepdims=True)
 
     def _tensors(self, key: Key) -> Mapping[str, Extent]:
         """Where a vector lies."""

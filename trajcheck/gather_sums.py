@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from trajcheck.extent_reader import Piece
-from trajcheck.program import Program, Values
+from trajcheck.program import Places, Program
 from trajcheck.references import Reference
 from trajcheck.rows import Row, Rows
 from trajcheck.scalars import ReferenceScalars, RowScalars, StepScalars
@@ -19,49 +20,60 @@ def empty_row(row: Row, rows: Rows, references: Sequence[Reference]) -> RowScala
     return RowScalars(StepScalars(row.step), [ReferenceScalars(row.step) for _ in towards])
 
 
-def empty_like(scalars: RowScalars) -> RowScalars:
-    """A row of the same step and as many references before anything is known."""
-    step = scalars.own.step
-    return RowScalars(StepScalars(step), [ReferenceScalars(step) for _ in scalars.references])
-
-
 class ChunkSums:
-    """What the blocks of a chunk add up to: in all, and tensor by tensor where some row of a program asks for it."""
+    """What the blocks of a chunk add up to: in all, and tensor by tensor for the rows that ask for it.
 
-    def __init__(self, programs: Sequence[Program], apart: Sequence[bool]) -> None:
-        """`apart`: of each row, whether its tensors are kept apart."""
+    A share is [pieces, outputs]: the programs' products of each of a block's pieces, or of all of them together where
+    no row is kept apart.
+    """
+
+    def __init__(self, programs: Sequence[Program], apart: Sequence[bool], tensors: Sequence[str]) -> None:
+        """`apart`: of each row, whether its tensors are kept apart. `tensors`: those that hold numbers, in order."""
         each = iter(apart)
+        self._programs, self._tensors = programs, tensors
         self._apart = [[next(each) for _ in program.rows] for program in programs]
-        self._programs = programs
-        self._whole = [np.zeros(program.outputs) for program in programs]
-        self._tensors: list[dict[str, np.ndarray]] = [{} for _ in programs]
+        self._places: Mapping[str, int] = {name: place for place, name in enumerate(tensors)}
+        self._whole = np.zeros(programs[0].outputs)
+        self._parts = np.zeros((len(tensors), len(self._whole))) if self.apart else None
 
-    def add(self, pieces: Sequence[Piece], shares: Sequence[np.ndarray]) -> None:
-        """Add one block's share [pieces, outputs] of each program."""
-        for whole, tensors, apart, share in zip(self._whole, self._tensors, self._apart, shares, strict=True):
-            whole += share.sum(axis=0)
-            for piece, part in zip(pieces, share, strict=True) if any(apart) else ():
-                if piece.name in tensors:
-                    tensors[piece.name] += part
-                else:
-                    tensors[piece.name] = part.copy()
+    @property
+    def apart(self) -> bool:
+        """Whether any row's tensors are kept apart."""
+        return any(map(any, self._apart))
+
+    def add(self, pieces: Sequence[Piece], share: np.ndarray) -> None:
+        """Add one block's share."""
+        self._whole += share.sum(axis=0)
+        if self._parts is not None:
+            first = self._places[pieces[0].name]  # a block's pieces are of tensors that follow one another
+            self._parts[first : first + len(pieces)] += share
 
     def give(self, rows: Sequence[RowScalars]) -> None:
         """Set the sums in the rows, which are those of the programs in order."""
-        remaining = iter(rows)
-        for program, whole, tensors, apart in zip(self._programs, self._whole, self._tensors, self._apart, strict=True):
-            mine = [next(remaining) for _ in program.rows]
-            for scalars, found in zip(mine, program.values(whole.tolist()), strict=True):
-                _set_products(scalars, found)
-            for name, sums in tensors.items():
-                for scalars, found, wanted in zip(mine, program.values(sums.tolist()), apart, strict=True):
-                    if wanted:
-                        scalars.tensors[name] = empty_like(scalars)
-                        _set_products(scalars.tensors[name], found)
+        each = iter(rows)
+        whole = self._whole.tolist()
+        parts = [] if self._parts is None else self._parts.tolist()
+        for program, apart in zip(self._programs, self._apart, strict=True):
+            for places, wanted in zip(program.rows, apart, strict=True):
+                scalars = next(each)
+                _set_products(scalars, places, whole)
+                for name, sums in zip(self._tensors, parts, strict=True) if wanted else ():
+                    scalars.tensors[name] = _row_of(scalars.own.step, places, sums)
 
 
-def _set_products(scalars: RowScalars, found: tuple[Values, list[Values]]) -> None:
-    own, towards = found
-    for target, values in zip(scalars.all, [own, *towards], strict=True):
-        for name, value in values.items():
+def _row_of(step: int, places: tuple[Places, list[Places]], sums: Sequence[float]) -> RowScalars:
+    own, towards = places
+    return RowScalars(
+        StepScalars(step, **_values(own, sums)), [ReferenceScalars(step, **_values(each, sums)) for each in towards]
+    )
+
+
+def _set_products(scalars: RowScalars, places: tuple[Places, list[Places]], sums: Sequence[float]) -> None:
+    own, towards = places
+    for target, numbers in zip(scalars.all, [own, *towards], strict=True):
+        for name, value in _values(numbers, sums).items():
             setattr(target, name, value)
+
+
+def _values(places: Places, sums: Sequence[float]) -> dict[str, Any]:
+    return {name: sums[number] for name, number in places.items()}

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from trajcheck.formats.tensor_bytes import CODES
-from trajcheck.kernel import Block, Memory, Segments, run
+from trajcheck.kernel import run
+from trajcheck.kernel_data import Block, Memory, Segments
 from trajcheck.program import Program
 from trajcheck.program_writer import RowRequest, write_program
 from trajcheck.reduction import Label, Shares, Vector

@@ -1,43 +1,67 @@
-/* The inner loop of the streaming pass: a short program of differences and inner products, run tile by tile over a block
-   of elements; and the reads that fill the block.
+/* The inner loop of the streaming pass: for one block of elements and some rows of a report after the other, the reads
+   that fill the block's vectors, and a short program of differences and inner products, run tile by tile over them.
 
-   program.py writes the program for some rows of a report; no formula stands here. Vectors are widened to double,
-   differences formed in double, products summed in double. The slots that a program uses at a time fit a processor's
+   program.py writes the programs, and says what each instruction makes. Vectors are widened to double, differences
+   formed in double, products summed in double. The slots that a program uses at a time fit a processor's
    first or second cache; what is loaded is used for several products at once, which is what the time goes into.
 
-   Nothing here calls Python; kernel.py calls it without the interpreter's lock. */
+   Nothing here calls Python; kernel.py calls it without the interpreter's lock, once for a block. */
 
 #define _FILE_OFFSET_BITS 64
 #include <errno.h>
+#include <fcntl.h>
 #include <stdint.h>
 #include <string.h>
 #include <unistd.h>
 
 #define TILE 256              /* elements of a tile */
 #define SLOT (TILE + 8)       /* doubles from slot to slot: not a power of two, which caches dislike */
-#define PARTIAL 8             /* sums for each product: as many as a processor multiplies at once */
+#define MOST_LANES 8          /* doubles that a processor multiplies at once, and so sums for each product of a tile */
 #define MOST_DIFFERENCES 4    /* in one instruction */
 #define MOST_PRODUCTS 12      /* in one instruction */
+#define STEP_PRODUCTS 12      /* in STEP */
+#define TOWARDS_PRODUCTS 4    /* in TOWARDS, for each reference */
+#define MOST_TOWARDS 2        /* references in one instruction */
+#define STAGED 2048           /* elements read at a time where they are not kept as they stand in the file */
 #define SIZE(type) ((type) == F64 ? 8 : (type) == F32 ? 4 : 2)
 
 enum { F64 = 0, F32 = 1, F16 = 2, BF16 = 3 };
-enum { DIFFER = 0, CROSS = 1, REGULARISE = 2 };
+enum { DIFFER = 0, CROSS = 1, REGULARISE = 2, STEP = 3, TOWARDS = 4 };
 
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 12")
 
+/* The program of some rows, and where its vectors are in memory. */
 typedef struct {
     const int32_t *code; /* instructions; a source is a vector's number or ~ a slot's, -1 is "nowhere" */
     int64_t words;
     const void *const *vectors;
     const int32_t *types;
     const double *divisors; /* what each vector is divided by; 1 for most */
+    const int32_t *made;    /* where its products are among those of all programs */
+    int64_t products;
+} program;
+
+/* A range of a file, and where it goes: as it stands there, or widened to doubles. */
+typedef struct {
+    int64_t file; /* a descriptor; or -1: the file `path` is opened for this range alone */
+    int64_t path; /* an address, as `to` is */
+    int64_t offset, count; /* in bytes; elements */
+    int64_t to, type, as;
+} range;
+
+/* Programs, and the block that they run over, one after the other. */
+typedef struct {
+    const program *programs;
+    int64_t count;
+    const int64_t *reads;   /* how many ranges are read before each program runs */
+    const range *ranges;
     const int64_t *borders; /* of the segments: where each begins in the block, and where the last ends */
     int64_t segments;
     const double *decay; /* the factor of REGULARISE in each segment */
-    double *slots;       /* SLOT doubles for each, and one more; 7 to begin where a cache line does */
-    double *out;         /* for each segment and product PARTIAL sums */
-    int64_t outputs;     /* products */
+    double *memory;      /* trajcheck_memory() doubles */
+    double *out;         /* for each segment the products of all programs */
+    int64_t outputs;     /* products of all programs */
 } block;
 
 #define NAME(x) x##_anywhere
@@ -71,7 +95,7 @@ typedef struct {
 #endif
 
 /* Of this interface; kernel.py uses no other. */
-int32_t trajcheck_version(void) { return 5; }
+int32_t trajcheck_version(void) { return 6; }
 
 /* 2: AVX-512, 1: AVX2 with FMA, 0: neither. */
 int32_t trajcheck_level(void) {
@@ -85,41 +109,73 @@ int32_t trajcheck_level(void) {
     return 0;
 }
 
-/* Doubles that `block.slots` must hold for a program of so many slots. */
-int64_t trajcheck_memory(int64_t slots) { return SLOT * (slots + 1) + 7; }
+/* Doubles that `block.memory` must hold for programs of so many slots and products: a slot and the sums of a product
+   more, for what is not kept, and 7 to begin where a cache line does. */
+int64_t trajcheck_memory(int64_t slots, int64_t products) { return SLOT * (slots + 1) + MOST_LANES * (products + 1) + 7; }
 
-/* Run a program over one block, adding to `out`, with instructions of at most `level`. */
-void trajcheck_run(const block *work, int32_t level) {
+/* Run a program over one block, adding its sums to the block's, with instructions of at most `level`. */
+static void run(const program *what, const block *work, int32_t level) {
 #ifdef DISPATCH
     if (level >= 2) {
-        run_avx512(work);
+        run_avx512(what, work);
         return;
     }
     if (level == 1) {
-        run_avx2(work);
+        run_avx2(what, work);
         return;
     }
 #endif
     (void)level;
-    run_anywhere(work);
+    run_anywhere(what, work);
 }
 
-/* Read `count` ranges: (file descriptor, offset, bytes, address) each. How many were read; then, where one was not,
-   `error` is why: an errno, or 0 where the file ended early, and `missing` how many bytes were not there. */
-int64_t trajcheck_read(const int64_t *ranges, int64_t count, int32_t *error, int64_t *missing) {
-    for (int64_t n = 0; n < count; n++, ranges += 4) {
-        int64_t offset = ranges[1], left = ranges[2];
-        char *to = (char *)(intptr_t)ranges[3];
-        while (left > 0) {
-            const ssize_t got = pread((int)ranges[0], to, (size_t)left, (off_t)offset);
-            if (got < 0 && errno == EINTR) continue;
-            if (got <= 0) {
-                *error = got < 0 ? errno : 0;
-                *missing = left;
-                return n;
-            }
-            to += got, offset += got, left -= got;
+/* Read bytes of a file. How many are missing; `error` is why: an errno, or 0 where the file ended early. */
+static int64_t read_bytes(int file, char *to, int64_t offset, int64_t left, int32_t *error) {
+    while (left > 0) {
+        const ssize_t got = pread(file, to, (size_t)left, (off_t)offset);
+        if (got < 0 && errno == EINTR) continue;
+        if (got <= 0) {
+            *error = got < 0 ? errno : 0;
+            return left;
         }
+        to += got, offset += got, left -= got;
     }
-    return count;
+    return 0;
+}
+
+static int64_t read_range(const range *what, int32_t *error) {
+    const int64_t size = SIZE(what->type);
+    char *const to = (char *)(intptr_t)what->to;
+    const int file = what->file >= 0 ? (int)what->file : open((const char *)(intptr_t)what->path, O_RDONLY | O_CLOEXEC);
+    int64_t missing = 0;
+    if (file < 0) {
+        *error = errno;
+        return size * what->count;
+    }
+    if (what->type == what->as)
+        missing = read_bytes(file, to, what->offset, size * what->count, error);
+    else
+        for (int64_t done = 0; done < what->count && !missing; done += STAGED) {
+            char staged[8 * STAGED];
+            const int64_t left = what->count - done, some = left < STAGED ? left : STAGED;
+            missing = read_bytes(file, staged, what->offset + size * done, size * some, error);
+            if (missing)
+                missing += size * (left - some);
+            else
+                widen_anywhere((double *)to + done, staged, (int32_t)what->type, some, some, 1.0);
+        }
+    if (what->file < 0) close(file);
+    return missing;
+}
+
+/* Read and run every program over one block, adding to `out`. How many ranges were read; where that is not all of them,
+   `missing` bytes of the next were not there, and `error` is why: an errno, or 0 where the file ended early. */
+int64_t trajcheck_run(const block *work, int32_t level, int32_t *error, int64_t *missing) {
+    int64_t done = 0;
+    for (int64_t n = 0; n < work->count; n++) {
+        for (int64_t left = work->reads[n]; left > 0; left--, done++)
+            if ((*missing = read_range(work->ranges + done, error))) return done;
+        run(work->programs + n, work, level);
+    }
+    return done;
 }

@@ -1,17 +1,18 @@
 """A program for the pass's inner loop (kernel.py): what is widened, subtracted and multiplied.
 
-program_writer.py writes one from the products that some rows need.
+program_writer.py writes one from the products that some rows need. A source is a vector's number, or ~ the number of a
+slot. Until `allocate_slots` gave every value a slot, numbers of values stand in place of slots.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 #: Instructions as kernel.c numbers them.
-DIFFER, CROSS, REGULARISE = 0, 1, 2
+DIFFER, CROSS, REGULARISE, STEP, TOWARDS = range(5)
 
 #: No place: a value that is not kept, a product that nobody asked for.
 NOWHERE = -1
@@ -42,6 +43,24 @@ class Differ:
     square: int
     differences: list[Difference]
 
+    def words(self) -> list[int]:
+        differences = [word for each in self.differences for word in (each.other, each.to)]
+        return [DIFFER, self.source, self.to, len(self.differences), *differences]
+
+    def products(self) -> list[int]:
+        return [self.square, *(each.square for each in self.differences)]
+
+    def reads(self) -> list[int]:
+        return [*_slot_of(self.source), *(each.other for each in self.differences)]
+
+    def writes(self) -> list[int]:
+        return _kept(self.to, *(each.to for each in self.differences))
+
+    def rename(self, slots: Mapping[int, int]) -> None:
+        self.source, self.to = _renamed(self.source, slots), slots[self.to]
+        for each in self.differences:
+            each.other, each.to = slots[each.other], slots[each.to]
+
 
 @dataclass
 class Cross:
@@ -59,6 +78,24 @@ class Cross:
     more: list[int]
     outputs: list[int]
 
+    def words(self) -> list[int]:
+        counts = len(self.common), len(self.more)
+        return [CROSS, self.source, self.to, self.b, *counts, *self.common, *self.more]
+
+    def products(self) -> list[int]:
+        return [self.square, *self.outputs]
+
+    def reads(self) -> list[int]:
+        return [*_slot_of(self.source), *([self.b] if self.common else []), *self.common, *self.more]
+
+    def writes(self) -> list[int]:
+        return _kept(self.to)
+
+    def rename(self, slots: Mapping[int, int]) -> None:
+        self.source, self.to, self.b = _renamed(self.source, slots), slots[self.to], slots[self.b]
+        self.common = [slots[number] for number in self.common]
+        self.more = [slots[number] for number in self.more]
+
 
 @dataclass
 class Regularise:
@@ -69,25 +106,118 @@ class Regularise:
     to: int
     square: int
 
+    def words(self) -> list[int]:
+        return [REGULARISE, ~self.a, self.b, self.to]
 
-Instruction = Differ | Cross | Regularise
+    def products(self) -> list[int]:
+        return [self.square]
+
+    def reads(self) -> list[int]:
+        return [self.a, self.b]
+
+    def writes(self) -> list[int]:
+        return [self.to]
+
+    def rename(self, slots: Mapping[int, int]) -> None:
+        self.a, self.b, self.to = slots[self.a], slots[self.b], slots[self.to]
+
+
+@dataclass
+class Step:
+    """The usual products of a row, all at once: a processor has just the registers for their sums.
+
+    `next` and `gradient` are sources, and kept in the slots `to` and `to_gradient` (or NOWHERE). Slots: x, the iterate
+    `before` it, the `first` one, a `reference`. With d = x - before, d' = next - x, e = x - reference and
+    e' = next - reference, `outputs` are the numbers of
+    next^2, g^2, e'^2, g e', g x, d'^2, g d', g e, d' e, g d, d' d, (x - first)^2.
+    """
+
+    next: int
+    gradient: int
+    x: int
+    before: int
+    first: int
+    reference: int
+    to: int
+    to_gradient: int
+    outputs: list[int]
+
+    def words(self) -> list[int]:
+        slots = self.x, self.before, self.first, self.reference
+        return [STEP, self.next, self.gradient, *slots, self.to, self.to_gradient]
+
+    def products(self) -> list[int]:
+        return self.outputs
+
+    def reads(self) -> list[int]:
+        sources = [*_slot_of(self.next), *_slot_of(self.gradient)]
+        return [*sources, self.x, self.before, self.first, self.reference]
+
+    def writes(self) -> list[int]:
+        return _kept(self.to, self.to_gradient)
+
+    def rename(self, slots: Mapping[int, int]) -> None:
+        self.next, self.gradient = _renamed(self.next, slots), _renamed(self.gradient, slots)
+        self.x, self.before = slots[self.x], slots[self.before]
+        self.first, self.reference = slots[self.first], slots[self.reference]
+        self.to, self.to_gradient = slots[self.to], slots[self.to_gradient]
+
+
+@dataclass
+class Towards:
+    """For one or two references more, of x, next and the gradient in their slots: e'^2, g e', g e, d' e of each."""
+
+    x: int
+    next: int
+    gradient: int
+    references: list[int]
+    outputs: list[int]
+
+    def words(self) -> list[int]:
+        count = len(self.references)
+        return [TOWARDS, ~self.x, self.next, self.gradient, count, *self.references]
+
+    def products(self) -> list[int]:
+        return self.outputs
+
+    def reads(self) -> list[int]:
+        return [self.x, self.next, self.gradient, *self.references]
+
+    def writes(self) -> list[int]:
+        return []
+
+    def rename(self, slots: Mapping[int, int]) -> None:
+        self.x, self.next, self.gradient = slots[self.x], slots[self.next], slots[self.gradient]
+        self.references = [slots[number] for number in self.references]
+
+
+Instruction = Differ | Cross | Regularise | Step | Towards
 
 
 @dataclass
 class Program:
     """`vectors`: the keys of the vectors, in the order of their numbers. `slots`: how many are used at a time.
-    `outputs`: how many products there are. `rows`: where each row's are, those of the step and of each reference.
-    `code`: the instructions as kernel.c reads them."""
+    `outputs`: how many products there are, of all programs that were written together. `rows`: where each row's are,
+    those of the step and of each reference. `made`: the products that this program makes, in order. `code`: the
+    instructions as kernel.c reads them, with places in `made` in place of products' numbers."""
 
     instructions: list[Instruction]
     vectors: list[Key]
     slots: int
     outputs: int
     rows: list[tuple[Places, list[Places]]]
+    made: np.ndarray = field(init=False)
     code: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
-        self.code = np.array([word for each in self.instructions for word in _words(each)], dtype=np.int32)
+        places: dict[int, int] = {}
+        words: list[int] = []
+        for each in self.instructions:
+            words += each.words()
+            for number in each.products():
+                words.append(NOWHERE if number == NOWHERE else places.setdefault(number, len(places)))
+        self.made = np.array(list(places), dtype=np.int32)
+        self.code = np.array(words, dtype=np.int32)
 
     def values(self, out: Sequence[float]) -> list[tuple[Values, list[Values]]]:
         """For each row the products of the step, and of each reference, by name."""
@@ -100,65 +230,33 @@ class Program:
         ]
 
 
-def _words(instruction: Instruction) -> Iterable[int]:
-    if isinstance(instruction, Differ):
-        yield from (DIFFER, instruction.source, instruction.to, instruction.square, len(instruction.differences))
-        for each in instruction.differences:
-            yield from (each.other, each.to, each.square)
-    elif isinstance(instruction, Cross):
-        yield from (CROSS, instruction.source, instruction.to, instruction.square, instruction.b)
-        yield from (len(instruction.common), len(instruction.more))
-        yield from (*instruction.common, *instruction.more, *instruction.outputs)
-    else:
-        yield from (REGULARISE, ~instruction.a, instruction.b, instruction.to, instruction.square)
-
-
 def allocate_slots(instructions: Sequence[Instruction]) -> int:
     """Put slots in place of the numbers of values; how many are needed. A slot is free after its value's last use."""
     last: dict[int, int] = {}
     for place, instruction in enumerate(instructions):
-        last |= dict.fromkeys([*_reads(instruction), *_writes(instruction)], place)
+        last |= dict.fromkeys([*instruction.reads(), *instruction.writes()], place)
     slots: dict[int, int] = {NOWHERE: NOWHERE}
     free: list[int] = []
     used = 0
     for place, instruction in enumerate(instructions):
-        touched = dict.fromkeys([*_reads(instruction), *_writes(instruction)])
-        for number in _writes(instruction):  # before those read here are free: they are read while these are written
+        touched = dict.fromkeys([*instruction.reads(), *instruction.writes()])
+        for number in instruction.writes():  # before those read here are free: they are read while these are written
             if not free:
                 free.append(used)
                 used += 1
             slots[number] = free.pop()
-        _rename(instruction, slots)
+        instruction.rename(slots)
         free += [slots.pop(number) for number in touched if last[number] == place]
     return used
 
 
-def _reads(instruction: Instruction) -> list[int]:
-    if isinstance(instruction, Regularise):
-        return [instruction.a, instruction.b]
-    if isinstance(instruction, Differ):
-        others = [each.other for each in instruction.differences]
-    else:
-        others = [*([instruction.b] if instruction.common else []), *instruction.common, *instruction.more]
-    return [*([~instruction.source] if instruction.source < 0 else []), *others]
+def _slot_of(source: int) -> list[int]:
+    return [~source] if source < 0 else []
 
 
-def _writes(instruction: Instruction) -> list[int]:
-    to = [each.to for each in instruction.differences] if isinstance(instruction, Differ) else []
-    return [number for number in (instruction.to, *to) if number != NOWHERE]
+def _renamed(source: int, slots: Mapping[int, int]) -> int:
+    return ~slots[~source] if source < 0 else source
 
 
-def _rename(instruction: Instruction, slots: Mapping[int, int]) -> None:
-    instruction.to = slots[instruction.to]
-    if isinstance(instruction, Regularise):
-        instruction.a, instruction.b = slots[instruction.a], slots[instruction.b]
-        return
-    if instruction.source < 0:
-        instruction.source = ~slots[~instruction.source]
-    if isinstance(instruction, Differ):
-        for each in instruction.differences:
-            each.other, each.to = slots[each.other], slots[each.to]
-    else:
-        instruction.b = slots[instruction.b]
-        instruction.common = [slots[number] for number in instruction.common]
-        instruction.more = [slots[number] for number in instruction.more]
+def _kept(*places: int) -> list[int]:
+    return [number for number in places if number != NOWHERE]

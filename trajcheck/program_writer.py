@@ -2,13 +2,15 @@
 
 What rows share is done once: x_{t+1} - x_t is row t's next step and row t+1's step, |x_s - x*|^2 is row s's distance
 too. What is loaded is used for several products at once: a vector is widened together with its
-differences from what is at hand (Differ), and products that share a factor are made together (Cross). A value stays in
-its slot until it was used for the last time.
+differences from what is at hand (Differ), and products that share a factor are made together (Cross). The products that
+nearly every row has are one instruction (Step), and those towards further references another (Towards): they form
+their differences anew, which takes less time than to keep them. A value stays in its slot until it was used for the
+last time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from trajcheck.products import REFERENCE_PRODUCTS, STEP_PRODUCTS, Operand
@@ -22,37 +24,38 @@ from trajcheck.program import (
     Places,
     Program,
     Regularise,
+    Step,
+    Towards,
     allocate_slots,
 )
+from trajcheck.row_products import Product, RowRequest, UsualProducts, Value, usual_products
 
 #: Of kernel.c: differences in one Differ; common and more values in one Cross, and its sums without a's square and a b.
 MOST_DIFFERENCES, MOST_COMMON, MOST_MORE, MOST_SUMS = 4, 4, 4, 10
 
+#: Of kernel.c: references in one Towards. And products of a Step below which it is not worth making them all.
+MOST_TOWARDS, FEWEST_OF_A_STEP = 2, 9
+
 #: Vectors of this kind are not stored: the gradient plus weight decay times the iterate of the same place.
 REGULARISED = "regularised"
-
-#: A vector, or the difference of two.
-Value = tuple[Key, ...]
-
-
-@dataclass(frozen=True)
-class RowRequest:
-    """One row: its vectors by their names in products.py, and those of each reference, each as the key of a vector;
-    and the products asked for. Products whose vectors are not all there are left out."""
-
-    vectors: Mapping[str, Key]
-    references: Sequence[Mapping[str, Key]]
-    step_products: Sequence[str]
-    reference_products: Sequence[str]
 
 
 def write_program(requests: Sequence[RowRequest]) -> Program:
     """The program for some rows."""
+    (program,) = write_programs([requests])
+    return program
+
+
+def write_programs(groups: Sequence[Sequence[RowRequest]]) -> list[Program]:
+    """A program for each group of rows, to run one after the other: no product is made in two of them."""
     writer = _Writer()
-    rows = [writer.row(request) for request in requests]
-    instructions = writer.instructions()
-    slots = allocate_slots(instructions)
-    return Program(instructions, list(writer.vectors), slots, len(writer.outputs), rows)
+    rows = [[writer.row(request) for request in requests] for requests in groups]
+    writer.find_usual([request for requests in groups for request in requests])
+    written = writer.programs([len(requests) for requests in groups])
+    return [
+        Program(instructions, vectors, allocate_slots(instructions), len(writer.outputs), places)
+        for (instructions, vectors), places in zip(written, rows, strict=True)
+    ]
 
 
 class _Writer:
@@ -62,9 +65,11 @@ class _Writer:
     def __init__(self) -> None:
         self.vectors: dict[Key, int] = {}
         self.outputs: dict[frozenset[Value], int] = {}
-        self._rows: list[list[tuple[Value, Value]]] = []  # the products that a row is the first to ask for
+        self._rows: list[list[Product]] = []  # the products that a row is the first to ask for
+        self._usual: list[UsualProducts | None] = []  # what of a row is a Step
         self._numbers: dict[Value, int] = {}
         self._written: list[Instruction] = []
+        self._made: set[frozenset[Value]] = set()  # products that are written
         self._crossed: set[Value] = set()  # values that are multiplied with others
         self._differences: dict[Value, list[Value]] = {}  # by the vector that they are formed from
         self._parts: set[Value] = set()  # vectors that other values are made of
@@ -94,17 +99,50 @@ class _Writer:
                 places[name] = self.outputs[pair]
         return places
 
-    def instructions(self) -> list[Instruction]:
-        """The whole program; slots are still numbers of values."""
-        products = [product for row in self._rows for product in row]
-        self._crossed.update(value for a, b in products if a != b for value in (a, b))
-        for value in dict.fromkeys(value for product in products for value in product):
+    def find_usual(self, requests: Sequence[RowRequest]) -> None:
+        """Find the rows that can be a Step; what one makes is no longer asked for otherwise."""
+        made: set[frozenset[Value]] = set()
+        for number, request in enumerate(requests):
+            usual = usual_products(request)
+            if usual is not None:
+                step = [frozenset(product) for product in usual.products]
+                if sum(pair in self.outputs and pair not in made for pair in step) >= FEWEST_OF_A_STEP:
+                    made.update(step, (frozenset(product) for each in usual.towards for product in each))
+                else:
+                    usual = None
+            self._usual.append(usual)
+            self._rows[number] = [product for product in self._rows[number] if frozenset(product) not in made]
+
+    def programs(self, sizes: Sequence[int]) -> list[tuple[list[Instruction], list[Key]]]:
+        """The instructions for so many rows each, where numbers of values are still in place of slots; and the vectors
+        of each."""
+        programs = []
+        first = 0
+        for size in sizes:
+            self.vectors, self._numbers, self._written = {}, {}, []
+            rows = self._rows[first : first + size]
+            left = [[product for product in row if frozenset(product) not in self._made] for row in rows]
+            self._instructions(left, self._usual[first : first + size])
+            programs.append((self._written, list(self.vectors)))
+            first += size
+        return programs
+
+    def _instructions(self, rows: Sequence[Sequence[Product]], usual_products: Sequence[UsualProducts | None]) -> None:
+        """Write what makes the products of some rows, which have no values at hand."""
+        products = [product for row in rows for product in row]
+        values = dict.fromkeys(value for product in products for value in product)
+        self._crossed = {value for a, b in products if a != b for value in (a, b)}
+        self._differences, self._parts = {}, set()
+        for value in values:
             if len(value) == 2:
                 self._differences.setdefault(value[:1], []).append(value)
                 self._parts |= {value[:1], value[1:]}
             elif value[0][0] == REGULARISED:
                 self._parts |= set(_parts_of_regularised(value))
-        for row in self._rows:
+        used = self._parts | values.keys()
+        for row, usual in zip(rows, usual_products, strict=True):
+            if usual is not None:
+                self._step(usual, used)
             crosses = _crosses([(a, b) for a, b in row if a != b])
             taken = {value for cross in crosses for value in cross.others}
             passing = {cross.a for cross in crosses if cross.a not in taken and self._may_pass(cross.a)}
@@ -112,13 +150,33 @@ class _Writer:
                 if value not in passing:
                     self._make(value)
             self._written += [self._cross(cross) for cross in crosses]
-        return self._written
 
-    def _may_pass(self, value: Value) -> bool:
-        """Whether a value is a stored vector of which no other is made: its first Cross can widen it."""
-        return (
-            len(value) == 1 and value[0][0] != REGULARISED and value not in self._numbers and value not in self._parts
+    def _step(self, usual: UsualProducts, used: Collection[Value]) -> None:
+        """Write a row's Step, and the Towards of further references; `used` are the values that others need."""
+        for value in (usual.before, usual.x, usual.first, *usual.references):
+            self._make(value)
+        sources, to = [], []
+        for value, kept in ((usual.next, True), (usual.gradient, usual.gradient in used or bool(usual.towards))):
+            made = value in self._numbers
+            sources.append(~self._numbers[value] if made else self._vector(value))
+            to.append(self._number(value) if kept and not made else NOWHERE)
+        x, before, first, *references = (
+            self._numbers[value] for value in (usual.x, usual.before, usual.first, *usual.references)
         )
+        outputs = [self._product(*product) for product in usual.products]
+        self._written.append(Step(sources[0], sources[1], x, before, first, references[0], to[0], to[1], outputs))
+        further = list(zip(references[1:], usual.towards, strict=True))
+        for start in range(0, len(further), MOST_TOWARDS):
+            some = further[start : start + MOST_TOWARDS]
+            self._written.append(
+                Towards(
+                    x,
+                    self._numbers[usual.next],
+                    self._numbers[usual.gradient],
+                    [reference for reference, _ in some],
+                    [self._product(*product) for _, products in some for product in products],
+                )
+            )
 
     def _cross(self, cross: _Shared) -> Cross:
         a, b = cross.a, cross.b
@@ -137,6 +195,12 @@ class _Writer:
             [self._numbers[value] for value in cross.common],
             [self._numbers[value] for value in cross.more],
             outputs,
+        )
+
+    def _may_pass(self, value: Value) -> bool:
+        """Whether a value is a stored vector of which no other is made: its first Cross can widen it."""
+        return (
+            len(value) == 1 and value[0][0] != REGULARISED and value not in self._numbers and value not in self._parts
         )
 
     def _make(self, value: Value) -> None:
@@ -169,7 +233,12 @@ class _Writer:
         return Difference(self._numbers[value[1:]], to if kept else NOWHERE, self._product(value, value))
 
     def _product(self, a: Value, b: Value) -> int:
-        return self.outputs.get(frozenset((a, b)), NOWHERE)
+        """The number of a product, where somebody asked for it and it was not made yet."""
+        pair = frozenset((a, b))
+        if pair in self._made:
+            return NOWHERE
+        self._made.add(pair)
+        return self.outputs.get(pair, NOWHERE)
 
     def _vector(self, value: Value) -> int:
         return self.vectors.setdefault(value[0], len(self.vectors))

@@ -1,0 +1,104 @@
+"""Where a chunk's vectors lie (gather_chunk.py): in the files, and block by block in a thread's memory."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from trajcheck.extent_reader import ExtentReader
+from trajcheck.flat_vector import FlatVector, Range
+from trajcheck.kernel_data import RANGE, TYPES
+from trajcheck.program import Key
+from trajcheck.snapshot import ITEM_SIZE
+
+#: Bytes from the end of a buffer to where the next begins at the least; and where buffers begin.
+_APART, _ALIGNED = 64, 64
+
+
+class ChunkVectors:
+    """The vectors that a chunk's programs need, program after program.
+
+    A vector is read before the first program that needs it and stays in its buffer until the next one does not: then
+    another takes the buffer. `buffers`: for each program those of its vectors. `begins` [buffers]: where each begins in
+    memory of `size` bytes.
+    """
+
+    def __init__(
+        self, programs: Sequence[Sequence[Key]], flat: Mapping[Key, FlatVector], block: int, reader: ExtentReader
+    ) -> None:
+        """`programs`: the vectors of each. `reader` opens the files, and keeps them open as far as it may."""
+        self.flat, self._reader = flat, reader
+        self.buffers: list[list[int]] = []
+        self._reads: list[list[tuple[Key, int]]] = []  # by program: what is read beforehand, and the buffer
+        widths: list[int] = []
+        held: dict[Key, int] = {}
+        for program, following in zip(programs, [*programs[1:], []], strict=True):
+            free = sorted(set(range(len(widths))) - set(held.values()), reverse=True)
+            new = []
+            for key in program:
+                if key not in held:
+                    if not free:
+                        free.append(len(widths))
+                        widths.append(0)
+                    held[key] = free.pop()
+                    widths[held[key]] = max(widths[held[key]], ITEM_SIZE[flat[key].dtype])
+                    new.append((key, held[key]))
+            self._reads.append(new)
+            self.buffers.append([held[key] for key in program])
+            held = {key: held[key] for key in held.keys() & set(following)}
+        sizes = [-(-(width * block + _APART) // _ALIGNED) * _ALIGNED for width in widths]
+        self.begins = np.cumsum([0, *sizes], dtype=np.int64)[:-1]
+        self.size = sum(sizes)
+        self._paths: dict[str, ctypes.c_char_p] = {}
+        self._table = self._simple_table()
+
+    def ranges(self, start: int, stop: int, addresses: np.ndarray) -> tuple[np.ndarray, list[int]]:
+        """What fills the buffers, which begin at `addresses`, with elements [start, stop) of the vectors: ranges as
+        kernel.py wants them, and how many of them come before each program."""
+        if self._table is not None:
+            template, sizes, buffers = self._table
+            table = template.copy()
+            table["offset"] += start * sizes
+            table["count"] = stop - start
+            table["to"] = addresses[buffers]
+            return table, [len(reads) for reads in self._reads]
+        rows: list[tuple[int, ...]] = []
+        counts = []
+        for reads in self._reads:
+            before = len(rows)
+            for key, buffer in reads:
+                dtype, to = self.flat[key].dtype, int(addresses[buffer])
+                rows += (self._row(part, dtype, to) for part in self.flat[key].ranges(start, stop))
+            counts.append(len(rows) - before)
+        return np.array(rows, dtype=RANGE), counts
+
+    def path(self, start: int, stop: int, number: int) -> str:
+        """The file of one of `ranges`."""
+        parts = (part for reads in self._reads for key, _ in reads for part in self.flat[key].ranges(start, stop))
+        return [part.path for part in parts][number]
+
+    def _simple_table(self) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+        """The ranges of a block that begins at element 0, with their elements' sizes and their buffers, where every
+        vector lies in one run: then those of other blocks lie so many bytes further on."""
+        rows, buffers = [], []
+        for key, buffer in (each for reads in self._reads for each in reads):
+            run = self.flat[key].whole
+            if run is None:
+                return None
+            rows.append(self._row(Range(run.path, run.offset, 0, run.dtype, 0), run.dtype, 0))
+            buffers.append(buffer)
+        table = np.array(rows, dtype=RANGE)
+        sizes = np.array([ITEM_SIZE[self.flat[key].dtype] for reads in self._reads for key, _ in reads])
+        return table, sizes, np.array(buffers, dtype=np.int64)
+
+    def _row(self, part: Range, dtype: str, to: int) -> tuple[int, ...]:
+        """A row of RANGE."""
+        if part.path not in self._paths:
+            self._paths[part.path] = ctypes.c_char_p(os.fsencode(part.path))
+        path = ctypes.cast(self._paths[part.path], ctypes.c_void_p).value or 0
+        place = to + part.place * ITEM_SIZE[dtype]
+        file = self._reader.share(part.path)
+        return file, path, part.offset, part.numel, place, TYPES[part.dtype], TYPES[dtype]

@@ -1,0 +1,102 @@
+"""What the pass's inner loop (kernel.py) works on: blocks of vectors in memory, and ranges of files that fill them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from trajcheck.program import Program
+
+#: `range` of kernel.c: a range of a file and where it goes, as it stands there or widened to float64. `file` is a
+#: descriptor, or -1 where the file of that path is to be opened for this range alone; addresses are numbers.
+RANGE = np.dtype(
+    [(name, np.int64) for name in ("file", "path", "offset", "count", "to", "type", "as")],
+)
+
+#: Codes of kernel.c by safetensors' names, and numpy's types for the same bytes.
+TYPES = {"F64": 0, "F32": 1, "F16": 2, "BF16": 3}
+NUMPY = {name: np.dtype(code) for name, code in (("F64", "<f8"), ("F32", "<f4"), ("F16", "<f2"), ("BF16", "<u2"))}
+_SIZES = np.array([kind.itemsize for kind in NUMPY.values()])
+
+
+class Memory(NamedTuple):
+    """Bytes, and where they begin. (Asking numpy for the address again at every block takes its time.)"""
+
+    raw: np.ndarray
+    address: int
+
+    @classmethod
+    def of(cls, array: np.ndarray) -> Memory:
+        return cls(array, int(array.__array_interface__["data"][0]))
+
+
+class Block(NamedTuple):
+    """The first `length` elements of a vector, all of one dtype; the vector is those numbers / `divisor`."""
+
+    memory: Memory
+    dtype: str
+    length: int
+    divisor: float = 1.0
+
+    def widen(self, start: int, stop: int, out: np.ndarray) -> np.ndarray:
+        """Elements [start, stop) into `out`, in float64; exact but for the division."""
+        kind = NUMPY[self.dtype]
+        out[:] = widened(self.memory.raw[start * kind.itemsize : stop * kind.itemsize].view(kind), self.dtype)
+        if self.divisor != 1.0:
+            out /= self.divisor
+        return out
+
+
+def widened(values: np.ndarray, dtype: str) -> np.ndarray:
+    return (values.astype(np.uint32) << 16).view(np.float32) if dtype == "BF16" else values
+
+
+@dataclass(frozen=True)
+class Segments:
+    """Where tensors begin in a block: `borders` [n + 1] from 0 to its length; `decay` [n], the weight decay of each."""
+
+    borders: np.ndarray
+    decay: np.ndarray
+
+    @classmethod
+    def of(cls, borders: Sequence[int], decay: Sequence[float]) -> Segments:
+        return cls(np.array(borders, dtype=np.int64), np.array(decay, dtype=np.float64))
+
+
+class Stage(NamedTuple):
+    """A program, and a block of each of its vectors."""
+
+    program: Program
+    blocks: Sequence[Block]
+
+
+def bytes_of(ranges: np.ndarray) -> int:
+    """How many bytes some ranges (RANGE) have in their files."""
+    return int(ranges["count"] @ _SIZES[ranges["type"]])
+
+
+class Unread(Exception):
+    """Range `number` could not be read: `missing` bytes of it, for the reason `error`, an errno (0: the file ended)."""
+
+    def __init__(self, number: int, error: int, missing: int) -> None:
+        super().__init__(number, error, missing)
+        self.number, self.error, self.missing = number, error, missing
+
+
+if hasattr(os, "preadv"):
+
+    def read_at(descriptor: int, view: memoryview, offset: int) -> int:
+        """Read bytes of a file from `offset` on; how many, 0 at its end."""
+        return os.preadv(descriptor, [view], offset)
+
+else:  # older macOS
+
+    def read_at(descriptor: int, view: memoryview, offset: int) -> int:
+        """Read bytes of a file from `offset` on; how many, 0 at its end."""
+        data = os.pread(descriptor, len(view), offset)
+        view[: len(data)] = data
+        return len(data)

@@ -1,0 +1,74 @@
+"""The products that nearly every row has, as the instructions Step and Towards (program.py) make them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from trajcheck.program import Key
+
+#: A vector, or the difference of two.
+Value = tuple[Key, ...]
+Product = tuple[Value, Value]
+
+
+@dataclass(frozen=True)
+class RowRequest:
+    """One row: its vectors by their names in products.py, and those of each reference, each as the key of a vector;
+    and the products asked for. Products whose vectors are not all there are left out."""
+
+    vectors: Mapping[str, Key]
+    references: Sequence[Mapping[str, Key]]
+    step_products: Sequence[str]
+    reference_products: Sequence[str]
+
+
+@dataclass
+class UsualProducts:
+    """What a Step is made of, its products in order, and those of the Towards for each reference but the first."""
+
+    next: Value
+    gradient: Value
+    x: Value
+    before: Value
+    first: Value
+    references: list[Value]
+    products: list[Product]
+    towards: list[list[Product]]
+
+
+def usual_products(request: RowRequest) -> UsualProducts | None:
+    """The Step for a row, where its vectors are there. The first row has no iterate before it: with x in its place a
+    Step makes what the row has, and some products that nobody asks for."""
+    known = request.vectors
+    names = ("next", "gradient", "x", "first", "skip")
+    if not all(name in known for name in names) or known["skip"] != known["next"] or not request.references:
+        return None
+    if not all("reference" in each for each in request.references):
+        return None
+    following, gradient, x, first = ((known[name],) for name in names[:4])
+    before = (known.get("previous", known["x"]),)
+    references: list[Value] = [(each["reference"],) for each in request.references]
+    step, to_next, from_first = x + before, following + x, x + first
+
+    def towards(reference: Value) -> list[Product]:
+        error, next_error = x + reference, following + reference
+        return [(next_error, next_error), (gradient, next_error), (gradient, error), (to_next, error)]
+
+    next_error_sq, gradient_next_error, gradient_error, to_next_error = towards(references[0])
+    products: list[Product] = [
+        (following, following),
+        (gradient, gradient),
+        next_error_sq,
+        gradient_next_error,
+        (gradient, x),
+        (to_next, to_next),
+        (gradient, to_next),
+        gradient_error,
+        to_next_error,
+        (gradient, step),
+        (to_next, step),
+        (from_first, from_first),
+    ]
+    further = [towards(reference) for reference in references[1:]]
+    return UsualProducts(following, gradient, x, before, first, references, products, further)
