@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 REPORT, CHUNK = f"{__name__}:make_report", f"{__name__}:measure_chunk"
 
 #: What of a reference's headline stands in the index.
-HEADLINE = ("cosine", "cosine_error", "convexity_ratio", "convexity_num", "convexity_den")
+HEADLINE = (
+    *("cosine", "cosine_error", "cosine_of", "cosine_sample"),
+    *("convexity_ratio", "convexity_num", "convexity_den"),
+)
 SHARES = ("convex", "not_convex", "undetermined")
 
 
@@ -89,6 +92,8 @@ def _row(report: Report, duration: float) -> dict[str, Any]:
         "recorded_steps": run["recorded_steps"],
         "first_step": run["first_step"],
         "last_step": run["last_step"],
+        "parameters": run["parameters"],
+        "sample": head["sample"],
         "analyzed": now(),
         "duration": round(duration, 3),
         "left_out": len(summary["left_out"]["steps"]),
