@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from importlib.resources import files
+from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -29,8 +30,6 @@ PAGE = "index.html"
 MOST = 6
 
 STATUSES = (DONE, INCOMPLETE, FAILED, GONE)
-
-_OF_REFERENCES = ("cosine", "ratio", "convex", "not", "?")
 
 
 class Column(NamedTuple):
@@ -141,26 +140,28 @@ def _any_message(rows: Sequence[Row]) -> bool:
 
 
 def _head(columns: Sequence[Column], references: Sequence[str]) -> str:
-    """One row of headings, or two: references, and the columns of each."""
-    first, second = [], []
-    for place, column in enumerate(columns):
-        if column.reference is None:
-            first.append(_heading(place, column, 'rowspan="2"' if references else "", column.name))
-            continue
-        ref = references[column.reference]
-        if column.name == _OF_REFERENCES[0]:
-            first.append(
-                f'<th scope="colgroup" colspan="{len(_OF_REFERENCES)}" class="r{column.reference} group" '
+    """The headings, which are buttons; above them, where there are references, these over the columns of each."""
+    above = []
+    for place, group in groupby(columns, key=lambda column: column.reference):
+        if place is None:
+            above += [f'<td class="{_kind(column)}"></td>' for column in group]
+        else:
+            ref = references[place]
+            above.append(
+                f'<th scope="colgroup" colspan="{len(list(group))}" class="r{place} group" '
                 f'title="{text(visible(ref))}">towards {text(_short(ref))}</th>'
             )
-        second.append(_heading(place, column, "", f"{column.name}, towards {visible(ref)}"))
-    lines = [line for line in (first, second) if line]
-    return "<thead>" + "".join(f"<tr>{''.join(line)}</tr>" for line in lines) + "</thead>"
+    names = "".join(_heading(place, column, references) for place, column in enumerate(columns))
+    first = f"<tr>{''.join(above)}</tr>" if references else ""
+    return f"<thead>{first}<tr>{names}</tr></thead>"
 
 
-def _heading(place: int, column: Column, span: str, spoken: str) -> str:
+def _heading(place: int, column: Column, references: Sequence[str]) -> str:
+    spoken = (
+        column.name if column.reference is None else f"{column.name}, towards {visible(references[column.reference])}"
+    )
     return (
-        f'<th scope="col" {span} class="{_kind(column)}"><button type="button" data-place="{place}" '
+        f'<th scope="col" class="{_kind(column)}"><button type="button" data-place="{place}" '
         f'aria-label="{text(spoken)}">{text(column.name)}</button></th>'
     )
 
