@@ -223,6 +223,7 @@ def test_on_paper_there_are_all_runs_and_no_controls(page: chromium.Page, folder
     page.prefer("dark", "print")
     page.value("dispatchEvent(new Event('beforeprint'))")
     assert page.value(f"{NAMES}.length") == RUNS
+    assert page.value(COUNT) == "1,000 of 1,000 runs."
     assert page.value("getComputedStyle(document.getElementById('filter')).display") == "none"
     assert page.value("getComputedStyle(document.querySelector('tbody td')).backgroundColor") == "rgb(255, 255, 255)"
     page.value("dispatchEvent(new Event('afterprint'))")

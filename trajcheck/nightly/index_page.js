@@ -67,7 +67,7 @@
       found += here;
       row.element.hidden = !here || (found > MANY && !whole && !printing);
     }
-    all.hidden = whole || found <= MANY;
+    all.hidden = whole || printing || found <= MANY;
     const first = all.hidden ? "" : `; the first ${MANY} are shown`;
     by("count").textContent = `${number(found)} of ${number(rows.length)} runs${sorted}${first}.`;
   }
