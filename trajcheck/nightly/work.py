@@ -48,11 +48,12 @@ def make_report(task: Mapping[str, Any]) -> dict[str, Any]:
     A run that changed while it was read, and was unreadable for that, is read once more.
     """
     run, out, options = Path(task["run"]), Path(task["out"]), options_of(task)
-    before = fingerprint(run, options, deep=task["deep"])
+    asked = options_of({"options": task["options"]})  # without what the runner gives this worker
+    before = fingerprint(run, asked, deep=task["deep"])
     try:
         state = _make(run, out, options, before, task)
     except TrajcheckError:
-        now = fingerprint(run, options, deep=task["deep"])
+        now = fingerprint(run, asked, deep=task["deep"])
         if now == before:
             raise
         state = _make(run, out, options, now, task)
