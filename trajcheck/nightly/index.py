@@ -19,8 +19,8 @@ GONE = "gone"
 
 #: The first columns; those of the references' headlines follow.
 COLUMNS = (
-    *("run", "status", "report", "id", "recorded_steps", "first_step", "last_step", "analyzed", "duration"),
-    *("left_out", "warnings", "message"),
+    *("run", "status", "report", "id", "recorded_steps", "first_step", "last_step", "parameters", "sample"),
+    *("analyzed", "duration", "left_out", "warnings", "message"),
 )
 
 

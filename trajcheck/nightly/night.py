@@ -16,6 +16,7 @@ from trajcheck.file_prints import FilePrints
 from trajcheck.nightly.config import BatchConfig
 from trajcheck.nightly.discovery import FoundRun, find_runs
 from trajcheck.nightly.index import index_rows, write_index
+from trajcheck.nightly.index_page import write_page
 from trajcheck.nightly.lock import only_batch, sign_of_life
 from trajcheck.nightly.state import FAILED, INCOMPLETE, RunState, fingerprint, read_state
 from trajcheck.nightly.stopping import Signalled, Stopped, stopping
@@ -138,7 +139,9 @@ class _Batch:
                 self.result.stopped = reason.number if isinstance(reason, Signalled) else None
                 word = str(reason) if isinstance(reason, Signalled) else "the time is up"
                 log.info("%s: ended; the next call goes on from here", word)
-            write_index(self.out, index_rows(self.out))
+            rows = index_rows(self.out)
+            write_index(self.out, rows)
+            write_page(self.out, rows)
         return self.result
 
     def _changed(self, runs: Sequence[FoundRun]) -> list[_Job]:

@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 REPORT, CHUNK = f"{__name__}:make_report", f"{__name__}:measure_chunk"
 
 #: What of a reference's headline stands in the index.
-HEADLINE = ("cosine", "cosine_error", "convexity_ratio", "convexity_num", "convexity_den")
+HEADLINE = (
+    *("cosine", "cosine_error", "cosine_of", "cosine_sample"),
+    *("convexity_ratio", "convexity_num", "convexity_den"),
+)
 SHARES = ("convex", "not_convex", "undetermined")
 
 
@@ -45,11 +48,12 @@ def make_report(task: Mapping[str, Any]) -> dict[str, Any]:
     A run that changed while it was read, and was unreadable for that, is read once more.
     """
     run, out, options = Path(task["run"]), Path(task["out"]), options_of(task)
-    before = fingerprint(run, options, deep=task["deep"])
+    asked = options_of({"options": task["options"]})  # without what the runner gives this worker
+    before = fingerprint(run, asked, deep=task["deep"])
     try:
         state = _make(run, out, options, before, task)
     except TrajcheckError:
-        now = fingerprint(run, options, deep=task["deep"])
+        now = fingerprint(run, asked, deep=task["deep"])
         if now == before:
             raise
         state = _make(run, out, options, now, task)
@@ -89,6 +93,8 @@ def _row(report: Report, duration: float) -> dict[str, Any]:
         "recorded_steps": run["recorded_steps"],
         "first_step": run["first_step"],
         "last_step": run["last_step"],
+        "parameters": run["parameters"],
+        "sample": head["sample"],
         "analyzed": now(),
         "duration": round(duration, 3),
         "left_out": len(summary["left_out"]["steps"]),

@@ -1,0 +1,33 @@
+"""How to read the columns of index.html: a sentence or two each, as HTML, that claim no more than was measured."""
+
+from __future__ import annotations
+
+READING = {
+    "run": "Where the run lies. The link leads to its report, or to <code>steps.csv</code> where no page was drawn "
+    "from the tables that lie there.",
+    "status": "<b>done</b>: analyzed as far as it is recorded; <b>incomplete</b>: analyzed, but something that was "
+    "asked for could not be computed; <b>failed</b>: not analyzed, and tried again by the next call; <b>gone</b>: its "
+    "folder is not there any more, and a report is of what it held.",
+    "message": "Why a run failed, or what of it could not be computed.",
+    "cosine": "Mean over the run's records of the cosine between the gradient g<sub>t</sub> and x<sub>s</sub> − x*, s "
+    "being a record after t, so that the step's own term is left out; with a * of that between g<sub>t</sub> and "
+    "x<sub>t</sub> − x*. ± is one standard error. Above 0 by several errors, small steps against the gradient led "
+    "towards x* on average, on the sample that the cell's title names; within two errors of 0, no direction is found. "
+    "Momentum and Adam carry a step's own term on for a while: see the report's warnings.",
+    "ratio": "Sum of ⟨g<sub>t</sub>, x<sub>t</sub> − x*⟩ over the sum of f(x<sub>t</sub>) − f(x*), the num and den of "
+    "the cell's title, on one sample. If the inequality of convexity held at every record, it would be at least 1 with "
+    "den above 0, and at most 1 with den below; a ratio in that range does not show that it held. Empty without "
+    "replayed losses, or where den is below its resolution.",
+    "convex": "Share of the records, each by its weight, at which f(x<sub>t</sub>) − f(x*) ≤ ⟨g<sub>t</sub>, "
+    "x<sub>t</sub> − x*⟩ holds beyond rounding. That is the inequality of convexity between these two points on that "
+    "sample, and says nothing of other points.",
+    "not": "Share of the records at which that inequality fails beyond rounding.",
+    "?": "Share of the records at which rounding, or the standard error over probe batches, leaves it open.",
+    "steps": "Number of recorded steps; first and last in the cell's title.",
+    "parameters": "Number of the model's parameters.",
+    "analyzed": "When the row was made, in UTC.",
+    "duration": "How long the last call took to analyze the run and to write its report, without what had been saved "
+    "before by earlier calls, or by workers among whom the run was shared out.",
+    "left out": "Number of steps that the analysis left out; the report says why.",
+    "warnings": "Number of the report's warnings, to be read before its numbers.",
+}
