@@ -248,7 +248,6 @@ def test_the_report_of_another_run_is_never_overwritten(cli: Cli, plain_run: Pat
         (["--smoothing", "0"], "--smoothing"),
         (["--convention", "mine"], "tzc-v1"),
         (["--memory", "much"], "--memory"),
-        (["--memory", "4GB"], "--objective"),
         (["--memory-lags", "1", "--sample", "probe", "--objective", "x.py:y"], "--sample own"),
         (["--group", "nosuch"], "layer.bias"),
         (["--threads", "0"], "--threads"),

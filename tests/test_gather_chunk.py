@@ -20,6 +20,8 @@ import trajcheck.kernel
 from trajcheck.errors import StepFileError
 from trajcheck.extent_reader import ExtentReader
 from trajcheck.gather import gather
+from trajcheck.gather_chunk import ChunkPass
+from trajcheck.kernel_data import Memory
 from trajcheck.products import REFERENCE_PRODUCTS, STEP_PRODUCTS
 from trajcheck.references import resolve_references
 from trajcheck.rows import choose_rows
@@ -175,3 +177,25 @@ def test_no_file_stays_open(walk: Trajectory) -> None:
     assert math.isfinite(next(passing).own.param_sq or 0.0)
     passing.close()  # type: ignore[attr-defined]
     assert not before or os.listdir("/proc/self/fd") == before
+
+
+@pytest.mark.parametrize("memory", [1, 500_000, 3_000_000, 10**9])
+def test_memory_bounds_the_vectors_that_are_held(tmp_path: Path, memory: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer threads, then smaller blocks, whose sums differ in their last digits; never below 4,096 elements."""
+    held: list[int] = []
+    bind = ChunkPass.bind
+
+    def watched(self: ChunkPass, memory: Memory) -> Any:
+        held.append(self.vectors.size)
+        return bind(self, memory)
+
+    trajectory = open_trajectory(write_walk(tmp_path / "large", {"a": 70_000, "b": 9_000}))
+    unbounded = scalars(trajectory, threads=2)
+    monkeypatch.setattr(ChunkPass, "bind", watched)
+    bounded = scalars(trajectory, threads=2, memory=memory)
+    assert sum(held) <= max(memory, 4096 * 200)
+    for one, other in zip(unbounded, bounded, strict=True):
+        for name in STEP_PRODUCTS:
+            expected = getattr(one.own, name)
+            close = expected is None or pytest.approx(expected, rel=1e-12, abs=1e-10)
+            assert getattr(other.own, name) == (None if expected is None else close)

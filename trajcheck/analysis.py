@@ -95,8 +95,9 @@ def analyze(
         path_integral: points of a Gauss-Legendre rule for the gradient along each step.
         memory_lags: steps k of the cosine between the parts of g_t and g_{t+k} orthogonal to e_t and e_{t+k}.
         smoothing: rows over which lo_lr_smooth is taken.
-        memory: such as "4GB": a bound on what the replay keeps on its device: parameters, gradients, references, what
-            is read ahead, Lanczos vectors; not on what the model's own forward and backward take.
+        memory: such as "4GB": a bound on the vectors that the pass holds, and on what the replay keeps on its device:
+            parameters, gradients, references, what is read ahead, Lanczos vectors; not on what the model's own forward
+            and backward take.
         threads: how many read and multiply recorded vectors; by default as many as there are
             processors, or one where numpy does the work of the compiled loop.
         convention: tzc-v1, for the conventions of that paper's own code.

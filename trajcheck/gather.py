@@ -39,6 +39,9 @@ CHUNK = 128
 #: Elements of a block: float32 is read 256 kB at a time.
 BLOCK = 65536
 
+#: Elements of a block at the least, where memory is bounded: some hundred kilobytes of vectors.
+SMALLEST = 4096
+
 #: Pieces of tensors in a block at the most: each has sums of its own.
 PIECES = 128
 
@@ -56,6 +59,7 @@ def gather(
     replayed: Collection[int] = (),
     by_tensor: Collection[int] = (),
     threads: int | None = None,
+    memory: int | None = None,
     chunk: int = CHUNK,
     block: int = BLOCK,
     progress: Callable[[float], object] = lambda steps: None,
@@ -64,29 +68,30 @@ def gather(
 
     `replayed` are steps whose gradients the replay will bring: their recorded ones are not read. `by_tensor` are places
     of rows whose products are also kept tensor by tensor. `threads` is how many work at a time, by default
-    `available_threads()`. `progress` is told how many rows' worth of work was done. Raises NotFiniteError,
-    with step and tensor, at NaN or Inf.
+    `available_threads()`; fewer, on smaller blocks, where they would hold more than `memory` bytes of vectors.
+    `progress` is told how many rows' worth of work was done. Raises NotFiniteError, with step and tensor, at NaN or
+    Inf.
     """
     numels = {name: math.prod(shape) for name, shape in _file_order(trajectory).items()}
+    vectors = FlatVectors(numels)
+    chunks = [list(group) for _, group in groupby(rows.work, key=lambda row: row.place // chunk)]
+    threads = threads or available_threads()
+
+    def chunk_pass(members: Sequence[Row]) -> ChunkPass:
+        products = step_products, reference_products
+        return ChunkPass(trajectory, members, references, *products, replayed, rows.places, vectors, block)
+
+    if memory is not None and chunks:
+        with chunk_pass(max(chunks, key=len)) as work:
+            short = min(block, max(1, sum(numels.values())))
+            threads, block = _within(memory, work.vectors.size / block, threads, short)
     pieces = blocks(numels, block, PIECES)
     starts = list(accumulate(map(length_of, pieces), initial=0))
-    vectors = FlatVectors(numels)
     workers = Workers()
-    with ThreadPoolExecutor(threads or available_threads(), "trajcheck-pass") as pool:
-        for _, group in groupby(rows.work, key=lambda row: row.place // chunk):
-            members = list(group)
+    with ThreadPoolExecutor(threads, "trajcheck-pass") as pool:
+        for members in chunks:
             done = [empty_row(row, rows, references) for row in members]
-            with ChunkPass(
-                trajectory,
-                members,
-                references,
-                step_products,
-                reference_products,
-                replayed,
-                rows.places,
-                vectors,
-                block,
-            ) as work:
+            with chunk_pass(members) as work:
                 tensors = [name for name, numel in numels.items() if numel]
                 sums = ChunkSums(work.programs, [row.place in by_tensor for row in members], tensors)
 
@@ -100,6 +105,14 @@ def gather(
             for row, scalars in zip(members, done, strict=True):
                 _check_finite(trajectory, row, scalars)
             yield from done
+
+
+def _within(memory: int, per_element: float, threads: int, block: int) -> tuple[int, int]:
+    """Threads, and the length of a block, that hold no more than `memory` bytes at `per_element` bytes of vectors for
+    each element of a thread's block, some hundred: first fewer threads, then smaller blocks."""
+    threads = max(1, min(threads, int(memory / (per_element * block))))
+    fitting = int(memory / (per_element * threads)) // SMALLEST * SMALLEST
+    return threads, min(block, max(SMALLEST, fitting))
 
 
 def available_threads() -> int:

@@ -181,6 +181,7 @@ class Measurement:
             replayed=request.replayed,
             by_tensor=request.by_tensor,
             threads=request.options.threads,
+            memory=request.options.memory_bytes,
             progress=progress,
         )
         for row, scalars in zip(rows.work, found, strict=True):

@@ -107,6 +107,7 @@ class Options:
             raise UsageError("--ref-gradients is for smoothness towards references: add smoothness to --metrics.")
         if self.pca is not None and not FEWEST <= self.pca <= MOST:
             raise UsageError(f"--pca {self.pca}: expected a number of iterates, {FEWEST} to {MOST}.")
+        _ = self.memory_bytes
         if self.match_permutations:
             check_permutable(self.objective)
         if self.objective is None:
@@ -114,7 +115,6 @@ class Options:
                 ("--ref-gradients", self.ref_gradients),
                 ("--replay-dtype", self.replay_dtype is not None),
                 ("--curvature", self.curvature is not None),
-                ("--memory", self.memory_bytes is not None),
                 ("--path-integral", self.path_integral is not None),
                 ("--convention", self.convention is not None),
                 ("--match-permutations", self.match_permutations),

@@ -95,8 +95,9 @@ def analyze_command(
         str | None,
         typer.Option(
             metavar="SIZE",
-            help="As in 4GB: bounds what the replay keeps on its device: parameters, gradients, references, what is "
-            "read ahead, Lanczos vectors. The activations of the model's own forward and backward come on top.",
+            help="As in 4GB: bounds the vectors that the pass holds, and what the replay keeps on its device: "
+            "parameters, gradients, references, what is read ahead, Lanczos vectors. The activations of the model's "
+            "own forward and backward come on top.",
         ),
     ] = None,
     threads: Annotated[

@@ -21,6 +21,9 @@ from trajcheck.saved_scalars.files import FORMAT, KEY
 from trajcheck.snapshot import Extent, Snapshot
 from trajcheck.trajectory import Trajectory
 
+#: Raised whenever the same files give other last digits.
+ARITHMETIC = 1
+
 
 @dataclass(frozen=True)
 class Identity:
@@ -35,7 +38,7 @@ class Identity:
         trajectory = self.trajectory
         path = trajectory.path / "run.json"
         described = self.prints.of(path) if path.exists() else ""
-        return repr((FORMAT, __version__, trajectory.id, described, tuple(trajectory.shapes.items())))
+        return repr((FORMAT, ARITHMETIC, __version__, trajectory.id, described, tuple(trajectory.shapes.items())))
 
     @cached_property
     def _files(self) -> Mapping[int, tuple[str, ...]]:
