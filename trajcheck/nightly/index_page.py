@@ -117,6 +117,7 @@ def _common(paths: Sequence[str]) -> str:
 def _columns(out: Path, common: str, rows: Sequence[Row], references: Sequence[str]) -> Iterator[Column]:
     yield Column("run", partial(cells.run_cell, out=out, common=common), False)
     yield Column("status", cells.status_cell, False)
+    yield Column("warnings", partial(cells.count_cell, name="warnings"))
     if _any_message(rows):
         yield Column("message", cells.message_cell, False)
     for place, ref in enumerate(references):
@@ -129,7 +130,6 @@ def _columns(out: Path, common: str, rows: Sequence[Row], references: Sequence[s
     yield Column("analyzed", cells.analyzed_cell, False)
     yield Column("duration", cells.duration_cell)
     yield Column("left out", partial(cells.count_cell, name="left_out"))
-    yield Column("warnings", partial(cells.count_cell, name="warnings"))
 
 
 def _any_message(rows: Sequence[Row]) -> bool:

@@ -8,6 +8,7 @@ READING = {
     "status": "<b>done</b>: analyzed as far as it is recorded; <b>incomplete</b>: analyzed, but something that was "
     "asked for could not be computed; <b>failed</b>: not analyzed, and tried again by the next call; <b>gone</b>: its "
     "folder is not there any more, and a report is of what it held.",
+    "warnings": "Number of the report's warnings, to be read before its numbers.",
     "message": "Why a run failed, or what of it could not be computed.",
     "cosine": "Mean over the run's records of the cosine between the gradient g<sub>t</sub> and x<sub>s</sub> − x*, s "
     "being a record after t, so that the step's own term is left out; with a * of that between g<sub>t</sub> and "
@@ -29,5 +30,4 @@ READING = {
     "duration": "How long the last call took to analyze the run and to write its report, without what had been saved "
     "before by earlier calls, or by workers among whom the run was shared out.",
     "left out": "Number of steps that the analysis left out; the report says why.",
-    "warnings": "Number of the report's warnings, to be read before its numbers.",
 }
