@@ -27,6 +27,7 @@ from trajcheck.errors import BadInputError, RunError, StepFileError, TrajcheckEr
 from trajcheck.formats import native
 from trajcheck.formats.plain_json import MOST_LEVELS, parse_json
 from trajcheck.formats.safetensors_file import read_header
+from trajcheck.nightly.config import read_config
 from trajcheck.options import Options
 from trajcheck.references import resolve_references
 from trajcheck.reports.saved import read_report
@@ -193,6 +194,18 @@ def test_a_table_without_its_columns(name: str, tmp_path: Path) -> None:
     for changed in (b"x,y\n1,2\n", b"", b'"step",step\n1\n', files[name].replace(b",", b";"), quoted):
         with pytest.raises(BadInputError, match=name):
             read_report(spread(tmp_path / "report", {**files, name: changed}))
+
+
+@pytest.mark.parametrize("text", ["[batch]\nworkers = " + "9" * 5000, "[options]\nref = " + "[" * 5000])
+def test_a_batch_file_that_is_too_much(text: str, tmp_path: Path) -> None:
+    (tmp_path / "batch.toml").write_text(text)
+    with pytest.raises(UsageError, match="not a TOML file"):
+        read_config(tmp_path / "batch.toml")
+
+
+def test_a_batch_file_whose_reference_is_no_path(tmp_path: Path) -> None:
+    (tmp_path / "batch.toml").write_text(f'[options]\nref = ["{"x" * 5000}", "a\\u0000b"]')
+    assert read_config(tmp_path / "batch.toml").options.refs == ("x" * 5000, "a\0b")
 
 
 def test_a_message_does_not_repeat_a_whole_table(tmp_path: Path) -> None:

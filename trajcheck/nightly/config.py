@@ -103,7 +103,7 @@ def read_config(path: Path) -> BatchConfig:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also: a number of thousands of digits
         raise UsageError(f"{path}: not a TOML file: {error}.") from error
     where = str(path)
     _known(where, table, ("batch", "options", "runs"), "the tables")
@@ -163,7 +163,10 @@ def _below(folder: Path, spec: str) -> str:
     """A reference that names a run or a file beside the TOML file, as a whole path."""
     path = spec.rpartition("@")[0] or spec
     there = folder / path
-    return f"{there}{spec[len(path) :]}" if path and there.exists() else spec
+    try:
+        return f"{there}{spec[len(path) :]}" if path and there.exists() else spec
+    except (OSError, ValueError):  # no path at all: too long, or with NUL
+        return spec
 
 
 def _known(where: str, table: Mapping[str, Any], names: typing.Iterable[str], what: str) -> None:
