@@ -1,7 +1,7 @@
 """The options of a batch: a TOML file, and what the command line puts in its place.
 
     [batch]                          # include, exclude, workers, devices, runner, address, gpus_per_task,
-                                     # timeout, max_runs, deep, plots
+                                     # timeout, max_runs, deep, plots, interval (seconds of work that a kill may cost)
     exclude = ["*/debug-*"]
     workers = 2
     timeout = "6h"
@@ -33,6 +33,7 @@ from trajcheck.errors import UsageError
 from trajcheck.metrics.families import choose_families
 from trajcheck.options import Options
 from trajcheck.rows import parse_steps
+from trajcheck.saved_scalars.store import INTERVAL
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -68,6 +69,7 @@ class BatchConfig:
     max_runs: int | None = None
     deep: bool = False
     plots: bool | None = None
+    interval: float = INTERVAL
     options: Options = field(default_factory=Options)
     overrides: tuple[Override, ...] = ()
 
@@ -86,6 +88,8 @@ class BatchConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UsageError(f"--{name.replace('_', '-')} {value}: expected a number, 1 or more.")
+        if self.interval < 0:
+            raise UsageError(f"interval {self.interval:g}: expected seconds, 0 or more.")
         check_options(self.options)
         for override in self.overrides:
             check_options(replace(self.options, **override.options))

@@ -24,7 +24,8 @@ from trajcheck.nightly.work import CHUNK, REPORT, chunk_tasks, make_report, now,
 from trajcheck.options import Options
 from trajcheck.runners import Done, Failed, Lost, Outcome, Runner, Task, make_runner
 from trajcheck.runners.local import LocalRunner
-from trajcheck.saved_scalars.store import FOLDER, INTERVAL, save
+from trajcheck.saved_scalars.files import DamagedError, decode
+from trajcheck.saved_scalars.store import FOLDER, save
 
 log = logging.getLogger("trajcheck.batch")
 
@@ -82,20 +83,19 @@ def batch(
     *,
     progress: Callable[[int], Any] = lambda runs: None,
     found: Callable[[int], Any] = lambda runs: None,
-    interval: float = INTERVAL,
 ) -> BatchResult:
     """Analyze the runs under some folders that are new or have changed since the last call, each into its own report
     folder below `out`, and write index.csv and index.html.
 
     A run that cannot be analyzed fails its row of the index, not the batch. Interrupted at any moment, the next call
-    goes on from what was saved: at most `interval` seconds of work are lost, and the reports come out the same.
+    goes on from what was saved: at most `config.interval` seconds of work are lost, and the reports come out the same.
     `found` is told how many runs are to be analyzed, `progress` of each that was.
 
     Raises UsageError, RunError for an archive that is not there or holds no run, OutputError, HeldError where another
     batch is at work in `out`.
     """
     return _Batch(
-        [Path(each) for each in archives], Path(out), config or BatchConfig(), interval, progress, found
+        [Path(each) for each in archives], Path(out), config or BatchConfig(), progress, found
     ).run()
 
 
@@ -105,14 +105,13 @@ class _Batch:
         archives: Sequence[Path],
         out: Path,
         config: BatchConfig,
-        interval: float,
         progress: Callable[[int], Any],
         found: Callable[[int], Any],
     ) -> None:
         config.check()
         self.archives, self.out, self.config = archives, out, config
         self.progress, self.found = progress, found
-        self.settings = {"deep": config.deep, "plots": config.plots, "interval": interval}
+        self.settings = {"deep": config.deep, "plots": config.plots, "interval": config.interval}
         self.result = BatchResult(out)
         self.runner = make_runner(
             config.runner,
