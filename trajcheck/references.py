@@ -11,6 +11,8 @@ An iterate of the analyzed run is known as such under any of these names, since 
 from __future__ import annotations
 
 import hashlib
+import os
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -19,10 +21,11 @@ from pathlib import Path
 
 import numpy as np
 
-from trajcheck.errors import InvalidReferenceError, StepFileError, TrajcheckError
+from trajcheck.errors import InvalidReferenceError, OutputError, StepFileError, TrajcheckError
 from trajcheck.extent_reader import BLOCK, ExtentReader
 from trajcheck.file_prints import file_print
 from trajcheck.finite import cut_at_divergence, not_finite
+from trajcheck.formats.native_writer import TEMPORARY
 from trajcheck.formats.plain_json import parse_json
 from trajcheck.formats.safetensors_file import read_header
 from trajcheck.formats.streamed_file import write_streamed
@@ -200,15 +203,29 @@ def kept_vector(
     produce: Callable[[str, int, int], np.ndarray],
 ) -> Mapping[str, Extent]:
     """A vector in a file of its own, written by `produce` (see `write_streamed`) unless one of the same origin is there
-    already. Raises OutputError."""
-    path = workspace / f"{kind}-{hashlib.sha256(repr(origin).encode()).hexdigest()[:16]}.safetensors"
+    already, undamaged: its name ends in the checksum of its bytes. Raises OutputError."""
+    stem = f"{kind}-{hashlib.sha256(repr(origin).encode()).hexdigest()[:16]}"
     names = {name: name for name in shapes}
-    with suppress(StepFileError, KeyError):
-        known = read_header(str(path)).extents(names)
-        if all(known[name].shape == shape for name, shape in shapes.items()):
-            return known
+    for path in sorted(workspace.glob(f"{stem}-*.safetensors")):
+        with suppress(OSError, StepFileError, KeyError):
+            if path.stem == f"{stem}-{_checksum(path)}":
+                return read_header(str(path)).extents(names)
+    path = workspace / f".{stem}.{os.getpid()}{TEMPORARY}"
     write_streamed(path, shapes, dtype, produce, BLOCK)
+    try:
+        path = path.rename(workspace / f"{stem}-{_checksum(path)}.safetensors")
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be renamed: {error.strerror}.") from error
     return read_header(str(path)).extents(names)
+
+
+def _checksum(path: Path) -> str:
+    """Of a file's bytes, as eight hexadecimal digits."""
+    value = 0
+    with open(path, "rb") as file:
+        while part := file.read(1 << 20):
+            value = zlib.crc32(part, value)
+    return f"{value:08x}"
 
 
 def _from_file(spec: str, trajectory: Trajectory) -> Reference:

@@ -112,7 +112,5 @@ def _same(run: Path, pristine: Path) -> bool:
         here, there = ({path.name: path.lstat() for path in folder.iterdir()} for folder in (run, pristine))
     except OSError:
         return False
-    marks = [
-        {name: (s.st_size, s.st_mtime_ns, s.st_mode) for name, s in found.items()} for found in (here, there)
-    ]
+    marks = [{name: (s.st_size, s.st_mtime_ns, s.st_mode) for name, s in found.items()} for found in (here, there)]
     return marks[0] == marks[1]

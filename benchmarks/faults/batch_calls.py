@@ -17,7 +17,7 @@ TABLES = ("steps.csv", "references.csv", "undefined.csv")
 
 #: What may lie in a report's folder, and in the folder of reports.
 EXPECTED = re.compile(
-    r"(steps|references|undefined)\.csv|summary\.json|\.batch\.json|[0-9a-f]{32}\.safetensors|mean-[0-9a-f]{16}\.safetensors"
+    r"(steps|references|undefined)\.csv|summary\.json|\.batch\.json|[0-9a-f]{32}\.safetensors|mean-[0-9a-f]{16}-[0-9a-f]{8}\.safetensors"
     r"|index\.(csv|html)|\.batch\.lock"
 )
 
@@ -131,7 +131,9 @@ def start(arguments: Sequence[str], mark: str, said: Path, temporary: Path, fork
 def tables(out: Path) -> dict[str, bytes]:
     """The tables of all reports below a folder."""
     return {
-        path.relative_to(out).as_posix(): path.read_bytes() for path in sorted(out.rglob("*.csv")) if path.name in TABLES
+        path.relative_to(out).as_posix(): path.read_bytes()
+        for path in sorted(out.rglob("*.csv"))
+        if path.name in TABLES
     }
 
 

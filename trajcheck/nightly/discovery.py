@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,8 @@ from pathlib import Path
 
 from trajcheck.errors import OutputError, RunError
 from trajcheck.formats import native
+
+log = logging.getLogger("trajcheck.batch")
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ def find_runs(
     patterns are those of a shell, and `*` matches slashes too. Symbolic links are not followed, nor is `out` walked.
     A report goes to <archive's name>/<run's name>; archives of the same name get a mark of their whole path.
 
-    Raises RunError for an archive that is not there, OutputError where `out` lies in a run.
+    Raises RunError for an archive that is not there, OutputError where `out` or a report would lie in a run.
     """
     roots = list(dict.fromkeys(Path(os.path.abspath(archive)) for archive in archives))
     for archive, root in zip(archives, roots, strict=False):
@@ -47,14 +50,23 @@ def find_runs(
             )
     names = Counter(root.name for root in roots)
     found: dict[Path, FoundRun] = {}
+    whole: set[str] = set()
     for root in roots:
         mark = f"-{hashlib.sha256(os.fsencode(root)).hexdigest()[:8]}" if names[root.name] > 1 else ""
         for path in _walk(root, away):
+            whole.add(os.path.realpath(path))
             name = path.relative_to(root).as_posix() if path != root else root.name
             if path in found or (include and not _any(name, include)) or _any(name, exclude):
                 continue
             below = Path(root.name + mark) / path.relative_to(root)
             found[path] = FoundRun(path, name, below)
+    for run in found.values():
+        report = Path(os.path.realpath(away / run.report))
+        if inside := next((folder for folder in (report, *report.parents) if str(folder) in whole), None):
+            raise OutputError(
+                f"{out}: the report of {run.path} would lie in the recorded run {inside}; runs are never written to. "
+                "Choose another --out."
+            )
     return sorted(found.values(), key=lambda run: run.report)
 
 
@@ -63,13 +75,22 @@ def _any(name: str, patterns: Sequence[str]) -> bool:
 
 
 def _walk(root: Path, away: Path) -> Iterator[Path]:
-    """The runs at and below a folder; a run is not looked into."""
-    for place, folders, _ in os.walk(root):
-        folder = Path(place)
-        if folder == away:
+    """The runs at and below a folder; a run is not looked into. Folders that cannot be read are left out, and the log
+    says so."""
+
+    def unreadable(error: OSError) -> None:
+        log.warning("%s: cannot be read: %s", error.filename, error.strerror)
+
+    reports = os.path.realpath(away)
+    for place, folders, _ in os.walk(root, onerror=unreadable):
+        folder, found = Path(place), False
+        if os.path.realpath(folder) == reports:
             folders.clear()
-        elif native.recognise(folder):
-            folders.clear()
+            continue
+        try:
+            found = native.recognise(folder)
+        except OSError as error:  # it has gone meanwhile
+            unreadable(error)
+        folders[:] = [] if found else sorted(folders)
+        if found:
             yield folder
-        else:
-            folders.sort()

@@ -13,6 +13,7 @@ from trajcheck.errors import OutputError
 from trajcheck.formats.native_writer import write_bytes
 from trajcheck.nightly.state import STATE, RunState, read_state
 from trajcheck.reports.folder import SUMMARY
+from trajcheck.saved_scalars.store import FOLDER as SCALARS
 
 INDEX = "index.csv"
 GONE = "gone"
@@ -27,7 +28,8 @@ COLUMNS = (
 def states(out: Path) -> Iterator[tuple[Path, RunState]]:
     """The report folders below the output folder, in order, each with its state."""
     for place, folders, files in os.walk(out):
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in ("figures", "scalars"))
+        parts = (SCALARS, "figures") if STATE in files else ()  # of a report; runs may be called so, too
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in parts)
         if STATE in files and (state := read_state(Path(place))):
             yield Path(place), state
 

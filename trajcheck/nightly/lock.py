@@ -56,12 +56,11 @@ def only_batch(out: Path) -> Iterator[None]:
         try:
             os.ftruncate(file, 0)
             os.pwrite(file, (json.dumps(mine) + "\n").encode(), 0)
-            yield
-            os.ftruncate(file, 0)
         except OSError as error:
-            if error.errno == errno.ENOSPC:
-                raise OutputError(f"{path}: cannot be written: {error.strerror}.") from error
-            raise
+            raise OutputError(f"{path}: cannot be written: {error.strerror}.") from error
+        yield
+        with suppress(OSError):
+            os.ftruncate(file, 0)
     finally:
         os.close(file)
 

@@ -11,20 +11,22 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from trajcheck.errors import OutputError, RunError, TrajcheckError
+from trajcheck.errors import OutputError, RunError
 from trajcheck.file_prints import FilePrints
 from trajcheck.nightly.config import BatchConfig
 from trajcheck.nightly.discovery import FoundRun, find_runs
 from trajcheck.nightly.index import index_rows, write_index
 from trajcheck.nightly.index_page import write_page
 from trajcheck.nightly.lock import only_batch, sign_of_life
+from trajcheck.nightly.reading import Reading
+from trajcheck.nightly.remains import remove_remains
 from trajcheck.nightly.state import FAILED, INCOMPLETE, RunState, fingerprint, read_state
 from trajcheck.nightly.stopping import Signalled, Stopped, stopping
 from trajcheck.nightly.work import CHUNK, REPORT, chunk_tasks, make_report, now, report_task
 from trajcheck.options import Options
 from trajcheck.runners import Done, Failed, Lost, Outcome, Runner, Task, make_runner
+from trajcheck.runners.calls import call
 from trajcheck.runners.local import LocalRunner
-from trajcheck.saved_scalars.files import DamagedError, decode
 from trajcheck.saved_scalars.store import FOLDER, save
 
 log = logging.getLogger("trajcheck.batch")
@@ -76,6 +78,15 @@ class _Job:
         return self.files > self.rows and (self.options.objective is not None or self.size > LARGE)
 
 
+@dataclass
+class _Chunked:
+    """A run that is read chunk by chunk, of which so many are still to come."""
+
+    job: _Job
+    reading: Reading
+    chunks: int
+
+
 def batch(
     archives: Sequence[str | Path],
     out: str | Path = "reports",
@@ -94,9 +105,7 @@ def batch(
     Raises UsageError, RunError for an archive that is not there or holds no run, OutputError, HeldError where another
     batch is at work in `out`.
     """
-    return _Batch(
-        [Path(each) for each in archives], Path(out), config or BatchConfig(), progress, found
-    ).run()
+    return _Batch([Path(each) for each in archives], Path(out), config or BatchConfig(), progress, found).run()
 
 
 class _Batch:
@@ -131,6 +140,7 @@ class _Batch:
         except OSError as error:
             raise OutputError(f"{self.out}: cannot be made: {error.strerror}. Choose another --out.") from error
         with only_batch(self.out):
+            remove_remains(self.out)
             try:
                 with stopping(self.config.timeout):
                     self._analyze(self._changed(runs))
@@ -166,8 +176,8 @@ class _Batch:
         workers = max(self.config.workers or 1, len(self.config.devices))
         remote = self.config.runner == "ray"
         long = [job for job in jobs if remote or (workers > 1 and job.long)]
-        short = [job for job in jobs if job not in long]
-        if short:
+        taken = {job.run.path for job in long}
+        if short := [job for job in jobs if job.run.path not in taken]:
             self._reports(self.runner, short)
         if long:
             self._chunks(long)
@@ -182,33 +192,48 @@ class _Batch:
 
     def _chunks(self, jobs: Sequence[_Job]) -> None:
         """The scalars of some runs chunk by chunk, and the report of each run whose chunks are all there; where one
-        failed, the run's row says so."""
-        by_run = {str(job.run.path): job for job in jobs}
-        tasks = [task for job in jobs for task in self._chunks_of(job)]
-        left = Counter(task["run"] for task in tasks)
-        failed = set()
-        with closing(self._outcomes(self.runner, CHUNK, tasks)) as outcomes:
-            for task, outcome in outcomes:
-                run = task["run"]
-                left[run] -= 1
-                if isinstance(outcome, Done):
-                    self._save(by_run[run], outcome.value)
-                elif run not in failed:
-                    failed.add(run)
-                    self._finish(by_run[run], outcome, f"{task['name']}: ")
-                if not left[run] and run not in failed:
-                    self._reports(LocalRunner(), [by_run[run]])
+        failed, the run's row says so, unless the run has changed: then the report is made of what there is now."""
+        left: dict[str, _Chunked] = {}
+        tasks: list[Task] = []
+        for job in jobs:
+            begun = Reading(job.run.path, job.options, job.out)
+            described = self._chunks_of(job)
+            tasks += described
+            if described:
+                left[str(job.run.path)] = _Chunked(job, begun, len(described))
+        try:
+            with closing(self._outcomes(self.runner, CHUNK, tasks)) as outcomes:
+                for task, outcome in outcomes:
+                    run = left.get(task["run"])
+                    if run is None:  # another chunk of it failed
+                        continue
+                    if isinstance(outcome, Done):
+                        self._save(run.job, outcome.value)
+                        run.chunks -= 1
+                        if run.chunks:
+                            continue
+                    run.reading.end()
+                    del left[task["run"]]
+                    if isinstance(outcome, Done) or run.reading.has_changed():
+                        self._reports(LocalRunner(), [run.job])
+                    else:
+                        self._finish(run.job, outcome, f"{task['name']}: ")
+        finally:
+            for run in left.values():
+                run.reading.end()
 
     def _chunks_of(self, job: _Job) -> list[dict[str, Any]]:
         """None for a run that cannot be opened, and its row says why."""
         try:
             job.out.mkdir(parents=True, exist_ok=True)
-            return chunk_tasks(job.run.path, job.out, job.options, job.rows, self.settings)
         except OSError as error:
             raise OutputError(f"{job.out}: cannot be made: {error.strerror}.") from error
-        except TrajcheckError as error:
-            self._fail(job, str(error), error.exit_code)
-            return []
+        described = {**report_task(job.run.path, job.out, job.options, self.settings), "rows": job.rows}
+        outcome = call(chunk_tasks, described)
+        if isinstance(outcome, Done):
+            return outcome.value
+        self._finish(job, outcome)
+        return []
 
     def _save(self, job: _Job, data: bytes) -> None:
         if data:

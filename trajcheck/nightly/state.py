@@ -5,18 +5,20 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from trajcheck import __version__
 from trajcheck.errors import OutputError, RunError
-from trajcheck.file_prints import FilePrints
+from trajcheck.file_prints import FilePrints, file_print
 from trajcheck.formats.native_files import RANK_FILE, STEP_FILE
 from trajcheck.formats.native_writer import write_json
 from trajcheck.options import Options
 from trajcheck.reports.folder import SUMMARY
+from trajcheck.trajectory import hash_file
 
 #: Hidden, as it belongs to the batch and not to the report.
 STATE = ".batch.json"
@@ -36,12 +38,14 @@ class Fingerprint:
 
 @dataclass(frozen=True)
 class RunState:
-    """`sources` are the files of the objective's code, with their hashes; `row` is the run's row of the index."""
+    """`row` is the run's row of the index; `sources` are the files of the objective's code, with their hashes; `tables`
+    those of the report, each with its print and its hash."""
 
     run: str
     fingerprint: Fingerprint
     row: dict[str, Any]
     sources: dict[str, str] = field(default_factory=dict)
+    tables: dict[str, tuple[str, str]] = field(default_factory=dict)
 
     @property
     def failed(self) -> bool:
@@ -51,15 +55,15 @@ class RunState:
         """Whether the report in a folder is still what an analysis would give; `hashes` are deep prints."""
         if self.failed or fingerprint != self.fingerprint:
             return False
-        if not all((folder / name).is_file() for name in (SUMMARY, "steps.csv", "references.csv", "undefined.csv")):
+        if not (folder / SUMMARY).is_file() or not all(_is_table(folder / name, *t) for name, t in self.tables.items()):
             return False
-        return all(os.path.isfile(path) and hashes.of(path).endswith(known) for path, known in self.sources.items())
+        return all(_is_source(path, known, hashes) for path, known in self.sources.items())
 
     def write(self, folder: Path) -> None:
         """Into the report's folder, which is made if need be. Raises OutputError."""
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            write_json(folder / STATE, {"format": FORMAT, **asdict(self)})
+            write_json(folder / STATE, {"format": FORMAT, "check": _hash(asdict(self)), **asdict(self)})
         except OSError as error:
             raise OutputError(f"{folder / STATE}: cannot be written: {error.strerror}.") from error
 
@@ -71,32 +75,58 @@ def read_state(folder: Path) -> RunState | None:
         if found["format"] != FORMAT or not isinstance(found["row"], dict):
             return None
         prints = found["fingerprint"]
-        return RunState(
+        state = RunState(
             str(found["run"]),
             Fingerprint(str(prints["files"]), str(prints["options"]), str(prints["version"])),
             {str(name): value for name, value in found["row"].items()},
             {str(path): str(known) for path, known in found["sources"].items()},
+            {str(name): (str(print_), str(known)) for name, (print_, known) in found["tables"].items()},
         )
+        return state if found["check"] == _hash(asdict(state)) else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 
+def tables_of(folder: Path) -> dict[str, tuple[str, str]]:
+    """The tables of a report, each with its print and its hash. Raises OutputError."""
+    try:
+        return {path.name: (file_print(path), hash_file(path)) for path in sorted(folder.glob("*.csv"))}
+    except (OSError, RunError) as error:
+        raise OutputError(f"{folder}: the tables just written cannot be read: {error}") from error
+
+
 def fingerprint(run: Path, options: Options, *, deep: bool = False) -> Fingerprint:
     """That of a run as it is now: names, sizes and times of its files; `deep`: the hashes of their bytes."""
+    return Fingerprint(_hash(input_prints(run, options, deep=deep)), _hash(asdict(options)))
+
+
+def input_prints(run: Path, options: Options, *, deep: bool = False) -> dict[str, str]:
+    """The files that an analysis reads, the run's and those of its references, each with its print."""
     prints = FilePrints(deep)
-    files = {str(run): _run_files(run, prints)}
+    files = _run_files(run, prints)
     for spec in options.refs:
         files |= _reference(spec, prints)
-    settings = json.dumps(asdict(options), sort_keys=True)
-    return Fingerprint(_hash(files), _hash(settings))
+    return files
 
 
-def _run_files(run: Path, prints: FilePrints) -> list[str]:
+def _is_table(path: Path, known: str, hashed: str) -> bool:
+    with suppress(OSError, RunError):
+        return file_print(path) == known or hash_file(path) == hashed
+    return False
+
+
+def _is_source(path: str, known: str, hashes: FilePrints) -> bool:
+    with suppress(RunError):
+        return hashes.of(path).endswith(known)
+    return False
+
+
+def _run_files(run: Path, prints: FilePrints) -> dict[str, str]:
     try:
         names = sorted(entry.name for entry in os.scandir(run) if _matters(entry.name))
     except OSError:
-        return []
-    return [_print(run / name, prints) for name in names]
+        return {}
+    return {str(run / name): _print(run / name, prints) for name in names}
 
 
 def _matters(name: str) -> bool:
@@ -113,15 +143,15 @@ def _print(path: Path, prints: FilePrints) -> str:
         return f"{path.name}:{error}"
 
 
-def _reference(spec: str, prints: FilePrints) -> Mapping[str, list[str]]:
+def _reference(spec: str, prints: FilePrints) -> Mapping[str, str]:
     """The files of a reference that is another run or a file; of the run's own points there are no more."""
     for path in (Path(spec), Path(spec.rpartition("@")[0] or spec)):
         if path.is_dir():
-            return {spec: _run_files(path, prints)}
+            return _run_files(path, prints)
         if path.is_file():
-            return {spec: [_print(path, prints)]}
+            return {str(path): _print(path, prints)}
     return {}
 
 
-def _hash(value: Mapping[str, Iterable[str]] | str) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode("utf-8", "surrogatepass")).hexdigest()
+def _hash(value: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

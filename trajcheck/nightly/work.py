@@ -11,7 +11,8 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from trajcheck.errors import RunError, TrajcheckError
-from trajcheck.nightly.state import DONE, INCOMPLETE, Fingerprint, RunState, fingerprint
+from trajcheck.nightly.reading import reading, vanishing
+from trajcheck.nightly.state import DONE, INCOMPLETE, Fingerprint, RunState, fingerprint, tables_of
 from trajcheck.options import Options
 from trajcheck.saved_scalars.store import FOLDER
 
@@ -45,7 +46,8 @@ def report_task(run: Path, out: Path, options: Options, settings: Mapping[str, A
 def make_report(task: Mapping[str, Any]) -> dict[str, Any]:
     """Analyze a run, from what is saved with its report, and write the report; the state that came of it, as JSON.
 
-    A run that changed while it was read, and was unreadable for that, is read once more.
+    A run that changed while it was read, and was unreadable for that, is read once more. Raises as `Analysis` does, and
+    RunError for what vanished.
     """
     run, out, options = Path(task["run"]), Path(task["out"]), options_of(task)
     asked = options_of({"options": task["options"]})  # without what the runner gives this worker
@@ -76,11 +78,13 @@ def _make(run: Path, out: Path, options: Options, known: Fingerprint, task: Mapp
     from trajcheck.drawing import can_draw, draw_report
 
     started = time.monotonic()
-    analysis = Analysis(run, options, quiet=True, deep=task["deep"], device=task.get("device"))
-    report = analysis.report(out, interval=task["interval"])
+    with reading(run, options, out):
+        analysis = Analysis(run, options, quiet=True, deep=task["deep"], device=task.get("device"))
+        report = analysis.report(out, interval=task["interval"])
     if task["plots"] is not False and can_draw():
         draw_report(report.folder)
-    return RunState(str(run), known, _row(report, time.monotonic() - started), dict(analysis.sources))
+    row = _row(report, time.monotonic() - started)
+    return RunState(str(run), known, row, dict(analysis.sources), tables_of(out))
 
 
 def _row(report: Report, duration: float) -> dict[str, Any]:
@@ -127,17 +131,19 @@ class _Held:
 _held: list[_Held] = []  # one at most
 
 
-def chunk_tasks(run: Path, out: Path, options: Options, rows: int, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The descriptions of the chunks of a run, of at most so many rows each. Raises as `Analysis` does."""
+def chunk_tasks(task: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The descriptions of the chunks of a run, of at most `task["rows"]` each; the rest of the task is that of the
+    report. Raises as `Analysis` does."""
     from trajcheck.analysis import Analysis
 
-    analysis = Analysis(run, options, quiet=True, deep=settings["deep"])
+    rows = task["rows"]
+    with vanishing(Path(task["run"])):
+        analysis = Analysis(Path(task["run"]), options_of(task), quiet=True, deep=task["deep"])
     steps = [row.step for row in analysis.rows.work]
-    whole = report_task(run, out, options, settings)
     return [
         {
-            **whole,
-            "name": f"{run}, steps {steps[begin]} to {steps[min(begin + rows, len(steps)) - 1]}",
+            **task,
+            "name": f"{task['run']}, steps {steps[begin]} to {steps[min(begin + rows, len(steps)) - 1]}",
             "steps": steps[begin : begin + rows],
             "content": analysis.content_of(steps[begin : begin + rows]),
         }
@@ -150,6 +156,11 @@ def measure_chunk(task: Mapping[str, Any]) -> bytes:
 
     Raises RunError where this machine sees another content of these steps than the one that asks.
     """
+    with vanishing(Path(task["run"])):
+        return _measure(task)
+
+
+def _measure(task: Mapping[str, Any]) -> bytes:
     from trajcheck.saved_scalars.store import ScalarStore
 
     held = _hold(task)

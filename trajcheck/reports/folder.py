@@ -58,7 +58,8 @@ class ReportFolder:
 
     def publish(self, files: Mapping[str, str | bytes], outdated: Iterable[str] = ()) -> None:
         """Write files whole in the staging folder, then move them into the report, each replacing its former self;
-        remove those that are `outdated`. Names may lie in a folder of the report, as figures/cosine.png."""
+        remove those that are `outdated`. Names may lie in a folder of the report, as figures/cosine.png. The summary
+        comes first: it says whose the others are, should this be the last that the process does."""
         try:
             for name, content in files.items():
                 data = content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content
@@ -67,7 +68,7 @@ class ReportFolder:
                     file.write(data)
                     file.flush()
                     os.fsync(file.fileno())
-            for name in files:
+            for name in sorted(files, key=lambda name: name != SUMMARY):
                 (self.path / name).parent.mkdir(exist_ok=True)
                 os.replace(self.staging / name, self.path / name)
             for name in outdated:

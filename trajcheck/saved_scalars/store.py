@@ -20,7 +20,7 @@ FOLDER = "scalars"
 INTERVAL = 5.0
 
 _RECORDS = re.compile(r"[0-9a-f]{32}\.safetensors")
-_VECTOR = re.compile(r"(mean|permuted)-[0-9a-f]{16}\.safetensors")
+_VECTOR = re.compile(r"(mean|permuted)-[0-9a-f]{16}-[0-9a-f]{8}\.safetensors")
 
 
 class ScalarStore:
