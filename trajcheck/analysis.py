@@ -25,8 +25,9 @@ from trajcheck.replay_plan import Plan, replay_dtype
 from trajcheck.reports.folder import ReportFolder, default_folder
 from trajcheck.request import Request
 from trajcheck.rows import Rows, choose_rows, parse_steps
+from trajcheck.saved_scalars import FOLDER, INTERVAL
 from trajcheck.saved_scalars.identity import Identity
-from trajcheck.saved_scalars.store import FOLDER, INTERVAL, ScalarStore
+from trajcheck.saved_scalars.store import ScalarStore
 from trajcheck.scalars import RowScalars
 from trajcheck.tables.samples import Measured
 from trajcheck.tables.source import Source

@@ -32,8 +32,7 @@ from typing import Any
 from trajcheck.errors import UsageError
 from trajcheck.metrics.families import choose_families
 from trajcheck.options import Options
-from trajcheck.rows import parse_steps
-from trajcheck.saved_scalars.store import INTERVAL
+from trajcheck.saved_scalars import INTERVAL
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -98,7 +97,10 @@ class BatchConfig:
 def check_options(options: Options) -> None:
     """Raise UsageError for options of an analysis that contradict each other, before any run is opened."""
     options.check(choose_families(options.metrics))
-    parse_steps(options.steps)
+    if options.steps is not None:
+        from trajcheck.rows import parse_steps  # imports numpy, for which a batch with nothing to do has no time
+
+        parse_steps(options.steps)
 
 
 def read_config(path: Path) -> BatchConfig:

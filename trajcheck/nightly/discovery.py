@@ -53,15 +53,17 @@ def find_runs(
     whole: set[str] = set()
     for root in roots:
         mark = f"-{hashlib.sha256(os.fsencode(root)).hexdigest()[:8]}" if names[root.name] > 1 else ""
+        real = os.path.realpath(root)
         for path in _walk(root, away):
-            whole.add(os.path.realpath(path))
+            whole.add(os.path.join(real, path.relative_to(root)))
             name = path.relative_to(root).as_posix() if path != root else root.name
             if path in found or (include and not _any(name, include)) or _any(name, exclude):
                 continue
             below = Path(root.name + mark) / path.relative_to(root)
             found[path] = FoundRun(path, name, below)
+    reports = Path(os.path.realpath(away))
     for run in found.values():
-        report = Path(os.path.realpath(away / run.report))
+        report = reports / run.report
         if inside := next((folder for folder in (report, *report.parents) if str(folder) in whole), None):
             raise OutputError(
                 f"{out}: the report of {run.path} would lie in the recorded run {inside}; runs are never written to. "
@@ -84,7 +86,7 @@ def _walk(root: Path, away: Path) -> Iterator[Path]:
     reports = os.path.realpath(away)
     for place, folders, _ in os.walk(root, onerror=unreadable):
         folder, found = Path(place), False
-        if os.path.realpath(folder) == reports:
+        if (folder == root or folder.name == os.path.basename(reports)) and os.path.realpath(folder) == reports:
             folders.clear()
             continue
         try:

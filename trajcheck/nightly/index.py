@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from trajcheck.errors import OutputError
 from trajcheck.formats.native_writer import write_bytes
 from trajcheck.nightly.state import STATE, RunState, read_state
 from trajcheck.reports.folder import SUMMARY
-from trajcheck.saved_scalars.store import FOLDER as SCALARS
+from trajcheck.saved_scalars import FOLDER as SCALARS
 
 INDEX = "index.csv"
 GONE = "gone"
@@ -25,19 +25,19 @@ COLUMNS = (
 )
 
 
-def states(out: Path) -> Iterator[tuple[Path, RunState]]:
-    """The report folders below the output folder, in order, each with its state."""
+def states(out: Path, known: Mapping[Path, RunState]) -> Iterator[tuple[Path, RunState]]:
+    """The report folders below the output folder, in order, each with its state; some are `known`."""
     for place, folders, files in os.walk(out):
         parts = (SCALARS, "figures") if STATE in files else ()  # of a report; runs may be called so, too
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in parts)
-        if STATE in files and (state := read_state(Path(place))):
+        if STATE in files and (state := known.get(Path(place)) or read_state(Path(place))):
             yield Path(place), state
 
 
-def index_rows(out: Path) -> list[dict[str, Any]]:
+def index_rows(out: Path, known: Mapping[Path, RunState]) -> list[dict[str, Any]]:
     """The rows of the index; a run that is not there any more keeps its row, and its status is `gone`."""
     rows = []
-    for folder, state in states(out):
+    for folder, state in states(out, known):
         status = state.row.get("status") if os.path.isdir(state.run) else GONE
         report = folder.relative_to(out).as_posix() if (folder / SUMMARY).is_file() else ""
         rows.append({**state.row, "run": state.run, "status": status, "report": report})

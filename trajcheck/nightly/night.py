@@ -27,7 +27,7 @@ from trajcheck.options import Options
 from trajcheck.runners import Done, Failed, Lost, Outcome, Runner, Task, make_runner
 from trajcheck.runners.calls import call
 from trajcheck.runners.local import LocalRunner
-from trajcheck.saved_scalars.store import FOLDER, save
+from trajcheck.saved_scalars import FOLDER
 
 log = logging.getLogger("trajcheck.batch")
 
@@ -122,6 +122,7 @@ class _Batch:
         self.progress, self.found = progress, found
         self.settings = {"deep": config.deep, "plots": config.plots, "interval": config.interval}
         self.result = BatchResult(out)
+        self.unchanged: dict[Path, RunState] = {}
         self.runner = make_runner(
             config.runner,
             workers=config.workers,
@@ -148,7 +149,7 @@ class _Batch:
                 self.result.stopped = reason.number if isinstance(reason, Signalled) else None
                 word = str(reason) if isinstance(reason, Signalled) else "the time is up"
                 log.info("%s: ended; the next call goes on from here", word)
-            rows = index_rows(self.out)
+            rows = index_rows(self.out, self.unchanged)
             write_index(self.out, rows)
             write_page(self.out, rows)
         return self.result
@@ -162,6 +163,7 @@ class _Batch:
             state = read_state(folder)
             if state and state.holds(fingerprint(run.path, options, deep=self.config.deep), folder, hashes):
                 self.result.unchanged += 1
+                self.unchanged[folder] = state
                 continue
             jobs.append(_Job(run, options, folder, *_extent(run.path)))
         limit = self.config.max_runs
@@ -236,6 +238,8 @@ class _Batch:
         return []
 
     def _save(self, job: _Job, data: bytes) -> None:
+        from trajcheck.saved_scalars.store import save
+
         if data:
             save(job.out / FOLDER, data)
 

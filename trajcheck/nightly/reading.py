@@ -10,7 +10,7 @@ from pathlib import Path
 from trajcheck.errors import RunError
 from trajcheck.nightly.state import input_prints
 from trajcheck.options import Options
-from trajcheck.saved_scalars.store import FOLDER
+from trajcheck.saved_scalars import FOLDER
 
 
 class Reading:

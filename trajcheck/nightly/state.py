@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,9 @@ from trajcheck.trajectory import hash_file
 #: Hidden, as it belongs to the batch and not to the report.
 STATE = ".batch.json"
 FORMAT = 1
+
+#: The key of the checksum of all the rest.
+CHECK = "check"
 
 DONE, INCOMPLETE, FAILED = "done", "incomplete", "failed"
 
@@ -63,7 +67,8 @@ class RunState:
         """Into the report's folder, which is made if need be. Raises OutputError."""
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            write_json(folder / STATE, {"format": FORMAT, "check": _hash(asdict(self)), **asdict(self)})
+            said = {"format": FORMAT, **asdict(self)}
+            write_json(folder / STATE, {**said, CHECK: _hash(said)})
         except OSError as error:
             raise OutputError(f"{folder / STATE}: cannot be written: {error.strerror}.") from error
 
@@ -74,15 +79,16 @@ def read_state(folder: Path) -> RunState | None:
         found = json.loads((folder / STATE).read_text(encoding="utf-8"))
         if found["format"] != FORMAT or not isinstance(found["row"], dict):
             return None
+        if found.pop(CHECK) != _hash(found):
+            return None
         prints = found["fingerprint"]
-        state = RunState(
+        return RunState(
             str(found["run"]),
             Fingerprint(str(prints["files"]), str(prints["options"]), str(prints["version"])),
             {str(name): value for name, value in found["row"].items()},
             {str(path): str(known) for path, known in found["sources"].items()},
             {str(name): (str(print_), str(known)) for name, (print_, known) in found["tables"].items()},
         )
-        return state if found["check"] == _hash(asdict(state)) else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
@@ -97,7 +103,7 @@ def tables_of(folder: Path) -> dict[str, tuple[str, str]]:
 
 def fingerprint(run: Path, options: Options, *, deep: bool = False) -> Fingerprint:
     """That of a run as it is now: names, sizes and times of its files; `deep`: the hashes of their bytes."""
-    return Fingerprint(_hash(input_prints(run, options, deep=deep)), _hash(asdict(options)))
+    return Fingerprint(_hash(input_prints(run, options, deep=deep)), _hash_options(options))
 
 
 def input_prints(run: Path, options: Options, *, deep: bool = False) -> dict[str, str]:
@@ -123,10 +129,10 @@ def _is_source(path: str, known: str, hashes: FilePrints) -> bool:
 
 def _run_files(run: Path, prints: FilePrints) -> dict[str, str]:
     try:
-        names = sorted(entry.name for entry in os.scandir(run) if _matters(entry.name))
+        names = sorted(filter(_matters, os.listdir(run)))
     except OSError:
         return {}
-    return {str(run / name): _print(run / name, prints) for name in names}
+    return {path: _print(path, prints) for path in (os.path.join(run, name) for name in names)}
 
 
 def _matters(name: str) -> bool:
@@ -135,12 +141,12 @@ def _matters(name: str) -> bool:
     return bool(STEP_FILE.fullmatch(name) or RANK_FILE.fullmatch(name)) or name.startswith("probe-")
 
 
-def _print(path: Path, prints: FilePrints) -> str:
+def _print(path: str, prints: FilePrints) -> str:
     """A file that cannot be read is another than one that can."""
     try:
         return prints.of(path) + ("" if os.access(path, os.R_OK) else ":unreadable")
     except RunError as error:
-        return f"{path.name}:{error}"
+        return f"{os.path.basename(path)}:{error}"
 
 
 def _reference(spec: str, prints: FilePrints) -> Mapping[str, str]:
@@ -149,8 +155,13 @@ def _reference(spec: str, prints: FilePrints) -> Mapping[str, str]:
         if path.is_dir():
             return _run_files(path, prints)
         if path.is_file():
-            return {str(path): _print(path, prints)}
+            return {str(path): _print(str(path), prints)}
     return {}
+
+
+@lru_cache
+def _hash_options(options: Options) -> str:
+    return _hash(asdict(options))
 
 
 def _hash(value: Mapping[str, Any]) -> str:

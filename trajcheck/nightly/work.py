@@ -14,7 +14,7 @@ from trajcheck.errors import RunError, TrajcheckError
 from trajcheck.nightly.reading import reading, vanishing
 from trajcheck.nightly.state import DONE, INCOMPLETE, Fingerprint, RunState, fingerprint, tables_of
 from trajcheck.options import Options
-from trajcheck.saved_scalars.store import FOLDER
+from trajcheck.saved_scalars import FOLDER
 
 if TYPE_CHECKING:
     from trajcheck.analysis import Analysis

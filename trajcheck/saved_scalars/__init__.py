@@ -1,2 +1,8 @@
 """Scalars kept beside a report, so that no number is computed twice: records (record.py) in files (files.py) of a
 store (store.py), found again by what they were made from (identity.py)."""
+
+#: Their folder inside a report.
+FOLDER = "scalars"
+
+#: Seconds of work that may be lost: records are written when the oldest one waiting is that old.
+INTERVAL = 5.0

@@ -10,14 +10,9 @@ from pathlib import Path
 
 from trajcheck.errors import OutputError
 from trajcheck.formats.native_writer import TEMPORARY, write_bytes
+from trajcheck.saved_scalars import INTERVAL
 from trajcheck.saved_scalars.files import DamagedError, decode, encode, name_of
 from trajcheck.saved_scalars.record import Need, Record
-
-#: The folder inside a report.
-FOLDER = "scalars"
-
-#: Seconds of work that may be lost: records are written when the oldest one waiting is that old.
-INTERVAL = 5.0
 
 _RECORDS = re.compile(r"[0-9a-f]{32}\.safetensors")
 _VECTOR = re.compile(r"(mean|permuted)-[0-9a-f]{16}-[0-9a-f]{8}\.safetensors")
