@@ -129,10 +129,10 @@ def _is_source(path: str, known: str, hashes: FilePrints) -> bool:
 
 def _run_files(run: Path, prints: FilePrints) -> dict[str, str]:
     try:
-        names = sorted(filter(_matters, os.listdir(run)))
+        entries = sorted((entry for entry in os.scandir(run) if _matters(entry.name)), key=lambda entry: entry.name)
     except OSError:
         return {}
-    return {path: _print(path, prints) for path in (os.path.join(run, name) for name in names)}
+    return {entry.path: _print(entry, prints) for entry in entries}
 
 
 def _matters(name: str) -> bool:
@@ -141,12 +141,15 @@ def _matters(name: str) -> bool:
     return bool(STEP_FILE.fullmatch(name) or RANK_FILE.fullmatch(name)) or name.startswith("probe-")
 
 
-def _print(path: str, prints: FilePrints) -> str:
-    """A file that cannot be read is another than one that can."""
+def _print(file: os.DirEntry[str] | Path, prints: FilePrints) -> str:
+    """Name, size, time and mode of a file; deep prints have the hash of its bytes in place of size and time. Of one that
+    cannot be read the reason."""
     try:
-        return prints.of(path) + ("" if os.access(path, os.R_OK) else ":unreadable")
-    except RunError as error:
-        return f"{os.path.basename(path)}:{error}"
+        found = file.stat()
+        known = prints.of(os.fspath(file)) if prints.deep else f"{file.name}:{found.st_size}:{found.st_mtime_ns}"
+    except (OSError, RunError) as error:
+        return f"{file.name}:{error}"
+    return f"{known}:{found.st_mode:o}"
 
 
 def _reference(spec: str, prints: FilePrints) -> Mapping[str, str]:
@@ -155,7 +158,7 @@ def _reference(spec: str, prints: FilePrints) -> Mapping[str, str]:
         if path.is_dir():
             return _run_files(path, prints)
         if path.is_file():
-            return {str(path): _print(str(path), prints)}
+            return {str(path): _print(path, prints)}
     return {}
 
 
