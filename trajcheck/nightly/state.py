@@ -142,8 +142,8 @@ def _matters(name: str) -> bool:
 
 
 def _print(file: os.DirEntry[str] | Path, prints: FilePrints) -> str:
-    """Name, size, time and mode of a file; deep prints have the hash of its bytes in place of size and time. Of one that
-    cannot be read the reason."""
+    """Name, size, time and mode of a file; deep prints have the hash of its bytes in place of size and time. One that
+    cannot be read has the reason."""
     try:
         found = file.stat()
         known = prints.of(os.fspath(file)) if prints.deep else f"{file.name}:{found.st_size}:{found.st_mtime_ns}"
