@@ -111,9 +111,9 @@ def complaints(call: Call) -> list[str]:
     return wrong
 
 
-def trial(ground: Ground, fault: Fault, stream: Random, row: Trials) -> None:
+def trial(ground: Ground, fault: Fault, stream: Random, row: Trials, share: float = WITH_WORKERS) -> None:
     """One call that is disturbed, and the next ones."""
-    workers = fault.workers if fault.workers is not None else stream.random() < WITH_WORKERS
+    workers = fault.workers if fault.workers is not None else stream.random() < share
     with _out(ground, fault.disk) as out:
         seen = ["workers" if workers else "no workers"]
         if stream.random() < 0.3:
@@ -215,8 +215,11 @@ def can_mount(place: Path) -> bool:
         place.rmdir()
 
 
-def run_trials(place: Path, trials: int, seed: int, faults: Sequence[str], runs: int = 24) -> list[Trials]:
-    """So many trials, dealt out among the faults: a row for each. A sixth of the runs have an objective."""
+def run_trials(
+    place: Path, trials: int, seed: int, faults: Sequence[str], runs: int = 24, share: float = WITH_WORKERS
+) -> list[Trials]:
+    """So many trials, dealt out among the faults: a row for each. A sixth of the runs have an objective; `share` of the
+    trials have workers where they may or may not."""
     archive = make_archive(place, runs - 1 - runs // 6, runs // 6)
     torch.set_num_threads(1)
     trajcheck.batch([archive.runs], place / "imports", read_config(archive.config))  # so that a fork finds them there
@@ -226,7 +229,7 @@ def run_trials(place: Path, trials: int, seed: int, faults: Sequence[str], runs:
     rows = {name: Trials(name) for name in possible}
     for number in range(trials):
         name = possible[number % len(possible)]
-        trial(ground, FAULTS[name], Random(f"{seed} {number} {name}"), rows[name])
+        trial(ground, FAULTS[name], Random(f"{seed} {number} {name}"), rows[name], share)
         archive.restore()
         print(f"trial {number}, {name}: {rows[name].wrong} of {rows[name].trials} wrong", file=sys.stderr)
     return list(rows.values())
