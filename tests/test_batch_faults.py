@@ -25,9 +25,10 @@ def one_thread() -> Iterator[None]:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
 def test_a_disturbed_batch_loses_nothing(tmp_path: Path) -> None:
-    rows = run_trials(tmp_path, len(FAULTS), seed=1, faults=list(FAULTS), runs=4, share=0.0)
+    faults = [name for name, fault in FAULTS.items() if not fault.ray]
+    rows = run_trials(tmp_path, len(faults), seed=1, faults=faults, runs=4, share=0.0)
     assert [fault for row in rows for fault in row.faults] == []
-    assert sum(row.trials for row in rows) == len(FAULTS)
+    assert sum(row.trials for row in rows) == len(faults)
 
 
 ROW = {"run": "/r", "status": "done", "report": "r", "message": "", "analyzed": "now", "duration": "1"}

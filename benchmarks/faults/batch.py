@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from random import Random
 from typing import Annotated
@@ -50,21 +51,17 @@ class Result:
 @dataclass
 class Ground:
     """Where trials are made. `whole` is what an undisturbed batch gives of the archive as it is, and `finished` the
-    folder of its reports; `seconds` is how long it takes, without workers and with them."""
+    folder of its reports; `seconds` is how long it takes, by the runner: none, workers, ray."""
 
     place: Path
     archive: Archive
     whole: Result = field(init=False)
-    seconds: dict[bool, float] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
     number: int = 0
 
     def __post_init__(self) -> None:
         wrong: list[str] = []
-        for workers in (True, False):
-            shutil.rmtree(self.finished, ignore_errors=True)
-            began = time.monotonic()
-            self.call(self.finished, workers=workers).wait()
-            self.seconds[workers] = time.monotonic() - began
+        self.length("none")
         self.whole = self.undisturbed(self.finished, wrong)
         if wrong or self.whole.status:
             raise SystemExit(f"the undisturbed batch went wrong: {self.whole.status}, {wrong}")
@@ -73,17 +70,26 @@ class Ground:
     def finished(self) -> Path:
         return self.place / "finished"
 
-    def call(self, out: Path, *, workers: bool = False) -> Call:
+    def length(self, runner: str) -> float:
+        """How long an undisturbed call takes."""
+        if runner not in self.seconds:
+            shutil.rmtree(self.finished, ignore_errors=True)
+            began = time.monotonic()
+            self.call(self.finished, runner).wait()
+            self.seconds[runner] = time.monotonic() - began
+        return self.seconds[runner]
+
+    def call(self, out: Path, runner: str = "none") -> Call:
         """Start a batch: with workers from the command line, else as a fork of this process, where all is imported."""
         self.number += 1
         temporary = self.place / f"tmp-{self.number}"
         temporary.mkdir()
         mark, said = f"{self.place.name}-{self.number}", self.place / f"said-{self.number}"
-        return start(self.arguments(out, workers), mark, said, temporary, forked=not workers)
+        return start(self.arguments(out, runner), mark, said, temporary, forked=runner == "none")
 
-    def arguments(self, out: Path, workers: bool) -> list[str]:
-        config = ["--config", str(self.archive.config)]
-        return [str(self.archive.runs), "--out", str(out), *config, *(("--workers", "2") if workers else ())]
+    def arguments(self, out: Path, runner: str) -> list[str]:
+        more = {"none": (), "workers": ("--workers", "2"), "ray": ("--runner", "ray", "--workers", "2")}[runner]
+        return [str(self.archive.runs), "--out", str(out), "--config", str(self.archive.config), *more]
 
     def undisturbed(self, out: Path, wrong: list[str]) -> Result:
         call = self.call(out)
@@ -113,15 +119,15 @@ def complaints(call: Call) -> list[str]:
 
 def trial(ground: Ground, fault: Fault, stream: Random, row: Trials, share: float = WITH_WORKERS) -> None:
     """One call that is disturbed, and the next ones."""
-    workers = fault.workers if fault.workers is not None else stream.random() < share
+    runner = "ray" if fault.ray else "workers" if fault.workers or stream.random() < share else "none"
     with _out(ground, fault.disk) as out:
-        seen = ["workers" if workers else "no workers"]
+        seen = ["no workers" if runner == "none" else runner]
         if stream.random() < 0.3:
             _begun(ground, out, stream)
             seen.append("reports there before")
-        call = ground.call(out, workers=workers)
-        scene = Scene(ground.archive, out, call, stream, ground.arguments(out, workers))
-        time.sleep(stream.uniform(0.0, 1.05 * ground.seconds[workers]))
+        call = ground.call(out, runner)
+        scene = Scene(ground.archive, out, call, stream, ground.arguments(out, runner))
+        time.sleep(stream.uniform(0.0, 1.05 * ground.length(runner)))
         if not call.ended:
             seen.append("hit at work")
         codes = fault.strike(scene)
@@ -224,8 +230,8 @@ def run_trials(
     torch.set_num_threads(1)
     trajcheck.batch([archive.runs], place / "imports", read_config(archive.config))  # so that a fork finds them there
     ground = Ground(place, archive)
-    mounts = can_mount(place / "mount")
-    possible = [name for name in faults if mounts or not FAULTS[name].disk]
+    mounts, has_ray = can_mount(place / "mount"), find_spec("ray") is not None
+    possible = [name for name in faults if (mounts or not FAULTS[name].disk) and (has_ray or not FAULTS[name].ray)]
     rows = {name: Trials(name) for name in possible}
     for number in range(trials):
         name = possible[number % len(possible)]

@@ -41,12 +41,13 @@ class Scene:
 @dataclass(frozen=True)
 class Fault:
     """`strike` disturbs the call, and returns its exit codes that are right then. `damages`: it changes the archive.
-    `disk`: the reports lie on a small file system. `workers`: it needs worker processes (True), or none (False)."""
+    `disk`: the reports lie on a small file system. `workers`: it needs worker processes. `ray`: those of Ray."""
 
     strike: Callable[[Scene], Sequence[int]]
     damages: bool = False
     disk: bool = False
-    workers: bool | None = None
+    workers: bool = False
+    ray: bool = False
 
 
 def kill(scene: Scene) -> Sequence[int]:
@@ -67,6 +68,24 @@ def kill_worker(scene: Scene) -> Sequence[int]:
                 os.kill(scene.stream.choice(workers), signal.SIGKILL)
         time.sleep(scene.stream.uniform(0.0, 0.5))
     return (0,)
+
+
+def kill_ray_worker(scene: Scene) -> Sequence[int]:
+    """Once or twice, one that has a task."""
+    for _ in range(scene.stream.randrange(1, 3)):
+        busy = [process for process in scene.call.others() if _command(process).startswith("ray::run_task")]
+        if busy:
+            with suppress(ProcessLookupError):
+                os.kill(scene.stream.choice(busy), signal.SIGKILL)
+        time.sleep(scene.stream.uniform(0.0, 0.5))
+    return (0,)
+
+
+def _command(process: int) -> str:
+    try:
+        return Path(f"/proc/{process}/cmdline").read_text(errors="replace")
+    except OSError:
+        return ""
 
 
 def fill_disk(scene: Scene) -> Sequence[int]:
@@ -196,4 +215,6 @@ FAULTS: Mapping[str, Fault] = {
     "run grows": Fault(grow_run, damages=True),
     "second batch": Fault(second_batch),
     "saved files damaged": Fault(damage_saved),
+    "SIGKILL of a Ray worker": Fault(kill_ray_worker, ray=True),
+    "SIGTERM, on Ray": Fault(terminate, ray=True),
 }
