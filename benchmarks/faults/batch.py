@@ -75,7 +75,9 @@ class Ground:
         if runner not in self.seconds:
             shutil.rmtree(self.finished, ignore_errors=True)
             began = time.monotonic()
-            self.call(self.finished, runner).wait()
+            call = self.call(self.finished, runner)
+            if call.wait():
+                raise SystemExit(f"the undisturbed batch went wrong: {call.said.read_text()}")
             self.seconds[runner] = time.monotonic() - began
         return self.seconds[runner]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 _PREFIX = "trajcheck-ray-"
 _LOCK = "lock"  # held by the process that made the folder, as long as it lives
 _YOUNG = 3600.0  # seconds in which a folder is left alone: its lock may not be held yet
-_LONGEST = 40  # of the parent's path: Ray's socket names add some 60 characters, and a socket's path has 107 at most
+_LONGEST = 18  # of the parent's path: a socket's has 107 characters at most, 66 of them Ray's and 23 this folder's
 
 
 @contextlib.contextmanager
