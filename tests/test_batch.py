@@ -264,6 +264,45 @@ def test_remains_of_killed_processes_are_removed(archive: Path, tmp_path: Path) 
     assert sorted(left) == sorted([*mine, out / f".index.csv.{os.getppid()}.tmp"])
 
 
+class Killed(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("last", ["summary.json", "steps.csv", "references.csv", "undefined.csv"])
+def test_a_first_report_of_which_a_part_is_there(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last: str
+) -> None:
+    """The process was killed between two of its files: the next call must not take them for somebody else's."""
+    replace = os.replace
+
+    def killed(source: Path, target: Path) -> None:
+        replace(source, target)
+        if Path(target).name == last:
+            raise Killed
+
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(os, "replace", killed)
+        analyzed(archive, tmp_path / "out", include=("a",))
+    assert (tmp_path / "out/archive/a" / last).exists()
+    assert analyzed(archive, tmp_path / "out", include=("a",)) == {"done": 1}
+
+
+def test_a_damaged_average_is_made_again(archive: Path, tmp_path: Path) -> None:
+    options = Options(refs=("mean:3",))
+    analyzed(archive, tmp_path / "out", options=options)
+    before = tables(tmp_path / "out/archive/a")
+    (mean,) = (tmp_path / "out/archive/a/scalars").glob("mean-*")
+    data = bytearray(mean.read_bytes())
+    data[-1] ^= 64
+    for path in mean.parent.iterdir():
+        path.unlink()
+    mean.write_bytes(data)
+    (tmp_path / "out/archive/a/.batch.json").unlink()
+    assert analyzed(archive, tmp_path / "out", options=options) == {"done": 1, "unchanged": 2}
+    assert tables(tmp_path / "out/archive/a") == before
+    assert mean.read_bytes() != data
+
+
 def test_a_run_that_changes_while_it_is_read(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was saved meanwhile is not believed, though the file comes back with its old time."""
     from trajcheck.measurement import Measurement
