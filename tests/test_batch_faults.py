@@ -52,7 +52,7 @@ FAILED = Result(4, {"/r": {**ROW, "status": "failed", "message": "m", "report": 
         (FAILED, FAILED, 0),
         (Result(4, {"/r": {**FAILED.rows["/r"], "report": "r"}}, WHOLE.tables), FAILED, 0),
         (Result(4, FAILED.rows, {"r/steps.csv": b"2"}), FAILED, 1),
-        (WHOLE, FAILED, 4),
+        (WHOLE, FAILED, 3),
     ],
 )
 def test_what_counts_as_lost_or_wrong(found: Result, expected: Result, wrong: int) -> None:
