@@ -83,6 +83,20 @@ def test_a_store_gives_what_is_needed_and_no_less(tmp_path: Path) -> None:
     assert ScalarStore(tmp_path, fresh=True).get(Need(key(1), ("a",))) is None
 
 
+def test_records_with_shares_and_without_make_one(tmp_path: Path) -> None:
+    """More fields without shares, then fewer with them: neither may hide the other."""
+    wide, split = Record({"a": 1.0, "b": 2.0}), Record({"a": 1.0}, shares={"w": {"a": 1.0}})
+    for one, other in ((wide, split), (split, wide)):
+        store = ScalarStore(tmp_path / str(one is wide), interval=0)
+        store.add({key(1): one})
+        store.add({key(1): other})
+        for each in (store, ScalarStore(tmp_path / str(one is wide))):
+            assert each.get(Need(key(1), ("a", "b"))) and each.get(Need(key(1), ("a",), by_tensor=True))
+            assert each.get(Need(key(1), ("b",), by_tensor=True)) is None
+        store.add({key(1): Record({"b": 2.0}, shares={"w": {"b": 2.0}})})
+        assert ScalarStore(tmp_path / str(one is wide)).get(Need(key(1), ("a", "b"), by_tensor=True))
+
+
 def test_tidying_leaves_one_file_and_no_more_unused_records_than_used_ones(tmp_path: Path) -> None:
     store = ScalarStore(tmp_path, interval=0)
     for number in range(5):
@@ -264,6 +278,73 @@ def test_an_average_is_made_once(plain_run: Path, tmp_path: Path, monkeypatch: p
     assert other != kept
     run_analysis(plain_run, Options(), tmp_path / "out")
     assert not list((tmp_path / "out" / "scalars").glob("mean-*"))
+
+
+def test_fresh_and_deep_make_averages_anew(plain_run: Path, tmp_path: Path) -> None:
+    path = plain_run / "step-000000008.safetensors"
+
+    def change() -> None:
+        """Of the same size and time."""
+        found, data = path.stat(), bytearray(path.read_bytes())
+        data[-1] ^= 1
+        path.write_bytes(data)
+        os.utime(path, ns=(found.st_atime_ns, found.st_mtime_ns))
+
+    for how in ({"fresh": True}, {"deep": True}):
+        out = tmp_path / str(how)
+        run_analysis(plain_run, Options(("mean:3",)), out, **how)
+        change()
+        run_analysis(plain_run, Options(("mean:3",)), out, **how)
+        run_analysis(plain_run, Options(("mean:3",)), out / "whole")
+        assert tables(out) == tables(out / "whole")
+
+
+def test_what_fresh_was_given_to_discard_does_not_come_back(plain_run: Path, tmp_path: Path) -> None:
+    run_analysis(plain_run, Options(), tmp_path / "out")
+    folder = tmp_path / "out" / "scalars"
+    before = set(folder.iterdir())
+    store = ScalarStore(folder, fresh=True, interval=0)
+    assert set(folder.iterdir()) == before
+    store.add({key(1): Record({"a": 1.0})})
+    assert len(set(folder.iterdir())) == 1 and not before & set(folder.iterdir())
+
+
+def test_layers_after_an_analysis_without_them(plain_run: Path, objective_file: Path, tmp_path: Path) -> None:
+    spec = f"{objective_file}:good"
+    analyze(plain_run, out=tmp_path / "out")
+    analyze(plain_run, objective=spec, layers=True, out=tmp_path / "out")
+    analyze(plain_run, objective=spec, layers=True, out=tmp_path / "whole")
+    assert tables(tmp_path / "out") == tables(tmp_path / "whole")
+    analyze(plain_run, metrics=("secant",), layers=True, pca=4, out=tmp_path / "out")
+    assert "trajectory.csv" in tables(tmp_path / "out")
+    analyze(plain_run, out=tmp_path / "out")
+    assert tables(tmp_path / "out").keys() == {"steps.csv", "references.csv", "undefined.csv"}
+
+
+@pytest.mark.parametrize("metrics", ["progress", "convexity", "smoothness"])
+def test_an_objective_that_leaves_the_pass_nothing_to_read(
+    plain_run: Path, objective_file: Path, tmp_path: Path, metrics: str
+) -> None:
+    chosen = {"objective": f"{objective_file}:good", "metrics": (metrics,)}
+    report = analyze(plain_run, ("init", "step:3"), **chosen, out=tmp_path / "out")  # type: ignore[arg-type]
+    assert saved(report)["computed"] == 11
+
+
+def test_helpers_that_change_places_are_another_objective(
+    plain_run: Path, objective_file: Path, tmp_path: Path
+) -> None:
+    helpers = [tmp_path / "one_helper.py", tmp_path / "two_helper.py"]
+    for each, text in zip(helpers, ("S = 1.0\n", "S = 2.0\n"), strict=True):
+        each.write_text(text)
+    objective_file.write_text("import one_helper, two_helper\n" + objective_file.read_text())
+    computed = []
+    for _ in range(3):
+        computed.append(saved(analyze(plain_run, objective=f"{objective_file}:good", out=tmp_path / "out"))["computed"])
+        if len(computed) == 2:
+            texts = [each.read_text() for each in helpers]
+            for each, text in zip(helpers, reversed(texts), strict=True):
+                each.write_text(text)
+    assert computed == [11, 0, 10]
 
 
 def test_an_analysis_that_fails_leaves_no_report(plain_run: Path, objective_file: Path, tmp_path: Path) -> None:

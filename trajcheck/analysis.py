@@ -20,7 +20,7 @@ from trajcheck.metrics.averaging import Averaging, tzc_v1
 from trajcheck.metrics.families import Family, choose_families
 from trajcheck.options import Options
 from trajcheck.progress_bar import progress_bar
-from trajcheck.references import Reference, files_of, resolve_references
+from trajcheck.references import Reference, Workspace, files_of, resolve_references
 from trajcheck.replay_plan import Plan, replay_dtype
 from trajcheck.reports.folder import ReportFolder, default_folder
 from trajcheck.request import Request
@@ -236,14 +236,18 @@ class Analysis:
 
     def resolve(self, workspace: Path) -> list[Reference]:
         """The references, those of other runs permuted where that was asked for; averages in files in `workspace`."""
-        references = resolve_references(self.options.refs, self.trajectory, workspace)
+        references = resolve_references(self.options.refs, self.trajectory, workspace, self.prints)
         if not self.options.match_permutations:
             return references
         from trajcheck.permuted_references import permute_references
 
         assert self.options.objective is not None
         references, self.alignments = permute_references(
-            references, self.trajectory, self._objective, self.options.objective, workspace
+            references,
+            self.trajectory,
+            self._objective,
+            self.options.objective,
+            Workspace(workspace, self.prints),
         )
         return references
 
@@ -291,7 +295,7 @@ class Analysis:
 
     @cached_property
     def _files(self) -> Identity:
-        return Identity(self.trajectory, self.prints)
+        return Identity(self.trajectory, self.prints, self.options.memory_bytes)
 
     def _replay_facts(self, measurement: Measurement) -> dict[str, Any] | None:
         """How losses were replayed; None where they were not."""

@@ -91,8 +91,8 @@ class ChunkVectors:
             rows.append(self._row(Range(run.path, run.offset, 0, run.dtype, 0), run.dtype, 0))
             buffers.append(buffer)
         table = np.array(rows, dtype=RANGE)
-        sizes = np.array([ITEM_SIZE[self.flat[key].dtype] for reads in self._reads for key, _ in reads])
-        return table, sizes, np.array(buffers, dtype=np.int64)
+        widths = [ITEM_SIZE[self.flat[key].dtype] for reads in self._reads for key, _ in reads]
+        return table, np.array(widths, dtype=np.int64), np.array(buffers, dtype=np.int64)
 
     def _row(self, part: Range, dtype: str, to: int) -> tuple[int, ...]:
         """A row of RANGE."""

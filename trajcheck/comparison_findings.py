@@ -93,7 +93,8 @@ class ComparisonFindings:
             f"{name}.csv": frame.to_csv(index=False, lineterminator="\n")
             for name, frame in {**frames, "undefined": undefined}.items()
         }
-        folder.publish({**texts, SUMMARY: json.dumps(summary, indent=2, allow_nan=False) + "\n"})
+        outdated = {"layers.csv"} - texts.keys()  # of an earlier call, beside another compare.csv
+        folder.publish({**texts, SUMMARY: json.dumps(summary, indent=2, allow_nan=False) + "\n"}, outdated)
         return Comparison(folder.path, frames["compare"], undefined, summary, incomplete, frames.get("layers"))
 
     def _keys(self, other: Other) -> dict[str, Any]:

@@ -143,7 +143,8 @@ class Findings:
             f"{name}.csv": frame.to_csv(index=False, lineterminator="\n")
             for name, frame in {**frames, "undefined": undefined}.items()
         }
-        folder.publish({**texts, SUMMARY: json.dumps(summary, indent=2, allow_nan=False) + "\n"})
+        outdated = {"layers.csv", "trajectory.csv"} - texts.keys()  # of an earlier call, beside other tables
+        folder.publish({**texts, SUMMARY: json.dumps(summary, indent=2, allow_nan=False) + "\n"}, outdated)
         return Report(folder.path, **frames, undefined=undefined, summary=summary, incomplete=incomplete)
 
     def incomplete(self) -> list[str]:

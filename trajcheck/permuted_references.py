@@ -9,17 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from trajcheck.errors import UsageError
 from trajcheck.extent_reader import ExtentReader
-from trajcheck.file_prints import file_print
 from trajcheck.permutation_spec import Permutations, check_permutations
 from trajcheck.permutations import Matched, match_points, read_tensor
-from trajcheck.references import Reference, kept_vector
+from trajcheck.references import Reference, Workspace, kept_vector
 from trajcheck.snapshot import Extent
 from trajcheck.trajectory import Trajectory
 
@@ -42,7 +40,7 @@ class Alignment:
 
 
 def permute_references(
-    references: Sequence[Reference], trajectory: Trajectory, objective: Any, spec: str, workspace: Path
+    references: Sequence[Reference], trajectory: Trajectory, objective: Any, spec: str, workspace: Workspace
 ) -> tuple[list[Reference], dict[str, Alignment]]:
     """The references, those of other runs and files permuted into files in `workspace`, and by spec how that went.
 
@@ -97,7 +95,7 @@ def align(
     return matched, Alignment(before, after, *losses, matched.sweeps, matched.moved, units)
 
 
-def _permuted(reference: Reference, trajectory: Trajectory, matched: Matched, workspace: Path) -> Reference:
+def _permuted(reference: Reference, trajectory: Trajectory, matched: Matched, workspace: Workspace) -> Reference:
     """The permuted point P x*, exact (float32 or float64), in a file of its own, one tensor in memory at a time; the
     same reference where no unit moves."""
     if not matched.moved:
@@ -114,8 +112,7 @@ def _permuted(reference: Reference, trajectory: Trajectory, matched: Matched, wo
                 current[name] = matched.permute(name, read_tensor(reader, extents[name])).reshape(-1).astype(dtype)
             return current[name][start:stop]
 
-        origin = (key, *map(file_print, reference.files))
-        parameters = kept_vector(workspace, "permuted", origin, trajectory.shapes, dtype, values)
+        parameters = kept_vector(workspace, "permuted", key, reference.files, trajectory.shapes, dtype, values)
     return replace(reference, key=key, parameters=parameters)
 
 

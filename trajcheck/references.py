@@ -23,7 +23,7 @@ import numpy as np
 
 from trajcheck.errors import InvalidReferenceError, OutputError, StepFileError, TrajcheckError
 from trajcheck.extent_reader import BLOCK, ExtentReader
-from trajcheck.file_prints import file_print
+from trajcheck.file_prints import FilePrints
 from trajcheck.finite import cut_at_divergence, not_finite
 from trajcheck.formats.native_writer import TEMPORARY
 from trajcheck.formats.plain_json import parse_json
@@ -57,14 +57,17 @@ class Reference:
         return self.own_steps[0] if len(self.own_steps) == 1 else None
 
 
-def resolve_references(specs: Sequence[str], trajectory: Trajectory, workspace: Path | None) -> list[Reference]:
+def resolve_references(
+    specs: Sequence[str], trajectory: Trajectory, workspace: Path | None, prints: FilePrints | None = None
+) -> list[Reference]:
     """The references that `specs` name; averages are computed once and kept as files in `workspace`.
 
-    An average that lies there already, made of the same files, is not computed again. With `workspace` None none is
-    computed: the last iterate stands in for it, for those who ask only what an analysis would cost. Raises
-    InvalidReferenceError, saying what was found and what is possible.
+    An average that lies there already, made of the same files as `prints` know them, is not computed again. With
+    `workspace` None none is computed: the last iterate stands in for it, for those who ask only what an analysis would
+    cost. Raises InvalidReferenceError, saying what was found and what is possible.
     """
-    references = [_resolve(spec, trajectory, workspace) for spec in dict.fromkeys(specs)]
+    place = None if workspace is None else Workspace(workspace, prints or FilePrints())
+    references = [_resolve(spec, trajectory, place) for spec in dict.fromkeys(specs)]
     with ExtentReader() as reader:
         for reference in references:
             if bad := not_finite(reader, reference.parameters, trajectory.shapes):
@@ -76,7 +79,7 @@ def resolve_references(specs: Sequence[str], trajectory: Trajectory, workspace: 
     return references
 
 
-def _resolve(spec: str, trajectory: Trajectory, workspace: Path | None) -> Reference:
+def _resolve(spec: str, trajectory: Trajectory, workspace: Workspace | None) -> Reference:
     own = _point(spec, spec, trajectory, workspace)
     if own is not None:
         return own
@@ -117,7 +120,7 @@ def _is_of(trajectory: Trajectory, other: Trajectory, step: int) -> bool:
         return equal_points(reader, one, another, trajectory.shapes)
 
 
-def _point(spec: str, point: str, trajectory: Trajectory, workspace: Path | None) -> Reference | None:
+def _point(spec: str, point: str, trajectory: Trajectory, workspace: Workspace | None) -> Reference | None:
     """A point of one run by its name; None when the words are not those of such a point."""
     kind, _, number = point.partition(":")
     snapshots = trajectory.snapshots
@@ -163,7 +166,7 @@ def _at_step(spec: str, step: int, trajectory: Trajectory) -> Reference:
     )
 
 
-def _mean(spec: str, count: int, trajectory: Trajectory, workspace: Path | None) -> Reference:
+def _mean(spec: str, count: int, trajectory: Trajectory, workspace: Workspace | None) -> Reference:
     """The average of the last `count` recorded iterates, in float64, rounded once to the run's own precision.
 
     Rounded, because x* must be one point: the one at which losses are replayed and from which distances are taken.
@@ -190,30 +193,41 @@ def _mean(spec: str, count: int, trajectory: Trajectory, workspace: Path | None)
                 total += part
             return (total / count).astype(dtype)
 
-        parameters = kept_vector(workspace, "mean", (key, *map(file_print, files)), trajectory.shapes, dtype, average)
+        parameters = kept_vector(workspace, "mean", key, files, trajectory.shapes, dtype, average)
     return Reference(spec, key, parameters, own_steps, files)
 
 
+@dataclass(frozen=True)
+class Workspace:
+    """Where vectors that are made are kept, and how the files that they are made of are known."""
+
+    folder: Path
+    prints: FilePrints
+
+
 def kept_vector(
-    workspace: Path,
+    workspace: Workspace,
     kind: str,
-    origin: Sequence[str],
+    key: str,
+    files: Sequence[str],
     shapes: Shapes,
     dtype: np.dtype,
     produce: Callable[[str, int, int], np.ndarray],
 ) -> Mapping[str, Extent]:
-    """A vector in a file of its own, written by `produce` (see `write_streamed`) unless one of the same origin is there
-    already, undamaged: its name ends in the checksum of its bytes. Raises OutputError."""
-    stem = f"{kind}-{hashlib.sha256(repr(origin).encode()).hexdigest()[:16]}"
+    """A vector in a file of its own, written by `produce` (see `write_streamed`) unless the one of that key, made of
+    the same files, is there already, undamaged: its name ends in the checksum of its bytes. Raises OutputError."""
+    folder = workspace.folder
+    origin = repr((key, *map(workspace.prints.of, files))).encode("utf-8", "surrogateescape")
+    stem = f"{kind}-{hashlib.sha256(origin).hexdigest()[:16]}"
     names = {name: name for name in shapes}
-    for path in sorted(workspace.glob(f"{stem}-*.safetensors")):
+    for path in sorted(folder.glob(f"{stem}-*.safetensors")):
         with suppress(OSError, StepFileError, KeyError):
             if path.stem == f"{stem}-{_checksum(path)}":
                 return read_header(str(path)).extents(names)
-    path = workspace / f".{stem}.{os.getpid()}{TEMPORARY}"
+    path = folder / f".{stem}.{os.getpid()}{TEMPORARY}"
     write_streamed(path, shapes, dtype, produce, BLOCK)
     try:
-        path = path.rename(workspace / f"{stem}-{_checksum(path)}.safetensors")
+        path = path.rename(folder / f"{stem}-{_checksum(path)}.safetensors")
     except OSError as error:
         raise OutputError(f"{path}: cannot be renamed: {error.strerror}.") from error
     return read_header(str(path)).extents(names)

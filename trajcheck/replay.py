@@ -10,6 +10,7 @@ stay on the device where they fit (replay_memory.py).
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -60,9 +61,11 @@ def identity_of(objective: Objective, dtype: str, device: str, plan: Plan) -> st
     """What the numbers of a replay depend on, beside the run's files: torch, the objective's own files, dtype, the kind
     of device where one was asked for, and the settings that round differently. Data that the objective loads is not
     seen."""
-    name = objective.title.rpartition(":")[2] if objective.path is not None else ""
     settings = (torch.__version__, dtype, device.partition(":")[0], plan.path_points, plan.memory)
-    return repr((name, sorted(objective.sources.values()), settings))
+    if objective.path is None:
+        return repr((list(objective.sources.values()), settings))
+    sources = sorted((os.path.relpath(file, objective.path.parent), known) for file, known in objective.sources.items())
+    return repr((objective.title.rpartition(":")[2], sources, settings))
 
 
 def fit_objective(objective: Objective, trajectory: Trajectory) -> None:

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 def batch_command(
     archives: Annotated[
-        list[Path], typer.Argument(metavar="ARCHIVE...", help="Folders under which recorded runs lie; only read.")
+        list[Path],
+        typer.Argument(
+            metavar="ARCHIVE...", help="Folders under which recorded runs lie; only read. Links are not followed."
+        ),
     ],
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the reports, index.csv and index.html go.")] = Path(
         "reports"

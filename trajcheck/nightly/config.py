@@ -129,7 +129,10 @@ def read_config(path: Path) -> BatchConfig:
         options=replace(Options(), **_options(f"{where}, [options]", options, folder)),
         overrides=tuple(_override(where, each, folder) for each in runs),
     )
-    config.check()
+    try:
+        config.check()
+    except UsageError as error:
+        raise UsageError(f"{where}: {error}") from error
     return config
 
 
@@ -155,7 +158,8 @@ def _options(where: str, table: Mapping[str, Any], folder: Path) -> dict[str, An
     for key, value in table.items():
         name = key.replace("-", "_")
         chosen[_ALIASES.get(name, name)] = value
-    _known(where, chosen, [each.name for each in fields(Options)], "the options")
+    words = {name: word for word, name in _ALIASES.items()}
+    _known(where, chosen, [words.get(each.name, each.name) for each in fields(Options)], "the options", _ALIASES)
     options = _typed(where, Options, chosen)
     if "refs" in options:
         options["refs"] = tuple(_below(folder, spec) for spec in options["refs"])
@@ -175,10 +179,16 @@ def _below(folder: Path, spec: str) -> str:
         return spec
 
 
-def _known(where: str, table: Mapping[str, Any], names: typing.Iterable[str], what: str) -> None:
+def _known(
+    where: str,
+    table: Mapping[str, Any],
+    names: typing.Iterable[str],
+    what: str,
+    aliases: Mapping[str, str] = types.MappingProxyType({}),
+) -> None:
     names = list(names)
     for key in table:
-        if key not in names:
+        if key not in names and key not in aliases.values():
             raise UsageError(f"{where}: {key!r} is unknown; {what} are {', '.join(names)}.")
 
 

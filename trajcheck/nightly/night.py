@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from trajcheck.errors import OutputError, RunError
+from trajcheck.errors import OutputError, RunError, UsageError
 from trajcheck.file_prints import FilePrints
 from trajcheck.nightly.config import BatchConfig
 from trajcheck.nightly.discovery import FoundRun, find_runs
@@ -135,6 +135,8 @@ class _Batch:
         runs = find_runs(self.archives, self.out, self.config.include, self.config.exclude)
         if not runs:
             where = ", ".join(map(str, self.archives))
+            if any(Path(os.path.realpath(each)) == Path(os.path.realpath(self.out)) for each in self.archives):
+                raise UsageError(f"--out {self.out} is the archive itself, which is not looked into. Choose another.")
             raise RunError(f"{where}: no run below, or none that the patterns leave. A run is a folder of step files.")
         try:
             self.out.mkdir(parents=True, exist_ok=True)
@@ -148,7 +150,8 @@ class _Batch:
             except Stopped as reason:
                 self.result.stopped = reason.number if isinstance(reason, Signalled) else None
                 word = str(reason) if isinstance(reason, Signalled) else "the time is up"
-                log.info("%s: ended; the next call goes on from here", word)
+                level = logging.INFO if self.result.analyzed else logging.WARNING  # night after night nothing
+                log.log(level, "%s: ended; the next call goes on from here", word)
             rows = index_rows(self.out, self.unchanged)
             write_index(self.out, rows)
             write_page(self.out, rows)
@@ -295,8 +298,9 @@ def _extent(run: Path) -> tuple[int, int]:
 
 
 def with_command_line(config: BatchConfig, **given: Any) -> BatchConfig:
-    """A configuration with what the command line says besides: None or an empty tuple says nothing."""
-    return replace(config, **{name: value for name, value in given.items() if value not in (None, (), False)})
+    """A configuration with what the command line says besides: None, False or an empty tuple says nothing."""
+    said = {name: value for name, value in given.items() if not (value is None or value is False or value == ())}
+    return replace(config, **said)
 
 
 __all__ = ["BatchResult", "batch", "make_report", "with_command_line"]

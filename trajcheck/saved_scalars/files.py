@@ -19,7 +19,8 @@ from trajcheck.saved_scalars.record import Record, Values
 FORMAT = 1
 KEY = 16  # bytes of a record's key
 
-Table = tuple[tuple[str, ...], tuple[str, ...] | None]
+#: The fields of values; single tensors, and the fields of their shares.
+Table = tuple[tuple[str, ...], tuple[str, ...] | None, tuple[str, ...]]
 
 
 class DamagedError(Exception):
@@ -34,21 +35,23 @@ def encode(records: Mapping[bytes, Record]) -> bytes:
     for key in sorted(records):
         record = records[key]
         names = None if record.shares is None else tuple(record.shares)
-        tables.setdefault((tuple(sorted(record.values)), names), []).append(key)
+        table = tuple(sorted(record.values)), names, tuple(sorted(record.share_fields))
+        tables.setdefault(table, []).append(key)
     index: list[dict[str, Any]] = []
     tensors: dict[str, np.ndarray] = {}
     for number, (table, keys) in enumerate(sorted(tables.items(), key=lambda each: each[1][0])):
-        fields, names = table
+        fields, names, share_fields = table
         found = [records[key] for key in keys]
         words = sorted({record.word for record in found})
         place = {word: at for at, word in enumerate(words)}
-        index.append({"fields": fields, "tensors": names, "words": words})
+        index.append({"fields": fields, "tensors": names, "share_fields": share_fields, "words": words})
         tensors[f"{number}/keys"] = np.frombuffer(b"".join(keys), dtype=np.uint8).reshape(-1, KEY)
         tensors[f"{number}/values"] = _numbers([record.values for record in found], fields)
         tensors[f"{number}/words"] = np.array([place[record.word] for record in found], dtype=np.int32)
         if names is not None:
             shares = [record.shares[name] for record in found if record.shares is not None for name in names]
-            tensors[f"{number}/shares"] = _numbers(shares, fields).reshape(len(found), len(names), len(fields))
+            shape = len(found), len(names), len(share_fields)
+            tensors[f"{number}/shares"] = _numbers(shares, share_fields).reshape(shape)
     text = json.dumps({"format": FORMAT, "tables": index}).encode()
     return save({**tensors, "index": np.frombuffer(text, dtype=np.uint8)})
 
@@ -82,8 +85,8 @@ def _numbers(rows: list[Values], fields: tuple[str, ...]) -> np.ndarray:
 
 
 def _read(tensors: Mapping[str, np.ndarray], number: int, table: Mapping[str, Any]) -> dict[bytes, Record]:
-    fields, names, words = table["fields"], table["tensors"], table["words"]
-    for strings in (fields, words, *(() if names is None else (names,))):
+    fields, names, words, of_shares = table["fields"], table["tensors"], table["words"], table["share_fields"]
+    for strings in (fields, words, of_shares, *(() if names is None else (names,))):
         if not isinstance(strings, list) or not all(isinstance(each, str) for each in strings):
             raise ValueError("a table's fields, tensors or words are not strings")
     keys = _checked(tensors[f"{number}/keys"], np.uint8, (-1, KEY))
@@ -92,12 +95,12 @@ def _read(tensors: Mapping[str, np.ndarray], number: int, table: Mapping[str, An
     places = _checked(tensors[f"{number}/words"], np.int32, (count,)).tolist()
     shares: list[Any] = [None] * count
     if names is not None:
-        shares = _checked(tensors[f"{number}/shares"], np.float64, (count, len(names), len(fields))).tolist()
+        shares = _checked(tensors[f"{number}/shares"], np.float64, (count, len(names), len(of_shares))).tolist()
     found = {}
     for key, row, place, parts in zip(keys, values, places, shares, strict=True):
         if place < 0:
             raise ValueError("a word's place is negative")
-        each = None if parts is None else {name: _row(fields, part) for name, part in zip(names, parts, strict=True)}
+        each = None if parts is None else {name: _row(of_shares, part) for name, part in zip(names, parts, strict=True)}
         found[key.tobytes()] = Record(_row(fields, row), words[place], each)
     return found
 

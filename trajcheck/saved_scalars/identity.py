@@ -27,10 +27,12 @@ ARITHMETIC = 1
 
 @dataclass(frozen=True)
 class Identity:
-    """The keys of one analysis. `replay` says how losses are replayed; '' without an objective."""
+    """The keys of one analysis. `bound` is that on what the pass holds, by which its sums are rounded; `replay`
+    says how losses are replayed, '' without an objective."""
 
     trajectory: Trajectory
     prints: FilePrints
+    bound: int | None = None
     replay: str = ""
 
     @cached_property
@@ -69,8 +71,14 @@ class Identity:
         return None if source is None else self._files.get(source.step)
 
     def _elsewhere(self, frozen: Mapping[str, Extent]) -> tuple[str, ...]:
-        first = next(iter(frozen.values()), None)
-        return () if first is None else tuple(self.prints.of(path) for path in files_of({"": first}))
+        """The prints of the files that hold frozen parameters; rows share them."""
+        if id(frozen) not in self._frozen:
+            self._frozen[id(frozen)] = tuple(self.prints.of(path) for path in files_of(frozen))
+        return self._frozen[id(frozen)]
+
+    @cached_property
+    def _frozen(self) -> dict[int, tuple[str, ...]]:
+        return {}
 
     def reference(self, reference: Reference) -> bytes:
         """A reference point."""
@@ -78,7 +86,7 @@ class Identity:
 
     def stored(self, row: bytes, reference: bytes | None) -> bytes:
         """What recorded vectors give on a row, of the step (None) or towards a reference."""
-        return _digest("stored", row, reference)
+        return _digest("stored", self.bound, row, reference)
 
     def replayed(self, row: bytes, sample: str, draw: int, reference: bytes | None) -> bytes:
         """What the replay gives on the `draw`-th sample of a convention."""

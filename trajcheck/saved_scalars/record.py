@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Set
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -17,7 +17,7 @@ Values = Mapping[str, float | None]
 class Record:
     """`values` by field: None where the step does not have the value, absent where it was not asked for. `word` is a
     reason or a remark that belongs to them. `shares` are those of single tensors, None where these were not asked
-    for; all have the fields of `values`."""
+    for; all of them have the same fields."""
 
     values: Values
     word: str = ""
@@ -25,15 +25,16 @@ class Record:
 
     def has(self, fields: Collection[str], by_tensor: bool) -> bool:
         """Whether all of these were computed."""
-        return self.values.keys() >= set(fields) and (self.shares is not None or not by_tensor)
+        return self.values.keys() >= set(fields) and (not by_tensor or self.share_fields >= set(fields))
+
+    @property
+    def share_fields(self) -> Set[str]:
+        """The fields of single tensors' shares."""
+        return next(iter(self.shares.values()), {}).keys() if self.shares is not None else set()
 
     def joined(self, other: Record) -> Record:
-        """With what another record of the same things holds besides; of single tensors only where both hold them."""
-        if self.has(other.values.keys(), other.shares is not None):
-            return self
-        if other.has(self.values.keys(), self.shares is not None):
-            return other
-        shares = None
+        """With what another record of the same things holds besides; where both hold something, with the other's."""
+        shares = self.shares if other.shares is None else other.shares
         if self.shares is not None and other.shares is not None:
             shares = {name: {**values, **other.shares[name]} for name, values in self.shares.items()}
         return Record({**self.values, **other.values}, other.word or self.word, shares)

@@ -22,7 +22,8 @@ class ScalarStore:
     """Records by key, in memory and, unless `folder` is None, in files of a folder that is made when it is needed.
 
     Files are written whole or not at all, and never changed; those that are damaged are left out, and removed by
-    `tidy`. A file that another process adds meanwhile is not seen. `fresh`: what was saved before is not used.
+    `tidy`. A file that another process adds meanwhile is not seen. `fresh`: what was saved before is not used, vectors
+    neither, and removed as soon as there is something new.
     """
 
     def __init__(self, folder: Path | None = None, *, fresh: bool = False, interval: float = INTERVAL) -> None:
@@ -33,12 +34,16 @@ class ScalarStore:
         self._files: set[Path] = set()
         self._used: set[bytes] = set()
         self._vectors: set[str] = set()
-        if folder is not None and folder.is_dir():
-            for path in sorted(folder.iterdir()):
-                if _RECORDS.fullmatch(path.name):
-                    self._files.add(path)
-                    for key, record in ({} if fresh else _load(path)).items():
-                        self._join(key, record)
+        self._stale: set[Path] = set()
+        for path in sorted(folder.iterdir()) if folder is not None and folder.is_dir() else ():
+            if fresh and _VECTOR.fullmatch(path.name):
+                self._remove([path])
+            elif fresh and _RECORDS.fullmatch(path.name):
+                self._stale.add(path)
+            elif _RECORDS.fullmatch(path.name):
+                self._files.add(path)
+                for key, record in _load(path).items():
+                    self._join(key, record)
 
     def get(self, need: Need) -> Record | None:
         """The record that is needed, if all of it is there."""
@@ -46,9 +51,11 @@ class ScalarStore:
         return record if record is not None and record.has(need.fields, need.by_tensor) else None
 
     def use(self, need: Need) -> Record:
-        """The record that is needed, which is there; `tidy` keeps it."""
+        """The record that is needed, all of which is there (or it is a bug); `tidy` keeps it."""
+        record = self.get(need)
+        assert record is not None, need
         self._used.add(need.key)
-        return self._records[need.key]
+        return record
 
     def add(self, records: Mapping[bytes, Record]) -> None:
         """Take records; they are in a file within `interval` seconds of work. Raises OutputError."""
@@ -63,6 +70,8 @@ class ScalarStore:
         """Write what is waiting. Raises OutputError."""
         if self._waiting and self.folder is not None:
             self._files.add(self._write(self._waiting))
+            self._remove(self._stale - self._files)
+            self._stale = set()
         self._waiting, self._since = {}, None
 
     def waiting(self) -> bytes:
