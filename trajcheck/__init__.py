@@ -28,6 +28,7 @@ _WHERE = {
     "batch": "nightly.night",
     "compare": "comparison",
     "draw_report": "drawing",
+    "draw_together": "drawing_together",
     "record": "recording_context",
     "verify": "verification",
     "flow": "gradient_flow",  # not flow.py: importing a module of that name would put it in the function's place
@@ -51,6 +52,7 @@ __all__ = [
     "batch",
     "compare",
     "draw_report",
+    "draw_together",
     "flow",
     "record",
     "verify",
@@ -61,6 +63,7 @@ if TYPE_CHECKING:
     from trajcheck.comparison import compare
     from trajcheck.comparison_findings import Comparison
     from trajcheck.drawing import draw_report
+    from trajcheck.drawing_together import draw_together
     from trajcheck.errors import TrajcheckError
     from trajcheck.findings import Report
     from trajcheck.flow_findings import FlowReport

@@ -34,6 +34,16 @@ def can_draw() -> bool:
     return all(find_spec(name) is not None for name in _PACKAGES)
 
 
+def check_drawable(formats: Sequence[str]) -> None:
+    """Raise UsageError for formats that there are not, and where the extra `plots` is not installed."""
+    if unknown := [each for each in formats if each not in FORMATS] or not formats:
+        found = ", ".join(map(repr, unknown)) if isinstance(unknown, list) else "none"
+        raise UsageError(f"--format: {found}; expected some of {', '.join(FORMATS)}.")
+    if not can_draw():
+        missing = [name for name in _PACKAGES if find_spec(name) is None]
+        raise UsageError(f"figures and the page need {' and '.join(missing)}: {INSTALL}")
+
+
 def draw_report(
     report: str | os.PathLike[str],
     formats: Sequence[str] = DEFAULT_FORMATS,
@@ -45,12 +55,7 @@ def draw_report(
     empty or of the same report. Needs the extra `plots`. Raises BadInputError where the folder holds no report,
     UsageError, OutputError.
     """
-    if unknown := [each for each in formats if each not in FORMATS] or not formats:
-        found = ", ".join(map(repr, unknown)) if isinstance(unknown, list) else "none"
-        raise UsageError(f"--format: {found}; expected some of {', '.join(FORMATS)}.")
-    if not can_draw():
-        missing = [name for name in _PACKAGES if find_spec(name) is None]
-        raise UsageError(f"figures and the page need {' and '.join(missing)}: {INSTALL}")
+    check_drawable(formats)
     from trajcheck.reports.figures.catalogue import PICTURES
     from trajcheck.reports.figures.render import draw
     from trajcheck.reports.page.document import document

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-from trajcheck.reports.saved import SavedReport
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -18,10 +16,10 @@ class NothingToDraw(Exception):
 
 @dataclass(frozen=True)
 class Picture:
-    """`name` is its file's, `caption` says what is shown, on which conventions. `draw` raises NothingToDraw where the
-    report has none of its columns."""
+    """`name` is its file's, `caption` says what is shown, on which conventions. `draw` takes the SavedReport, or the
+    several ones of a Together, and raises NothingToDraw where there are none of its columns."""
 
     name: str
     title: str
     caption: str
-    draw: Callable[[SavedReport], Figure]
+    draw: Callable[[Any], Figure]

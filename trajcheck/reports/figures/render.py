@@ -15,6 +15,7 @@ from trajcheck.reports.figures.catalogue import PICTURES
 from trajcheck.reports.figures.picture import NothingToDraw, Picture
 from trajcheck.reports.figures.style import DPI, RC
 from trajcheck.reports.saved import SavedReport
+from trajcheck.reports.together import Together
 
 #: Without dates, so that the same columns give the same bytes.
 _METADATA: dict[str, dict[str, Any]] = {
@@ -33,8 +34,8 @@ class Drawn:
     left_out: dict[str, str] = field(default_factory=dict)
 
 
-def draw(report: SavedReport, formats: Sequence[str]) -> Drawn:
-    """Every figure of the report's kind, in every format."""
+def draw(report: SavedReport | Together, formats: Sequence[str]) -> Drawn:
+    """Every figure of the report's kind, or of several reports, in every format."""
     drawn = Drawn()
     # Margins around values near the largest number overflow, harmlessly.
     with matplotlib.rc_context(RC), warnings.catch_warnings(), np.errstate(over="ignore", invalid="ignore"):

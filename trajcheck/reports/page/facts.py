@@ -14,7 +14,7 @@ from trajcheck.reports.terminal import PREVIOUS, number
 #: The most rows of the table of empty cells, and the longest list of steps in it.
 MOST, LONGEST = 200, 48
 
-_ANALYSIS = ("reference", "sample", "cosine of", "cosine", "±", "ratio", "num", "den", "convex", "not", "?")
+ANALYSIS = ("reference", "sample", "cosine of", "cosine", "±", "ratio", "num", "den", "convex", "not", "?")
 _COMPARISON = ("run b", "pairs", "last steps", "distance", "relative", "cosine", "largest barrier")
 
 
@@ -22,13 +22,14 @@ def headline_table(report: SavedReport) -> str:
     """The values to read first, as on the terminal; for a flow there is none beside the sentences."""
     head = report.summary["headline"]
     if report.kind == "analysis":
-        return table("Headline of the analysis", _ANALYSIS, _analysis_rows(head), numbers=8)
+        return table("Headline of the analysis", ANALYSIS, analysis_rows(head), numbers=8)
     if report.kind == "comparison":
         return table("Headline of the comparison", _COMPARISON, _comparison_rows(head), numbers=6)
     return ""
 
 
-def _analysis_rows(head: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+def analysis_rows(head: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    """A row a reference, the previous iterate last, and sample."""
     samples = head.get("samples", {head["sample"]: head})
     for ref in (*head["references"], None):
         for sample, each in samples.items():
