@@ -21,12 +21,15 @@ def draw_together(
     out: str | os.PathLike[str],
     ref: str | None = None,
     formats: Sequence[str] = DEFAULT_FORMATS,
+    *,
+    notes: Sequence[str] = (),
 ) -> DrawnReport:
     """Draw the reports of several runs, as `analyze` wrote them, in common figures with a page, into the folder `out`,
     which is new, empty, or of an earlier such call; no checkpoint is opened.
 
-    `ref` is one of their references, as it was given; by default final. The first 7 runs are drawn, in the order given.
-    Needs the extra `plots`. Raises BadInputError where a folder holds no report, UsageError, OutputError.
+    `ref` is one of their references, as it was given; by default final. The first 7 runs are drawn, in the order given;
+    `notes` join the page's list of what was left out. Needs the extra `plots`. Raises BadInputError where a folder
+    holds no report, UsageError, OutputError.
     """
     if len(reports) < 2:
         raise UsageError(f"{len(reports)} reports: figures of several runs need two or more.")
@@ -39,7 +42,7 @@ def draw_together(
     together = read_together([Path(report) for report in reports], ref)
     try:
         drawn = draw(together, tuple(dict.fromkeys(("png", *formats))))
-        page = document(together, drawn, Path(out))
+        page = document(together, drawn, Path(out), notes)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
         raise BadInputError(
             f"{', '.join(map(str, reports))}: cannot be drawn together: a summary or a table is not as trajcheck "

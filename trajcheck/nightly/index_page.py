@@ -41,13 +41,14 @@ class Column(NamedTuple):
     reference: int | None = None
 
 
-def write_page(out: Path, rows: Sequence[Row]) -> None:
+def write_page(out: Path, rows: Sequence[Row], across: Sequence[tuple[str, str]] = ()) -> None:
     """Write index.html, if it is not the same already. Raises OutputError."""
-    replace_file(out / PAGE, document(out, rows).encode())
+    replace_file(out / PAGE, document(out, rows, across).encode())
 
 
-def document(out: Path, rows: Sequence[Row]) -> str:
-    """The whole page on some rows of the index in `out`."""
+def document(out: Path, rows: Sequence[Row], across: Sequence[tuple[str, str]] = ()) -> str:
+    """The whole page on some rows of the index in `out`; `across` are pages of several runs, in words and by their
+    place below `out`."""
     references, others = _references(rows)
     common = _common([str(row["run"]) for row in rows])
     columns = list(_columns(out, common, rows, references))
@@ -75,7 +76,7 @@ style-src '{_digest(style)}'; base-uri 'none'; form-action 'none'">
 <a class="skip" href="#runs">To the table</a>
 <header>
 <h1>{title}{below}</h1>
-<p>{_summary(rows)}</p>
+<p>{_summary(rows)}{_across(across)}</p>
 <nav aria-label="On this page"><a href="#reading">How to read the columns</a> <a href="./{INDEX}">{INDEX}</a></nav>
 <button type="button" id="theme" hidden>Dark</button>
 </header>
@@ -203,6 +204,11 @@ def _summary(rows: Sequence[Row]) -> str:
     spent = sum(cells.numeric(row.get("duration")) or 0.0 for row in rows)
     counts = ", ".join(f"{count:,} {text(status)}" for status, count in _counts(rows).items())
     return f"{counts or 'none'}. Durations add up to {cells.duration(spent)}."
+
+
+def _across(pages: Sequence[tuple[str, str]]) -> str:
+    links = ", ".join(f'<a href="./{text(place)}">{text(words)}</a>' for words, place in pages)
+    return f" Drawn together: {links}." if links else ""
 
 
 def _controls(rows: Sequence[Row], references: Sequence[str]) -> str:

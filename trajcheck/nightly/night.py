@@ -13,6 +13,7 @@ from typing import Any
 
 from trajcheck.errors import OutputError, RunError, UsageError
 from trajcheck.file_prints import FilePrints
+from trajcheck.nightly.across import draw_across, pages_across
 from trajcheck.nightly.config import BatchConfig
 from trajcheck.nightly.discovery import FoundRun, find_runs
 from trajcheck.nightly.index import index_rows, write_index
@@ -142,19 +143,22 @@ class _Batch:
             self.out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"{self.out}: cannot be made: {error.strerror}. Choose another --out.") from error
+        rows = None
         with only_batch(self.out):
             remove_remains(self.out)
             try:
                 with stopping(self.config.timeout):
                     self._analyze(self._changed(runs))
+                    rows = index_rows(self.out, self.unchanged)
+                    draw_across(self.out, rows, self.config.plots)
             except Stopped as reason:
                 self.result.stopped = reason.number if isinstance(reason, Signalled) else None
                 word = str(reason) if isinstance(reason, Signalled) else "the time is up"
                 level = logging.INFO if self.result.analyzed else logging.WARNING  # night after night nothing
                 log.log(level, "%s: ended; the next call goes on from here", word)
-            rows = index_rows(self.out, self.unchanged)
+            rows = index_rows(self.out, self.unchanged) if rows is None else rows
             write_index(self.out, rows)
-            write_page(self.out, rows)
+            write_page(self.out, rows, list(pages_across(self.out, rows)))
         return self.result
 
     def _changed(self, runs: Sequence[FoundRun]) -> list[_Job]:

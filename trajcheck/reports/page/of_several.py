@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from urllib.parse import quote
@@ -42,11 +42,11 @@ _SAME = (
 )
 _CARE = (
     "A row is of one run on one sample. Rows on different samples are different quantities, and a difference within "
-    "the standard errors is none."
+    "the standard errors is not resolved."
 )
 
 
-def document(together: Together, drawn: Drawn, out: Path) -> str:
+def document(together: Together, drawn: Drawn, out: Path, notes: Sequence[str] = ()) -> str:
     """The whole page, for the folder `out`; `drawn` holds every picture as PNG."""
     values = "Its values are in the CSV files of the reports"
     sections = [
@@ -62,7 +62,7 @@ def document(together: Together, drawn: Drawn, out: Path) -> str:
         section(
             "figures", "Figures", *(figure(each, drawn.files[each.name]["png"], values) for each in drawn.pictures)
         ),
-        section("left-out", "What was left out, and why", items(_left_out(together, drawn))),
+        section("left-out", "What was left out, and why", items([*notes, *_left_out(together, drawn)])),
         _provenance(together),
     ]
     title = f"{len(together.reports)} runs together"
