@@ -14,6 +14,7 @@ pytest.importorskip("matplotlib")
 pytest.importorskip("plotly")
 
 import matplotlib
+import pandas as pd
 from conftest import Outcome
 from matplotlib.figure import Figure
 from saved_reports import analysis
@@ -23,7 +24,6 @@ from trajcheck.drawing_together import OWNER
 from trajcheck.errors import UsageError
 from trajcheck.reports.figures.catalogue import PICTURES
 from trajcheck.reports.figures.picture import NothingToDraw
-from trajcheck.reports.figures.ratio_of_runs import split
 from trajcheck.reports.figures.render import Drawn, draw
 from trajcheck.reports.figures.several_runs import RUN_MARKS, running_mean, some
 from trajcheck.reports.figures.style import COLOURS, MOST, RC
@@ -148,10 +148,9 @@ def test_the_ratio_is_dotted_where_its_denominator_is_negative(tmp_path: Path) -
     dotted = [line for line in of.axes[0].get_lines() if line.get_linestyle() == ":"]
     assert {str(line.get_color()) for line in dotted if np.isfinite(line.get_ydata()).any()} == {COLOURS[0]}
     assert "dotted: den < 0, convex means ratio ≤ 1" in entries(of)
-    steps = np.arange(3.0)
-    parts = split(Series(steps, np.array([1.0, 2.0, np.nan]), None), Series(steps, np.array([-1.0, 1.0, 0.0]), None))
-    np.testing.assert_array_equal(parts[":"].values, [1.0, np.nan, np.nan])
-    np.testing.assert_array_equal(parts["-"].values, [np.nan, 2.0, np.nan])
+    (line,) = (each for each in dotted if each.get_color() == COLOURS[0])
+    ratio = pd.read_csv(folders[0] / "references.csv")["convexity_ratio"].to_numpy()
+    np.testing.assert_allclose(np.asarray(line.get_ydata(), float), np.where(den < 0, ratio, np.nan), rtol=1e-12)
 
 
 def test_thresholds_are_dashed_in_the_run_s_colour(tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -36,12 +36,14 @@ SAMPLE_TITLES = {
 
 @dataclass(frozen=True)
 class Panel:
-    """`lines` by the run's place; `noisy`: of single batches, so that long lines are drawn as running means too."""
+    """`lines` by the run's place; `noisy`: of single batches, so that long lines are drawn as running means too;
+    `dotted`: the rows on which a run's line is dotted."""
 
     title: str
     label: str
     lines: Mapping[int, Series]
     noisy: bool = False
+    dotted: Mapping[int, np.ndarray] = field(default_factory=dict)
 
 
 def figure_of(
@@ -75,23 +77,29 @@ def _scaled(ax: Axes, panel: Panel) -> None:
 
 def draw_lines(ax: Axes, panel: Panel) -> None:
     for place, series in panel.lines.items():
-        run_line(ax, series, place, smooth=smoothed(panel, series))
+        run_line(ax, series, place, smoothed(panel, series), panel.dotted.get(place))
 
 
 def smoothed(panel: Panel, series: Series) -> bool:
     return panel.noisy and int(series.defined.sum()) > FEW
 
 
-def run_line(ax: Axes, series: Series, place: int, style: str = "-", smooth: bool = False) -> None:
-    """A run's line, which breaks where it is undefined. Few values, and values without a neighbour, are all marked; of
-    many some are, in other places for other runs. Standard errors are a band."""
+def run_line(ax: Axes, series: Series, place: int, smooth: bool = False, dotted: np.ndarray | None = None) -> None:
+    """A run's line, which breaks where it is undefined, and is dotted on the rows `dotted`; standard errors are a band.
+
+    Few values, and values without a neighbour, are all marked; of many some are, in other places for other runs."""
     steps, values, here = series.steps, series.values, series.defined
+    dots = np.zeros(len(here), dtype=bool) if dotted is None else dotted
     color = COLOURS[place]
     if smooth:
         ax.plot(steps, values, color=color, linewidth=0.4, alpha=0.25, zorder=2)
         values = running_mean(series)
-    ax.plot(steps, values, linestyle=style, color=color, linewidth=1.5 if smooth else 1.1, zorder=3)
-    marked = here if here.sum() <= FEW else (here & alone(here)) | some(here, place)
+    marked = here if here.sum() <= FEW else some(here, place)
+    for style, rows in (("-", here & ~dots), (":", here & dots)):
+        part = np.where(rows, values, np.nan)
+        if rows.any():
+            ax.plot(steps, part, linestyle=style, color=color, linewidth=1.5 if smooth else 1.1, zorder=3)
+        marked = marked | alone(rows)
     size = 3.4 if here.sum() <= FEW and not alone(here)[here].all() else 4.5
     ax.plot(steps[marked], values[marked], marker=RUN_MARKS[place], zorder=4, **_mark(color, size))
     if series.errors is not None and not smooth:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -30,9 +31,12 @@ def _draw(together: Together) -> Figure:
         if ax.get_yscale() != "log":
             zero(ax)
         draw_lines(ax, panel)
-        for turn, (place, series) in enumerate(limits.items()):
-            # Equal thresholds show the dashes of all colours in turn.
-            dashes = (-turn * _DASH, (_DASH, max(_DASH / 2, (len(limits) - 1) * _DASH)))
+        for place, series in limits.items():
+            # Equal thresholds show the dashes of all their colours in turn.
+            equal = [
+                other for other, each in limits.items() if np.array_equal(each.values, series.values, equal_nan=True)
+            ]
+            dashes = (-equal.index(place) * _DASH, (_DASH, max(_DASH / 2, (len(equal) - 1) * _DASH)))
             ax.plot(series.steps, series.values, color=COLOURS[place], linestyle=dashes, linewidth=1.2, zorder=2)
 
     def dress(ax: Axes, panel: Panel) -> list[Line2D]:
