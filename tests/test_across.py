@@ -111,6 +111,19 @@ def test_a_report_that_cannot_be_drawn_is_a_line_of_the_log(tmp_path: Path, capl
     assert [place for _, place in pages_across(tmp_path, rows)] == ["across/32-parameters/report.html"]
 
 
+def test_a_bug_of_a_figure_does_not_cost_the_index(
+    plain_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    archive, out = tmp_path / "archive", tmp_path / "out"
+    for name in ("one", "two"):
+        shutil.copytree(plain_run, archive / name)
+    batch([archive], out, BatchConfig(plots=False))
+    monkeypatch.setattr(drawing_together, "draw_together", lambda *_, **__: 1 / 0)
+    (out / "index.html").unlink()
+    assert batch([archive], out, BatchConfig(plots=True)).unchanged == 2
+    assert "ZeroDivisionError" in caplog.text and "Drawn together" not in (out / "index.html").read_text()
+
+
 def test_a_batch_draws_them_once(plain_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     archive, out = tmp_path / "archive", tmp_path / "out"
     for name in ("one", "two"):

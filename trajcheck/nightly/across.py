@@ -97,6 +97,8 @@ def draw_across(out: Path, rows: Sequence[Mapping[str, Any]], plots: bool | None
             _draw(each)
         except TrajcheckError as error:
             log.warning("%s: %s", out / each.name, error)
+        except Exception:  # a bug of a figure must not cost the night its index
+            log.exception("%s: could not be drawn", out / each.name)
 
 
 def _draw(each: RunsAcross) -> None:
