@@ -156,8 +156,9 @@ def test_the_ratio_is_dotted_where_its_denominator_is_negative(tmp_path: Path) -
 def test_thresholds_are_dashed_in_the_run_s_colour(tmp_path: Path) -> None:
     folders = [report(tmp_path, n, change={"stability_threshold": v}) for n, v in (("a", 4.0), ("b", np.nan))]
     of = figure(read_together(folders), "sharpness")
-    flat = [line for line in of.axes[0].get_lines() if len(line.get_ydata()) == 40 and (line.get_ydata() == 4.0).all()]
-    assert [line.get_color() for line in flat] == [COLOURS[0]]
+    drawn = [(line.get_color(), np.asarray(line.get_ydata(), float)) for line in of.axes[0].get_lines()]
+    flat = [color for color, values in drawn if np.array_equal(values, np.full(40, 4.0))]
+    assert flat == [COLOURS[0]]
     assert "dashes: stability threshold, 2/lr or 2(1+β)/lr" in entries(of)
 
 
