@@ -12,8 +12,8 @@ from pathlib import Path
 from trajcheck.errors import OutputError
 from trajcheck.formats import native
 from trajcheck.formats.native_writer import sync_folder
-from trajcheck.other_processes import is_gone
 from trajcheck.formats.plain_json import parse_json
+from trajcheck.other_processes import is_gone
 
 SUMMARY = "summary.json"
 UNFINISHED = ".unfinished-"
