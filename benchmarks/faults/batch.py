@@ -237,9 +237,11 @@ def run_trials(
     rows = {name: Trials(name) for name in possible}
     for number in range(trials):
         name = possible[number % len(possible)]
+        known = len(rows[name].faults)
         trial(ground, FAULTS[name], Random(f"{seed} {number} {name}"), rows[name], share)
         archive.restore()
-        print(f"trial {number}, {name}: {rows[name].wrong} of {rows[name].trials} wrong", file=sys.stderr)
+        found = rows[name].faults[known:]
+        print(f"trial {number}, {name}: {'; '.join(found) or 'right'}", file=sys.stderr)
     return list(rows.values())
 
 

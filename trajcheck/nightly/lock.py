@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from trajcheck.errors import OutputError
+from trajcheck.other_processes import is_gone
 
 LOCK = ".batch.lock"
 
@@ -82,13 +83,7 @@ def _owner(path: Path) -> dict[str, Any]:
 def _alive(path: Path, owner: dict[str, Any]) -> bool:
     if owner["host"] != platform.node():
         return time.time() - path.stat().st_mtime < SILENT
-    try:
-        os.kill(owner["pid"], 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True
-    return owner["pid"] != os.getpid()
+    return owner["pid"] != os.getpid() and not is_gone(owner["pid"])
 
 
 def _words(path: Path, owner: dict[str, Any]) -> str:

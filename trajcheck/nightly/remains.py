@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from trajcheck.formats.native_writer import TEMPORARY
+from trajcheck.other_processes import is_gone
 from trajcheck.reports.folder import UNFINISHED
 
 _FILE = re.compile(rf"\..+\.(\d+){re.escape(TEMPORARY)}")
@@ -21,19 +22,9 @@ def remove_remains(out: Path) -> None:
     that holds the folder."""
     for place, folders, files in os.walk(out):
         for name in files:
-            if (match := _FILE.fullmatch(name)) and _is_gone(int(match[1])):
+            if (match := _FILE.fullmatch(name)) and is_gone(int(match[1])):
                 with suppress(OSError):
                     os.unlink(os.path.join(place, name))
         for name in folders:
-            if (match := _FOLDER.fullmatch(name)) and _is_gone(int(match[1])):
+            if (match := _FOLDER.fullmatch(name)) and is_gone(int(match[1])):
                 shutil.rmtree(os.path.join(place, name), ignore_errors=True)
-
-
-def _is_gone(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return True
-    except (OSError, OverflowError):
-        pass
-    return False

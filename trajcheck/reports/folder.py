@@ -13,6 +13,7 @@ from trajcheck.errors import OutputError
 from trajcheck.formats import native
 from trajcheck.formats.native_writer import sync_folder
 from trajcheck.formats.plain_json import parse_json
+from trajcheck.other_processes import is_gone
 
 SUMMARY = "summary.json"
 UNFINISHED = ".unfinished-"
@@ -82,12 +83,8 @@ class ReportFolder:
         """Staging folders of processes of this machine that were killed."""
         for remains in self.path.glob(f"{UNFINISHED}{platform.node()}-*"):
             number = remains.name.rpartition("-")[2]
-            try:
-                os.kill(int(number), 0)
-            except ProcessLookupError:
+            if number.isdecimal() and is_gone(int(number)):
                 shutil.rmtree(remains, ignore_errors=True)
-            except (ValueError, OSError):
-                continue
 
     def _check_owner(self) -> None:
         for folder in (Path(os.path.abspath(self.path)), *Path(os.path.abspath(self.path)).parents):
