@@ -143,7 +143,7 @@ class _Batch:
         with only_batch(self.out):
             remove_remains(self.out)
             try:
-                with stopping(self.config.timeout):
+                with stopping(self.config.timeout) as self.check_stopped:
                     self._analyze(self._changed(runs))
             except Stopped as reason:
                 self.result.stopped = reason.number if isinstance(reason, Signalled) else None
@@ -249,6 +249,7 @@ class _Batch:
         found = runner.map(function, tasks)
         try:
             for each in found:
+                self.check_stopped()  # before what compiled code made of a signal counts as a failure
                 sign_of_life(self.out)
                 yield each
         finally:
