@@ -147,7 +147,7 @@ class _Batch:
         with only_batch(self.out):
             remove_remains(self.out)
             try:
-                with stopping(self.config.timeout):
+                with stopping(self.config.timeout) as self.check_stopped:
                     self._analyze(self._changed(runs))
                     rows = index_rows(self.out, self.unchanged)
                     draw_across(self.out, rows, self.config.plots)
@@ -256,6 +256,7 @@ class _Batch:
         found = runner.map(function, tasks)
         try:
             for each in found:
+                self.check_stopped()  # before what compiled code made of a signal counts as a failure
                 sign_of_life(self.out)
                 yield each
         finally:

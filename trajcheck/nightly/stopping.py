@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -26,23 +26,38 @@ class Signalled(Stopped):
 
 
 @contextmanager
-def stopping(timeout: float | None) -> Iterator[None]:
+def stopping(timeout: float | None) -> Iterator[Callable[[], None]]:
     """While the context lasts, SIGINT and SIGTERM raise Signalled in the main thread, and after `timeout` seconds
-    TimeUp is raised there. In another thread nothing is changed, and there is no timeout."""
+    TimeUp is raised there. In another thread nothing is changed, and there is no timeout.
+
+    Compiled code may put an exception of its own in the place of these, or none. So any exception that leaves the
+    context after a signal becomes what the signal raised, and the function that the context gives raises that again, to
+    be called from time to time."""
+    asked: list[Stopped] = []
+
+    def check() -> None:
+        if asked:
+            raise asked[0]
+
     if threading.current_thread() is not threading.main_thread():
-        yield
+        yield check
         return
 
     def stop(number: int, frame: FrameType | None) -> None:
         for each in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
             signal.signal(each, signal.SIG_IGN)  # once is enough: the end must not be interrupted
-        raise TimeUp if number == signal.SIGALRM else Signalled(number)
+        asked.append(TimeUp() if number == signal.SIGALRM else Signalled(number))
+        check()
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
     if timeout is not None:
         signal.setitimer(signal.ITIMER_REAL, timeout)
     try:
-        yield
+        yield check
+    except Exception as error:
+        if asked:
+            raise asked[0] from error
+        raise
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         for number, handler in before.items():
