@@ -1,17 +1,6 @@
-"use strict";
 (() => {
   const root = document.documentElement;
   const by = (id) => document.getElementById(id);
-  const dark = matchMedia("(prefers-color-scheme: dark)");
-  const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : dark.matches);
-
-  // Light and dark.
-  const theme = by("theme");
-  const nameTheme = () => { theme.textContent = isDark() ? "Light" : "Dark"; theme.setAttribute("aria-label", `Change to ${isDark() ? "light" : "dark"} colours`); };
-  theme.hidden = false;
-  nameTheme();
-  theme.addEventListener("click", () => { root.dataset.theme = isDark() ? "light" : "dark"; nameTheme(); });
-  dark.addEventListener("change", nameTheme);
 
   // The rows as they stand in the file; the words of each, for the filter.
   const table = by("table"), body = table.tBodies[0], keys = JSON.parse(by("keys").textContent);

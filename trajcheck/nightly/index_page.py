@@ -58,7 +58,7 @@ def document(out: Path, rows: Sequence[Row], across: Sequence[tuple[str, str]] =
     style = _resource("index_page.css") + "".join(
         f"\n.without-{name} .{name} {{ display: none; }}" for name in switched
     )
-    script = _resource("index_page.js")
+    script = _resource("theme.js", "trajcheck.reports.page") + "\n" + _resource("index_page.js")
     title = f"{len(rows):,} run{'' if len(rows) == 1 else 's'}"
     below = f" below {text(visible(common))}" if common else ""
     return f"""<!doctype html>
@@ -258,8 +258,8 @@ def _newest(rows: Sequence[Row]) -> str:
     return f" Newest analysis: {text(cells.moment(newest))} UTC." if newest else ""
 
 
-def _resource(name: str) -> str:
-    return files("trajcheck.nightly").joinpath(name).read_text(encoding="utf-8").strip()
+def _resource(name: str, package: str = "trajcheck.nightly") -> str:
+    return files(package).joinpath(name).read_text(encoding="utf-8").strip()
 
 
 def _digest(source: str) -> str:

@@ -28,7 +28,7 @@ def frame(
     them; `place` says where the CSV files are."""
     inner = "".join(sections)
     links = "".join(f'<a href="#{key}">{name}</a>' for key, name in names.items() if f'id="{key}"' in inner)
-    script = resource("page.js")
+    script = resource("theme.js") + resource("page.js")
     allowed = " ".join(f"'sha256-{_digest(each)}'" for each in (script, more_script) if each)
     return f"""<!doctype html>
 <html lang="en">

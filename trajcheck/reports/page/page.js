@@ -1,18 +1,7 @@
-"use strict";
 (() => {
   const root = document.documentElement;
   const by = (id) => document.getElementById(id);
-  const dark = matchMedia("(prefers-color-scheme: dark)");
-  const isDark = () => (root.dataset.theme ? root.dataset.theme === "dark" : dark.matches);
-
-  // Light and dark.
-  const theme = by("theme");
-  const nameTheme = () => { theme.textContent = isDark() ? "Light" : "Dark"; theme.setAttribute("aria-label", `Change to ${isDark() ? "light" : "dark"} colours`); };
-  theme.hidden = false;
-  nameTheme();
-  const themed = () => { nameTheme(); draw(); };
-  theme.addEventListener("click", () => { root.dataset.theme = isDark() ? "light" : "dark"; themed(); });
-  dark.addEventListener("change", themed);
+  onTheme(() => draw());
 
   const meta = JSON.parse(by("series-meta").textContent);
   const explorer = by("explorer");
