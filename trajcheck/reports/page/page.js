@@ -1,13 +1,13 @@
 (() => {
   const root = document.documentElement;
   const by = (id) => document.getElementById(id);
-  onTheme(() => draw());
 
   const meta = JSON.parse(by("series-meta").textContent);
   const explorer = by("explorer");
   let arrays = null;
   let drawing = Promise.resolve();
   if (!explorer) return;
+  onTheme(() => draw());
 
   // The packed columns: deflated float64, their bytes in order of significance.
   async function inflate(id) {
