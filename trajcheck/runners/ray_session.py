@@ -50,15 +50,18 @@ def ray_session(address: str | None, processors: int) -> Iterator[None]:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "error"}
     with temporary_folder() if started else contextlib.nullcontext() as folder:
         try:
-            with _settings_kept(_environment() if started else {}):
-                try:
+            try:
+                with _settings_kept(_environment() if started else {}):
                     if address is not None:
                         ray.init(answering(address), **quiet)
                     else:
                         ray.init("local", num_cpus=processors, include_dashboard=False, _temp_dir=str(folder), **quiet)
-                except Exception as error:
-                    where = "Ray cannot be started here" if started else f"no Ray cluster can be joined at {address}"
-                    raise RunnerError(f"{where}: {type(error).__name__}: {error}") from error
+            except SystemExit:  # Ray's own handler of SIGTERM; the caller's is back, and is told
+                signal.raise_signal(signal.SIGTERM)
+                raise
+            except Exception as error:
+                where = "Ray cannot be started here" if started else f"no Ray cluster can be joined at {address}"
+                raise RunnerError(f"{where}: {type(error).__name__}: {error}") from error
             yield
         finally:
             ray.shutdown()
