@@ -64,7 +64,9 @@ class Identity:
         steps = [None if place is None else snapshots[place].step for place in within]
         lacks = (row.no_pair, row.no_next, row.no_gradient, row.no_sample, row.no_previous_sample, row.no_window)
         files = [None if step is None else self._files.get(step) for step in steps]
-        return _digest(self._run, steps, files, lacks, self._batch(snapshot), self._elsewhere(snapshot.frozen))
+        before = snapshots[row.place - 1] if row.place else snapshot  # whose sample `--sample previous` takes
+        batches = self._batch(snapshot), self._batch(before)
+        return _digest(self._run, steps, files, lacks, batches, self._elsewhere(snapshot.frozen))
 
     def _batch(self, snapshot: Snapshot) -> tuple[str, ...] | None:
         source = self.trajectory.batch_source(snapshot)
