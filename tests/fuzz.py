@@ -44,6 +44,9 @@ class Worker:
     """A process that makes cases; a fork, so that everything is imported already."""
 
     def __init__(self) -> None:
+        self._start()
+
+    def _start(self) -> None:
         context = multiprocessing.get_context("fork")
         self._pipe, other = context.Pipe()
         self._process = context.Process(target=_work, args=(other,), daemon=True)
@@ -66,7 +69,7 @@ class Worker:
     def replace(self) -> None:
         self._process.kill()
         self._process.join()
-        self.__init__()  # type: ignore[misc]
+        self._start()
 
 
 def main() -> int:
