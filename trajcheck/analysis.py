@@ -295,7 +295,7 @@ class Analysis:
 
     @cached_property
     def _files(self) -> Identity:
-        return Identity(self.trajectory, self.prints, self.options.memory_bytes)
+        return Identity(self.trajectory, self.prints)
 
     def _replay_facts(self, measurement: Measurement) -> dict[str, Any] | None:
         """How losses were replayed; None where they were not."""

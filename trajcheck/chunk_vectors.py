@@ -17,6 +17,8 @@ from trajcheck.snapshot import ITEM_SIZE
 #: Bytes from the end of a buffer to where the next begins at the least; and where buffers begin.
 _APART, _ALIGNED = 64, 64
 
+_SIZES = np.array([ITEM_SIZE[dtype] for dtype in TYPES])
+
 
 class ChunkVectors:
     """The vectors that a chunk's programs need, program after program.
@@ -26,9 +28,7 @@ class ChunkVectors:
     memory of `size` bytes.
     """
 
-    def __init__(
-        self, programs: Sequence[Sequence[Key]], flat: Mapping[Key, FlatVector], block: int, reader: ExtentReader
-    ) -> None:
+    def __init__(self, programs: Sequence[Sequence[Key]], flat: Mapping[Key, FlatVector], reader: ExtentReader) -> None:
         """`programs`: the vectors of each. `reader` opens the files, and keeps them open as far as it may."""
         self.flat, self._reader = flat, reader
         self.buffers: list[list[int]] = []
@@ -49,22 +49,38 @@ class ChunkVectors:
             self._reads.append(new)
             self.buffers.append([held[key] for key in program])
             held = {key: held[key] for key in held.keys() & set(following)}
-        sizes = [-(-(width * block + _APART) // _ALIGNED) * _ALIGNED for width in widths]
+        self._widths = widths
+        self._paths: dict[str, ctypes.c_char_p] = {}
+        self._counts = np.array([len(reads) for reads in self._reads], dtype=np.int64)
+        self._table = self._simple_table()
+        #: Bytes that are read into the buffers for each element of a block.
+        self.bytes_per_element = sum(ITEM_SIZE[flat[key].dtype] for reads in self._reads for key, _ in reads)
+
+    @property
+    def width(self) -> int:
+        """Bytes of memory for each element of a block."""
+        return max(1, sum(self._widths))
+
+    def lay_out(self, block: int) -> None:
+        """Find room for blocks of so many elements."""
+        sizes = [-(-(width * block + _APART) // _ALIGNED) * _ALIGNED for width in self._widths]
         self.begins = np.cumsum([0, *sizes], dtype=np.int64)[:-1]
         self.size = sum(sizes)
-        self._paths: dict[str, ctypes.c_char_p] = {}
-        self._table = self._simple_table()
 
-    def ranges(self, start: int, stop: int, addresses: np.ndarray) -> tuple[np.ndarray, list[int]]:
-        """What fills the buffers, which begin at `addresses`, with elements [start, stop) of the vectors: ranges as
-        kernel.py wants them, and how many of them come before each program."""
+    def ranges(self, spans: Sequence[tuple[int, int]], addresses: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+        """What fills the buffers, which begin at `addresses`, with elements [start, stop) of the vectors, one block
+        after the other: ranges as kernel.py wants them, and how many of them come before each program."""
         if self._table is not None:
             template, sizes, buffers = self._table
-            table = template.copy()
-            table["offset"] += start * sizes
-            table["count"] = stop - start
+            starts, stops = np.array(spans, dtype=np.int64).T[:, :, None]
+            table = np.repeat(template[None], len(spans), axis=0)
+            table["offset"] += starts * sizes
+            table["count"] = stops - starts
             table["to"] = addresses[buffers]
-            return table, [len(reads) for reads in self._reads]
+            return [(ranges, self._counts) for ranges in table]
+        return [self._ranges(start, stop, addresses) for start, stop in spans]
+
+    def _ranges(self, start: int, stop: int, addresses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         rows: list[tuple[int, ...]] = []
         counts = []
         for reads in self._reads:
@@ -73,7 +89,13 @@ class ChunkVectors:
                 dtype, to = self.flat[key].dtype, int(addresses[buffer])
                 rows += (self._row(part, dtype, to) for part in self.flat[key].ranges(start, stop))
             counts.append(len(rows) - before)
-        return np.array(rows, dtype=RANGE), counts
+        return np.array(rows, dtype=RANGE), np.array(counts, dtype=np.int64)
+
+    def bytes_of(self, ranges: np.ndarray) -> int:
+        """How many bytes some of `ranges` have in their files."""
+        if self._table is not None:
+            return int(ranges["count"][0]) * self.bytes_per_element if len(ranges) else 0
+        return int(ranges["count"] @ _SIZES[ranges["type"]])
 
     def path(self, start: int, stop: int, number: int) -> str:
         """The file of one of `ranges`."""

@@ -6,7 +6,7 @@ import os
 import resource
 from bisect import bisect_right
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from operator import attrgetter
 from threading import Lock
 from typing import NamedTuple
@@ -50,6 +50,11 @@ def blocks(numels: Mapping[str, int], size: int = BLOCK, most: int | None = None
     return [block for block in result if block]
 
 
+def length_of(pieces: Sequence[Piece]) -> int:
+    """Elements of a block."""
+    return pieces[-1].offset + pieces[-1].stop - pieces[-1].start
+
+
 def most_open() -> int:
     """How many files one pass keeps open: half of what the system allows a process, and no more than 1024."""
     allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
@@ -83,7 +88,7 @@ class ExtentReader:
         """Fill `out` (float64) with a block of the flat vector of `tensors`; returns the part that was filled."""
         for piece in pieces:
             self.widen(tensors[piece.name], piece.start, out[piece.offset : piece.offset + piece.stop - piece.start])
-        return out[: pieces[-1].offset + pieces[-1].stop - pieces[-1].start]
+        return out[: length_of(pieces)]
 
     def widen(self, extent: Extent, start: int, out: np.ndarray) -> None:
         """Elements [start, start + len(out)) of a floating tensor into `out`, a float64 array; exact."""

@@ -4,8 +4,8 @@ A chunk is a range of recorded steps on an absolute grid. Inside, for one block 
 walked in order, a few at a time; then comes the next block. What some rows need of their vectors is a short program
 (program.py), written once a chunk and run on every block (kernel.py). Each byte is read once but for a halo at the
 chunk's ends, and peak memory depends neither on the size of the model nor on the number of steps. Blocks are shared out
-to threads; their borders and the order of the partial sums are fixed: the same machine gives the same bytes, with any
-number of threads. torch is not needed here.
+to threads; the pieces that are summed by themselves and their order are fixed (sections.py): the same machine gives the
+same bytes, with any number of threads and blocks of any length. torch is not needed here.
 """
 
 from __future__ import annotations
@@ -13,37 +13,36 @@ from __future__ import annotations
 import math
 import os
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from itertools import accumulate, groupby
+from itertools import groupby
 from typing import TypeVar
 
 import numpy as np
 
 from trajcheck.errors import NotFiniteError
-from trajcheck.extent_reader import ExtentReader, blocks
+from trajcheck.extent_reader import ExtentReader
 from trajcheck.finite import not_finite_in
 from trajcheck.flat_vector import FlatVectors
-from trajcheck.gather_chunk import ChunkPass, Workers, length_of
+from trajcheck.gather_chunk import ChunkPass, Workers
 from trajcheck.gather_sums import ChunkSums, empty_row
 from trajcheck.kernel import compiled
 from trajcheck.products import REFERENCE_PRODUCTS, STEP_PRODUCTS
 from trajcheck.references import Reference
 from trajcheck.rows import Row, Rows
 from trajcheck.scalars import RowScalars
+from trajcheck.sections import PIECE, Pieces, Section
 from trajcheck.trajectory import Trajectory
 
 #: Recorded steps in a chunk.
 CHUNK = 128
 
-#: Elements of a block: float32 is read 256 kB at a time.
-BLOCK = 65536
+#: Bytes of the vectors of one block: processors that work side by side find them in their last cache.
+ROOM = 4_000_000
 
-#: Elements of a block at the least, where memory is bounded: some hundred kilobytes of vectors.
-SMALLEST = 4096
-
-#: Pieces of tensors in a block at the most: each has sums of its own.
-PIECES = 128
+#: Bytes that a thread goes through at a time: some hundredths of a second in memory, half a second from a slow disk. A
+#: word with the interpreter, which has to find its own data in memory again, costs a tenth of a small block's work.
+AT_ONCE = 128_000_000
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -61,14 +60,15 @@ def gather(
     threads: int | None = None,
     memory: int | None = None,
     chunk: int = CHUNK,
-    block: int = BLOCK,
+    piece: int = PIECE,
+    room: int = ROOM,
     progress: Callable[[float], object] = lambda steps: None,
 ) -> Iterator[RowScalars]:
     """The scalars of `rows.work` from recorded vectors alone, in order.
 
     `replayed` are steps whose gradients the replay will bring: their recorded ones are not read. `by_tensor` are places
     of rows whose products are also kept tensor by tensor. `threads` is how many work at a time, by default
-    `available_threads()`; fewer, on smaller blocks, where they would hold more than `memory` bytes of vectors.
+    `available_threads()`; fewer, and on shorter blocks, where they would hold more than `memory` bytes of vectors.
     `progress` is told how many rows' worth of work was done. Raises NotFiniteError, with step and tensor, at NaN or
     Inf.
     """
@@ -77,42 +77,46 @@ def gather(
     chunks = [list(group) for _, group in groupby(rows.work, key=lambda row: row.place // chunk)]
     threads = threads or available_threads()
 
-    def chunk_pass(members: Sequence[Row]) -> ChunkPass:
+    def chunk_pass(members: Sequence[Row], room: int) -> ChunkPass:
         products = step_products, reference_products
-        return ChunkPass(trajectory, members, references, *products, replayed, rows.places, vectors, block)
+        return ChunkPass(trajectory, members, references, *products, replayed, rows.places, vectors, piece, room)
 
     if memory is not None and chunks:
-        with chunk_pass(max(chunks, key=len)) as work:
-            short = min(block, max(1, sum(numels.values())))
-            threads, block = _within(memory, work.vectors.size / block, threads, short)
-    pieces = blocks(numels, block, PIECES)
-    starts = list(accumulate(map(length_of, pieces), initial=0))
+        with chunk_pass(max(chunks, key=len), 0) as work:  # on blocks as short as they can be
+            threads = max(1, min(threads, memory // work.vectors.size))
+        room = min(room, memory // threads)
+    tensors = {name: numel for name, numel in numels.items() if numel}
+    pieces = Pieces.of(tensors, trajectory.info.decay, piece)
     workers = Workers()
     with ThreadPoolExecutor(threads, "trajcheck-pass") as pool:
         for members in chunks:
             done = [empty_row(row, rows, references) for row in members]
-            with chunk_pass(members) as work:
-                tensors = [name for name, numel in numels.items() if numel]
-                sums = ChunkSums(work.programs, [row.place in by_tensor for row in members], tensors)
+            with chunk_pass(members, room) as work:
+                sums = ChunkSums(work.programs, [row.place in by_tensor for row in members], list(tensors))
+                sections = pieces.sections(work.block_size)
+                stretches = _stretches(sections, work.vectors.bytes_per_element, threads)
 
-                def share(number: int, work: ChunkPass = work, apart: bool = sums.apart) -> np.ndarray:
-                    return work.block(workers.mine(), starts[number], pieces[number], apart)
+                def share(stretch: Sequence[Section], work: ChunkPass = work) -> list[np.ndarray]:
+                    return work.shares(workers.mine(), stretch)
 
-                for number, found in _in_order(pool, range(len(pieces)), share):
-                    sums.add(pieces[number], found)
-                    progress(len(members) * length_of(pieces[number]) / starts[-1])
+                for stretch, found in _in_order(pool, stretches, share):
+                    for section, each in zip(stretch, found, strict=True):
+                        sums.add(section.tensors, each)
+                    progress(len(members) * sum(section.length for section in stretch) / sections[-1].stop)
             sums.give(done)
             for row, scalars in zip(members, done, strict=True):
                 _check_finite(trajectory, row, scalars)
             yield from done
 
 
-def _within(memory: int, per_element: float, threads: int, block: int) -> tuple[int, int]:
-    """Threads, and the length of a block, that hold no more than `memory` bytes at `per_element` bytes of vectors for
-    each element of a thread's block, some hundred: first fewer threads, then smaller blocks."""
-    threads = max(1, min(threads, int(memory / (per_element * block))))
-    fitting = int(memory / (per_element * threads)) // SMALLEST * SMALLEST
-    return threads, min(block, max(SMALLEST, fitting))
+def _stretches(sections: Sequence[Section], bytes_per_element: int, threads: int) -> Iterator[Sequence[Section]]:
+    """Blocks that a thread works on at a time; fewer towards the end, where threads wait for the last one."""
+    most = AT_ONCE // max(1, bytes_per_element * max((section.length for section in sections), default=1))
+    done = 0
+    while done < len(sections):
+        many = max(1, min(most, (len(sections) - done) // (2 * threads)))
+        yield sections[done : done + many]
+        done += many
 
 
 def available_threads() -> int:
@@ -130,7 +134,7 @@ def _file_order(trajectory: Trajectory) -> dict[str, tuple[int, ...]]:
     return {name: trajectory.shapes[name] for name in names}
 
 
-def _in_order(pool: ThreadPoolExecutor, items: Sequence[T], function: Callable[[T], R]) -> Iterator[tuple[T, R]]:
+def _in_order(pool: ThreadPoolExecutor, items: Iterable[T], function: Callable[[T], R]) -> Iterator[tuple[T, R]]:
     """Each item with function(item), in order; a few are worked on at a time, so that results do not pile up."""
     waiting: deque[tuple[T, Future[R]]] = deque()
     try:

@@ -9,26 +9,42 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 
 from trajcheck.chunk_vectors import ChunkVectors
-from trajcheck.extent_reader import ExtentReader, Piece, early_end, most_open, unreadable
+from trajcheck.extent_reader import ExtentReader, early_end, most_open, unreadable
 from trajcheck.flat_vector import FlatVectors
-from trajcheck.kernel import Stages
-from trajcheck.kernel_data import Block, Memory, Segments, Stage, Unread, bytes_of
+from trajcheck.kernel import Stages, compiled
+from trajcheck.kernel_data import Block, Filling, Memory, Stage, Unread
 from trajcheck.products import REFERENCE_PRODUCTS, STEP_PRODUCTS, SUPPORT_PRODUCTS, vectors_needed
 from trajcheck.program import Key
-from trajcheck.program_writer import REGULARISED, RowRequest, write_programs
+from trajcheck.program_writer import REGULARISED, write_programs
 from trajcheck.references import Reference
+from trajcheck.row_products import RowRequest, usual_products
 from trajcheck.rows import Row
+from trajcheck.sections import Section
 from trajcheck.snapshot import ITEM_SIZE, Extent
 from trajcheck.trajectory import Trajectory
 
-#: Rows whose vectors are in memory together: with a block of 65,536 elements 4 MB of float32 a thread, which processors
-#: that work side by side find in their last cache. More where each group widens so many references anew.
-GROUP, GROUP_OF_MANY, MANY_REFERENCES = 8, 16, 4
+#: Rows whose vectors are in memory together. A row that is a Step shares nothing with others but what it reads, and
+#: alone it finds that in its processor's second cache. Other rows share what is made of their vectors; so do all rows
+#: with numpy's loop.
+GROUP, GROUP_WITH_NUMPY = 8, 4
+
+#: Elements of a block at the most: float32 is then read 512 kB at a time.
+LONGEST = 131072
 
 
-def length_of(pieces: Sequence[Piece]) -> int:
-    """Elements of a block."""
-    return pieces[-1].offset + pieces[-1].stop - pieces[-1].start
+def groups(requests: Sequence[RowRequest]) -> list[list[RowRequest]]:
+    """Rows, in order, put together to groups that have a program each."""
+    alone_where_usual = compiled()
+    most = GROUP if alone_where_usual else GROUP_WITH_NUMPY
+    found: list[list[RowRequest]] = []
+    before = False
+    for request in requests:
+        alone = alone_where_usual and usual_products(request) is not None
+        if alone or before or not found or len(found[-1]) == most:
+            found.append([])
+        found[-1].append(request)
+        before = alone
+    return found
 
 
 class Worker:
@@ -75,8 +91,10 @@ class ChunkPass:
         replayed: Collection[int],
         places: Collection[int],
         vectors: FlatVectors,
-        block: int,
+        piece: int,
+        room: int,
     ) -> None:
+        """`piece`: elements of a block at the least. `room`: bytes that its vectors take at the most otherwise."""
         self.places, self.decay = places, trajectory.info.decay
         self.snapshots, self.references, self.replayed = trajectory.snapshots, references, replayed
         self.step_products, self.reference_products = list(step_products), list(reference_products)
@@ -84,14 +102,13 @@ class ChunkPass:
             [STEP_PRODUCTS[name] for name in step_products]
             + [REFERENCE_PRODUCTS[name] for name in reference_products if references]
         )
-        self.block_size = block
-        requests = [self._request(row) for row in rows]
-        group = GROUP_OF_MANY if len(references) >= MANY_REFERENCES else GROUP
-        self.programs = write_programs([requests[start : start + group] for start in range(0, len(rows), group)])
+        self.programs = write_programs(groups([self._request(row) for row in rows]))
         keys = dict.fromkeys(key for program in self.programs for key in program.vectors)
         flat = {key: vectors.of(self._tensors(key)) for key in keys}
         self.reader, self._lock = ExtentReader(most_open()), threading.Lock()
-        self.vectors = ChunkVectors([program.vectors for program in self.programs], flat, block, self.reader)
+        self.vectors = ChunkVectors([program.vectors for program in self.programs], flat, self.reader)
+        self.block_size = max(piece, min(LONGEST, room // self.vectors.width))
+        self.vectors.lay_out(self.block_size)
 
     def __enter__(self) -> ChunkPass:
         return self
@@ -130,24 +147,21 @@ class ChunkPass:
             stages.append(Stage(program, blocks))
         return Stages(stages), addresses
 
-    def block(self, worker: Worker, start: int, pieces: Sequence[Piece], apart: bool) -> np.ndarray:
-        """The share of every product of the block from element `start` on [pieces, outputs]; that of all its pieces
-        together [1, outputs] unless `apart`. Raises StepFileError."""
-        length = length_of(pieces)
-        borders = [piece.offset for piece in pieces] + [length]
-        segments = Segments.of(borders, [self.decay.get(piece.name, 0.0) for piece in pieces])
+    def shares(self, worker: Worker, sections: Sequence[Section]) -> list[np.ndarray]:
+        """For each block, the share of every product [pieces, outputs]. Raises StepFileError."""
         stages, addresses = worker.stages(self)
-        ranges, reads = self.vectors.ranges(start, start + length, addresses)
+        spans = [(section.start, section.stop) for section in sections]
+        ranges = self.vectors.ranges(spans, addresses)
         try:
-            share = stages.run(segments, ranges, reads)
+            shares = stages.run([Filling(each.segments, *some) for each, some in zip(sections, ranges, strict=True)])
         except Unread as unread:
-            path = self.vectors.path(start, start + length, unread.number)
+            path = self.vectors.path(*spans[unread.block], unread.number)
             if unread.error:
                 raise unreadable(path, OSError(unread.error, os.strerror(unread.error))) from unread
             raise early_end(path, unread.missing) from unread
         with self._lock:
-            self.reader.bytes_read += bytes_of(ranges)
-        return share if apart else share.sum(axis=0, keepdims=True)
+            self.reader.bytes_read += sum(self.vectors.bytes_of(table) for table, _ in ranges)
+        return shares
 
     def _tensors(self, key: Key) -> Mapping[str, Extent]:
         """Where a vector lies."""

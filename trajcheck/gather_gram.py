@@ -13,9 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from trajcheck.errors import NotFiniteError
-from trajcheck.extent_reader import ExtentReader, blocks
+from trajcheck.extent_reader import ExtentReader, blocks, length_of
 from trajcheck.finite import not_finite
-from trajcheck.gather_chunk import length_of
 from trajcheck.references import Reference
 from trajcheck.rows import Row, Rows
 from trajcheck.snapshot import Extent

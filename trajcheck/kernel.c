@@ -15,13 +15,17 @@
 #include <unistd.h>
 
 #define TILE 256              /* elements of a tile */
+#define SPAN (8 * TILE)       /* elements that a program goes through at a time where it keeps nothing */
 #define SLOT (TILE + 8)       /* doubles from slot to slot: not a power of two, which caches dislike */
 #define MOST_LANES 8          /* doubles that a processor multiplies at once, and so sums for each product of a tile */
 #define MOST_DIFFERENCES 4    /* in one instruction */
 #define MOST_PRODUCTS 12      /* in one instruction */
 #define STEP_PRODUCTS 12      /* in STEP */
+#define STEP_VECTORS 6        /* that it is made of */
 #define TOWARDS_PRODUCTS 4    /* in TOWARDS, for each reference */
 #define MOST_TOWARDS 2        /* references in one instruction */
+#define TOWARDS_VECTORS (3 + MOST_TOWARDS)
+#define SCRATCH STEP_VECTORS  /* slots for what is not kept */
 #define STAGED 2048           /* elements read at a time where they are not kept as they stand in the file */
 #define SIZE(type) ((type) == F64 ? 8 : (type) == F32 ? 4 : 2)
 
@@ -40,6 +44,7 @@ typedef struct {
     const double *divisors; /* what each vector is divided by; 1 for most */
     const int32_t *made;    /* where its products are among those of all programs */
     int64_t products;
+    int64_t direct; /* whether all its instructions are STEP or TOWARDS, which keep nothing */
 } program;
 
 /* A range of a file, and where it goes: as it stands there, or widened to doubles. */
@@ -50,7 +55,7 @@ typedef struct {
     int64_t to, type, as;
 } range;
 
-/* Programs, and the block that they run over, one after the other. */
+/* Programs, and a block that they run over, one after the other. */
 typedef struct {
     const program *programs;
     int64_t count;
@@ -95,7 +100,7 @@ typedef struct {
 #endif
 
 /* Of this interface; kernel.py uses no other. */
-int32_t trajcheck_version(void) { return 6; }
+int32_t trajcheck_version(void) { return 8; }
 
 /* 2: AVX-512, 1: AVX2 with FMA, 0: neither. */
 int32_t trajcheck_level(void) {
@@ -109,9 +114,11 @@ int32_t trajcheck_level(void) {
     return 0;
 }
 
-/* Doubles that `block.memory` must hold for programs of so many slots and products: a slot and the sums of a product
+/* Doubles that `block.memory` must hold for programs of so many slots and products: some slots and the sums of a product
    more, for what is not kept, and 7 to begin where a cache line does. */
-int64_t trajcheck_memory(int64_t slots, int64_t products) { return SLOT * (slots + 1) + MOST_LANES * (products + 1) + 7; }
+int64_t trajcheck_memory(int64_t slots, int64_t products) {
+    return SLOT * (slots + SCRATCH) + MOST_LANES * (products + 1) + 7;
+}
 
 /* Run a program over one block, adding its sums to the block's, with instructions of at most `level`. */
 static void run(const program *what, const block *work, int32_t level) {
@@ -168,14 +175,17 @@ static int64_t read_range(const range *what, int32_t *error) {
     return missing;
 }
 
-/* Read and run every program over one block, adding to `out`. How many ranges were read; where that is not all of them,
-   `missing` bytes of the next were not there, and `error` is why: an errno, or 0 where the file ended early. */
-int64_t trajcheck_run(const block *work, int32_t level, int32_t *error, int64_t *missing) {
-    int64_t done = 0;
-    for (int64_t n = 0; n < work->count; n++) {
-        for (int64_t left = work->reads[n]; left > 0; left--, done++)
-            if ((*missing = read_range(work->ranges + done, error))) return done;
-        run(work->programs + n, work, level);
+/* Read and run every program over one block after the other, adding to each `out`. How many blocks were done; where
+   that is not all of them, range number `place` of the next could not be read: `missing` bytes were not there, and
+   `error` is why: an errno, or 0 where the file ended early. */
+int64_t trajcheck_run(const block *work, int64_t blocks, int32_t level, int64_t *place, int32_t *error, int64_t *missing) {
+    for (int64_t done = 0; done < blocks; done++, work++) {
+        *place = 0;
+        for (int64_t n = 0; n < work->count; n++) {
+            for (int64_t left = work->reads[n]; left > 0; left--, ++*place)
+                if ((*missing = read_range(work->ranges + *place, error))) return done;
+            run(work->programs + n, work, level);
+        }
     }
-    return done;
+    return blocks;
 }

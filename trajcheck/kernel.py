@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from trajcheck.kernel_compiled import BoundStages, Library
-from trajcheck.kernel_data import RANGE, Block, Segments, Stage
+from trajcheck.kernel_data import RANGE, Block, Filling, Segments, Stage
 from trajcheck.kernel_numpy import interpret, read_range
 from trajcheck.program import Program
 
@@ -24,7 +24,8 @@ _LEVELS = ("compiled", "compiled, AVX2", "compiled, AVX-512")
 
 def run(program: Program, blocks: Sequence[Block], segments: Segments) -> np.ndarray:
     """The products of a program over blocks of its vectors [segments, outputs], all blocks of one length."""
-    return Stages([Stage(program, blocks)]).run(segments, np.empty(0, RANGE), [0])
+    (out,) = Stages([Stage(program, blocks)]).run([Filling(segments, np.empty(0, RANGE), np.zeros(1, np.int64))])
+    return out
 
 
 class Stages:
@@ -37,20 +38,21 @@ class Stages:
         library = _library()
         self._bound = None if library is None else BoundStages(library, stages)
 
-    def run(self, segments: Segments, ranges: np.ndarray, reads: Sequence[int]) -> np.ndarray:
-        """The products of all programs [segments, outputs]. `reads` [stages]: how many of `ranges` (RANGE) come before
-        each. Raises Unread. Not for two threads at a time."""
-        out = np.zeros((len(segments.decay), self._outputs))
+    def run(self, fillings: Sequence[Filling]) -> list[np.ndarray]:
+        """The products of all programs [segments, outputs] over each block. Raises Unread. Not for two threads at a
+        time."""
+        outs = [np.zeros((len(each.segments.decay), self._outputs)) for each in fillings]
         if self._bound is not None:
-            self._bound.run(segments, ranges, np.array(reads, dtype=np.int64), out)
-            return out
-        done = 0
-        for (program, blocks), count in zip(self._stages, reads, strict=True):
-            for number in range(done, done + count):
-                read_range(number, ranges[number])
-            interpret(program, blocks, segments, out)
-            done += count
-        return out
+            self._bound.run(fillings, outs)
+            return outs
+        for place, ((segments, ranges, reads), out) in enumerate(zip(fillings, outs, strict=True)):
+            done = 0
+            for (program, blocks), count in zip(self._stages, reads.tolist(), strict=True):
+                for number in range(done, done + count):
+                    read_range(place, number, ranges[number])
+                interpret(program, blocks, segments, out)
+                done += count
+        return outs
 
 
 def compiled() -> bool:

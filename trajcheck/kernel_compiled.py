@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from trajcheck.kernel_data import TYPES, Segments, Stage, Unread
+from trajcheck.kernel_data import TYPES, Filling, Stage, Unread
 
 #: The version of kernel.c's interface.
-_VERSION = 6
+_VERSION = 8
 
 
 class _ProgramArguments(ctypes.Structure):
@@ -25,6 +25,7 @@ class _ProgramArguments(ctypes.Structure):
         ("divisors", ctypes.c_void_p),
         ("made", ctypes.c_void_p),
         ("products", ctypes.c_int64),
+        ("direct", ctypes.c_int64),
     )
 
 
@@ -54,7 +55,7 @@ class Library:
             raise OSError(f"{path} was built from another version of kernel.c")
         self.run, self.memory = library.trajcheck_run, library.trajcheck_memory
         number, size = ctypes.POINTER(ctypes.c_int32), ctypes.POINTER(ctypes.c_int64)
-        self.run.argtypes = (ctypes.POINTER(_BlockArguments), ctypes.c_int32, number, size)
+        self.run.argtypes = (ctypes.POINTER(_BlockArguments), ctypes.c_int64, ctypes.c_int32, size, number, size)
         self.run.restype = ctypes.c_int64
         self.memory.argtypes, self.memory.restype = (ctypes.c_int64, ctypes.c_int64), ctypes.c_int64
         self.level = int(library.trajcheck_level())
@@ -81,29 +82,33 @@ class BoundStages:
             self._kept += arrays
             code, vectors, types, divisors, made = map(_address, arrays)
             self._programs[place] = _ProgramArguments(
-                code, len(program.code), vectors, types, divisors, made, len(program.made)
+                code, len(program.code), vectors, types, divisors, made, len(program.made), program.direct
             )
 
-    def run(self, segments: Segments, ranges: np.ndarray, reads: np.ndarray, out: np.ndarray) -> None:
-        """`Stages.run`, adding to `out`."""
-        arguments = _BlockArguments(
-            ctypes.addressof(self._programs),
-            len(self._programs),
-            _address(reads),
-            _address(ranges),
-            _address(segments.borders),
-            len(segments.decay),
-            _address(segments.decay),
-            _address(self._memory),
-            _address(out),
-            out.shape[1],
+    def run(self, fillings: Sequence[Filling], outs: Sequence[np.ndarray]) -> None:
+        """`Stages.run`, adding to each of `outs`."""
+        programs, memory = ctypes.addressof(self._programs), _address(self._memory)
+        blocks = (_BlockArguments * len(fillings))()
+        for number, ((segments, ranges, reads), out) in enumerate(zip(fillings, outs, strict=True)):
+            blocks[number] = _BlockArguments(
+                programs,
+                len(self._programs),
+                _address(reads),
+                _address(ranges),
+                _address(segments.borders),
+                len(segments.decay),
+                _address(segments.decay),
+                memory,
+                _address(out),
+                out.shape[1],
+            )
+        place, error, missing = ctypes.c_int64(), ctypes.c_int32(), ctypes.c_int64()
+        done = self._library.run(
+            blocks, len(blocks), self._library.level, ctypes.byref(place), ctypes.byref(error), ctypes.byref(missing)
         )
-        error, missing = ctypes.c_int32(), ctypes.c_int64()
-        library = self._library
-        done = library.run(ctypes.byref(arguments), library.level, ctypes.byref(error), ctypes.byref(missing))
-        if done < len(ranges):
-            raise Unread(int(done), error.value, missing.value)
+        if done < len(blocks):
+            raise Unread(int(done), place.value, error.value, missing.value)
 
 
 def _address(array: np.ndarray) -> int:
-    return int(array.ctypes.data)
+    return int(array.__array_interface__["data"][0])  # quicker than array.ctypes.data

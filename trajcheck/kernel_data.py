@@ -20,7 +20,6 @@ RANGE = np.dtype(
 #: Codes of kernel.c by safetensors' names, and numpy's types for the same bytes.
 TYPES = {"F64": 0, "F32": 1, "F16": 2, "BF16": 3}
 NUMPY = {name: np.dtype(code) for name, code in (("F64", "<f8"), ("F32", "<f4"), ("F16", "<f2"), ("BF16", "<u2"))}
-_SIZES = np.array([kind.itemsize for kind in NUMPY.values()])
 
 
 class Memory(NamedTuple):
@@ -67,6 +66,15 @@ class Segments:
         return cls(np.array(borders, dtype=np.int64), np.array(decay, dtype=np.float64))
 
 
+class Filling(NamedTuple):
+    """One block: what it is made of, the ranges of files that fill its vectors (RANGE), and how many of these are read
+    before each program [programs]."""
+
+    segments: Segments
+    ranges: np.ndarray
+    reads: np.ndarray
+
+
 class Stage(NamedTuple):
     """A program, and a block of each of its vectors."""
 
@@ -74,17 +82,13 @@ class Stage(NamedTuple):
     blocks: Sequence[Block]
 
 
-def bytes_of(ranges: np.ndarray) -> int:
-    """How many bytes some ranges (RANGE) have in their files."""
-    return int(ranges["count"] @ _SIZES[ranges["type"]])
-
-
 class Unread(Exception):
-    """Range `number` could not be read: `missing` bytes of it, for the reason `error`, an errno (0: the file ended)."""
+    """Range `number` of a block could not be read: `missing` bytes of it, for the reason `error`, an errno (0: the file
+    ended)."""
 
-    def __init__(self, number: int, error: int, missing: int) -> None:
-        super().__init__(number, error, missing)
-        self.number, self.error, self.missing = number, error, missing
+    def __init__(self, block: int, number: int, error: int, missing: int) -> None:
+        super().__init__(block, number, error, missing)
+        self.block, self.number, self.error, self.missing = block, number, error, missing
 
 
 if hasattr(os, "preadv"):

@@ -164,112 +164,179 @@ TARGET static void NAME(regularise)(double *restrict to, const double *a, const 
 }
 
 /* The usual products of a step (program.py): of x, the iterates before and after it, the first one, a reference, and the
-   gradient g. All are at hand but the next iterate and g, both of one type: they are widened on the way, and next_to <-
-   next; where `keep`, g_to <- g. With all sums and what they are made of, a processor's registers are just enough. */
-TARGET INLINE void NAME(step_as)(int type, int keep, const char *next_from, const char *g_from, const double *px,
-                                 const double *pbefore, const double *pfirst, const double *preference, double *next_to,
-                                 double *g_to, double *const *outs, int64_t count) {
-    const int64_t size = SIZE(type);
-    VECTOR s0 = {0}, s1 = {0}, s2 = {0}, s3 = {0}, s4 = {0}, s5 = {0};
-    VECTOR s6 = {0}, s7 = {0}, s8 = {0}, s9 = {0}, s10 = {0}, s11 = {0};
-    for (int64_t i = 0; i < count; i += LANES) {
-        if ((size * i & 63) == 0) {
-            __builtin_prefetch(next_from + size * (i + TILE), 0, 2);
-            __builtin_prefetch(g_from + size * (i + TILE), 0, 2);
+   gradient g, all as they stand in their files. Widening them takes less than keeping them as doubles would: what the
+   time goes into is the products, whose sums and factors a processor's registers just hold.
+
+   `type` is that of the iterates. With `wide_g` the gradient is of doubles instead, with `wide_reference` the reference.
+   The last numbers, too few for the lanes, are padded with zeros. */
+TARGET INLINE void NAME(step_as)(int type, int wide_g, int wide_reference, const char *const *from, double *const *outs,
+                                 int64_t count) {
+    const int type_g = wide_g ? F64 : type, type_reference = wide_reference ? F64 : type;
+    for (int64_t start = 0; start < count; start += TILE) {
+        const int64_t stop = count - start < TILE ? count - start : TILE;
+        char rest[STEP_VECTORS][8 * LANES];
+        const char *g_at = from[0] + SIZE(type_g) * start, *next_at = from[1] + SIZE(type) * start;
+        const char *x_at = from[2] + SIZE(type) * start, *before_at = from[3] + SIZE(type) * start;
+        const char *first_at = from[4] + SIZE(type) * start, *reference_at = from[5] + SIZE(type_reference) * start;
+        VECTOR s0 = {0}, s1 = {0}, s2 = {0}, s3 = {0}, s4 = {0}, s5 = {0};
+        VECTOR s6 = {0}, s7 = {0}, s8 = {0}, s9 = {0}, s10 = {0}, s11 = {0};
+        int64_t i = 0, end = stop / LANES * LANES, left = stop - end;
+    again:
+#define AT(at, type) NAME(widened)((at) + SIZE(type) * i, type)
+#define PAD(at, n, type) at = memcpy(rest[n], (at) + SIZE(type) * end, (size_t)(SIZE(type) * left))
+        for (; i < end; i += LANES) {
+            VECTOR g = AT(g_at, type_g), next = AT(next_at, type), other;
+            KEEP(g); KEEP(next);
+            s0 += next * next, s1 += g * g;
+            KEEP(s0); KEEP(s1);
+            other = next - AT(reference_at, type_reference);
+            KEEP(other);
+            s2 += other * other, s3 += g * other;
+            KEEP(s2); KEEP(s3);
+            VECTOR x = AT(x_at, type);
+            KEEP(x);
+            s4 += g * x;
+            next -= x;
+            KEEP(s4); KEEP(next);
+            s5 += next * next, s6 += g * next;
+            KEEP(s5); KEEP(s6);
+            other = x - AT(reference_at, type_reference);
+            KEEP(other);
+            s7 += g * other, s8 += next * other;
+            KEEP(s7); KEEP(s8);
+            other = x - AT(before_at, type);
+            KEEP(other);
+            s9 += g * other, s10 += next * other;
+            KEEP(s9); KEEP(s10);
+            x -= AT(first_at, type);
+            s11 += x * x;
+            KEEP(s11);
         }
-        VECTOR next = NAME(widened)(next_from + size * i, type), g = NAME(widened)(g_from + size * i, type), other;
-        KEEP(next); KEEP(g);
-        *(VECTOR *)(next_to + i) = next;
-        if (keep) *(VECTOR *)(g_to + i) = g;
-        s0 += next * next, s1 += g * g;
-        KEEP(s0); KEEP(s1);
-        other = next - *(const VECTOR *)(preference + i);
-        KEEP(other);
-        s2 += other * other, s3 += g * other;
-        KEEP(s2); KEEP(s3);
-        VECTOR x = *(const VECTOR *)(px + i);
-        KEEP(x);
-        s4 += g * x;
-        next -= x;
-        KEEP(s4); KEEP(next);
-        s5 += next * next, s6 += g * next;
-        KEEP(s5); KEEP(s6);
-        other = x - *(const VECTOR *)(preference + i);
-        KEEP(other);
-        s7 += g * other, s8 += next * other;
-        KEEP(s7); KEEP(s8);
-        other = x - *(const VECTOR *)(pbefore + i);
-        KEEP(other);
-        s9 += g * other, s10 += next * other;
-        KEEP(s9); KEEP(s10);
-        x -= *(const VECTOR *)(pfirst + i);
-        s11 += x * x;
-        KEEP(s11);
+        if (left) {
+            memset(rest, 0, sizeof rest);
+            PAD(g_at, 0, type_g), PAD(next_at, 1, type), PAD(x_at, 2, type), PAD(before_at, 3, type);
+            PAD(first_at, 4, type), PAD(reference_at, 5, type_reference);
+            i = left = 0, end = LANES;
+            goto again;
+        }
+        const VECTOR sums[STEP_PRODUCTS] = {s0, s1, s2, s3, s4, s5, s6, s7, s8, s9, s10, s11};
+        for (int n = 0; n < STEP_PRODUCTS; n++) NAME(add)(outs[n], sums[n]);
     }
-    const VECTOR sums[STEP_PRODUCTS] = {s0, s1, s2, s3, s4, s5, s6, s7, s8, s9, s10, s11};
-    for (int n = 0; n < STEP_PRODUCTS; n++) NAME(add)(outs[n], sums[n]);
 }
 
-TARGET static void NAME(step)(int type, int keep, const char *next_from, const char *g_from, const double *x,
-                              const double *before, const double *first, const double *reference, double *next_to,
-                              double *g_to, double *const *outs, int64_t count) {
-#define SHAPE(type, keep)                                                                                              \
-    case 2 * (type) + (keep):                                                                                          \
-        NAME(step_as)(type, keep, next_from, g_from, x, before, first, reference, next_to, g_to, outs, count);         \
-        break;
-    switch (2 * type + keep) {
-        SHAPE(F64, 0) SHAPE(F64, 1) SHAPE(F32, 0) SHAPE(F32, 1)
-        SHAPE(F16, 0) SHAPE(F16, 1) SHAPE(BF16, 0) SHAPE(BF16, 1)
+/* The products of a step that belong to `many` references more: of the gradient, the next iterate, x, and them. */
+TARGET INLINE void NAME(towards_as)(int type, int wide_g, int wide_reference, int many, const char *const *from,
+                                    double *const *outs, int64_t count) {
+    const int type_g = wide_g ? F64 : type, type_reference = wide_reference ? F64 : type;
+    for (int64_t start = 0; start < count; start += TILE) {
+        const int64_t stop = count - start < TILE ? count - start : TILE;
+        char rest[TOWARDS_VECTORS][8 * LANES];
+        const char *g_at = from[0] + SIZE(type_g) * start, *next_at = from[1] + SIZE(type) * start;
+        const char *x_at = from[2] + SIZE(type) * start, *reference_at = from[3] + SIZE(type_reference) * start;
+        const char *other_at = many > 1 ? from[4] + SIZE(type_reference) * start : reference_at;
+        VECTOR sums[TOWARDS_PRODUCTS * MOST_TOWARDS] = {{0}};
+        int64_t i = 0, end = stop / LANES * LANES, left = stop - end;
+    again:
+        for (; i < end; i += LANES) {
+            VECTOR g = AT(g_at, type_g), next = AT(next_at, type), x = AT(x_at, type), step = next - x;
+            KEEP(g); KEEP(next); KEEP(x); KEEP(step);
+            UNROLL for (int n = 0; n < many; n++) {
+                VECTOR *const s = sums + TOWARDS_PRODUCTS * n;
+                VECTOR reference = AT(n ? other_at : reference_at, type_reference), other = next - reference;
+                KEEP(reference); KEEP(other);
+                s[0] += other * other, s[1] += g * other;
+                KEEP(s[0]); KEEP(s[1]);
+                other = x - reference;
+                KEEP(other);
+                s[2] += g * other, s[3] += step * other;
+                KEEP(s[2]); KEEP(s[3]);
+            }
+        }
+        if (left) {
+            memset(rest, 0, sizeof rest);
+            PAD(g_at, 0, type_g), PAD(next_at, 1, type), PAD(x_at, 2, type), PAD(reference_at, 3, type_reference);
+            if (many > 1) PAD(other_at, 4, type_reference);
+            i = left = 0, end = LANES;
+            goto again;
+        }
+        for (int n = 0; n < TOWARDS_PRODUCTS * many; n++) NAME(add)(outs[n], sums[n]);
     }
+#undef AT
+#undef PAD
+}
+
+/* `many` is 0 for a Step. */
+TARGET static void NAME(usual)(int many, int type, int wide_g, int wide_reference, const char *const *from,
+                               double *const *outs, int64_t count) {
+#define SHAPE(many, type, wide_g, wide_reference)                                                                      \
+    case 16 * (many) + 4 * (type) + 2 * (wide_g) + (wide_reference):                                                   \
+        if (many)                                                                                                      \
+            NAME(towards_as)(type, wide_g, wide_reference, many, from, outs, count);                                   \
+        else                                                                                                           \
+            NAME(step_as)(type, wide_g, wide_reference, from, outs, count);                                            \
+        break;
+#define SHAPES(many, type)                                                                                             \
+    SHAPE(many, type, 0, 0) SHAPE(many, type, 0, 1) SHAPE(many, type, 1, 0) SHAPE(many, type, 1, 1)
+    switch (16 * many + 4 * type + 2 * wide_g + wide_reference) {
+        SHAPE(0, F64, 0, 0) SHAPES(0, F32) SHAPES(0, F16) SHAPES(0, BF16)
+        SHAPE(1, F64, 0, 0) SHAPES(1, F32) SHAPES(1, F16) SHAPES(1, BF16)
+        SHAPE(2, F64, 0, 0) SHAPES(2, F32) SHAPES(2, F16) SHAPES(2, BF16)
+    }
+#undef SHAPES
 #undef SHAPE
 }
 
-/* The products of a step that belong to `many` references more. */
-TARGET INLINE void NAME(towards_as)(int many, const double *px, const double *pnext, const double *pg,
-                                    const double *const *references, double *const *outs, int64_t count) {
-    VECTOR sums[TOWARDS_PRODUCTS * MOST_TOWARDS] = {{0}};
-    for (int64_t i = 0; i < count; i += LANES) {
-        VECTOR x = *(const VECTOR *)(px + i), next = *(const VECTOR *)(pnext + i), g = *(const VECTOR *)(pg + i);
-        VECTOR step = next - x;
-        KEEP(x); KEEP(next); KEEP(g); KEEP(step);
-        UNROLL for (int n = 0; n < many; n++) {
-            VECTOR *const s = sums + TOWARDS_PRODUCTS * n;
-            VECTOR other = next - *(const VECTOR *)(references[n] + i);
-            KEEP(other);
-            s[0] += other * other, s[1] += g * other;
-            KEEP(s[0]); KEEP(s[1]);
-            other = x - *(const VECTOR *)(references[n] + i);
-            KEEP(other);
-            s[2] += g * other, s[3] += step * other;
-            KEEP(s[2]); KEEP(s[3]);
+/* The type of some vectors, if they have one and are not to be divided; -1 otherwise. */
+INLINE int NAME(common)(const program *what, const int32_t *sources, int count) {
+    const int type = what->types[sources[0]];
+    for (int n = 0; n < count; n++)
+        if (what->types[sources[n]] != type || what->divisors[sources[n]] != 1.0) return -1;
+    return type;
+}
+
+/* A Step or, of `many` references, a Towards: the gradient, `iterates`, references. What does not fit the iterates' type
+   is widened to doubles beforehand, a tile at a time. */
+TARGET static void NAME(step)(const program *what, int many, const int32_t *sources, int iterates, double *scratch,
+                              double *const *outs, int64_t start, int64_t count) {
+    const int references = many ? many : 1, vectors = 1 + iterates + references;
+    const int of_g = NAME(common)(what, sources, 1), of_iterates = NAME(common)(what, sources + 1, iterates);
+    const int of_references = NAME(common)(what, sources + 1 + iterates, references);
+    const int type = of_iterates < 0 ? F64 : of_iterates;
+    const int wide_g = of_g != type, wide_reference = of_references != type;
+    const int widened = of_iterates < 0 || (wide_g && of_g != F64) || (wide_reference && of_references != F64);
+    const int64_t most = widened ? TILE : count;
+    for (int64_t done = 0; done < count; done += most) {
+        const int64_t some = count - done < most ? count - done : most;
+        const char *from[STEP_VECTORS];
+        for (int n = 0; n < vectors; n++) {
+            const int32_t source = sources[n], own = what->types[source];
+            const int of = n == 0 ? of_g : n <= iterates ? of_iterates : of_references;
+            from[n] = (const char *)what->vectors[source] + SIZE(own) * (start + done);
+            if (of < 0 || (of != type && of != F64)) {
+                double *const to = scratch + SLOT * n;
+                NAME(widen)(to, from[n], own, some, some, what->divisors[source]);
+                from[n] = (const char *)to;
+            }
         }
+        NAME(usual)(many, type, type != F64 && wide_g, type != F64 && wide_reference, from, outs, some);
     }
-    for (int n = 0; n < TOWARDS_PRODUCTS * many; n++) NAME(add)(outs[n], sums[n]);
 }
 
-TARGET static void NAME(towards)(int many, const double *x, const double *next, const double *g,
-                                 const double *const *references, double *const *outs, int64_t count) {
-    if (many == 1)
-        NAME(towards_as)(1, x, next, g, references, outs, count);
-    else
-        NAME(towards_as)(MOST_TOWARDS, x, next, g, references, outs, count);
-}
-
-/* The whole program for one tile: `count` elements of a segment from `start` on. `sums`: LANES of each product, and
-   before them those of what nobody asked for. */
+/* The whole program for `count` elements of a segment from `start` on: a tile, or a span where it keeps nothing. `sums`:
+   LANES of each product, and before them those of what nobody asked for. */
 TARGET static void NAME(tile)(const program *what, double decay, double *slots, double *sums, int64_t start,
                               int64_t count) {
     double *const scratch = slots;
     const int64_t padded = (count + MOST_LANES - 1) / MOST_LANES * MOST_LANES;
     const int32_t *next = what->code, *const end = next + what->words;
-    slots += SLOT; /* the first is for what is not kept */
+    slots += SLOT * SCRATCH; /* the first are for what is not kept */
 #define PLACE(slot) ((slot) < 0 ? scratch : slots + SLOT * (slot))
 #define OUT(number) (sums + LANES * ((number) + 1))
 #define VECTOR_AT(source) ((const char *)what->vectors[source] + SIZE(what->types[source]) * start)
 #define DIRECT(source) (count == padded && what->divisors[source] == 1.0)
     while (next < end) {
         const int32_t kind = *next++, source = *next++;
-        const int vector = source >= 0;
+        const int vector = source >= 0 && kind != TOWARDS;
         const char *from = vector ? VECTOR_AT(source) : (const char *)PLACE(~source);
         /* floats are widened on the way, whole tiles of them; all else beforehand */
         const int raw = vector && what->types[source] == F32 && DIRECT(source);
@@ -306,40 +373,15 @@ TARGET static void NAME(tile)(const program *what, double decay, double *slots, 
         } else if (kind == REGULARISE) { /* a, b, to, square */
             NAME(regularise)(PLACE(next[1]), (const double *)from, PLACE(next[0]), decay, OUT(next[2]), padded);
             next += 3;
-        } else if (kind == STEP) {
-            /* next, g (both sources); x, before, first, reference; where next and g are kept; an output for each
-               product */
-            const int32_t other = next[0];
-            const double *const x = PLACE(next[1]), *const before = PLACE(next[2]), *const first = PLACE(next[3]);
-            const double *const reference = PLACE(next[4]);
-            double *const next_to = PLACE(next[5]), *const g_to = PLACE(next[6]);
-            const int keep = next[6] >= 0;
+        } else { /* sources of STEP: g, next, x, before, first, reference; of TOWARDS: g, next, x, and references, whose
+                    number comes first of all; an output for each product */
+            const int many = kind == TOWARDS ? source : 0, iterates = many ? 2 : 4;
+            const int products = many ? TOWARDS_PRODUCTS * many : STEP_PRODUCTS;
+            const int32_t *const sources = many ? next : next - 1;
             double *outs[STEP_PRODUCTS];
-            const char *g = other >= 0 ? VECTOR_AT(other) : (const char *)PLACE(~other);
-            int type = F64;
-            next += 7;
-            for (int n = 0; n < STEP_PRODUCTS; n++, next++) outs[n] = OUT(*next);
-            if (vector && other >= 0 && what->types[source] == what->types[other] && DIRECT(source) && DIRECT(other))
-                type = what->types[source];
-            else {
-                if (vector) {
-                    NAME(widen)(next_to, from, what->types[source], count, padded, what->divisors[source]);
-                    from = (const char *)next_to;
-                }
-                if (other >= 0) {
-                    NAME(widen)(g_to, g, what->types[other], count, padded, what->divisors[other]);
-                    g = (const char *)g_to;
-                }
-            }
-            NAME(step)(type, keep, from, g, x, before, first, reference, next_to, g_to, outs, padded);
-        } else { /* TOWARDS: x (a slot), next, g; many; their slots; outputs of each */
-            const double *const after = PLACE(next[0]), *const g = PLACE(next[1]), *references[MOST_TOWARDS];
-            double *outs[TOWARDS_PRODUCTS * MOST_TOWARDS];
-            const int many = next[2];
-            next += 3;
-            for (int n = 0; n < many; n++, next++) references[n] = PLACE(*next);
-            for (int n = 0; n < TOWARDS_PRODUCTS * many; n++, next++) outs[n] = OUT(*next);
-            NAME(towards)(many, (const double *)from, after, g, references, outs, padded);
+            next = sources + 1 + iterates + (many ? many : 1);
+            for (int n = 0; n < products; n++, next++) outs[n] = OUT(*next);
+            NAME(step)(what, many, sources, iterates, scratch, outs, start, count);
         }
     }
 #undef PLACE
@@ -353,11 +395,12 @@ TARGET static void NAME(run)(const program *what, const block *work) {
     double *out = work->out;
     double *const sums = (double *)(((uintptr_t)work->memory + 63) & ~(uintptr_t)63);
     double *const slots = sums + MOST_LANES * (what->products + 1);
+    const int64_t span = what->direct ? SPAN : TILE;
     for (int64_t segment = 0; segment < work->segments; segment++, out += work->outputs) {
         const int64_t stop = work->borders[segment + 1];
         memset(sums, 0, sizeof(double) * LANES * (size_t)(what->products + 1));
-        for (int64_t start = work->borders[segment]; start < stop; start += TILE)
-            NAME(tile)(what, work->decay[segment], slots, sums, start, stop - start < TILE ? stop - start : TILE);
+        for (int64_t start = work->borders[segment]; start < stop; start += span)
+            NAME(tile)(what, work->decay[segment], slots, sums, start, stop - start < span ? stop - start : span);
         for (int64_t n = 0; n < what->products; n++) {
             const double *const lanes = sums + LANES * (n + 1);
             double sum = 0;

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from itertools import pairwise
 
 import numpy as np
 
 from trajcheck.kernel_data import NUMPY, Block, Segments, Unread, read_at, widened
-from trajcheck.program import NOWHERE, Cross, Differ, Program, Regularise, Step
+from trajcheck.program import NOWHERE, Cross, Differ, Instruction, Program, Regularise, Step, Towards
+from trajcheck.sections import PIECE
 
-#: Elements at a time for numpy: some ten slots of these stay in a processor's caches.
-TILE = 8192
+#: Elements at a time for numpy: fewer, and its calls would take longer than what they do.
+TILE = PIECE
 
 
-def read_range(number: int, wanted: np.void) -> None:
+def read_range(block: int, number: int, wanted: np.void) -> None:
     """What kernel.c does, with Python's calls."""
     kinds = list(NUMPY.values())
     kind, count = kinds[wanted["type"]], int(wanted["count"])
@@ -30,10 +31,10 @@ def read_range(number: int, wanted: np.void) -> None:
         while done < len(raw):
             got = read_at(file, raw[done:], int(wanted["offset"]) + done)
             if not got:
-                raise Unread(number, 0, len(raw) - done)
+                raise Unread(block, number, 0, len(raw) - done)
             done += got
     except OSError as error:
-        raise Unread(number, error.errno or 0, len(raw) - done) from error
+        raise Unread(block, number, error.errno or 0, len(raw) - done) from error
     finally:
         if wanted["file"] < 0 <= file:
             os.close(file)
@@ -46,23 +47,69 @@ def interpret(program: Program, blocks: Sequence[Block], segments: Segments, sum
     if not program.outputs:
         return
     borders = segments.borders.tolist()
+    done = _last_uses(program.instructions)
     longest = max(stop - start for start, stop in pairwise(borders))
-    memory = np.empty((program.slots + 3, min(TILE, longest)))  # the last ones for what is not kept
+    slots, values = np.empty((program.slots + 1, min(TILE, longest))), Values(blocks)  # the last for what is not kept
     for segment, (start, stop) in enumerate(pairwise(borders)):
         out = np.zeros(program.outputs + 1)  # the last for what nobody asked for: NOWHERE is -1
         for begin in range(start, stop, TILE):
             end = min(begin + TILE, stop)
-            _interpret_tile(program, blocks, memory[:, : end - begin], begin, end, segments.decay[segment], out)
+            values.begin(begin, end)
+            _interpret_tile(program, values, slots[:, : end - begin], segments.decay[segment], done, out)
         sums[segment] += out[:-1]
 
 
+class Values:
+    """Vectors as float64, and their differences, on one tile at a time: each is made once while it is held."""
+
+    def __init__(self, blocks: Sequence[Block]) -> None:
+        self._blocks = blocks
+        self._held: dict[tuple[int, ...], np.ndarray] = {}
+        self._free: list[np.ndarray] = []
+
+    def begin(self, start: int, stop: int) -> None:
+        """Go to the tile of elements [start, stop), at most TILE; what was held is forgotten."""
+        self.forget({number for key in self._held for number in key})
+        self._range = start, stop
+
+    def vector(self, number: int) -> np.ndarray:
+        if (number,) not in self._held:
+            self._held[number,] = self.widen(number, self._room())
+        return self._held[number,]
+
+    def difference(self, a: int, b: int) -> np.ndarray:
+        """Vector a - vector b."""
+        if (a, b) not in self._held:
+            self._held[a, b] = np.subtract(self.vector(a), self.vector(b), out=self._room())
+        return self._held[a, b]
+
+    def widen(self, number: int, out: np.ndarray) -> np.ndarray:
+        return self._blocks[number].widen(*self._range, out)
+
+    def forget(self, vectors: Collection[int]) -> None:
+        """Let go of some vectors, and of differences that they are in."""
+        for key in [key for key in self._held if any(number in vectors for number in key)]:
+            held = self._held.pop(key)
+            self._free.append(held if held.base is None else held.base)
+
+    def _room(self) -> np.ndarray:
+        start, stop = self._range
+        room = self._free.pop() if self._free else np.empty(TILE)
+        return room[: stop - start]
+
+
 def _interpret_tile(
-    program: Program, blocks: Sequence[Block], slots: np.ndarray, begin: int, end: int, decay: float, out: np.ndarray
+    program: Program,
+    values: Values,
+    slots: np.ndarray,
+    decay: float,
+    done: Mapping[int, Collection[int]],
+    out: np.ndarray,
 ) -> None:
     dot = np.dot
-    for each in program.instructions:
+    for place, each in enumerate(program.instructions):
         if isinstance(each, Differ):
-            value = slots[~each.source] if each.source < 0 else blocks[each.source].widen(begin, end, slots[each.to])
+            value = slots[~each.source] if each.source < 0 else values.widen(each.source, slots[each.to])
             if each.square != NOWHERE:
                 out[each.square] += dot(value, value)
             for difference in each.differences:
@@ -70,7 +117,7 @@ def _interpret_tile(
                 if difference.square != NOWHERE:
                     out[difference.square] += dot(found, found)
         elif isinstance(each, Cross):
-            a = slots[~each.source] if each.source < 0 else blocks[each.source].widen(begin, end, slots[each.to])
+            a = slots[~each.source] if each.source < 0 else values.widen(each.source, slots[each.to])
             if each.square != NOWHERE:
                 out[each.square] += dot(a, a)
             factors: list[tuple[np.ndarray, np.ndarray]] = []
@@ -88,29 +135,42 @@ def _interpret_tile(
             if each.square != NOWHERE:
                 out[each.square] += dot(found, found)
         elif isinstance(each, Step):
-            following, gradient = (
-                slots[~source] if source < 0 else blocks[source].widen(begin, end, slots[to])
-                for source, to in ((each.next, each.to), (each.gradient, each.to_gradient))
-            )
-            x, reference, spare, other = slots[each.x], slots[each.reference], slots[-2], slots[-3]
-            found = [dot(following, following), dot(gradient, gradient)]
-            next_error = np.subtract(following, reference, out=spare)
-            found += [dot(next_error, next_error), dot(gradient, next_error), dot(gradient, x)]
-            to_next, error = np.subtract(following, x, out=spare), np.subtract(x, reference, out=other)
-            found += [dot(to_next, to_next), dot(gradient, to_next), dot(gradient, error), dot(to_next, error)]
-            step = np.subtract(x, slots[each.before], out=other)
-            found += [dot(gradient, step), dot(to_next, step)]
-            from_first = np.subtract(x, slots[each.first], out=other)
-            found.append(dot(from_first, from_first))
-            for number, value in zip(each.outputs, found, strict=True):
-                out[number] += value
+            following, gradient, x = (values.vector(number) for number in (each.next, each.gradient, each.x))
+            next_error, error = (values.difference(number, each.reference) for number in (each.next, each.x))
+            to_next, step = values.difference(each.next, each.x), values.difference(each.x, each.before)
+            from_first = values.difference(each.x, each.first)
+            pairs = [(following, following), (gradient, gradient), (next_error, next_error), (gradient, next_error)]
+            pairs += [(gradient, x), (to_next, to_next), (gradient, to_next), (gradient, error), (to_next, error)]
+            pairs += [(gradient, step), (to_next, step), (from_first, from_first)]
+            for number, (left, right) in zip(each.outputs, pairs, strict=True):
+                if number != NOWHERE:
+                    out[number] += dot(left, right)
         else:
-            x, following, gradient = slots[each.x], slots[each.next], slots[each.gradient]
-            to_next, spare, found = np.subtract(following, x, out=slots[-2]), slots[-3], []
+            gradient, to_next = values.vector(each.gradient), values.difference(each.next, each.x)
+            pairs = []
             for reference in each.references:
-                next_error = np.subtract(following, slots[reference], out=spare)
-                found += [dot(next_error, next_error), dot(gradient, next_error)]
-                error = np.subtract(x, slots[reference], out=spare)
-                found += [dot(gradient, error), dot(to_next, error)]
-            for number, value in zip(each.outputs, found, strict=True):
-                out[number] += value
+                next_error, error = (values.difference(number, reference) for number in (each.next, each.x))
+                pairs += [(next_error, next_error), (gradient, next_error), (gradient, error), (to_next, error)]
+            for number, (left, right) in zip(each.outputs, pairs, strict=True):
+                if number != NOWHERE:
+                    out[number] += dot(left, right)
+        values.forget(done.get(place, ()))
+
+
+def _last_uses(instructions: Sequence[Instruction]) -> dict[int, list[int]]:
+    """By the place of an instruction, the vectors that no Step or Towards needs after it."""
+    last = {number: place for place, each in enumerate(instructions) for number in vectors_of(each)}
+    uses: dict[int, list[int]] = {}
+    for number, place in last.items():
+        uses.setdefault(place, []).append(number)
+    return uses
+
+
+def vectors_of(instruction: Instruction) -> list[int]:
+    """The numbers of the vectors that a Step or a Towards is made of."""
+    if isinstance(instruction, Step):
+        own = [instruction.gradient, instruction.next, instruction.x]
+        return [*own, instruction.before, instruction.first, instruction.reference]
+    if isinstance(instruction, Towards):
+        return [instruction.gradient, instruction.next, instruction.x, *instruction.references]
+    return []

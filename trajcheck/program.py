@@ -126,69 +126,60 @@ class Regularise:
 class Step:
     """The usual products of a row, all at once: a processor has just the registers for their sums.
 
-    `next` and `gradient` are sources, and kept in the slots `to` and `to_gradient` (or NOWHERE). Slots: x, the iterate
-    `before` it, the `first` one, a `reference`. With d = x - before, d' = next - x, e = x - reference and
-    e' = next - reference, `outputs` are the numbers of
-    next^2, g^2, e'^2, g e', g x, d'^2, g d', g e, d' e, g d, d' d, (x - first)^2.
+    It is made of vectors, by their numbers: the gradient g, the `next` iterate, x, the iterate `before` it, the
+    `first` one, a `reference`. With d = x - before, d' = next - x, e = x - reference and e' = next - reference,
+    `outputs` are the numbers of next^2, g^2, e'^2, g e', g x, d'^2, g d', g e, d' e, g d, d' d, (x - first)^2.
     """
 
-    next: int
     gradient: int
+    next: int
     x: int
     before: int
     first: int
     reference: int
-    to: int
-    to_gradient: int
     outputs: list[int]
 
     def words(self) -> list[int]:
-        slots = self.x, self.before, self.first, self.reference
-        return [STEP, self.next, self.gradient, *slots, self.to, self.to_gradient]
+        return [STEP, self.gradient, self.next, self.x, self.before, self.first, self.reference]
 
     def products(self) -> list[int]:
         return self.outputs
 
     def reads(self) -> list[int]:
-        sources = [*_slot_of(self.next), *_slot_of(self.gradient)]
-        return [*sources, self.x, self.before, self.first, self.reference]
-
-    def writes(self) -> list[int]:
-        return _kept(self.to, self.to_gradient)
-
-    def rename(self, slots: Mapping[int, int]) -> None:
-        self.next, self.gradient = _renamed(self.next, slots), _renamed(self.gradient, slots)
-        self.x, self.before = slots[self.x], slots[self.before]
-        self.first, self.reference = slots[self.first], slots[self.reference]
-        self.to, self.to_gradient = slots[self.to], slots[self.to_gradient]
-
-
-@dataclass
-class Towards:
-    """For one or two references more, of x, next and the gradient in their slots: e'^2, g e', g e, d' e of each."""
-
-    x: int
-    next: int
-    gradient: int
-    references: list[int]
-    outputs: list[int]
-
-    def words(self) -> list[int]:
-        count = len(self.references)
-        return [TOWARDS, ~self.x, self.next, self.gradient, count, *self.references]
-
-    def products(self) -> list[int]:
-        return self.outputs
-
-    def reads(self) -> list[int]:
-        return [self.x, self.next, self.gradient, *self.references]
+        return []
 
     def writes(self) -> list[int]:
         return []
 
     def rename(self, slots: Mapping[int, int]) -> None:
-        self.x, self.next, self.gradient = slots[self.x], slots[self.next], slots[self.gradient]
-        self.references = [slots[number] for number in self.references]
+        pass
+
+
+@dataclass
+class Towards:
+    """For one or two references more, of the gradient, next and x: e'^2, g e', g e, d' e of each. Vectors by their
+    numbers, as in a Step."""
+
+    gradient: int
+    next: int
+    x: int
+    references: list[int]
+    outputs: list[int]
+
+    def words(self) -> list[int]:
+        return [TOWARDS, len(self.references), self.gradient, self.next, self.x, *self.references]
+
+    def products(self) -> list[int]:
+        return self.outputs
+
+    def reads(self) -> list[int]:
+        return []
+
+    def writes(self) -> list[int]:
+        return []
+
+    def rename(self, slots: Mapping[int, int]) -> None:
+        pass
 
 
 Instruction = Differ | Cross | Regularise | Step | Towards
@@ -218,6 +209,11 @@ class Program:
                 words.append(NOWHERE if number == NOWHERE else places.setdefault(number, len(places)))
         self.made = np.array(list(places), dtype=np.int32)
         self.code = np.array(words, dtype=np.int32)
+
+    @property
+    def direct(self) -> bool:
+        """Whether it keeps nothing: all instructions are Step or Towards."""
+        return all(isinstance(each, Step | Towards) for each in self.instructions)
 
     def values(self, out: Sequence[float]) -> list[tuple[Values, list[Values]]]:
         """For each row the products of the step, and of each reference, by name."""

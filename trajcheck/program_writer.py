@@ -1,16 +1,16 @@
 """From the products that some rows need (products.py) to a program for the pass's inner loop (program.py).
 
 What rows share is done once: x_{t+1} - x_t is row t's next step and row t+1's step, |x_s - x*|^2 is row s's distance
-too. What is loaded is used for several products at once: a vector is widened together with its
-differences from what is at hand (Differ), and products that share a factor are made together (Cross). The products that
-nearly every row has are one instruction (Step), and those towards further references another (Towards): they form
-their differences anew, which takes less time than to keep them. A value stays in its slot until it was used for the
-last time.
+too. What is loaded is used for several products at once: a vector is widened together with its differences from what is
+at hand (Differ), and products that share a factor are made together (Cross). The products that nearly every row has are
+one instruction (Step), and those towards further references another (Towards): they widen their vectors and form their
+differences anew, which takes less time than to keep them. A value stays in its slot until it was used for the last
+time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from trajcheck.products import REFERENCE_PRODUCTS, STEP_PRODUCTS, Operand
@@ -34,7 +34,7 @@ from trajcheck.row_products import Product, RowRequest, UsualProducts, Value, us
 MOST_DIFFERENCES, MOST_COMMON, MOST_MORE, MOST_SUMS = 4, 4, 4, 10
 
 #: Of kernel.c: references in one Towards. And products of a Step below which it is not worth making them all.
-MOST_TOWARDS, FEWEST_OF_A_STEP = 2, 9
+MOST_TOWARDS, FEWEST_OF_A_STEP = 2, 4
 
 #: Vectors of this kind are not stored: the gradient plus weight decay times the iterate of the same place.
 REGULARISED = "regularised"
@@ -139,10 +139,9 @@ class _Writer:
                 self._parts |= {value[:1], value[1:]}
             elif value[0][0] == REGULARISED:
                 self._parts |= set(_parts_of_regularised(value))
-        used = self._parts | values.keys()
         for row, usual in zip(rows, usual_products, strict=True):
             if usual is not None:
-                self._step(usual, used)
+                self._step(usual)
             crosses = _crosses([(a, b) for a, b in row if a != b])
             taken = {value for cross in crosses for value in cross.others}
             passing = {cross.a for cross in crosses if cross.a not in taken and self._may_pass(cross.a)}
@@ -151,32 +150,19 @@ class _Writer:
                     self._make(value)
             self._written += [self._cross(cross) for cross in crosses]
 
-    def _step(self, usual: UsualProducts, used: Collection[Value]) -> None:
-        """Write a row's Step, and the Towards of further references; `used` are the values that others need."""
-        for value in (usual.before, usual.x, usual.first, *usual.references):
-            self._make(value)
-        sources, to = [], []
-        for value, kept in ((usual.next, True), (usual.gradient, usual.gradient in used or bool(usual.towards))):
-            made = value in self._numbers
-            sources.append(~self._numbers[value] if made else self._vector(value))
-            to.append(self._number(value) if kept and not made else NOWHERE)
-        x, before, first, *references = (
-            self._numbers[value] for value in (usual.x, usual.before, usual.first, *usual.references)
+    def _step(self, usual: UsualProducts) -> None:
+        """Write a row's Step, and the Towards of further references."""
+        gradient, following, x, before, first, *references = (
+            self._vector(value)
+            for value in (usual.gradient, usual.next, usual.x, usual.before, usual.first, *usual.references)
         )
         outputs = [self._product(*product) for product in usual.products]
-        self._written.append(Step(sources[0], sources[1], x, before, first, references[0], to[0], to[1], outputs))
+        self._written.append(Step(gradient, following, x, before, first, references[0], outputs))
         further = list(zip(references[1:], usual.towards, strict=True))
         for start in range(0, len(further), MOST_TOWARDS):
             some = further[start : start + MOST_TOWARDS]
-            self._written.append(
-                Towards(
-                    x,
-                    self._numbers[usual.next],
-                    self._numbers[usual.gradient],
-                    [reference for reference, _ in some],
-                    [self._product(*product) for _, products in some for product in products],
-                )
-            )
+            outputs = [self._product(*product) for _, products in some for product in products]
+            self._written.append(Towards(gradient, following, x, [reference for reference, _ in some], outputs))
 
     def _cross(self, cross: _Shared) -> Cross:
         a, b = cross.a, cross.b

@@ -38,16 +38,16 @@ class UsualProducts:
 
 
 def usual_products(request: RowRequest) -> UsualProducts | None:
-    """The Step for a row, where its vectors are there. The first row has no iterate before it: with x in its place a
-    Step makes what the row has, and some products that nobody asks for."""
+    """The Step for a row, where its vectors are there. The first row has no iterate before it, the last one none after
+    it: with x in its place a Step makes what the row has, and some products that nobody asks for."""
     known = request.vectors
-    names = ("next", "gradient", "x", "first", "skip")
-    if not all(name in known for name in names) or known["skip"] != known["next"] or not request.references:
+    if not all(name in known for name in ("gradient", "x", "first")) or not request.references:
         return None
-    if not all("reference" in each for each in request.references):
+    next_key = known.get("next", known["x"])
+    if known.get("skip", next_key) != next_key or not all("reference" in each for each in request.references):
         return None
-    following, gradient, x, first = ((known[name],) for name in names[:4])
-    before = (known.get("previous", known["x"]),)
+    gradient, x, first = ((known[name],) for name in ("gradient", "x", "first"))
+    following, before = (next_key,), (known.get("previous", known["x"]),)
     references: list[Value] = [(each["reference"],) for each in request.references]
     step, to_next, from_first = x + before, following + x, x + first
 

@@ -22,17 +22,15 @@ from trajcheck.snapshot import Extent, Snapshot
 from trajcheck.trajectory import Trajectory
 
 #: Raised whenever the same files give other last digits.
-ARITHMETIC = 1
+ARITHMETIC = 2
 
 
 @dataclass(frozen=True)
 class Identity:
-    """The keys of one analysis. `bound` is that on what the pass holds, by which its sums are rounded; `replay`
-    says how losses are replayed, '' without an objective."""
+    """The keys of one analysis. `replay` says how losses are replayed, '' without an objective."""
 
     trajectory: Trajectory
     prints: FilePrints
-    bound: int | None = None
     replay: str = ""
 
     @cached_property
@@ -88,7 +86,7 @@ class Identity:
 
     def stored(self, row: bytes, reference: bytes | None) -> bytes:
         """What recorded vectors give on a row, of the step (None) or towards a reference."""
-        return _digest("stored", self.bound, row, reference)
+        return _digest("stored", row, reference)
 
     def replayed(self, row: bytes, sample: str, draw: int, reference: bytes | None) -> bytes:
         """What the replay gives on the `draw`-th sample of a convention."""

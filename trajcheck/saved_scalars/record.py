@@ -72,17 +72,19 @@ def _part(row: RowScalars, number: int | None) -> StepScalars | ReferenceScalars
 
 
 def _values(scalars: Any, fields: Iterable[str]) -> Values:
-    found = ((name, getattr(scalars, name)) for name in fields)
-    return {name: None if value is None else float(value) for name, value in found}
+    return {
+        name: value if (value := getattr(scalars, name)) is None or type(value) is float else float(value)
+        for name in fields
+    }
 
 
 def _filled(step: int, parts: list[tuple[Need, Values]]) -> RowScalars:
     own, *towards = parts
-    return RowScalars(_set(StepScalars(step), *own), [_set(ReferenceScalars(step), *each) for each in towards])
+    return RowScalars(_made(StepScalars, step, *own), [_made(ReferenceScalars, step, *each) for each in towards])
 
 
-def _set(scalars: S, need: Need, values: Values) -> S:
-    for name in need.fields:
-        value = values[name]
-        setattr(scalars, name, bool(value) if name == "replayed" else value)
-    return scalars
+def _made(kind: type[S], step: int, need: Need, values: Values) -> S:
+    found: dict[str, Any] = {name: values[name] for name in need.fields}
+    if "replayed" in found:
+        found["replayed"] = bool(found["replayed"])
+    return kind(step, **found)
