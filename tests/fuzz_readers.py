@@ -36,7 +36,7 @@ from trajcheck.references import resolve_references
 from trajcheck.reports.saved import WORDS, read_report
 from trajcheck.rows import choose_rows, parse_steps
 from trajcheck.saved_scalars.files import KEY, DamagedError, decode, encode, name_of
-from trajcheck.saved_scalars.record import Need, Record
+from trajcheck.saved_scalars.record import Need, Record, Shares
 from trajcheck.saved_scalars.store import ScalarStore
 from trajcheck.tensor_reader import read_tensor
 from trajcheck.trajectory import Trajectory, open_trajectory
@@ -301,7 +301,8 @@ def flow_state(data: bytes, folder: Path) -> None:
 def scalar_files() -> list[bytes]:
     """Records of rows and of tensors, as an analysis saves them."""
     values = {"gg": 0.5, "loss": None}
-    records = [Record(values, "word", {"a": values, "b": values} if i % 2 else None) for i in range(5)]
+    shares = Shares(tuple(values), {name: tuple(values.values()) for name in "ab"})
+    records = [Record(values, "word", shares if i % 2 else None) for i in range(5)]
     return [encode({bytes([i]) * KEY: record for i, record in enumerate(records[:n])}) for n in (1, 5)]
 
 

@@ -20,7 +20,7 @@ from trajcheck.findings import Report
 from trajcheck.measurement import Measurement
 from trajcheck.options import Options
 from trajcheck.saved_scalars.files import DamagedError, decode, encode, name_of
-from trajcheck.saved_scalars.record import Need, Record
+from trajcheck.saved_scalars.record import Need, Record, Shares
 from trajcheck.saved_scalars.store import ScalarStore
 
 TABLES = ("steps.csv", "references.csv", "undefined.csv")
@@ -45,7 +45,7 @@ def key(number: int) -> bytes:
 RECORDS = {
     key(1): Record({"a": 1.5, "b": None}, "because"),
     key(2): Record({"a": -0.0, "b": 5e-324}),
-    key(3): Record({"loss": 1 / 3}, "", {"w/x": {"loss": None}, "y": {"loss": 0.1}}),
+    key(3): Record({"loss": 1 / 3}, "", Shares(("loss",), {"w/x": (None,), "y": (0.1,)})),
 }
 
 
@@ -74,7 +74,7 @@ def test_a_store_gives_what_is_needed_and_no_less(tmp_path: Path) -> None:
     store = ScalarStore(tmp_path, interval=0)
     store.add({key(1): Record({"a": 1.0})})
     store.add({key(1): Record({"b": 2.0})})
-    store.add({key(2): Record({"a": 1.0}, shares={"w": {"a": 1.0}})})
+    store.add({key(2): Record({"a": 1.0}, shares=Shares(("a",), {"w": (1.0,)}))})
     for each in (store, ScalarStore(tmp_path)):
         assert each.get(Need(key(1), ("a", "b"))) == Record({"a": 1.0, "b": 2.0})
         assert each.get(Need(key(1), ("a", "c"))) is None
@@ -85,7 +85,7 @@ def test_a_store_gives_what_is_needed_and_no_less(tmp_path: Path) -> None:
 
 def test_records_with_shares_and_without_make_one(tmp_path: Path) -> None:
     """More fields without shares, then fewer with them: neither may hide the other."""
-    wide, split = Record({"a": 1.0, "b": 2.0}), Record({"a": 1.0}, shares={"w": {"a": 1.0}})
+    wide, split = Record({"a": 1.0, "b": 2.0}), Record({"a": 1.0}, shares=Shares(("a",), {"w": (1.0,)}))
     for one, other in ((wide, split), (split, wide)):
         store = ScalarStore(tmp_path / str(one is wide), interval=0)
         store.add({key(1): one})
@@ -93,7 +93,7 @@ def test_records_with_shares_and_without_make_one(tmp_path: Path) -> None:
         for each in (store, ScalarStore(tmp_path / str(one is wide))):
             assert each.get(Need(key(1), ("a", "b"))) and each.get(Need(key(1), ("a",), by_tensor=True))
             assert each.get(Need(key(1), ("b",), by_tensor=True)) is None
-        store.add({key(1): Record({"b": 2.0}, shares={"w": {"b": 2.0}})})
+        store.add({key(1): Record({"b": 2.0}, shares=Shares(("b",), {"w": (2.0,)}))})
         assert ScalarStore(tmp_path / str(one is wide)).get(Need(key(1), ("a", "b"), by_tensor=True))
 
 

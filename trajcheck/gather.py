@@ -44,6 +44,9 @@ ROOM = 4_000_000
 #: word with the interpreter, which has to find its own data in memory again, costs a tenth of a small block's work.
 AT_ONCE = 128_000_000
 
+#: Bytes of sums that it brings along, where they are not those of one block.
+SUMS = 4_000_000
+
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -94,7 +97,7 @@ def gather(
             with chunk_pass(members, room) as work:
                 sums = ChunkSums(work.programs, [row.place in by_tensor for row in members], list(tensors))
                 sections = pieces.sections(work.block_size)
-                stretches = _stretches(sections, work.vectors.bytes_per_element, threads)
+                stretches = _stretches(sections, work.vectors.bytes_per_element, work.programs[0].outputs, threads)
 
                 def share(stretch: Sequence[Section], work: ChunkPass = work) -> list[np.ndarray]:
                     return work.shares(workers.mine(), stretch)
@@ -109,9 +112,12 @@ def gather(
             yield from done
 
 
-def _stretches(sections: Sequence[Section], bytes_per_element: int, threads: int) -> Iterator[Sequence[Section]]:
-    """Blocks that a thread works on at a time; fewer towards the end, where threads wait for the last one."""
-    most = AT_ONCE // max(1, bytes_per_element * max((section.length for section in sections), default=1))
+def _stretches(sections: Sequence[Section], read: int, sums: int, threads: int) -> Iterator[Sequence[Section]]:
+    """Blocks that a thread works on at a time; fewer towards the end, where threads wait for the last one. For each
+    element `read` bytes are read, and each piece has so many `sums`."""
+    longest = max((section.length for section in sections), default=1)
+    pieces = max((len(section.tensors) for section in sections), default=1)
+    most = min(AT_ONCE // max(1, read * longest), SUMS // max(1, 8 * sums * pieces))
     done = 0
     while done < len(sections):
         many = max(1, min(most, (len(sections) - done) // (2 * threads)))

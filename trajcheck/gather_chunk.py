@@ -17,7 +17,7 @@ from trajcheck.products import REFERENCE_PRODUCTS, STEP_PRODUCTS, SUPPORT_PRODUC
 from trajcheck.program import Key
 from trajcheck.program_writer import REGULARISED, write_programs
 from trajcheck.references import Reference
-from trajcheck.row_products import RowRequest, usual_products
+from trajcheck.row_products import RowRequest, is_usual
 from trajcheck.rows import Row
 from trajcheck.sections import Section
 from trajcheck.snapshot import ITEM_SIZE, Extent
@@ -39,7 +39,7 @@ def groups(requests: Sequence[RowRequest]) -> list[list[RowRequest]]:
     found: list[list[RowRequest]] = []
     before = False
     for request in requests:
-        alone = alone_where_usual and usual_products(request) is not None
+        alone = alone_where_usual and is_usual(request)
         if alone or before or not found or len(found[-1]) == most:
             found.append([])
         found[-1].append(request)

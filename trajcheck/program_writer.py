@@ -40,6 +40,21 @@ MOST_TOWARDS, FEWEST_OF_A_STEP = 2, 4
 REGULARISED = "regularised"
 
 
+#: The vectors that a product is made of, those of its one factor and those of the other.
+Factors = tuple[frozenset[str], tuple[str, ...], tuple[str, ...]]
+
+
+def _factors(table: Mapping[str, tuple[Operand, Operand]]) -> dict[str, Factors]:
+    found: dict[str, Factors] = {}
+    for name, operands in table.items():
+        left, right = ((each,) if isinstance(each, str) else each for each in operands)
+        found[name] = frozenset((*left, *right)), left, right
+    return found
+
+
+_OF_STEP, _OF_REFERENCE = _factors(STEP_PRODUCTS), _factors(REFERENCE_PRODUCTS)
+
+
 def write_program(requests: Sequence[RowRequest]) -> Program:
     """The program for some rows."""
     (program,) = write_programs([requests])
@@ -77,21 +92,19 @@ class _Writer:
     def row(self, request: RowRequest) -> tuple[Places, list[Places]]:
         """Take down what a row needs; where its products will be."""
         self._rows.append([])
-        own = self._places(STEP_PRODUCTS, request.step_products, request.vectors)
+        own = self._places(_OF_STEP, request.step_products, request.vectors)
         towards = [
-            self._places(REFERENCE_PRODUCTS, request.reference_products, {**request.vectors, **reference})
+            self._places(_OF_REFERENCE, request.reference_products, {**request.vectors, **reference})
             for reference in request.references
         ]
         return own, towards
 
-    def _places(
-        self, table: Mapping[str, tuple[Operand, Operand]], names: Sequence[str], known: Mapping[str, Key]
-    ) -> Places:
+    def _places(self, factors: Mapping[str, Factors], names: Sequence[str], known: Mapping[str, Key]) -> Places:
         places = {}
         for name in names:
-            factors = [(key,) if isinstance(key, str) else key for key in table[name]]
-            if all(each in known for factor in factors for each in factor):
-                a, b = (tuple(known[each] for each in factor) for factor in factors)
+            needed, left, right = factors[name]
+            if known.keys() >= needed:
+                a, b = tuple([known[each] for each in left]), tuple([known[each] for each in right])
                 pair = frozenset((a, b))
                 if pair not in self.outputs:
                     self.outputs[pair] = len(self.outputs)

@@ -12,6 +12,9 @@ Value = tuple[Key, ...]
 Product = tuple[Value, Value]
 
 
+_NEEDED = {"gradient", "x", "first"}
+
+
 @dataclass(frozen=True)
 class RowRequest:
     """One row: its vectors by their names in products.py, and those of each reference, each as the key of a vector;
@@ -37,17 +40,23 @@ class UsualProducts:
     towards: list[list[Product]]
 
 
-def usual_products(request: RowRequest) -> UsualProducts | None:
-    """The Step for a row, where its vectors are there. The first row has no iterate before it, the last one none after
-    it: with x in its place a Step makes what the row has, and some products that nobody asks for."""
+def is_usual(request: RowRequest) -> bool:
+    """Whether a row has the vectors of a Step. The first row has no iterate before it, the last one none after it: with
+    x in its place a Step makes what the row has, and some products that nobody asks for."""
     known = request.vectors
-    if not all(name in known for name in ("gradient", "x", "first")) or not request.references:
+    if not known.keys() >= _NEEDED or not request.references:
+        return False
+    following = known.get("next", known["x"])
+    return known.get("skip", following) == following and all("reference" in each for each in request.references)
+
+
+def usual_products(request: RowRequest) -> UsualProducts | None:
+    """The Step for a row, where it is usual."""
+    if not is_usual(request):
         return None
-    next_key = known.get("next", known["x"])
-    if known.get("skip", next_key) != next_key or not all("reference" in each for each in request.references):
-        return None
+    known = request.vectors
     gradient, x, first = ((known[name],) for name in ("gradient", "x", "first"))
-    following, before = (next_key,), (known.get("previous", known["x"]),)
+    following, before = (known.get("next", known["x"]),), (known.get("previous", known["x"]),)
     references: list[Value] = [(each["reference"],) for each in request.references]
     step, to_next, from_first = x + before, following + x, x + first
 

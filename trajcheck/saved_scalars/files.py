@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from trajcheck.saved_scalars.record import Record, Values
+from trajcheck.saved_scalars.record import Record, Shares, Values
 
 FORMAT = 1
 KEY = 16  # bytes of a record's key
@@ -34,7 +34,7 @@ def encode(records: Mapping[bytes, Record]) -> bytes:
     tables: dict[Table, list[bytes]] = {}
     for key in sorted(records):
         record = records[key]
-        names = None if record.shares is None else tuple(record.shares)
+        names = None if record.shares is None else tuple(record.shares.tensors)
         table = tuple(sorted(record.values)), names, tuple(sorted(record.share_fields))
         tables.setdefault(table, []).append(key)
     index: list[dict[str, Any]] = []
@@ -49,9 +49,12 @@ def encode(records: Mapping[bytes, Record]) -> bytes:
         tensors[f"{number}/values"] = _numbers([record.values for record in found], fields)
         tensors[f"{number}/words"] = np.array([place[record.word] for record in found], dtype=np.int32)
         if names is not None:
-            shares = [record.shares[name] for record in found if record.shares is not None for name in names]
+            shares = [record.shares.of(share_fields) for record in found if record.shares is not None]
+            rows = [
+                [math.nan if value is None else value for value in each.tensors[n]] for each in shares for n in names
+            ]
             shape = len(found), len(names), len(share_fields)
-            tensors[f"{number}/shares"] = _numbers(shares, share_fields).reshape(shape)
+            tensors[f"{number}/shares"] = np.array(rows, dtype=np.float64).reshape(shape)
     text = json.dumps({"format": FORMAT, "tables": index}).encode()
     return save({**tensors, "index": np.frombuffer(text, dtype=np.uint8)})
 
@@ -100,13 +103,13 @@ def _read(tensors: Mapping[str, np.ndarray], number: int, table: Mapping[str, An
     for key, row, place, parts in zip(keys, values, places, shares, strict=True):
         if place < 0:
             raise ValueError("a word's place is negative")
-        each = None if parts is None else {name: _row(of_shares, part) for name, part in zip(names, parts, strict=True)}
-        found[key.tobytes()] = Record(_row(fields, row), words[place], each)
+        each = None if parts is None else Shares(tuple(of_shares), dict(zip(names, map(_known, parts), strict=True)))
+        found[key.tobytes()] = Record(dict(zip(fields, _known(row), strict=True)), words[place], each)
     return found
 
 
-def _row(fields: list[str], values: list[float]) -> Values:
-    return {name: None if value != value else value for name, value in zip(fields, values, strict=True)}
+def _known(values: list[float]) -> tuple[float | None, ...]:
+    return tuple([None if value != value else value for value in values])
 
 
 def _checked(array: np.ndarray, dtype: type, shape: tuple[int, ...]) -> np.ndarray:
