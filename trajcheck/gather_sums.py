@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -11,8 +11,6 @@ from trajcheck.program import Places, Program
 from trajcheck.references import Reference
 from trajcheck.rows import Row, Rows
 from trajcheck.scalars import ReferenceScalars, RowScalars, StepScalars
-
-S = TypeVar("S")
 
 
 def empty_row(row: Row, rows: Rows, references: Sequence[Reference]) -> RowScalars:
@@ -50,14 +48,40 @@ class ChunkSums:
                     for name, value in zip(places, self._whole[list(places.values())].tolist(), strict=True):
                         setattr(target, name, value)
                 if wanted and self._parts is not None:
-                    step = scalars.own.step
-                    owns = _filled(StepScalars, step, own, self._parts)
-                    others = [_filled(ReferenceScalars, step, places, self._parts) for places in towards]
-                    for name, mine, *theirs in zip(self._tensors, owns, *others, strict=True):
-                        scalars.tensors[name] = RowScalars(mine, theirs)
+                    scalars.tensors = TensorSums(scalars.own.step, self._tensors, self._parts, own, towards)
 
 
-def _filled(kind: Callable[..., S], step: int, places: Places, parts: np.ndarray) -> list[S]:
-    """The products of each tensor."""
-    names = list(places)
-    return [kind(step, **dict(zip(names, values, strict=True))) for values in parts[:, list(places.values())].tolist()]
+class TensorSums(Mapping[str, RowScalars]):
+    """The shares of single tensors in the products of a row, which are made to rows when somebody looks at them."""
+
+    def __init__(
+        self, step: int, tensors: Sequence[str], parts: np.ndarray, own: Places, towards: Sequence[Places]
+    ) -> None:
+        """`parts` [tensors, outputs]: sums; the other places are those of the row's products."""
+        self._step, self._numbers = step, {name: number for number, name in enumerate(tensors)}
+        self._parts, self._own, self._towards = parts, own, towards
+
+    def __getitem__(self, tensor: str) -> RowScalars:
+        sums = self._parts[self._numbers[tensor]]
+
+        def values(places: Places) -> dict[str, Any]:
+            return dict(zip(places, sums[list(places.values())].tolist(), strict=True))
+
+        references = [ReferenceScalars(self._step, **values(places)) for places in self._towards]
+        return RowScalars(StepScalars(self._step, **values(self._own)), references)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._numbers)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def values_of(self, number: int | None, fields: Sequence[str]) -> dict[str, tuple[float | None, ...]]:
+        """By tensor, some fields of the step's own (None) or towards one of the references."""
+        places = self._own if number is None else self._towards[number]
+        known = self._parts[:, [places.get(name, 0) for name in fields]].tolist()
+        if lacking := [at for at, name in enumerate(fields) if name not in places]:
+            for row in known:
+                for at in lacking:
+                    row[at] = None
+        return dict(zip(self._numbers, map(tuple, known), strict=True))

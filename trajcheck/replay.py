@@ -435,8 +435,8 @@ class Replay:
         own = result.own
         own.replayed = own.loss is not None and (own.grad_sq is not None or (None, "grad_sq") not in sums)
         if row.place in self.plan.by_tensor:
-            for place, tensor in enumerate(self.reducer.tensors):
-                share = result.tensors[tensor] = empty()
+            result.tensors = {tensor: empty() for tensor in self.reducer.tensors}
+            for place, share in enumerate(result.tensors.values()):
                 for (number, name), values in sums.items():
                     setattr(share.all[0 if number is None else number + 1], name, _finite(float(values[place])))
                 share.own.replayed = own.replayed

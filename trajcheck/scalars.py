@@ -71,7 +71,7 @@ class RowScalars:
 
     own: StepScalars
     references: list[ReferenceScalars] = field(default_factory=list)
-    tensors: dict[str, RowScalars] = field(default_factory=dict)
+    tensors: Mapping[str, RowScalars] = field(default_factory=dict)
 
     @property
     def all(self) -> list[StepScalars | ReferenceScalars]:
@@ -82,11 +82,14 @@ class RowScalars:
         """Take over what another pass over the same row found."""
         for mine, theirs in zip(self.all, other.all, strict=True):
             _take(mine, theirs)
-        for name, row in other.tensors.items():
-            if name in self.tensors:
-                self.tensors[name].update(row)
-            else:
-                self.tensors[name] = row
+        if other.tensors:
+            tensors = dict(self.tensors)
+            for name, row in other.tensors.items():
+                if name in tensors:
+                    tensors[name].update(row)
+                else:
+                    tensors[name] = row
+            self.tensors = tensors
 
     def keep(self, step_fields: Collection[str], reference_fields: Collection[str]) -> RowScalars:
         """A copy with these values alone."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, NamedTuple
 
+from trajcheck.gather_sums import TensorSums
 from trajcheck.scalars import ReferenceScalars, RowScalars, StepScalars
 
 Values = Mapping[str, float | None]
@@ -74,8 +75,11 @@ def record_of(number: int | None, row: RowScalars, need: Need, word: str = "") -
     """What a row of scalars holds of the step (None) or towards the `number`-th of its references."""
     shares = None
     if need.by_tensor:
-        values = _getter(need.fields)
-        shares = Shares(need.fields, {name: values(_part(share, number)) for name, share in row.tensors.items()})
+        if isinstance(row.tensors, TensorSums):
+            shares = Shares(need.fields, row.tensors.values_of(number, need.fields))
+        else:
+            values = _getter(need.fields)
+            shares = Shares(need.fields, {name: values(_part(share, number)) for name, share in row.tensors.items()})
     return Record(_values(_part(row, number), need.fields), word, shares)
 
 
@@ -94,8 +98,7 @@ def row_of(step: int, own: tuple[Need, Record], towards: Iterable[tuple[Need, Re
     row = _row(step, fields, values)
     if own[0].by_tensor and own[1].shares is not None:
         tables = [record.shares.of(need.fields).tensors for need, record in parts if record.shares is not None]
-        for name in own[1].shares.tensors:
-            row.tensors[name] = _row(step, fields, [table[name] for table in tables])
+        row.tensors = {name: _row(step, fields, [table[name] for table in tables]) for name in own[1].shares.tensors}
     return row
 
 
