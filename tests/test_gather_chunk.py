@@ -33,10 +33,14 @@ STEPS = 21  # more than are in memory together
 
 
 def scalars(
-    trajectory: Trajectory, specs: Collection[str] = ("final", "init"), by_tensor: Collection[int] = (), **how: Any
+    trajectory: Trajectory,
+    specs: Collection[str] = ("final", "init"),
+    by_tensor: Collection[int] = (),
+    skip: int = 1,
+    **how: Any,
 ) -> list[RowScalars]:
     references = resolve_references(list(specs), trajectory, Path(trajectory.path).parent)
-    rows = choose_rows(trajectory, slice(0, None, 1), 1)
+    rows = choose_rows(trajectory, slice(0, None, 1), skip)
     products = STEP_PRODUCTS, REFERENCE_PRODUCTS
     return list(gather(trajectory, rows, references, *products, by_tensor=by_tensor, **how))
 
@@ -80,11 +84,14 @@ def test_further_references_change_no_bit(walk: Trajectory) -> None:
         assert (one.own, one.references) == (other.own, other.references[2:3])
 
 
-def test_rows_in_memory_together_change_no_bit(walk: Trajectory, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = scalars(walk)
+@pytest.mark.parametrize("skip", [1, 3])
+def test_rows_in_memory_together_change_no_bit(walk: Trajectory, monkeypatch: pytest.MonkeyPatch, skip: int) -> None:
+    whole = scalars(walk, skip=skip)
     for group in (1, 2, 7):
         monkeypatch.setattr(trajcheck.gather_chunk, "GROUP", group)
-        assert scalars(walk) == whole
+        assert scalars(walk, skip=skip) == whole
+    monkeypatch.setattr(trajcheck.gather_chunk, "is_usual", lambda request: False)
+    assert scalars(walk, skip=skip) == whole
 
 
 def test_tensors_add_up(walk: Trajectory) -> None:
