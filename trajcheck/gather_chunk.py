@@ -23,10 +23,9 @@ from trajcheck.sections import Section
 from trajcheck.snapshot import ITEM_SIZE, Extent
 from trajcheck.trajectory import Trajectory
 
-#: Rows whose vectors are in memory together. A row that is a Step shares nothing with others but what it reads, and
-#: alone it finds that in its processor's second cache. Other rows share what is made of their vectors; so do all rows
-#: with numpy's loop.
-GROUP, GROUP_WITH_NUMPY = 8, 4
+#: Rows whose vectors are in memory together, and which share what is made of them. A row that is a Step shares nothing
+#: but what it reads, and alone it finds that in its processor's second cache; numpy's loop shares there too.
+GROUP = 8
 
 #: Elements of a block at the most: float32 is then read 512 kB at a time.
 LONGEST = 131072
@@ -34,13 +33,12 @@ LONGEST = 131072
 
 def groups(requests: Sequence[RowRequest]) -> list[list[RowRequest]]:
     """Rows, in order, put together to groups that have a program each."""
-    alone_where_usual = compiled()
-    most = GROUP if alone_where_usual else GROUP_WITH_NUMPY
+    apart = compiled()
     found: list[list[RowRequest]] = []
     before = False
     for request in requests:
-        alone = alone_where_usual and is_usual(request)
-        if alone or before or not found or len(found[-1]) == most:
+        alone = apart and is_usual(request)
+        if alone or before or not found or len(found[-1]) == GROUP:
             found.append([])
         found[-1].append(request)
         before = alone
