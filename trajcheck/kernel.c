@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #define TILE 256              /* elements of a tile */
-#define SPAN (8 * TILE)       /* elements that a program goes through at a time where it keeps nothing */
+#define SPAN (8 * TILE)       /* elements that several instructions go through in turn where they keep nothing */
 #define SLOT (TILE + 8)       /* doubles from slot to slot: not a power of two, which caches dislike */
 #define MOST_LANES 8          /* doubles that a processor multiplies at once, and so sums for each product of a tile */
 #define MOST_DIFFERENCES 4    /* in one instruction */
@@ -44,7 +44,7 @@ typedef struct {
     const double *divisors; /* what each vector is divided by; 1 for most */
     const int32_t *made;    /* where its products are among those of all programs */
     int64_t products;
-    int64_t direct; /* whether all its instructions are STEP or TOWARDS, which keep nothing */
+    int64_t direct; /* how many instructions it has, where all are STEP or TOWARDS, which keep nothing; otherwise 0 */
 } program;
 
 /* A range of a file, and where it goes: as it stands there, or widened to doubles. */
@@ -100,7 +100,7 @@ typedef struct {
 #endif
 
 /* Of this interface; kernel.py uses no other. */
-int32_t trajcheck_version(void) { return 8; }
+int32_t trajcheck_version(void) { return 9; }
 
 /* 2: AVX-512, 1: AVX2 with FMA, 0: neither. */
 int32_t trajcheck_level(void) {

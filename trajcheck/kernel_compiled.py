@@ -11,7 +11,7 @@ import numpy as np
 from trajcheck.kernel_data import TYPES, Filling, Stage, Unread
 
 #: The version of kernel.c's interface.
-_VERSION = 8
+_VERSION = 9
 
 
 class _ProgramArguments(ctypes.Structure):

@@ -322,7 +322,7 @@ TARGET static void NAME(step)(const program *what, int many, const int32_t *sour
     }
 }
 
-/* The whole program for `count` elements of a segment from `start` on: a tile, or a span where it keeps nothing. `sums`:
+/* The whole program for `count` elements of a segment from `start` on: a tile, or more where it keeps nothing. `sums`:
    LANES of each product, and before them those of what nobody asked for. */
 TARGET static void NAME(tile)(const program *what, double decay, double *slots, double *sums, int64_t start,
                               int64_t count) {
@@ -395,7 +395,7 @@ TARGET static void NAME(run)(const program *what, const block *work) {
     double *out = work->out;
     double *const sums = (double *)(((uintptr_t)work->memory + 63) & ~(uintptr_t)63);
     double *const slots = sums + MOST_LANES * (what->products + 1);
-    const int64_t span = what->direct ? SPAN : TILE;
+    const int64_t span = what->direct == 0 ? TILE : what->direct == 1 ? work->borders[work->segments] : SPAN;
     for (int64_t segment = 0; segment < work->segments; segment++, out += work->outputs) {
         const int64_t stop = work->borders[segment + 1];
         memset(sums, 0, sizeof(double) * LANES * (size_t)(what->products + 1));

@@ -211,9 +211,10 @@ class Program:
         self.code = np.array(words, dtype=np.int32)
 
     @property
-    def direct(self) -> bool:
-        """Whether it keeps nothing: all instructions are Step or Towards."""
-        return all(isinstance(each, Step | Towards) for each in self.instructions)
+    def direct(self) -> int:
+        """How many instructions there are, where all are Step or Towards, which keep nothing; otherwise 0."""
+        keeps = any(not isinstance(each, Step | Towards) for each in self.instructions)
+        return 0 if keeps else len(self.instructions)
 
     def values(self, out: Sequence[float]) -> list[tuple[Values, list[Values]]]:
         """For each row the products of the step, and of each reference, by name."""
