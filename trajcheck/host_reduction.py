@@ -9,18 +9,19 @@ from functools import lru_cache
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from trajcheck.formats.tensor_bytes import CODES
-from trajcheck.kernel import run
-from trajcheck.kernel_data import Block, Memory, Segments
+from trajcheck.kernel import run_parts
+from trajcheck.kernel_data import TYPES, Parts
 from trajcheck.program import Program
 from trajcheck.program_writer import RowRequest, write_program
 from trajcheck.reduction import Label, Shares, Vector
 from trajcheck.snapshot import ITEM_SIZE
 
-#: Elements at a time, and below how many threads cost more than they help.
-PART, WORTH_THREADS = 65536, 1 << 20
+#: Elements at a time, and below how many threads cost more than they help. Shares of the work that a thread takes.
+PART, WORTH_THREADS, SHARES = 65536, 1 << 20, 4
+
+_SIZES = np.array([ITEM_SIZE[dtype] for dtype in TYPES])
 
 
 class HostReducer:
@@ -33,13 +34,19 @@ class HostReducer:
         numels = {name: math.prod(shape) for name, shape in shapes.items()}
         self.tensors: Sequence[str] = [name for name, numel in numels.items() if numel]
         self.decay = decay
-        self.parts: list[tuple[str, int, int]] = []
-        self.starts: list[int] = []
-        for name in self.tensors:
-            self.starts.append(len(self.parts))
-            self.parts += [(name, start, min(start + PART, numels[name])) for start in range(0, numels[name], PART)]
+        cut = [
+            (number, start, min(PART, numels[name] - start), decay.get(name, 0.0))
+            for number, name in enumerate(self.tensors)
+            for start in range(0, numels[name], PART)
+        ]
+        self._of, self._begins, self._lengths = (
+            np.array([part[at] for part in cut], dtype=np.int64) for at in range(3)
+        )
+        self._decay = np.array([part[3] for part in cut])
+        self.starts: list[int] = np.searchsorted(self._of, np.arange(len(self.tensors))).tolist()
         count = torch.get_num_threads() if sum(numels.values()) >= WORTH_THREADS else 1
         self._pool = ThreadPoolExecutor(count, "trajcheck-products") if count > 1 else None
+        self._at_once = max(1, -(-len(cut) // (SHARES * count if count > 1 else 1)))
 
     def __enter__(self) -> HostReducer:
         return self
@@ -61,22 +68,25 @@ class HostReducer:
             names.add("regularised")
         towards = tuple((number, tuple(sorted(each))) for number, each in references.items())
         labels, program = _program(tuple(sorted(names)), towards, tuple(step_products), tuple(reference_products))
-        divisors = divisors or {}
+        kinds = ["x" if kind == "iterate" else kind for kind, _ in program.vectors]
+        found = [
+            vectors[kind] if number < 0 else references[number][kind]
+            for kind, (_, number) in zip(kinds, program.vectors, strict=True)
+        ]
+        dense = [[vector[name].detach().contiguous() for name in self.tensors] for vector in found]
+        types = _by_tensor([[TYPES[CODES[tensor.dtype]] for tensor in vector] for vector in dense], np.int32)[self._of]
+        begins = _by_tensor([[tensor.data_ptr() for tensor in vector] for vector in dense], np.int64)[self._of]
+        addresses = begins + self._begins[:, None] * _SIZES[types]
+        divided = np.array([(divisors or {}).get(kind, 1.0) for kind in kinds])
+        parts = Parts(addresses, types, divided, self._lengths, self._decay)
 
-        blocks = {}
-        for key in program.vectors:
-            kind = "x" if key[0] == "iterate" else key[0]
-            vector = vectors[kind] if key[1] < 0 else references[key[1]][kind]
-            blocks[key] = {name: _block(vector[name], divisors.get(kind, 1.0)) for name in self.tensors}
-
-        def products(part: tuple[str, int, int]) -> np.ndarray:
-            name, start, stop = part
-            here = [_part(blocks[key][name], start, stop) for key in program.vectors]
+        def products(start: int) -> np.ndarray:
             with np.errstate(invalid="ignore", over="ignore"):  # what is not finite becomes an empty cell
-                return run(program, here, Segments.of([0, stop - start], [self.decay.get(name, 0.0)]))
+                return run_parts(program, parts.some(start, start + self._at_once))
 
-        shares = list((self._pool.map if self._pool else map)(products, self.parts))
-        values = np.array(shares).reshape(len(self.parts), program.outputs)
+        starts = range(0, len(self._lengths), self._at_once)
+        shares = list((self._pool.map if self._pool else map)(products, starts))
+        values = np.concatenate([np.zeros((0, program.outputs)), *shares])
         own, each = program.rows[0]
         numbered = dict(zip(references, each, strict=True))
         places = [(own if number is None else numbered[number])[name] for number, name in labels]
@@ -105,14 +115,6 @@ def _program(
     return labels, program
 
 
-def _block(tensor: Tensor, divisor: float) -> Block:
-    """The tensor's own memory."""
-    memory = Memory.of(tensor.detach().reshape(-1).view(torch.uint8).numpy())
-    return Block(memory, CODES[tensor.dtype], tensor.numel(), divisor)
-
-
-def _part(block: Block, start: int, stop: int) -> Block:
-    """Elements [start, stop)."""
-    begin, end = (ITEM_SIZE[block.dtype] * place for place in (start, stop))
-    memory = Memory(block.memory.raw[begin:end], block.memory.address + begin)
-    return block._replace(memory=memory, length=stop - start)
+def _by_tensor(values: Sequence[Sequence[int]], dtype: type) -> np.ndarray:
+    """[vectors, tensors] as [tensors, vectors]."""
+    return np.ascontiguousarray(np.array(values, dtype=dtype).T)

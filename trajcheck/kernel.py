@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from trajcheck.kernel_compiled import BoundStages, Library
-from trajcheck.kernel_data import RANGE, Block, Filling, Segments, Stage
+from trajcheck.kernel_data import RANGE, Block, Filling, Parts, Segments, Stage
 from trajcheck.kernel_numpy import interpret, read_range
 from trajcheck.program import Program
 
@@ -25,6 +25,18 @@ _LEVELS = ("compiled", "compiled, AVX2", "compiled, AVX-512")
 def run(program: Program, blocks: Sequence[Block], segments: Segments) -> np.ndarray:
     """The products of a program over blocks of its vectors [segments, outputs], all blocks of one length."""
     (out,) = Stages([Stage(program, blocks)]).run([Filling(segments, np.empty(0, RANGE), np.zeros(1, np.int64))])
+    return out
+
+
+def run_parts(program: Program, parts: Parts) -> np.ndarray:
+    """The products of a program over parts of vectors in memory [parts, outputs]. Whoever calls keeps that memory."""
+    library = _library()
+    out = np.zeros((len(parts.lengths), program.outputs))
+    if library is not None:
+        library.run_parts(program, parts, out)
+        return out
+    for part, (length, decay) in enumerate(zip(parts.lengths.tolist(), parts.decay.tolist(), strict=True)):
+        interpret(program, parts.blocks(part), Segments.of([0, length], [decay]), out[part : part + 1])
     return out
 
 

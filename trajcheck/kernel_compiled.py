@@ -8,42 +8,23 @@ from pathlib import Path
 
 import numpy as np
 
-from trajcheck.kernel_data import TYPES, Filling, Stage, Unread
+from trajcheck.kernel_data import TYPES, Filling, Parts, Stage, Unread
+from trajcheck.program import Program
 
 #: The version of kernel.c's interface.
 _VERSION = 9
 
 
-class _ProgramArguments(ctypes.Structure):
-    """`program` of kernel.c."""
-
-    _fields_ = (
-        ("code", ctypes.c_void_p),
-        ("words", ctypes.c_int64),
-        ("vectors", ctypes.c_void_p),
-        ("types", ctypes.c_void_p),
-        ("divisors", ctypes.c_void_p),
-        ("made", ctypes.c_void_p),
-        ("products", ctypes.c_int64),
-        ("direct", ctypes.c_int64),
-    )
-
-
-class _BlockArguments(ctypes.Structure):
-    """`block` of kernel.c."""
-
-    _fields_ = (
-        ("programs", ctypes.c_void_p),
-        ("count", ctypes.c_int64),
-        ("reads", ctypes.c_void_p),
-        ("ranges", ctypes.c_void_p),
-        ("borders", ctypes.c_void_p),
-        ("segments", ctypes.c_int64),
-        ("decay", ctypes.c_void_p),
-        ("memory", ctypes.c_void_p),
-        ("out", ctypes.c_void_p),
-        ("outputs", ctypes.c_int64),
-    )
+#: `program` and `block` of kernel.c: numbers and addresses, of 8 bytes each.
+_PROGRAM = np.dtype(
+    [(name, np.int64) for name in ("code", "words", "vectors", "types", "divisors", "made", "products", "direct")]
+)
+_BLOCK = np.dtype(
+    [
+        (name, np.int64)
+        for name in ["programs", "count", "reads", "ranges", "borders", "segments", "decay", "memory", "out", "outputs"]
+    ]
+)
 
 
 class Library:
@@ -53,12 +34,43 @@ class Library:
         library = ctypes.CDLL(str(path))
         if int(library.trajcheck_version()) != _VERSION:
             raise OSError(f"{path} was built from another version of kernel.c")
-        self.run, self.memory = library.trajcheck_run, library.trajcheck_memory
+        self._run, self._memory = library.trajcheck_run, library.trajcheck_memory
         number, size = ctypes.POINTER(ctypes.c_int32), ctypes.POINTER(ctypes.c_int64)
-        self.run.argtypes = (ctypes.POINTER(_BlockArguments), ctypes.c_int64, ctypes.c_int32, size, number, size)
-        self.run.restype = ctypes.c_int64
-        self.memory.argtypes, self.memory.restype = (ctypes.c_int64, ctypes.c_int64), ctypes.c_int64
+        self._run.argtypes = (ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32, size, number, size)
+        self._run.restype = ctypes.c_int64
+        self._memory.argtypes, self._memory.restype = (ctypes.c_int64, ctypes.c_int64), ctypes.c_int64
         self.level = int(library.trajcheck_level())
+
+    def memory(self, programs: Sequence[Program]) -> np.ndarray:
+        """What some programs work in."""
+        slots = max((program.slots for program in programs), default=0)
+        return np.empty(self._memory(slots, max((len(program.made) for program in programs), default=0)))
+
+    def run(self, blocks: np.ndarray) -> None:
+        """Run the programs of some blocks (_BLOCK). Raises Unread."""
+        place, error, missing = ctypes.c_int64(), ctypes.c_int32(), ctypes.c_int64()
+        references = ctypes.byref(place), ctypes.byref(error), ctypes.byref(missing)
+        done = self._run(_address(blocks), len(blocks), self.level, *references)
+        if done < len(blocks):
+            raise Unread(int(done), place.value, error.value, missing.value)
+
+    def run_parts(self, program: Program, parts: Parts, out: np.ndarray) -> None:
+        """`kernel.run_parts`, adding to `out`."""
+        count = len(parts.lengths)
+        programs, blocks, each = np.zeros(count, _PROGRAM), np.zeros(count, _BLOCK), np.arange(count)
+        memory, reads = self.memory([program]), np.zeros(1, np.int64)
+        borders = np.stack([np.zeros_like(parts.lengths), parts.lengths], axis=1)
+        for name, value in _of_program(program).items():
+            programs[name] = value
+        programs["vectors"] = _address(parts.addresses) + parts.addresses.strides[0] * each
+        programs["types"] = _address(parts.types) + parts.types.strides[0] * each
+        programs["divisors"] = _address(parts.divisors)
+        blocks["programs"], blocks["count"] = _address(programs) + _PROGRAM.itemsize * each, 1
+        blocks["reads"], blocks["memory"] = _address(reads), _address(memory)
+        blocks["borders"], blocks["segments"] = _address(borders) + borders.strides[0] * each, 1
+        blocks["decay"] = _address(parts.decay) + parts.decay.strides[0] * each
+        blocks["out"], blocks["outputs"] = _address(out) + out.strides[0] * each, out.shape[1]
+        self.run(blocks)
 
 
 class BoundStages:
@@ -66,48 +78,41 @@ class BoundStages:
 
     def __init__(self, library: Library, stages: Sequence[Stage]) -> None:
         self._library = library
-        self._programs = (_ProgramArguments * len(stages))()
-        slots = max((stage.program.slots for stage in stages), default=0)
-        products = max((len(stage.program.made) for stage in stages), default=0)
-        self._memory = np.empty(library.memory(slots, products))
+        self._programs = np.zeros(len(stages), _PROGRAM)
+        self._memory = library.memory([stage.program for stage in stages])
         self._kept: list[np.ndarray] = []  # what kernel.c has the addresses of
         for place, (program, blocks) in enumerate(stages):
             arrays = (
-                program.code,
                 np.array([block.memory.address for block in blocks], dtype=np.uintp),
                 np.array([TYPES[block.dtype] for block in blocks], dtype=np.int32),
                 np.array([block.divisor for block in blocks], dtype=np.float64),
-                program.made,
             )
             self._kept += arrays
-            code, vectors, types, divisors, made = map(_address, arrays)
-            self._programs[place] = _ProgramArguments(
-                code, len(program.code), vectors, types, divisors, made, len(program.made), program.direct
-            )
+            vectors, types, divisors = (_address(array) for array in arrays)
+            known = {**_of_program(program), "vectors": vectors, "types": types, "divisors": divisors}
+            self._programs[place] = tuple(known[name] for name in _PROGRAM.names or ())
 
     def run(self, fillings: Sequence[Filling], outs: Sequence[np.ndarray]) -> None:
         """`Stages.run`, adding to each of `outs`."""
-        programs, memory = ctypes.addressof(self._programs), _address(self._memory)
-        blocks = (_BlockArguments * len(fillings))()
-        for number, ((segments, ranges, reads), out) in enumerate(zip(fillings, outs, strict=True)):
-            blocks[number] = _BlockArguments(
-                programs,
-                len(self._programs),
-                _address(reads),
-                _address(ranges),
-                _address(segments.borders),
-                len(segments.decay),
-                _address(segments.decay),
-                memory,
-                _address(out),
-                out.shape[1],
-            )
-        place, error, missing = ctypes.c_int64(), ctypes.c_int32(), ctypes.c_int64()
-        done = self._library.run(
-            blocks, len(blocks), self._library.level, ctypes.byref(place), ctypes.byref(error), ctypes.byref(missing)
-        )
-        if done < len(blocks):
-            raise Unread(int(done), place.value, error.value, missing.value)
+        programs, count, memory = _address(self._programs), len(self._programs), _address(self._memory)
+        blocks = np.zeros(len(fillings), _BLOCK)
+        for place, ((segments, ranges, reads), out) in enumerate(zip(fillings, outs, strict=True)):
+            borders, decay = _address(segments.borders), _address(segments.decay)
+            files = _address(reads), _address(ranges)
+            sums = memory, _address(out), out.shape[1]
+            blocks[place] = (programs, count, *files, borders, len(segments.decay), decay, *sums)
+        self._library.run(blocks)
+
+
+def _of_program(program: Program) -> dict[str, int]:
+    """What a program has by itself."""
+    return {
+        "code": _address(program.code),
+        "words": len(program.code),
+        "made": _address(program.made),
+        "products": len(program.made),
+        "direct": program.direct,
+    }
 
 
 def _address(array: np.ndarray) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -80,6 +81,35 @@ class Stage(NamedTuple):
 
     program: Program
     blocks: Sequence[Block]
+
+
+class Parts(NamedTuple):
+    """Parts of vectors in memory: where each begins `addresses` [parts, vectors], its type by number `types` [parts,
+    vectors], what each vector is divided by `divisors` [vectors], how many elements a part has `lengths` [parts], and
+    its weight decay `decay` [parts]."""
+
+    addresses: np.ndarray
+    types: np.ndarray
+    divisors: np.ndarray
+    lengths: np.ndarray
+    decay: np.ndarray
+
+    def some(self, start: int, stop: int) -> Parts:
+        """Parts [start, stop)."""
+        addresses, types, divisors, lengths, decay = self
+        here = slice(start, stop)
+        return Parts(addresses[here], types[here], divisors, lengths[here], decay[here])
+
+    def blocks(self, part: int) -> list[Block]:
+        """The vectors of one part."""
+        dtypes, length, found = list(TYPES), int(self.lengths[part]), []
+        rows = zip(self.addresses[part].tolist(), self.types[part].tolist(), self.divisors.tolist(), strict=True)
+        for address, kind, divisor in rows:
+            raw = (ctypes.c_char * (length * NUMPY[dtypes[kind]].itemsize)).from_address(address)
+            found.append(
+                Block(Memory(np.ctypeslib.as_array(raw).view(np.uint8), address), dtypes[kind], length, divisor)
+            )
+        return found
 
 
 class Unread(Exception):
