@@ -106,6 +106,15 @@ def test_few_files_stay_open(plain_run: Path) -> None:
             assert len(reader._open) <= 2
 
 
+def test_the_reducer_may_be_asked_for_nothing() -> None:
+    vector = {"w": torch.ones(3), "empty": torch.ones(0)}
+    with HostReducer({"w": (3,), "empty": (0,)}, {}) as reducer:
+        assert reducer.reduce({"x": vector}, {}, (), ()).values.shape == (0, 1)
+        assert reducer.reduce({"x": vector}, {}, ("param_sq",), ()).values.tolist() == [[3.0]]
+    with HostReducer({"empty": (0,)}, {}) as reducer:
+        assert reducer.reduce({"x": vector}, {}, ("param_sq",), ()).values.shape == (1, 0)
+
+
 @pytest.mark.parametrize("kind", ["host", "host, in numpy", "device", "device, small chunks"])
 def test_the_reducers_say_what_the_pass_says(
     plain_run: Path, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch

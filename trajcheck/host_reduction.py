@@ -74,8 +74,10 @@ class HostReducer:
             for kind, (_, number) in zip(kinds, program.vectors, strict=True)
         ]
         dense = [[vector[name].detach().contiguous() for name in self.tensors] for vector in found]
-        types = _by_tensor([[TYPES[CODES[tensor.dtype]] for tensor in vector] for vector in dense], np.int32)[self._of]
-        begins = _by_tensor([[tensor.data_ptr() for tensor in vector] for vector in dense], np.int64)[self._of]
+        count = len(self.tensors)
+        kinds_of = [[TYPES[CODES[tensor.dtype]] for tensor in vector] for vector in dense]
+        types = _by_tensor(kinds_of, count, np.int32)[self._of]
+        begins = _by_tensor([[tensor.data_ptr() for tensor in vector] for vector in dense], count, np.int64)[self._of]
         addresses = begins + self._begins[:, None] * _SIZES[types]
         divided = np.array([(divisors or {}).get(kind, 1.0) for kind in kinds])
         parts = Parts(addresses, types, divided, self._lengths, self._decay)
@@ -115,6 +117,6 @@ def _program(
     return labels, program
 
 
-def _by_tensor(values: Sequence[Sequence[int]], dtype: type) -> np.ndarray:
+def _by_tensor(values: Sequence[Sequence[int]], tensors: int, dtype: type) -> np.ndarray:
     """[vectors, tensors] as [tensors, vectors]."""
-    return np.ascontiguousarray(np.array(values, dtype=dtype).T)
+    return np.ascontiguousarray(np.array(values, dtype=dtype).reshape(len(values), tensors).T)
