@@ -63,6 +63,12 @@ def walk(
     return rows, blocks, plain
 
 
+def run(program: Program, some: Sequence[Block], segments: Segments) -> np.ndarray:
+    """The products of a program over blocks of its vectors [segments, outputs]."""
+    (out,) = Stages([Stage(program, some)]).run([Filling(segments, np.empty(0, RANGE), np.zeros(1, np.int64))])
+    return out
+
+
 def expected(rows: Sequence[RowRequest], plain: Mapping[Key, np.ndarray]) -> list[list[dict[str, float]]]:
     """By numpy in long double, row by row."""
     wide = {key: values.astype(np.longdouble) for key, values in plain.items()}
@@ -83,7 +89,7 @@ def expected(rows: Sequence[RowRequest], plain: Mapping[Key, np.ndarray]) -> lis
 def values(program: Program, blocks: Mapping[Key, Block]) -> list[tuple[Values, list[Values]]]:
     """The products of a program over blocks of one segment."""
     some = [blocks[key] for key in program.vectors]
-    (out,) = kernel.run(program, some, Segments.of([0, some[0].length], [0.0]))
+    (out,) = run(program, some, Segments.of([0, some[0].length], [0.0]))
     return program.values(out.tolist())
 
 
@@ -170,7 +176,7 @@ def test_segments(dtype: str) -> None:
     ]
     borders, decay = [0, 1, 9, 300, 1200, 1500], [0.0, 0.5, 0.1, 2.0, 0.0]
     program = write_program(rows)
-    found = kernel.run(program, [blocks[key] for key in program.vectors], Segments.of(borders, decay))
+    found = run(program, [blocks[key] for key in program.vectors], Segments.of(borders, decay))
     for segment, (start, stop) in enumerate(pairwise(borders)):
         part = {key: numbers[start:stop] for key, numbers in plain.items()}
         for place in range(STEPS):
@@ -194,7 +200,7 @@ def test_a_product_does_not_depend_on_what_is_made_beside_it() -> None:
 def test_groups_of_rows_add_up_to_the_same_bits() -> None:
     """Whatever the group: a product is made once, by lanes that do not depend on it."""
     rows, blocks, _ = walk(3, np.random.default_rng(2), 3000, "F32")
-    (whole,) = kernel.run(program := write_program(rows), [blocks[key] for key in program.vectors], HERE)
+    (whole,) = run(program := write_program(rows), [blocks[key] for key in program.vectors], HERE)
     expected = program.values(whole.tolist())
     for size in (1, 2, 4):
         programs = write_programs([rows[start : start + size] for start in range(0, STEPS, size)])

@@ -32,15 +32,14 @@ class Piece(NamedTuple):
     offset: int
 
 
-def blocks(numels: Mapping[str, int], size: int = BLOCK, most: int | None = None) -> list[list[Piece]]:
-    """Cut all tensors, in order, into blocks of `size` elements and at most so many pieces; the borders depend on the
-    shapes alone."""
+def blocks(numels: Mapping[str, int], size: int = BLOCK) -> list[list[Piece]]:
+    """Cut all tensors, in order, into blocks of `size` elements; the borders depend on the shapes alone."""
     result: list[list[Piece]] = [[]]
     filled = 0
     for name, numel in numels.items():
         start = 0
         while start < numel:
-            if filled == size or len(result[-1]) == most:
+            if filled == size:
                 result.append([])
                 filled = 0
             stop = min(numel, start + size - filled)

@@ -14,7 +14,7 @@ import numpy as np
 
 from trajcheck.alignment import Pair
 from trajcheck.errors import NotFiniteError, RunError
-from trajcheck.extent_reader import BLOCK, ExtentReader, Piece, blocks
+from trajcheck.extent_reader import BLOCK, ExtentReader, Piece, blocks, length_of
 from trajcheck.finite import not_finite
 from trajcheck.gather import CHUNK
 from trajcheck.relabelling import Relabelling, Reorder
@@ -42,7 +42,7 @@ def gather_pairs(
     numels = {name: math.prod(shape) for name, shape in a.shapes.items()}
     total = max(1, sum(numels.values()))
     cut = blocks(numels, block) if relabelling is None else whole_tensors(numels)
-    size = max((_length(pieces) for pieces in cut), default=0)
+    size = max((length_of(pieces) for pieces in cut), default=0)
     for begin in range(0, len(pairs), chunk):
         members = pairs[begin : begin + chunk]
         done = [PairScalars() for _ in members]
@@ -50,7 +50,7 @@ def gather_pairs(
         with ExtentReader() as reader:
             for pieces in cut:
                 work.block(reader, pieces, done)
-                progress(len(members) * _length(pieces) / total)
+                progress(len(members) * length_of(pieces) / total)
             for pair, scalars in zip(members, done, strict=True):
                 if not all(math.isfinite(value) for value in scalars.values):
                     _raise_not_finite(reader, a, b, pair)
@@ -105,7 +105,7 @@ class _ChunkPass:
         """Add one block's share of every product to the pairs in `done`."""
         self.a.start(reader, pieces)
         self.b.start(reader, pieces)
-        length = _length(pieces)
+        length = length_of(pieces)
         error, from_a, from_b, step_a, step_b, between = (buffer[:length] for buffer in self.scratch)
         for pair, chord, scalars in zip(self.pairs, self.chords, done, strict=True):
             self.a.forget(pair.place_a - 1)
@@ -158,13 +158,13 @@ class _Side:
         """The first recorded iterate."""
         if self.begin is None:
             self.begin = self._read(0)
-        return self.begin[: _length(self.pieces)]
+        return self.begin[: length_of(self.pieces)]
 
     def at(self, place: int) -> np.ndarray:
         """x at a place."""
         if place not in self.held:
             self.held[place] = self._read(place)
-        return self.held[place][: _length(self.pieces)]
+        return self.held[place][: length_of(self.pieces)]
 
     def _read(self, place: int) -> np.ndarray:
         buffer = self.free.pop() if self.free else np.empty(self.size)
@@ -187,10 +187,6 @@ def _products(vectors: Mapping[str, np.ndarray]) -> dict[str, float]:
         step_a, step_b = vectors["step_a"], vectors["step_b"]
         found |= {"step_sq_a": step_a @ step_a, "step_sq_b": step_b @ step_b, "step_dot": step_a @ step_b}
     return {name: float(value) for name, value in found.items()}
-
-
-def _length(pieces: list[Piece]) -> int:
-    return pieces[-1].offset + pieces[-1].stop - pieces[-1].start
 
 
 def _raise_not_finite(reader: ExtentReader, a: Trajectory, b: Trajectory, pair: Pair) -> None:

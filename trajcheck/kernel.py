@@ -15,17 +15,11 @@ from pathlib import Path
 import numpy as np
 
 from trajcheck.kernel_compiled import BoundStages, Library
-from trajcheck.kernel_data import RANGE, Block, Filling, Parts, Segments, Stage
+from trajcheck.kernel_data import Filling, Parts, Segments, Stage
 from trajcheck.kernel_numpy import interpret, read_range
 from trajcheck.program import Program
 
 _LEVELS = ("compiled", "compiled, AVX2", "compiled, AVX-512")
-
-
-def run(program: Program, blocks: Sequence[Block], segments: Segments) -> np.ndarray:
-    """The products of a program over blocks of its vectors [segments, outputs], all blocks of one length."""
-    (out,) = Stages([Stage(program, blocks)]).run([Filling(segments, np.empty(0, RANGE), np.zeros(1, np.int64))])
-    return out
 
 
 def run_parts(program: Program, parts: Parts) -> np.ndarray:

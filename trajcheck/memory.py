@@ -13,7 +13,7 @@ from itertools import groupby
 
 import numpy as np
 
-from trajcheck.extent_reader import ExtentReader, Piece, blocks
+from trajcheck.extent_reader import ExtentReader, Piece, blocks, length_of
 from trajcheck.gather import CHUNK
 from trajcheck.metrics.secant import AT_REFERENCE, NO_GRADIENT, memory_cos
 from trajcheck.references import Reference
@@ -60,7 +60,7 @@ def memory_cells(
         with ExtentReader() as reader:
             for pieces in blocks(numels, block):
                 work.block(reader, pieces)
-                progress(len(members) * (pieces[-1].offset + pieces[-1].stop - pieces[-1].start) / total)
+                progress(len(members) * length_of(pieces) / total)
         for row in members:
             for lag in lags:
                 for number in range(len(references)):
@@ -171,5 +171,4 @@ class _ChunkPass:
 
     @staticmethod
     def _read(reader: ExtentReader, tensors: Mapping[str, Extent], pieces: list[Piece]) -> np.ndarray:
-        length = pieces[-1].offset + pieces[-1].stop - pieces[-1].start
-        return reader.wide_block(tensors, pieces, np.empty(length))
+        return reader.wide_block(tensors, pieces, np.empty(length_of(pieces)))
