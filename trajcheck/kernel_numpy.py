@@ -11,10 +11,10 @@ import numpy as np
 
 from trajcheck.kernel_data import NUMPY, Block, Segments, Unread, read_at, widened
 from trajcheck.program import NOWHERE, Cross, Differ, Instruction, Program, Regularise, Step, Towards
-from trajcheck.sections import PIECE
 
-#: Elements at a time for numpy: fewer, and its calls would take longer than what they do.
-TILE = PIECE
+#: Elements at a time for numpy. Of fewer, calls would take longer than what they do; products of more than 10,000 are
+#: shared out to threads by OpenBLAS, which takes several times as long as they do.
+TILE = 8192
 
 
 def read_range(block: int, number: int, wanted: np.void) -> None:
