@@ -25,6 +25,7 @@ from trajcheck.kernel_data import Memory
 from trajcheck.products import REFERENCE_PRODUCTS, STEP_PRODUCTS
 from trajcheck.references import resolve_references
 from trajcheck.rows import choose_rows
+from trajcheck.saved_scalars.record import Need, record_of
 from trajcheck.scalars import RowScalars
 from trajcheck.sections import PIECE
 from trajcheck.trajectory import Trajectory, open_trajectory
@@ -92,6 +93,35 @@ def test_rows_in_memory_together_change_no_bit(walk: Trajectory, monkeypatch: py
         assert scalars(walk, skip=skip) == whole
     monkeypatch.setattr(trajcheck.gather_chunk, "is_usual", lambda request: False)
     assert scalars(walk, skip=skip) == whole
+
+
+@pytest.mark.usefixtures("either_loop")
+@pytest.mark.parametrize("memory", [None, 1, 10**6])
+def test_a_pass_may_need_no_vectors(tmp_path: Path, memory: int | None) -> None:
+    """As where only gradients matter and none were recorded: all is undefined, of tensors too."""
+    (tmp_path / "run").mkdir()
+    for step in range(3):
+        write_plain_step(tmp_path / "run", step, {"param/w": np.ones(5, np.float32)}, lr=0.1)
+    run = open_trajectory(tmp_path / "run")
+    rows = choose_rows(run, slice(0, None, 1), 1)
+    references = resolve_references(["final"], run, tmp_path)
+    for row in gather(run, rows, references, ["grad_sq"], ["grad_dot_ref"], by_tensor=(1,), memory=memory):
+        assert (row.own.grad_sq, row.references[0].grad_dot_ref) == (None, None)
+        if row.own.step == 1:
+            shares = record_of(None, row, Need(b"", ("grad_sq",), by_tensor=True)).shares
+            assert shares is not None and shares.tensors == {"w": (None,)}
+
+
+def test_shares_of_tensors_are_those_of_their_rows(walk: Trajectory) -> None:
+    """What goes to the saved records directly, against the rows that are made when somebody looks."""
+    fields = "path_integral", "grad_sq", "step_dot_next", "param_sq"
+    for row in scalars(walk, by_tensor=range(STEPS)):
+        shares = record_of(None, row, Need(b"", fields, by_tensor=True)).shares
+        towards = record_of(1, row, Need(b"", ("ref_sq",), by_tensor=True)).shares
+        assert shares is not None and towards is not None
+        for name, part in row.tensors.items():
+            assert shares.tensors[name] == tuple(getattr(part.own, field) for field in fields)
+            assert towards.tensors[name] == (part.references[1].ref_sq,)
 
 
 def test_tensors_add_up(walk: Trajectory) -> None:
@@ -172,9 +202,11 @@ def test_files_that_change_during_the_pass(
     path = Path(walk.snapshots[13].path)
     harm(path)
     monkeypatch.setattr(trajcheck.gather_chunk, "most_open", lambda: capacity)
-    with pytest.raises(StepFileError, match=says) as error:
-        scalars(walk)
-    assert str(path) in str(error.value)
+    several: dict[str, Any] = {"piece": 300, "room": 1}
+    for how in ({}, several):  # in the only block, and in the last of many
+        with pytest.raises(StepFileError, match=says) as error:
+            scalars(walk, **how)
+        assert str(path) in str(error.value)
 
 
 def test_no_file_stays_open(walk: Trajectory) -> None:

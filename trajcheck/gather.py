@@ -86,7 +86,7 @@ def gather(
 
     if memory is not None and chunks:
         with chunk_pass(max(chunks, key=len), 0) as work:  # on blocks as short as they can be
-            threads = max(1, min(threads, memory // work.vectors.size))
+            threads = max(1, min(threads, memory // max(1, work.vectors.size)))  # a pass may need no vectors
         room = min(room, memory // threads)
     tensors = {name: numel for name, numel in numels.items() if numel}
     pieces = Pieces.of(tensors, trajectory.info.decay, piece)

@@ -79,9 +79,9 @@ class TensorSums(Mapping[str, RowScalars]):
     def values_of(self, number: int | None, fields: Sequence[str]) -> dict[str, tuple[float | None, ...]]:
         """By tensor, some fields of the step's own (None) or towards one of the references."""
         places = self._own if number is None else self._towards[number]
-        known = self._parts[:, [places.get(name, 0) for name in fields]].tolist()
-        if lacking := [at for at, name in enumerate(fields) if name not in places]:
-            for row in known:
-                for at in lacking:
-                    row[at] = None
-        return dict(zip(self._numbers, map(tuple, known), strict=True))
+        known = [name for name in fields if name in places]
+        rows = self._parts[:, [places[name] for name in known]].tolist()
+        if len(known) < len(fields):
+            at = [known.index(name) if name in places else -1 for name in fields]
+            rows = [[None if place < 0 else row[place] for place in at] for row in rows]
+        return dict(zip(self._numbers, map(tuple, rows), strict=True))
