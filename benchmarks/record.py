@@ -18,7 +18,7 @@ from benchmarks.small_gpt import SmallGPT, loss_of
 from benchmarks.table import Row, show
 from benchmarks.timing import Spread, in_turn
 from trajcheck import Recorder
-from trajcheck.time_spent import Clock
+from trajcheck.recording.schedule.time_spent import Clock
 
 TARGET = 0.05
 RUN = 100_000  # steps of the run that the default schedule is told of

@@ -25,9 +25,9 @@ from benchmarks.models import Task, gpt, gpt_batch, mlp, mlp_batch
 from benchmarks.table import Row, show
 from benchmarks.timing import Spread, Times, in_turn, peak_memory
 from trajcheck import Recorder
-from trajcheck.analysis import Analysis
-from trajcheck.options import Options
-from trajcheck.references import Reference, resolve_references
+from trajcheck.measuring.measured_run import MeasuredRun
+from trajcheck.measuring.options import Options
+from trajcheck.runs.references import Reference, resolve_references
 
 #: One reference, and four of which none is an iterate of the run but the last.
 REFS = {1: ("final",), 4: ("final", "mean:2", "mean:3", "mean:4")}
@@ -120,7 +120,7 @@ def measure(case: Case, rounds: int, workspace: Path, processor_time: bool) -> l
     """All ratios of one run."""
     tasks: dict[str, Callable[[], object]] = {}
     for count, specs in REFS.items():
-        analysis = Analysis(case.run, Options(specs, case.objective), quiet=True)
+        analysis = MeasuredRun(case.run, Options(specs, case.objective), quiet=True)
         references = resolve_references(specs, analysis.trajectory, workspace)
         replay = analysis.prepare_replay(references)
         alone = analysis.prepare_replay(references)
@@ -190,7 +190,7 @@ def _extra(case: Case, times: Times) -> list[Row]:
 
 def peaks(case: Case) -> list[Row]:
     """Peak memory of `trajcheck analyze` with K=4, without --memory and with the least that it can be."""
-    cost = Analysis(case.run, Options(REFS[4], case.objective), quiet=True).cost()
+    cost = MeasuredRun(case.run, Options(REFS[4], case.objective), quiet=True).cost()
     rows = [
         Row(f"{case.name}: kept on the device, K=4, without --memory", cost.device / 10**6, "MB"),
         Row(f"{case.name}: kept on the device, K=4, at least", cost.device_minimum / 10**6, "MB"),

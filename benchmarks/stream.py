@@ -18,13 +18,13 @@ from safetensors.numpy import load_file
 from benchmarks.runs import gpt_shapes, small_shapes, workspace, write_run
 from benchmarks.table import Row, show
 from benchmarks.timing import Task, Times, in_turn, peak_memory
-from trajcheck import kernel
-from trajcheck.analysis import Analysis
-from trajcheck.options import Options
-from trajcheck.products import REFERENCE_PRODUCTS, STEP_PRODUCTS
-from trajcheck.references import Reference, resolve_references
-from trajcheck.saved_scalars.store import ScalarStore
-from trajcheck.scalars import RowScalars
+from trajcheck.inner_products import loop as kernel
+from trajcheck.inner_products.catalogue import REFERENCE_PRODUCTS, STEP_PRODUCTS
+from trajcheck.measuring.measured_run import MeasuredRun
+from trajcheck.measuring.options import Options
+from trajcheck.runs.references import Reference, resolve_references
+from trajcheck.scalars.saved.store import ScalarStore
+from trajcheck.scalars.values import RowScalars
 
 #: What `cat` reads at a time.
 CHUNK = 131072
@@ -58,12 +58,12 @@ def main(
 
 def the_pass(run: Path, references: Sequence[str] = ("final",), threads: int | None = None) -> Task:
     """The pass alone: the run is opened and its references are resolved beforehand."""
-    analysis = Analysis(run, Options(tuple(references), threads=threads), quiet=True)
+    analysis = MeasuredRun(run, Options(tuple(references), threads=threads), quiet=True)
     points = resolve_references(references, analysis.trajectory, run.parent)
     return lambda: stored_rows(analysis, points)
 
 
-def stored_rows(analysis: Analysis, points: Sequence[Reference]) -> Mapping[int, RowScalars]:
+def stored_rows(analysis: MeasuredRun, points: Sequence[Reference]) -> Mapping[int, RowScalars]:
     """The rows of the pass by place, computed anew."""
     measurement = analysis.measurement(points, ScalarStore())
     analysis.compute(measurement, measurement.portions)
@@ -193,7 +193,7 @@ def _long_double(place: Path) -> Row:
     """The largest error of any sum, relative to the norms of its two factors."""
     run = place / "exact"
     files = write_run(run, gpt_shapes(1_000_000), 5)
-    analysis = Analysis(run, Options(("final", "init")), quiet=True)
+    analysis = MeasuredRun(run, Options(("final", "init")), quiet=True)
     points = resolve_references(("final", "init"), analysis.trajectory, place)
     rows = stored_rows(analysis, points)
     names = sorted(name for name in load_file(files[0]) if name.startswith("param/"))

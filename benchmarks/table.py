@@ -12,7 +12,7 @@ from pathlib import Path
 
 import trajcheck
 from benchmarks.timing import Spread
-from trajcheck.kernel import description
+from trajcheck.inner_products.loop import description
 
 
 @dataclass(frozen=True)

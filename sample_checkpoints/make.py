@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 from objectives import CONTEXT, breast_cancer, digits, transformer
 
-from trajcheck.recorder import Recorder
-from trajcheck.schedules import Every, Pairs
+from trajcheck.recording.recorder import Recorder
+from trajcheck.recording.schedule.schedules import Every, Pairs
 
 
 def record_digits(folder: Path, seed: int, steps: int = 120) -> None:

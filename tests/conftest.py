@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from trajcheck.extent_reader import ExtentReader
+from trajcheck.files.extent_reader import ExtentReader
 
 SHAPES = {"layer.weight": (3, 2), "layer.bias": (2,)}
 

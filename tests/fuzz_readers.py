@@ -20,27 +20,27 @@ from rank_files import cut_run, rank_file
 from safetensors.numpy import save
 
 import trajcheck
-from trajcheck.analysis import estimate
-from trajcheck.batch_tree import unflatten
-from trajcheck.drawing import can_draw, draw_report
+from trajcheck.commands.analyze.command import estimate
+from trajcheck.commands.batch.options import read_config
+from trajcheck.commands.flow.integrate import State
+from trajcheck.commands.flow.state_file import NAME, Progress, StateFile
+from trajcheck.commands.report.one_report import can_draw, draw_report
+from trajcheck.commands.verify.command import verify
 from trajcheck.errors import TrajcheckError
-from trajcheck.exported_objective import load_exported
-from trajcheck.extent_reader import ExtentReader
-from trajcheck.flow_state import NAME, Progress, StateFile
-from trajcheck.formats import native
-from trajcheck.integrate import State
-from trajcheck.metrics.flow import FlowScalars
-from trajcheck.nightly.config import read_config
-from trajcheck.options import Options
-from trajcheck.references import resolve_references
-from trajcheck.reports.saved import WORDS, read_report
-from trajcheck.rows import choose_rows, parse_steps
-from trajcheck.saved_scalars.files import KEY, DamagedError, decode, encode, name_of
-from trajcheck.saved_scalars.record import Need, Record, Shares
-from trajcheck.saved_scalars.store import ScalarStore
-from trajcheck.tensor_reader import read_tensor
-from trajcheck.trajectory import Trajectory, open_trajectory
-from trajcheck.verification import verify
+from trajcheck.files.extent_reader import ExtentReader
+from trajcheck.files.torch_tensors import read_tensor
+from trajcheck.measuring.options import Options
+from trajcheck.objective.exported import load_exported
+from trajcheck.reports.reading.report import WORDS, read_report
+from trajcheck.runs.batch_tree import unflatten
+from trajcheck.runs.formats.native import reading as native
+from trajcheck.runs.references import resolve_references
+from trajcheck.runs.trajectory import Trajectory, open_trajectory
+from trajcheck.scalars.rows import choose_rows, parse_steps
+from trajcheck.scalars.saved.encoding import KEY, DamagedError, decode, encode, name_of
+from trajcheck.scalars.saved.record import Need, Record, Shares
+from trajcheck.scalars.saved.store import ScalarStore
+from trajcheck.scalars.values import FlowScalars
 
 SAMPLES = Path(__file__).parents[1] / "sample_checkpoints"
 Read = Callable[[bytes, Path], object]

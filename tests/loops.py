@@ -14,8 +14,8 @@ from safetensors import safe_open
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trajcheck import record_writer
-from trajcheck.recorder import Recorder
+from trajcheck.recording.recorder import Recorder
+from trajcheck.recording.run import background_writer as record_writer
 
 
 def waiting_disk(monkeypatch: pytest.MonkeyPatch) -> threading.Event:

@@ -19,7 +19,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
-from trajcheck.recorder import Recorder
+from trajcheck.recording.recorder import Recorder
 
 RANKS = 2
 STEPS, MICRO, SIZE = 8, 2, 3  # micro-batches a step and rank, sequences each

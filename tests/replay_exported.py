@@ -15,8 +15,9 @@ import torch
 from loops import read, recorded_steps
 from torch import Tensor
 
-from trajcheck.objective import Objective, load_objective
-from trajcheck.samples import Sample, make_sample
+from trajcheck.objective.loading import load_objective
+from trajcheck.objective.objective import Objective
+from trajcheck.objective.sample import Sample, make_sample
 
 
 def stored(run: Path, step: int, kind: str) -> dict[str, Tensor]:

@@ -16,13 +16,13 @@ pytest.importorskip("plotly")
 from index_rows import done
 from saved_reports import analysis
 
-from trajcheck import drawing_together
-from trajcheck.drawing import DrawnReport
-from trajcheck.nightly.across import MADE_FROM, MOST, draw_across, pages_across, runs_across
-from trajcheck.nightly.config import BatchConfig
-from trajcheck.nightly.index_page import document
-from trajcheck.nightly.lock import only_batch
-from trajcheck.nightly.night import batch
+from trajcheck.commands.batch.command import batch
+from trajcheck.commands.batch.common_figures import MADE_FROM, MOST, draw_across, pages_across, runs_across
+from trajcheck.commands.batch.lock import only_batch
+from trajcheck.commands.batch.options import BatchConfig
+from trajcheck.commands.batch.page import document
+from trajcheck.commands.report import several_reports as drawing_together
+from trajcheck.commands.report.one_report import DrawnReport
 from trajcheck.reports.figures import style
 
 

@@ -21,9 +21,9 @@ from conftest import Outcome
 
 import trajcheck
 from trajcheck import batch
+from trajcheck.commands.batch.options import Override
 from trajcheck.errors import OutputError, RunError, UsageError
-from trajcheck.nightly.config import Override
-from trajcheck.options import Options
+from trajcheck.measuring.options import Options
 
 Cli = Callable[..., Outcome]
 
@@ -174,12 +174,10 @@ def test_max_runs_leaves_the_others_for_the_next_call(archive: Path, tmp_path: P
 
 
 def test_the_time_is_up(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from trajcheck.analysis import Analysis
-
-    def slow(self: Analysis, *_: Any, **__: Any) -> None:
+    def slow(*_: Any, **__: Any) -> None:
         time.sleep(60)
 
-    monkeypatch.setattr(Analysis, "report", slow)
+    monkeypatch.setattr("trajcheck.commands.analyze.command.report_of", slow)
     began = time.monotonic()
     result = batch([archive], tmp_path / "out", settings(timeout=0.2))
     assert time.monotonic() - began < 30
@@ -305,7 +303,7 @@ def test_a_damaged_average_is_made_again(archive: Path, tmp_path: Path) -> None:
 
 def test_a_run_that_changes_while_it_is_read(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What was saved meanwhile is not believed, though the file comes back with its old time."""
-    from trajcheck.measurement import Measurement
+    from trajcheck.measuring.portions import Measurement
 
     step, compute = archive / "a/step-000000003.safetensors", Measurement.compute
     whole, times = step.read_bytes(), (step.stat().st_atime_ns, step.stat().st_mtime_ns)
@@ -327,7 +325,7 @@ def test_a_run_that_changes_while_it_is_read(archive: Path, tmp_path: Path, monk
 
 
 def test_a_run_that_vanishes_is_no_bug(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from trajcheck import analysis
+    from trajcheck.measuring import measured_run as analysis
 
     opened = analysis.load_trajectory
 

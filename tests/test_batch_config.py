@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from trajcheck.commands.batch.command import with_command_line
+from trajcheck.commands.batch.options import BatchConfig, read_config, seconds
 from trajcheck.errors import UsageError
-from trajcheck.nightly.config import BatchConfig, read_config, seconds
-from trajcheck.nightly.night import with_command_line
-from trajcheck.options import Options
+from trajcheck.measuring.options import Options
 
 WHOLE = """
 [batch]

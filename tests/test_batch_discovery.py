@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from archives import write_archive, write_walk
 
+from trajcheck.commands.batch.discovery import find_runs
 from trajcheck.errors import RunError
-from trajcheck.formats import native
-from trajcheck.nightly.discovery import find_runs
+from trajcheck.runs.formats.native import reading as native
 
 NAMES = ("a", "gpt2/one", "gpt2/two", "gpt2/deep/three")
 

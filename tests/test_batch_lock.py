@@ -18,8 +18,8 @@ import pytest
 from archives import statuses, write_archive
 from conftest import Outcome
 
+from trajcheck.commands.batch.lock import LOCK, SILENT, HeldError, only_batch, sign_of_life
 from trajcheck.errors import OutputError
-from trajcheck.nightly.lock import LOCK, SILENT, HeldError, only_batch, sign_of_life
 
 HOLD = """
 import sys, time

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import pytest
 
-from trajcheck.nightly.stopping import Signalled, Stopped, TimeUp, stopping
+from trajcheck.commands.batch.stopping import Signalled, Stopped, TimeUp, stopping
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

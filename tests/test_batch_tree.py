@@ -1,4 +1,4 @@
-"""trajcheck.batch_tree: flatten and unflatten are inverse; what comes from a file is checked."""
+"""trajcheck.runs.batch_tree: flatten and unflatten are inverse; what comes from a file is checked."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from trajcheck.batch_tree import flatten, unflatten
 from trajcheck.errors import RecorderError, StepFileError
+from trajcheck.runs.batch_tree import flatten, unflatten
 
 
 def tensor(i: int = 0) -> Tensor:

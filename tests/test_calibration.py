@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from conftest import Outcome
 
-from trajcheck.calibration import Mark, Span, estimate_time, span
-from trajcheck.options import Options
+from trajcheck.commands.analyze.time_estimate import Mark, Span, estimate_time, span
+from trajcheck.measuring.options import Options
 
 SAMPLES = Path(__file__).parents[1] / "sample_checkpoints"
 RUN, OBJECTIVE = SAMPLES / "digits-sgd-seed0", f"{SAMPLES / 'objectives.py'}:digits"
@@ -69,7 +69,7 @@ def test_without_an_objective_nothing_is_executed(cli: Cli, monkeypatch: pytest.
     def load(*_: object, **__: object) -> object:
         raise AssertionError("executed")
 
-    monkeypatch.setattr("trajcheck.objective.load_objective", load)
+    monkeypatch.setattr("trajcheck.objective.loading.load_objective", load)
     monkeypatch.chdir(tmp_path)
     outcome = cli("analyze", RUN, "--dry-run")
     assert outcome.code == 0 and "time       pass: " in outcome.out and "replay" not in outcome.out

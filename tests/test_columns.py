@@ -1,4 +1,4 @@
-"""trajcheck.columns and the statistics of metrics.secant: reasons travel, running values skip the undefined."""
+"""trajcheck.metrics.columns and the statistics of metrics.secant: reasons travel, running values skip the undefined."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trajcheck.columns import (
+from trajcheck.metrics.columns import (
     OVERFLOW,
     Column,
     column,

@@ -26,15 +26,15 @@ from sample_cases import DATA
 from test_streaming import wide_run
 
 import trajcheck
-from trajcheck.alignment import Pair, nearest_losses
-from trajcheck.analysis import load_trajectory
-from trajcheck.comparison import estimate_comparison, run_comparison
-from trajcheck.comparison_options import ComparisonOptions
+from trajcheck.commands.compare.command import estimate_comparison, run_comparison
+from trajcheck.commands.compare.options import ComparisonOptions
 from trajcheck.errors import NotFiniteError, OutputError, RunError, UsageError
-from trajcheck.gather_pairs import gather_pairs
 from trajcheck.metrics.convexity import RESOLUTION_FACTOR
-from trajcheck.objective import Objective
-from trajcheck.relabelling import Relabelling
+from trajcheck.objective.objective import Objective
+from trajcheck.permutations.weight_matching import Relabelling
+from trajcheck.runs.divergence import load_trajectory
+from trajcheck.scalars.pairs import Pair, nearest_losses
+from trajcheck.stream.pair_pass import gather_pairs
 
 Cli = Callable[..., Outcome]
 

@@ -15,11 +15,11 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
-from trajcheck.curvature import Hessian
+from trajcheck.curvature.hessian import Hessian
+from trajcheck.curvature.lanczos import extreme_eigenvalues
 from trajcheck.errors import ObjectiveError, StepFileError
-from trajcheck.lanczos import extreme_eigenvalues
-from trajcheck.objective import Objective
-from trajcheck.samples import Sample, make_sample, seed_generators
+from trajcheck.objective.objective import Objective
+from trajcheck.objective.sample import Sample, make_sample, seed_generators
 
 CPU = torch.device("cpu")
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 import trajcheck
-from trajcheck.analysis import estimate
-from trajcheck.objective import Objective
-from trajcheck.options import Options
+from trajcheck.commands.analyze.command import estimate
+from trajcheck.measuring.options import Options
+from trajcheck.objective.objective import Objective
 
 SAMPLES = Path(__file__).parents[1] / "sample_checkpoints"
 OBJECTIVE = """

@@ -18,9 +18,9 @@ from torch import nn
 
 import trajcheck
 from trajcheck import Recorder
-from trajcheck.analysis import estimate
-from trajcheck.objective import Objective
-from trajcheck.options import Options
+from trajcheck.commands.analyze.command import estimate
+from trajcheck.measuring.options import Options
+from trajcheck.objective.objective import Objective
 
 Cli = Callable[..., Outcome]
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 from loops import read, recorded_steps
 
-from trajcheck.permutation_spec import check_permutations
-from trajcheck.trajectory import open_trajectory
+from trajcheck.permutations.declared import check_permutations
+from trajcheck.runs.trajectory import open_trajectory
 
 EXAMPLE = Path(__file__).parents[1] / "sample_checkpoints" / "elkabetz_cohen.py"
 STEPS = 3

@@ -26,14 +26,16 @@ from replay_exported import product, sample_of, stored
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trajcheck import objective_export, recorder_export
-from trajcheck.batch_tree import flatten
 from trajcheck.errors import ObjectiveError, RecorderError
-from trajcheck.exported_objective import FACTS, ExportedModel, load_exported
-from trajcheck.objective import Objective, load_objective
-from trajcheck.objective_export import export_objective
-from trajcheck.recorder import Recorder
-from trajcheck.samples import make_sample
+from trajcheck.objective import exporting as objective_export
+from trajcheck.objective.exported import FACTS, ExportedModel, load_exported
+from trajcheck.objective.exporting import export_objective
+from trajcheck.objective.loading import load_objective
+from trajcheck.objective.objective import Objective
+from trajcheck.objective.sample import make_sample
+from trajcheck.recording import export as recorder_export
+from trajcheck.recording.recorder import Recorder
+from trajcheck.runs.batch_tree import flatten
 
 CPU = torch.device("cpu")
 TESTS = Path(__file__).parent

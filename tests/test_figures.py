@@ -23,7 +23,7 @@ from trajcheck.reports.figures.ratio_panel import unresolved
 from trajcheck.reports.figures.render import draw
 from trajcheck.reports.figures.style import RC, short
 from trajcheck.reports.figures.trajectory import PICTURE as TRAJECTORY
-from trajcheck.reports.saved import Series, read_report
+from trajcheck.reports.reading.report import Series, read_report
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ from conftest import Outcome
 from saved_reports import analysis
 
 import trajcheck
-from trajcheck import drawing
+from trajcheck.commands.report import one_report as drawing
 
 SAMPLES = Path(__file__).parents[1] / "sample_checkpoints"
 Cli = Callable[..., Outcome]

@@ -30,11 +30,11 @@ from torch import nn
 
 import trajcheck
 from trajcheck import Recorder
-from trajcheck.columns import column
+from trajcheck.commands.flow.options import FlowOptions
+from trajcheck.commands.flow.sample_function import SampleFunction
+from trajcheck.commands.flow.state_file import NAME, StateFile
 from trajcheck.errors import ObjectiveError, RunError, StepFileError, TrajcheckError, UsageError
-from trajcheck.flow_options import FlowOptions
-from trajcheck.flow_sample import SampleFunction
-from trajcheck.flow_state import NAME, StateFile
+from trajcheck.metrics.columns import column
 from trajcheck.metrics.flow import bound, constant_rate
 
 Cli = Callable[..., Outcome]
@@ -907,11 +907,11 @@ def test_the_terminal_fits_80_columns(tmp_path: Path, cli: Cli) -> None:
 
 def test_the_function_stays_one_when_its_modules_are_imported() -> None:
     import trajcheck.cli.flow
-    import trajcheck.gradient_flow
+    import trajcheck.commands.flow.command
     import trajcheck.metrics.flow
-    import trajcheck.reports.flow
+    import trajcheck.reports.terminal.flow
 
-    assert callable(trajcheck.flow) and trajcheck.flow is trajcheck.gradient_flow.flow
+    assert callable(trajcheck.flow) and trajcheck.flow is trajcheck.commands.flow.command.flow
     assert not (Path(trajcheck.__file__).parent / "flow.py").exists()
 
 

@@ -22,16 +22,16 @@ from hypothesis import strategies as st
 from safetensors.numpy import save, save_file
 
 import trajcheck
-from trajcheck.batch_tree import unflatten
+from trajcheck.commands.batch.options import read_config
 from trajcheck.errors import BadInputError, RunError, StepFileError, TrajcheckError, UsageError
-from trajcheck.formats import native
-from trajcheck.formats.plain_json import MOST_LEVELS, parse_json
-from trajcheck.formats.safetensors_file import read_header
-from trajcheck.nightly.config import read_config
-from trajcheck.options import Options
-from trajcheck.references import resolve_references
-from trajcheck.reports.saved import read_report
-from trajcheck.trajectory import open_trajectory
+from trajcheck.files.plain_json import MOST_LEVELS, parse_json
+from trajcheck.files.safetensors_header import read_header
+from trajcheck.measuring.options import Options
+from trajcheck.reports.reading.report import read_report
+from trajcheck.runs.batch_tree import unflatten
+from trajcheck.runs.formats.native import reading as native
+from trajcheck.runs.references import resolve_references
+from trajcheck.runs.trajectory import open_trajectory
 
 #: Cases of each reader; slow ones have fewer.
 CASES = 60

@@ -1,4 +1,4 @@
-"""trajcheck.gather_chunk, chunk_vectors, gather_sums: wherever the bytes lie, whatever else is asked for, the same."""
+"""trajcheck.stream.chunk, chunk_vectors, gather_sums: wherever the bytes lie, whatever else is asked for, the same."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ import torch
 from conftest import write_plain_step
 from safetensors.torch import save_file
 
-import trajcheck.gather_chunk
-import trajcheck.kernel
-import trajcheck.sections
+import trajcheck.inner_products.loop
+import trajcheck.stream.chunk
+import trajcheck.stream.cuts
 from trajcheck.errors import StepFileError
-from trajcheck.extent_reader import ExtentReader
-from trajcheck.gather import gather
-from trajcheck.gather_chunk import ChunkPass
-from trajcheck.kernel_data import Memory
-from trajcheck.products import REFERENCE_PRODUCTS, STEP_PRODUCTS
-from trajcheck.references import resolve_references
-from trajcheck.rows import choose_rows
-from trajcheck.saved_scalars.record import Need, record_of
-from trajcheck.scalars import RowScalars
-from trajcheck.sections import PIECE
-from trajcheck.trajectory import Trajectory, open_trajectory
+from trajcheck.files.extent_reader import ExtentReader
+from trajcheck.inner_products.blocks import Memory
+from trajcheck.inner_products.catalogue import REFERENCE_PRODUCTS, STEP_PRODUCTS
+from trajcheck.runs.references import resolve_references
+from trajcheck.runs.trajectory import Trajectory, open_trajectory
+from trajcheck.scalars.rows import choose_rows
+from trajcheck.scalars.saved.record import Need, record_of
+from trajcheck.scalars.values import RowScalars
+from trajcheck.stream.chunk import ChunkPass
+from trajcheck.stream.cuts import PIECE
+from trajcheck.stream.row_pass import gather
 
 STEPS = 21  # more than are in memory together
 
@@ -67,7 +67,7 @@ def walk(tmp_path: Path) -> Trajectory:
 @pytest.fixture(params=["compiled", "numpy"])
 def either_loop(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if request.param == "numpy":
-        monkeypatch.setattr(trajcheck.kernel, "_library", lambda: None)
+        monkeypatch.setattr(trajcheck.inner_products.loop, "_library", lambda: None)
 
 
 @pytest.mark.parametrize(
@@ -89,9 +89,9 @@ def test_further_references_change_no_bit(walk: Trajectory) -> None:
 def test_rows_in_memory_together_change_no_bit(walk: Trajectory, monkeypatch: pytest.MonkeyPatch, skip: int) -> None:
     whole = scalars(walk, skip=skip)
     for group in (1, 2, 7):
-        monkeypatch.setattr(trajcheck.gather_chunk, "GROUP", group)
+        monkeypatch.setattr(trajcheck.stream.chunk, "GROUP", group)
         assert scalars(walk, skip=skip) == whole
-    monkeypatch.setattr(trajcheck.gather_chunk, "is_usual", lambda request: False)
+    monkeypatch.setattr(trajcheck.stream.chunk, "is_usual", lambda request: False)
     assert scalars(walk, skip=skip) == whole
 
 
@@ -136,7 +136,7 @@ def test_tensors_add_up(walk: Trajectory) -> None:
 def test_many_tensors_are_cut_into_blocks_of_few(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = open_trajectory(write_walk(tmp_path / "many", {f"w{number:03d}": 1 + number % 7 for number in range(300)}))
     found = scalars(run, by_tensor=range(STEPS))
-    monkeypatch.setattr(trajcheck.sections, "MOST_PIECES", 1000)
+    monkeypatch.setattr(trajcheck.stream.cuts, "MOST_PIECES", 1000)
     assert scalars(run, by_tensor=range(STEPS)) == found
 
 
@@ -182,7 +182,7 @@ def test_more_files_than_may_be_open(walk: Trajectory, monkeypatch: pytest.Monke
         return given[-1]
 
     monkeypatch.setattr(ExtentReader, "share", noted)
-    monkeypatch.setattr(trajcheck.gather_chunk, "most_open", lambda: 3)
+    monkeypatch.setattr(trajcheck.stream.chunk, "most_open", lambda: 3)
     assert scalars(walk) == whole
     assert -1 in given and len(set(given)) == 4
 
@@ -201,7 +201,7 @@ def test_files_that_change_during_the_pass(
 ) -> None:
     path = Path(walk.snapshots[13].path)
     harm(path)
-    monkeypatch.setattr(trajcheck.gather_chunk, "most_open", lambda: capacity)
+    monkeypatch.setattr(trajcheck.stream.chunk, "most_open", lambda: capacity)
     several: dict[str, Any] = {"piece": 300, "room": 1}
     for how in ({}, several):  # in the only block, and in the last of many
         with pytest.raises(StepFileError, match=says) as error:

@@ -1,4 +1,4 @@
-"""trajcheck.gradient_factor: what gradients were multiplied by, and that other changes have no factor."""
+"""trajcheck.recording.unedited_loop.gradient_factor: what gradients were multiplied by; other changes have no factor."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from trajcheck.gradient_factor import GradientMeasures
+from trajcheck.recording.unedited_loop.gradient_factor import GradientMeasures
 
 
 def parameters(dtype: torch.dtype = torch.float32, shapes: Any = ((40, 30), (7,), (1,))) -> list[Tensor]:

@@ -1,4 +1,4 @@
-"""trajcheck.host_buffers: memory is used again, and never while a record in it is on its way."""
+"""trajcheck.recording.step.host_buffers: memory is used again, and never while a record in it is on its way."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pytest
 import torch
 from loops import assert_holds, batch_of, loss_of, network, read, recorded_steps, sgd, train, waiting_disk, weights
 
-from trajcheck import record_writer
-from trajcheck.host_buffers import HostBuffer, HostBuffers
-from trajcheck.recorder import Recorder
+from trajcheck.recording.recorder import Recorder
+from trajcheck.recording.run import background_writer as record_writer
+from trajcheck.recording.step.host_buffers import HostBuffer, HostBuffers
 
 
 def test_copies_are_contiguous_equal_and_lie_where_they_lay_before() -> None:

@@ -17,11 +17,11 @@ from urllib.parse import unquote_to_bytes
 import pytest
 from index_rows import NASTY, done, failed, with_report
 
-from trajcheck.nightly.config import BatchConfig
-from trajcheck.nightly.index_page import MOST, document, write_page
-from trajcheck.nightly.index_page_cells import duration, moment
-from trajcheck.nightly.index_page_words import READING
-from trajcheck.nightly.night import batch
+from trajcheck.commands.batch.command import batch
+from trajcheck.commands.batch.options import BatchConfig
+from trajcheck.commands.batch.page import MOST, document, write_page
+from trajcheck.commands.batch.page_cells import duration, moment
+from trajcheck.commands.batch.page_words import READING
 
 PLAIN = BatchConfig(plots=False)
 
@@ -231,7 +231,7 @@ def test_a_batch_that_has_nothing_to_do_imports_neither_pandas_nor_a_drawing_pac
 ) -> None:
     batch([tmp_path], tmp_path / "reports", PLAIN)
     script = (
-        "import sys\nfrom trajcheck.nightly.night import batch\n"
+        "import sys\nfrom trajcheck.commands.batch.command import batch\n"
         f"assert batch([{str(tmp_path)!r}], {str(tmp_path / 'reports')!r}).unchanged == 1\nprint(*sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from index_rows import NASTY, done, failed
 
-from trajcheck.nightly.index_page import write_page
+from trajcheck.commands.batch.page import write_page
 
 if chromium.BINARY is None:
     pytest.skip("needs Chromium", allow_module_level=True)

@@ -1,4 +1,4 @@
-"""trajcheck.integrate: theta' = F(theta), its tolerance, its cap, and going on from a saved state."""
+"""trajcheck.commands.flow.integrate: theta' = F(theta), its tolerance, its cap, and going on from a saved state."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from quadratics import Quadratic
 from scipy.integrate import solve_ivp
 from scipy.linalg import expm
 
+from trajcheck.commands.flow.integrate import Budget, Point, integrate
 from trajcheck.errors import IntegrationError, UsageError
-from trajcheck.integrate import Budget, Point, integrate
 
 SADDLE = Quadratic.with_spectrum([-0.5, 0.1, 1.0, 4.0], seed=3)
 START = np.random.default_rng(4).normal(size=4)

@@ -15,8 +15,8 @@ from torch import Tensor
 
 import trajcheck
 from trajcheck.errors import RecorderError
-from trajcheck.recorder import Recorder
-from trajcheck.step_recorder import StepRecorder
+from trajcheck.recording.recorder import Recorder
+from trajcheck.recording.step_recorder import StepRecorder
 
 transformers: Any = pytest.importorskip("transformers")
 pytest.importorskip("accelerate")

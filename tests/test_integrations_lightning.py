@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 import trajcheck
 from trajcheck.errors import RecorderError
-from trajcheck.recorder import Recorder
-from trajcheck.step_recorder import StepRecorder
+from trajcheck.recording.recorder import Recorder
+from trajcheck.recording.step_recorder import StepRecorder
 
 lightning: Any = pytest.importorskip("lightning.pytorch")
 

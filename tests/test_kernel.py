@@ -11,13 +11,13 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from trajcheck import kernel
-from trajcheck.kernel import Stages
-from trajcheck.kernel_data import RANGE, Block, Filling, Memory, Segments, Stage
-from trajcheck.kernel_numpy import vectors_of
-from trajcheck.products import REFERENCE_PRODUCTS, STEP_PRODUCTS, inner_products
-from trajcheck.program import Cross, Differ, Instruction, Key, Program, Step, Towards, Values
-from trajcheck.program_writer import REGULARISED, RowRequest, write_program, write_programs
+from trajcheck.inner_products import loop as kernel
+from trajcheck.inner_products.blocks import RANGE, Block, Filling, Memory, Segments, Stage
+from trajcheck.inner_products.catalogue import REFERENCE_PRODUCTS, STEP_PRODUCTS, inner_products
+from trajcheck.inner_products.loop import Stages
+from trajcheck.inner_products.loop_numpy import vectors_of
+from trajcheck.inner_products.program import Cross, Differ, Instruction, Key, Program, Step, Towards, Values
+from trajcheck.inner_products.program_writer import REGULARISED, RowRequest, write_program, write_programs
 
 STEPS = 6
 HERE = Segments.of([0, 3000], [0.0])

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from scipy.sparse.linalg import eigsh
 from torch import Tensor
 
+from trajcheck.curvature.lanczos import Extremes, extreme_eigenvalues
 from trajcheck.errors import UsageError
-from trajcheck.lanczos import Extremes, extreme_eigenvalues
 
 
 def rotated(eigenvalues: np.ndarray, seed: int = 0) -> np.ndarray:

@@ -17,11 +17,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from trajcheck.batch_tree import flatten
-from trajcheck.device import resolve_device
 from trajcheck.errors import ObjectiveError, StepFileError, UsageError
-from trajcheck.objective import Objective, load_objective
-from trajcheck.samples import make_sample
+from trajcheck.objective.devices import resolve_device
+from trajcheck.objective.loading import load_objective
+from trajcheck.objective.objective import Objective
+from trajcheck.objective.sample import make_sample
+from trajcheck.runs.batch_tree import flatten
 
 CPU = torch.device("cpu")
 

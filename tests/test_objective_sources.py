@@ -1,4 +1,4 @@
-"""trajcheck.objective_sources: the user's files that an objective is made of, and no others."""
+"""trajcheck.objective.file_sources: the user's files that an objective is made of, and no others."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from trajcheck.objective_sources import source_hashes
+from trajcheck.objective.file_sources import source_hashes
 
 FILES = {
     "objective.py": "import torch, os.path, trajcheck\nimport helper\nfrom models.net import Net\n"

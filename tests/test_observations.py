@@ -1,4 +1,4 @@
-"""trajcheck.observations: micro-batches, cleared gradients, randomness, buffers, skipped steps."""
+"""trajcheck.recording.step.observations: micro-batches, cleared gradients, randomness, buffers, skipped steps."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from loops import assert_holds, batch_of, loss_of, network, read, recorded_steps
 from torch import Tensor, nn
 
 from trajcheck.errors import RecorderError
-from trajcheck.recorder import Recorder
+from trajcheck.recording.recorder import Recorder
 
 
 def replayed(model: nn.Module, tensors: dict[str, Tensor], batch: Any, i: int = 0) -> dict[str, Tensor]:

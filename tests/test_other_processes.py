@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from trajcheck.other_processes import is_gone
+from trajcheck.files.other_processes import is_gone
 
 
 def test_what_runs_and_what_has_ended() -> None:

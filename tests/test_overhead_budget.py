@@ -1,4 +1,4 @@
-"""trajcheck.overhead_budget and trajcheck.time_spent: recording keeps to its share of the training time, in pairs."""
+"""trajcheck.recording.schedule, overhead_budget and time_spent: recording keeps to its share of the training time."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trajcheck.overhead_budget import GRACE, OverheadBudget
-from trajcheck.recording_plan import Situation, ThinningPlan
-from trajcheck.schedules import Every, Listed, Pairs
-from trajcheck.time_spent import PAUSE, TimeSpent
+from trajcheck.recording.schedule.overhead_budget import GRACE, OverheadBudget
+from trajcheck.recording.schedule.plan import Situation, ThinningPlan
+from trajcheck.recording.schedule.schedules import Every, Listed, Pairs
+from trajcheck.recording.schedule.time_spent import PAUSE, TimeSpent
 
 
 class Clock:

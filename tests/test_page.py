@@ -24,7 +24,7 @@ from trajcheck.reports.page.document import document
 from trajcheck.reports.page.other_sentences import comparison_words, flow_words
 from trajcheck.reports.page.sentences import analysis_words
 from trajcheck.reports.page.series import DIGITS, pack, rounded
-from trajcheck.reports.saved import read_report
+from trajcheck.reports.reading.report import read_report
 
 NASTY = "</script><script>alert(1)</script>\"'&<!--<img src=x onerror=alert(2)>"
 COSINE: dict[str, Any] = {"cosine": 0.25, "cosine_error": 0.02, "cosine_of": "cos_skip", "cosine_sample": "own"}

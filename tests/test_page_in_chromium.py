@@ -14,7 +14,7 @@ pytest.importorskip("plotly")
 import chromium
 from saved_reports import analysis
 
-from trajcheck.drawing import draw_report
+from trajcheck.commands.report.one_report import draw_report
 
 if chromium.BINARY is None:
     pytest.skip("needs Chromium", allow_module_level=True)

@@ -20,9 +20,9 @@ from torch.nn import functional as F
 
 import trajcheck
 from trajcheck.errors import ObjectiveError, UsageError
-from trajcheck.permutation_spec import Axis, Permutations, apply, check_permutations, read_permutations
-from trajcheck.permutations import Matched, match
-from trajcheck.recorder import Recorder
+from trajcheck.permutations.declared import Axis, Permutations, apply, check_permutations, read_permutations
+from trajcheck.permutations.weight_matching import Matched, match
+from trajcheck.recording.recorder import Recorder
 
 SAMPLES = Path(__file__).parents[1] / "sample_checkpoints"
 OBJECTIVES = SAMPLES / "objectives.py"
@@ -364,9 +364,9 @@ def test_two_seeds_of_the_digits(tmp_path: Path) -> None:
 
 
 def test_two_runs_for_a_comparison() -> None:
-    from trajcheck.objective import load_objective
-    from trajcheck.permuted_references import match_runs
-    from trajcheck.trajectory import open_trajectory
+    from trajcheck.objective.loading import load_objective
+    from trajcheck.permutations.permuted_references import match_runs
+    from trajcheck.runs.trajectory import open_trajectory
 
     spec = f"{OBJECTIVES}:digits"
     a, b = open_trajectory(DIGITS), open_trajectory(DIGITS1)

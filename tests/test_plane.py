@@ -11,14 +11,15 @@ from conftest import SHAPES, write_plain_step
 from safetensors.numpy import load_file
 
 import trajcheck
-from trajcheck import gather_gram as module
-from trajcheck.analysis import Analysis, estimate
+from trajcheck.commands.analyze.command import estimate
 from trajcheck.errors import NotFiniteError, UsageError
-from trajcheck.gather_gram import evenly_spaced, gather_gram
+from trajcheck.measuring.measured_run import MeasuredRun
+from trajcheck.measuring.options import Options
 from trajcheck.metrics.principal_components import principal_plane
-from trajcheck.options import Options
-from trajcheck.references import resolve_references
-from trajcheck.trajectory import open_trajectory
+from trajcheck.runs.references import resolve_references
+from trajcheck.runs.trajectory import open_trajectory
+from trajcheck.stream import gram_pass as module
+from trajcheck.stream.gram_pass import evenly_spaced, gather_gram
 
 SAMPLES = Path(__file__).parents[1] / "sample_checkpoints"
 DIGITS = SAMPLES / "digits-sgd-seed0"
@@ -61,7 +62,7 @@ def test_it_is_the_singular_value_decomposition_of_the_centred_iterates(tmp_path
 
 
 def test_small_blocks_give_the_same_products(plain_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    analysis = Analysis(plain_run, Options(refs=("final", "mean:3")), quiet=True)
+    analysis = MeasuredRun(plain_run, Options(refs=("final", "mean:3")), quiet=True)
     references = resolve_references(("final", "init"), analysis.trajectory, None)
     whole = gather_gram(analysis.trajectory, analysis.rows.rows, references)
     monkeypatch.setattr(module, "MEMORY", 3 * 8 * (len(analysis.rows.rows) + 2))
@@ -79,7 +80,7 @@ def test_far_from_the_origin_small_movements_keep_their_digits(tmp_path: Path) -
     for step, point in enumerate(points):
         write_plain_step(tmp_path, step, {"param/w": point}, tau=float(step))
     trajectory = open_trajectory(tmp_path)
-    rows = Analysis(tmp_path, Options(), quiet=True).rows
+    rows = MeasuredRun(tmp_path, Options(), quiet=True).rows
     centred = points - points.mean(axis=0)
     found = gather_gram(trajectory, rows.rows, []).gram
     np.testing.assert_allclose(found, centred @ centred.T, rtol=1e-2, atol=1e-3 * np.abs(found).max())
@@ -119,7 +120,7 @@ def test_iterates_that_span_no_plane(points: np.ndarray, missing: dict[str, str]
 def test_rows_are_chosen_evenly_in_steps(tmp_path: Path) -> None:
     for step in (0, 1, 2, 3, 4, 5, 6, 7, 8, 100, 200, 300):
         write_plain_step(tmp_path, step, {"param/w": np.array([step, 1.0])}, tau=float(step))
-    rows = Analysis(tmp_path, Options(), quiet=True).rows
+    rows = MeasuredRun(tmp_path, Options(), quiet=True).rows
     assert [row.step for row in evenly_spaced(rows, 4)] == [0, 100, 200, 300]
     assert [row.step for row in evenly_spaced(rows, 3)] == [0, 100, 300]
     assert len(evenly_spaced(rows, 500)) == 12
@@ -127,7 +128,7 @@ def test_rows_are_chosen_evenly_in_steps(tmp_path: Path) -> None:
 
 def test_the_dry_run_counts_it(plain_run: Path, bytes_read: list[int], tmp_path: Path) -> None:
     cost = estimate(plain_run, Options(pca=4))
-    analysis = Analysis(plain_run, Options(pca=4), quiet=True)
+    analysis = MeasuredRun(plain_run, Options(pca=4), quiet=True)
     references = resolve_references(("final",), analysis.trajectory, None)
     bytes_read.clear()
     gather_gram(analysis.trajectory, evenly_spaced(analysis.rows, 4), references)
@@ -137,7 +138,7 @@ def test_the_dry_run_counts_it(plain_run: Path, bytes_read: list[int], tmp_path:
 
 
 def test_not_finite_values_are_named(plain_run: Path) -> None:
-    analysis = Analysis(plain_run, Options(), quiet=True)
+    analysis = MeasuredRun(plain_run, Options(), quiet=True)
     path = plain_run / "step-000000004.safetensors"
     tensors = load_file(path)
     tensors["param/layer.bias"][1] = np.inf

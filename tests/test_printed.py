@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from conftest import Outcome
 
-from trajcheck.reports.printed import headline_rows, printed
-from trajcheck.reports.terminal import WIDTH, fitted
+from trajcheck.reports.terminal.formats import headline_rows, printed
+from trajcheck.reports.terminal.layout import WIDTH, fitted
 
 SAMPLES = Path(__file__).parents[1] / "sample_checkpoints"
 RUNS = [SAMPLES / f"digits-sgd-seed{seed}" for seed in (0, 1)]
@@ -95,7 +95,7 @@ def test_digits_make_room_where_numbers_are_long() -> None:
 
 
 def test_extreme_headlines_fit_too() -> None:
-    from trajcheck.reports.terminal import _table
+    from trajcheck.reports.terminal.analysis import _table
 
     values: dict[str, Any] = {"cosine": -1.234e-5, "cosine_error": 1.234e-5, "cosine_of": "cos"}
     values |= {f"convexity_{name}": -1.234e-10 for name in ("ratio", "num", "den")}

@@ -20,13 +20,13 @@ from safetensors import safe_open
 from safetensors.numpy import save_file
 from torch import Tensor
 
-from trajcheck import probe_batches
-from trajcheck.batch_tree import unflatten
 from trajcheck.errors import OutputError, RecorderError, RunError, StepFileError
-from trajcheck.finite import cut_at_divergence
-from trajcheck.formats import native
-from trajcheck.recorder import Recorder
-from trajcheck.trajectory import open_trajectory
+from trajcheck.recording.recorder import Recorder
+from trajcheck.recording.run import probe_batches
+from trajcheck.runs.batch_tree import unflatten
+from trajcheck.runs.divergence import cut_at_divergence
+from trajcheck.runs.formats.native import reading as native
+from trajcheck.runs.trajectory import open_trajectory
 
 
 def recorder_in(folder: Path, **options: Any) -> Recorder:

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from trajcheck.progress_bar import progress_bar
-from trajcheck.sizes import size_text, time_text
+from trajcheck.readable import size_text, time_text
 
 
 class Terminal(io.StringIO):

@@ -18,12 +18,12 @@ from safetensors.numpy import load_file
 
 import trajcheck
 from trajcheck.errors import RunError, StepFileError, UnevenStepError
-from trajcheck.extent_reader import BLOCK, ExtentReader, blocks
-from trajcheck.flat_vector import FlatVectors
-from trajcheck.objective import Objective
-from trajcheck.sampling import recorded_sample
-from trajcheck.tensor_reader import read_tensor
-from trajcheck.trajectory import open_trajectory
+from trajcheck.files.extent_reader import BLOCK, ExtentReader, blocks
+from trajcheck.files.torch_tensors import read_tensor
+from trajcheck.objective.objective import Objective
+from trajcheck.replay.sample_conventions import recorded_sample
+from trajcheck.runs.trajectory import open_trajectory
+from trajcheck.stream.flat_vector import FlatVectors
 
 
 def changed(folder: Path, step: int, rank: int, ranks: int, **changes: Any) -> None:

@@ -11,7 +11,7 @@ import pytest
 from test_readme import fenced
 
 import trajcheck
-from trajcheck.trajectory import open_trajectory
+from trajcheck.runs.trajectory import open_trajectory
 
 OBJECTIVE = """
 import torch

@@ -22,12 +22,12 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Replicate, Shard, distribute_tensor
 
 import trajcheck
-from trajcheck import ranks
 from trajcheck.errors import RecorderError
-from trajcheck.recorder import Recorder
-from trajcheck.recorder_arguments import check_arguments, one_overhead
-from trajcheck.schedules import Budget
-from trajcheck.trajectory import open_trajectory
+from trajcheck.recording.arguments import check_arguments, one_overhead
+from trajcheck.recording.model import ranks
+from trajcheck.recording.recorder import Recorder
+from trajcheck.recording.schedule.schedules import Budget
+from trajcheck.runs.trajectory import open_trajectory
 
 OBJECTIVE = f"{Path(__file__).parent / 'rank_training.py'}:language"
 WRAPPERS = {"ddp": ddp, "fsdp": fsdp}

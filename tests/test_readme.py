@@ -12,7 +12,7 @@ from conftest import Outcome
 from loops import recorded_steps
 
 import trajcheck
-from trajcheck.drawing import can_draw
+from trajcheck.commands.report.one_report import can_draw
 from trajcheck.metrics.families import FAMILIES
 from trajcheck.metrics.flow import FLOW_COLUMNS, FLOW_CURVATURE
 

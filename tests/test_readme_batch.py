@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from trajcheck.nightly.config import BatchConfig, read_config
+from trajcheck.commands.batch.options import BatchConfig, read_config
 
 ROOT = Path(__file__).parents[1]
 SECTION = (ROOT / "README.md").read_text().partition("\n## Nightly over an archive\n")[2].partition("\n## ")[0]

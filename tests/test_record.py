@@ -17,8 +17,8 @@ from torch.optim import optimizer as torch_optimizer
 
 import trajcheck
 from trajcheck.errors import RecorderError
-from trajcheck.recorder import Recorder
-from trajcheck.step_recorder import StepRecorder
+from trajcheck.recording.recorder import Recorder
+from trajcheck.recording.step_recorder import StepRecorder
 
 STEPS, CLIP = 4, 0.3
 

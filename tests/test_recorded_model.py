@@ -1,4 +1,4 @@
-"""trajcheck.recorded_model: names, tied, frozen and master parameters."""
+"""trajcheck.recording.model.recorded_model: names, tied, frozen and master parameters."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from loops import assert_holds, batch_of, loss_of, network, read, run_json, sgd,
 from torch import Tensor, nn
 
 from trajcheck.errors import RecorderError
-from trajcheck.parameter_names import canonical
-from trajcheck.recorded_model import RecordedModel
-from trajcheck.recorder import Recorder
+from trajcheck.objective.parameter_names import canonical
+from trajcheck.recording.model.recorded_model import RecordedModel
+from trajcheck.recording.recorder import Recorder
 
 
 def param_names(folder: Path, step: int = 0) -> list[str]:

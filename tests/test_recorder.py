@@ -1,4 +1,4 @@
-"""trajcheck.recorder: x_t, g_t, rates and sums of a loop, and that the loop does not notice."""
+"""trajcheck.recording.recorder: x_t, g_t, rates and sums of a loop, and that the loop does not notice."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from loops import assert_holds, batch_of, loss_of, network, read, recorded_steps
 from torch import Tensor, nn
 
 from trajcheck.errors import RecorderError
-from trajcheck.recorder import Recorder
-from trajcheck.schedules import Listed, Pairs
+from trajcheck.recording.recorder import Recorder
+from trajcheck.recording.schedule.schedules import Listed, Pairs
 
 
 def trajectory(make: Any, folder: Path | None, **options: Any) -> tuple[list[Tensor], list[Tensor]]:

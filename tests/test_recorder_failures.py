@@ -1,4 +1,4 @@
-"""trajcheck.recorder: whatever fails inside it stops the recording, loudly and once, and not the training."""
+"""trajcheck.recording.recorder: whatever fails inside it stops the recording, loudly and once, and not the training."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import pytest
 import torch
 from loops import batch_of, loss_of, network, read, recorded_steps, sgd, train, waiting_disk, weights
 
-from trajcheck import record_writer
 from trajcheck.errors import OutputError, RecorderError
-from trajcheck.recorder import Recorder
+from trajcheck.recording.recorder import Recorder
+from trajcheck.recording.run import background_writer as record_writer
 
 
 def full_disk(monkeypatch: pytest.MonkeyPatch, after: int) -> None:

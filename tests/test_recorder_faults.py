@@ -14,8 +14,8 @@ from loops import network, recorded_steps, sgd, train
 from benchmarks.faults import recorder as faults
 from benchmarks.faults.table import Trials, show
 from benchmarks.faults.training import RECORDINGS, STEPS
-from trajcheck import record_writer
-from trajcheck.recorder import Recorder
+from trajcheck.recording.recorder import Recorder
+from trajcheck.recording.run import background_writer as record_writer
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 

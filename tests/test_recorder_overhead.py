@@ -13,14 +13,14 @@ from loops import batch_of, loss_of, network, read, recorded_steps, run_json, sg
 from test_overhead_budget import Clock
 from test_window_sums import Dense, double_batch
 
-from trajcheck import recorder as recorder_module
 from trajcheck.errors import RecorderError
-from trajcheck.recorded_model import RecordedModel
-from trajcheck.recorder import Recorder
-from trajcheck.rows import choose_rows
-from trajcheck.schedules import Budget, Every, Pairs
-from trajcheck.time_spent import TimeSpent
-from trajcheck.trajectory import open_trajectory
+from trajcheck.recording import recorder as recorder_module
+from trajcheck.recording.model.recorded_model import RecordedModel
+from trajcheck.recording.recorder import Recorder
+from trajcheck.recording.schedule.schedules import Budget, Every, Pairs
+from trajcheck.recording.schedule.time_spent import TimeSpent
+from trajcheck.runs.trajectory import open_trajectory
+from trajcheck.scalars.rows import choose_rows
 
 STEP, RECORD = 0.01, 0.6  # seconds
 

@@ -11,7 +11,7 @@ import torch
 from loops import network, read, recorded_steps, sgd, train
 
 from trajcheck.errors import RecorderError
-from trajcheck.recorder import Recorder
+from trajcheck.recording.recorder import Recorder
 
 
 def recorder_of(folder: Path, model: Any, **options: Any) -> Recorder:

@@ -1,4 +1,4 @@
-"""trajcheck.recording_plan: the default plan keeps to its bytes, in pairs, and never gives up init."""
+"""trajcheck.recording.schedule.plan: the default plan keeps to its bytes, in pairs, and never gives up init."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from loops import batch_of, loss_of, network, read, recorded_steps, train
 
-from trajcheck.recorder import Recorder
-from trajcheck.recording_plan import FixedPlan, Situation, ThinningPlan, make_plan, readable, spread_pairs
-from trajcheck.schedules import Budget, Every
+from trajcheck.readable import readable
+from trajcheck.recording.recorder import Recorder
+from trajcheck.recording.schedule.plan import FixedPlan, Situation, ThinningPlan, make_plan, spread_pairs
+from trajcheck.recording.schedule.schedules import Budget, Every
 
 
 def situation(**changes: Any) -> Situation:

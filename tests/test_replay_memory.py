@@ -1,4 +1,4 @@
-"""trajcheck.replay with replay_memory, read_ahead and vector_reader: how much is kept and when it is read changes no
+"""trajcheck.replay with residency, read_ahead and vector_reader: how much is kept and when it is read changes no
 number; what is read and evaluated is what --dry-run says."""
 
 from __future__ import annotations
@@ -13,17 +13,18 @@ import torch
 from sample_cases import assert_same_values
 
 import trajcheck
-from trajcheck.analysis import Analysis, estimate
-from trajcheck.device_reduction import DeviceReducer
+from trajcheck.commands.analyze.command import estimate
 from trajcheck.errors import ObjectiveError, StepFileError, UsageError
-from trajcheck.host_reduction import HostReducer
-from trajcheck.objective import Objective
-from trajcheck.options import Options
-from trajcheck.products import REFERENCE_PRODUCTS, STEP_PRODUCTS
-from trajcheck.read_ahead import one_ahead
-from trajcheck.reduction import by_tensor, fetch
-from trajcheck.references import resolve_references
-from trajcheck.vector_reader import Buffers, Loaded, VectorReader
+from trajcheck.inner_products.catalogue import REFERENCE_PRODUCTS, STEP_PRODUCTS
+from trajcheck.measuring.measured_run import MeasuredRun
+from trajcheck.measuring.options import Options
+from trajcheck.objective.objective import Objective
+from trajcheck.replay.gpu_reducer import DeviceReducer
+from trajcheck.replay.host_reducer import HostReducer
+from trajcheck.replay.read_ahead import one_ahead
+from trajcheck.replay.reducer import by_tensor, fetch
+from trajcheck.replay.vector_reader import Buffers, Loaded, VectorReader
+from trajcheck.runs.references import resolve_references
 
 SAMPLES = Path(__file__).parents[1] / "sample_checkpoints"
 RUN, OBJECTIVE = SAMPLES / "digits-sgd-seed0", f"{SAMPLES / 'objectives.py'}:digits"
@@ -103,7 +104,7 @@ def test_memory_changes_no_bit(
 
 def size() -> int:
     """Bytes of the run's parameters."""
-    return 4 * Analysis(RUN, Options(), quiet=True).trajectory.numel
+    return 4 * MeasuredRun(RUN, Options(), quiet=True).trajectory.numel
 
 
 def test_less_than_the_minimum_is_refused(tmp_path: Path) -> None:
@@ -130,7 +131,7 @@ def test_a_dry_run_says_what_a_small_memory_costs() -> None:
 def test_what_never_changes_is_evaluated_once() -> None:
     """On probe batches f(x*) is one number for the run, and x_{t-1} was the x_t of the row before."""
     cost = estimate(RUN, Options(**options(sample=("probe",), refs=("final", "mean:3"))))
-    probes = Analysis(RUN, Options(**options()), quiet=True).trajectory.probes[0].batches
+    probes = MeasuredRun(RUN, Options(**options()), quiet=True).trajectory.probes[0].batches
     assert probes > 1
     assert (cost.losses, cost.gradients) == (2 * probes, 7 * probes)
     gradients = estimate(
@@ -140,7 +141,7 @@ def test_what_never_changes_is_evaluated_once() -> None:
 
 
 def replay(tmp_path: Path, run: Path, **chosen: Any) -> Any:
-    analysis = Analysis(run, Options(**options(**chosen)), quiet=True)
+    analysis = MeasuredRun(run, Options(**options(**chosen)), quiet=True)
     return analysis.prepare_replay(resolve_references(analysis.options.refs, analysis.trajectory, tmp_path))
 
 

@@ -1,4 +1,4 @@
-"""trajcheck.run_folder: begun runs, and resumed ones."""
+"""trajcheck.recording.run.folder: begun runs, and resumed ones."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from loops import assert_holds, batch_of, loss_of, network, read, recorded_steps
 from torch import nn
 
 from trajcheck.errors import RecorderError
-from trajcheck.recorder import Recorder
-from trajcheck.schedules import Budget, Every, Listed
+from trajcheck.recording.recorder import Recorder
+from trajcheck.recording.schedule.schedules import Budget, Every, Listed
 
 
 def recorded(folder: Path, model: nn.Module, steps: range, **options: Any) -> None:

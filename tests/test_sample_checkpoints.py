@@ -9,7 +9,7 @@ import pytest
 import torch
 from loops import read, recorded_steps, run_json
 
-from trajcheck.batch_tree import unflatten
+from trajcheck.runs.batch_tree import unflatten
 
 SAMPLES = Path(__file__).parent.parent / "sample_checkpoints"
 RUNS = {

@@ -1,4 +1,4 @@
-"""trajcheck.saved_scalars and trajcheck.measurement: what is saved with a report is not computed again, whatever
+"""trajcheck.scalars.saved and trajcheck.measuring.portions: what is saved with a report is not computed again, whatever
 happened to the analysis that computed it, and the report comes out the same."""
 
 from __future__ import annotations
@@ -14,14 +14,15 @@ from typing import Any
 import pytest
 
 from trajcheck import analyze
-from trajcheck.analysis import Analysis, run_analysis
+from trajcheck.commands.analyze.command import run_analysis
 from trajcheck.errors import RunError
-from trajcheck.findings import Report
-from trajcheck.measurement import Measurement
-from trajcheck.options import Options
-from trajcheck.saved_scalars.files import DamagedError, decode, encode, name_of
-from trajcheck.saved_scalars.record import Need, Record, Shares
-from trajcheck.saved_scalars.store import ScalarStore
+from trajcheck.measuring.measured_run import MeasuredRun
+from trajcheck.measuring.options import Options
+from trajcheck.measuring.portions import Measurement
+from trajcheck.reports.making.results import Report
+from trajcheck.scalars.saved.encoding import DamagedError, decode, encode, name_of
+from trajcheck.scalars.saved.record import Need, Record, Shares
+from trajcheck.scalars.saved.store import ScalarStore
 
 TABLES = ("steps.csv", "references.csv", "undefined.csv")
 
@@ -265,7 +266,7 @@ def test_without_an_objective_recorded_gradients_are_not_those_of_a_replay(
 
 
 def test_an_average_is_made_once(plain_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from trajcheck import references
+    from trajcheck.runs import references
 
     run_analysis(plain_run, Options(("mean:3",)), tmp_path / "out")
     [kept] = (tmp_path / "out" / "scalars").glob("mean-*")
@@ -359,7 +360,7 @@ def test_one_chunk_after_the_other_gives_the_same(plain_run: Path, objective_fil
     folder = tmp_path / "out" / "scalars"
     folder.mkdir(parents=True)
     for places in ({4, 5, 6}, {10}, {0, 1, 2, 3, 7, 8, 9}):
-        analysis, store = Analysis(plain_run, chosen, quiet=True), ScalarStore(folder)
+        analysis, store = MeasuredRun(plain_run, chosen, quiet=True), ScalarStore(folder)
         measurement = analysis.measurement(analysis.resolve(folder), store)
         analysis.compute(measurement, measurement.portions_of(analysis.rows.some(places)))
         store.flush()

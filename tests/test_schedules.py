@@ -1,4 +1,4 @@
-"""trajcheck.schedules: which steps each of them wants."""
+"""trajcheck.recording.schedule.schedules: which steps each of them wants."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from trajcheck.errors import RecorderError
-from trajcheck.schedules import Budget, Every, First, Listed, Logarithmic, Pairs
+from trajcheck.recording.schedule.schedules import Budget, Every, First, Listed, Logarithmic, Pairs
 
 
 def wanted(schedule: Any, steps: int = 30) -> list[int]:

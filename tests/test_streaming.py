@@ -1,4 +1,4 @@
-"""trajcheck.gather, extent_reader and reduction: chunks and blocks change nothing; the device reducer says the same."""
+"""trajcheck.stream.row_pass and replay.reducer: chunks and blocks change nothing; the device reducer says the same."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from conftest import write_plain_step
 from safetensors.numpy import load_file
 from safetensors.torch import save_file as save_torch
 
-import trajcheck.kernel
-from trajcheck.device_reduction import DeviceReducer
+import trajcheck.inner_products.loop
 from trajcheck.errors import StepFileError
-from trajcheck.extent_reader import ExtentReader, blocks
-from trajcheck.formats import native
-from trajcheck.formats.safetensors_file import read_header
-from trajcheck.gather import CHUNK, available_threads, gather
-from trajcheck.host_reduction import HostReducer
-from trajcheck.products import REFERENCE_PRODUCTS, STEP_PRODUCTS
-from trajcheck.reduction import Reducer, by_tensor, fetch
-from trajcheck.references import resolve_references
-from trajcheck.rows import choose_rows
-from trajcheck.scalars import RowScalars
-from trajcheck.trajectory import open_trajectory
+from trajcheck.files.extent_reader import ExtentReader, blocks
+from trajcheck.files.safetensors_header import read_header
+from trajcheck.inner_products.catalogue import REFERENCE_PRODUCTS, STEP_PRODUCTS
+from trajcheck.replay.gpu_reducer import DeviceReducer
+from trajcheck.replay.host_reducer import HostReducer
+from trajcheck.replay.reducer import Reducer, by_tensor, fetch
+from trajcheck.runs.formats.native import reading as native
+from trajcheck.runs.references import resolve_references
+from trajcheck.runs.trajectory import open_trajectory
+from trajcheck.scalars.rows import choose_rows
+from trajcheck.scalars.values import RowScalars
+from trajcheck.stream.row_pass import CHUNK, available_threads, gather
 
 
 def scalars(run: Path, tmp_path: Path, skip: int = 3, steps: slice = slice(0, None, 1), **how: int) -> list[RowScalars]:
@@ -122,7 +122,7 @@ def test_the_reducers_say_what_the_pass_says(
     trajectory = open_trajectory(plain_run)
     reducer: Reducer
     if kind == "host, in numpy":
-        monkeypatch.setattr(trajcheck.kernel, "_library", lambda: None)
+        monkeypatch.setattr(trajcheck.inner_products.loop, "_library", lambda: None)
     if kind.startswith("host"):
         reducer = HostReducer(trajectory.shapes, {})
     else:

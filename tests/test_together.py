@@ -20,7 +20,7 @@ from matplotlib.figure import Figure
 from saved_reports import analysis
 
 import trajcheck
-from trajcheck.drawing_together import OWNER
+from trajcheck.commands.report.several_reports import OWNER
 from trajcheck.errors import UsageError
 from trajcheck.reports.figures.catalogue import PICTURES
 from trajcheck.reports.figures.picture import NothingToDraw
@@ -28,8 +28,8 @@ from trajcheck.reports.figures.render import Drawn, draw
 from trajcheck.reports.figures.several_runs import RUN_MARKS, running_mean, some
 from trajcheck.reports.figures.style import COLOURS, MOST, RC
 from trajcheck.reports.page.of_several import document
-from trajcheck.reports.saved import Series
-from trajcheck.reports.together import Together, read_together
+from trajcheck.reports.reading.report import Series
+from trajcheck.reports.reading.several_reports import Together, read_together
 
 Cli = Callable[..., Outcome]
 NASTY = "</script><script>alert(1)</script>\"'&<!--"

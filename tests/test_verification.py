@@ -20,9 +20,9 @@ from safetensors.numpy import load_file
 from test_ranks_format import changed
 
 import trajcheck
-from trajcheck import file_check
+from trajcheck.commands.verify import file_check
 from trajcheck.errors import RunError, UsageError
-from trajcheck.recorder import Recorder
+from trajcheck.recording.recorder import Recorder
 
 Cli = Callable[..., Outcome]
 SAMPLES = Path(__file__).parents[1] / "sample_checkpoints"

@@ -1,4 +1,4 @@
-"""trajcheck.window_sums: the sums of a record are those of a loop that keeps every x_t and g_t."""
+"""trajcheck.recording.step.window_sums: the sums of a record are those of a loop that keeps every x_t and g_t."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from loops import batch_of, loss_of, network, read, recorded_steps, sgd, train, 
 from test_recorder import trajectory
 from torch import Tensor, nn
 
-from trajcheck import window_sums
 from trajcheck.errors import RecorderError, StepFileError
-from trajcheck.finite import cut_at_divergence, find_bad_steps
-from trajcheck.recorder import Recorder
-from trajcheck.schedules import Budget, Every, Listed, Pairs
-from trajcheck.trajectory import open_trajectory
+from trajcheck.recording.recorder import Recorder
+from trajcheck.recording.schedule.schedules import Budget, Every, Listed, Pairs
+from trajcheck.recording.step import window_sums
+from trajcheck.runs.divergence import cut_at_divergence, find_bad_steps
+from trajcheck.runs.trajectory import open_trajectory
 
 
 class Dense:

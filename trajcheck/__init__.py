@@ -8,30 +8,30 @@ are first used.
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+from trajcheck.version import __version__ as __version__
 
 _WHERE = {
-    "Recorder": "recorder",
-    "Budget": "schedules",
-    "Every": "schedules",
-    "First": "schedules",
-    "FlowReport": "flow_findings",
-    "Listed": "schedules",
-    "Logarithmic": "schedules",
-    "Pairs": "schedules",
-    "Report": "findings",
+    "Recorder": "recording.recorder",
+    "Budget": "recording.schedule.schedules",
+    "Every": "recording.schedule.schedules",
+    "First": "recording.schedule.schedules",
+    "FlowReport": "reports.making.results",
+    "Listed": "recording.schedule.schedules",
+    "Logarithmic": "recording.schedule.schedules",
+    "Pairs": "recording.schedule.schedules",
+    "Report": "reports.making.results",
     "TrajcheckError": "errors",
-    "Comparison": "comparison_findings",
-    "BatchConfig": "nightly.config",
-    "BatchResult": "nightly.night",
-    "analyze": "analysis",
-    "batch": "nightly.night",
-    "compare": "comparison",
-    "draw_report": "drawing",
-    "draw_together": "drawing_together",
-    "record": "recording_context",
-    "verify": "verification",
-    "flow": "gradient_flow",  # not flow.py: importing a module of that name would put it in the function's place
+    "Comparison": "reports.making.results",
+    "BatchConfig": "commands.batch.options",
+    "BatchResult": "commands.batch.command",
+    "analyze": "commands.analyze.command",
+    "batch": "commands.batch.command",
+    "compare": "commands.compare.command",
+    "draw_report": "commands.report.one_report",
+    "draw_together": "commands.report.several_reports",
+    "record": "recording.unedited_loop.record",
+    "verify": "commands.verify.command",
+    "flow": "commands.flow.command",
 }
 
 __all__ = [
@@ -59,21 +59,19 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from trajcheck.analysis import analyze
-    from trajcheck.comparison import compare
-    from trajcheck.comparison_findings import Comparison
-    from trajcheck.drawing import draw_report
-    from trajcheck.drawing_together import draw_together
+    from trajcheck.commands.analyze.command import analyze
+    from trajcheck.commands.batch.command import BatchResult, batch
+    from trajcheck.commands.batch.options import BatchConfig
+    from trajcheck.commands.compare.command import compare
+    from trajcheck.commands.flow.command import flow
+    from trajcheck.commands.report.one_report import draw_report
+    from trajcheck.commands.report.several_reports import draw_together
+    from trajcheck.commands.verify.command import verify
     from trajcheck.errors import TrajcheckError
-    from trajcheck.findings import Report
-    from trajcheck.flow_findings import FlowReport
-    from trajcheck.gradient_flow import flow
-    from trajcheck.nightly.config import BatchConfig
-    from trajcheck.nightly.night import BatchResult, batch
-    from trajcheck.recorder import Recorder
-    from trajcheck.recording_context import record
-    from trajcheck.schedules import Budget, Every, First, Listed, Logarithmic, Pairs
-    from trajcheck.verification import verify
+    from trajcheck.recording.recorder import Recorder
+    from trajcheck.recording.schedule.schedules import Budget, Every, First, Listed, Logarithmic, Pairs
+    from trajcheck.recording.unedited_loop.record import record
+    from trajcheck.reports.making.results import Comparison, FlowReport, Report
 
 
 def __getattr__(name: str) -> object:

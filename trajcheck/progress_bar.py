@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from trajcheck.sizes import size_text
+from trajcheck.readable import size_text
 
 
 @contextmanager

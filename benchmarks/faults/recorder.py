@@ -35,7 +35,7 @@ from safetensors import safe_open
 import trajcheck
 from benchmarks.faults.table import Trials, show
 from benchmarks.faults.training import RECORDINGS, train
-from trajcheck.record_writer import QUEUE_LENGTH
+from trajcheck.recording.run.background_writer import QUEUE_LENGTH
 
 #: Records that a killed process may not have written: those in the queue, the one being written, that of the last step.
 UNWRITTEN = QUEUE_LENGTH + 2

@@ -6,7 +6,6 @@ import sys
 
 import typer
 
-from trajcheck import __version__
 from trajcheck.cli.analyze import analyze_command
 from trajcheck.cli.batch import batch_command
 from trajcheck.cli.compare import compare_command
@@ -14,6 +13,7 @@ from trajcheck.cli.flow import flow_command
 from trajcheck.cli.report import report_command
 from trajcheck.cli.verify import verify_command
 from trajcheck.errors import TrajcheckError
+from trajcheck.version import __version__
 
 app = typer.Typer(
     name="trajcheck",
@@ -33,7 +33,7 @@ app.command("verify")(verify_command)
 
 def _version(asked: bool) -> None:
     if asked:
-        from trajcheck.kernel import description
+        from trajcheck.inner_products.loop import description
 
         typer.echo(f"trajcheck {__version__} (inner loop: {description()})")
         raise typer.Exit

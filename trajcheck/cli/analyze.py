@@ -174,10 +174,10 @@ def analyze_command(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary; errors only.")] = False,
 ) -> None:
     """Measure a recorded run against reference points; write CSV tables and a summary."""
-    from trajcheck.analysis import run_analysis
-    from trajcheck.calibration import estimate_time
-    from trajcheck.options import Options
-    from trajcheck.reports.terminal import summary_text
+    from trajcheck.commands.analyze.command import run_analysis
+    from trajcheck.commands.analyze.time_estimate import estimate_time
+    from trajcheck.measuring.options import Options
+    from trajcheck.reports.terminal.analysis import summary_text
 
     options = Options(
         refs=tuple(ref or ["final"]),

@@ -14,7 +14,7 @@ from trajcheck.cli.analyze import INCOMPLETE
 from trajcheck.cli.report import Plots
 
 if TYPE_CHECKING:
-    from trajcheck.nightly.night import BatchResult
+    from trajcheck.commands.batch.command import BatchResult
 
 
 def batch_command(
@@ -89,10 +89,10 @@ def batch_command(
     exit code is 143 or 130, and everything finished is kept.
     """
     from trajcheck.cli.batch_log import batch_log
+    from trajcheck.commands.batch.command import batch, with_command_line
+    from trajcheck.commands.batch.lock import HeldError
+    from trajcheck.commands.batch.options import BatchConfig, read_config, seconds
     from trajcheck.errors import UsageError
-    from trajcheck.nightly.config import BatchConfig, read_config, seconds
-    from trajcheck.nightly.lock import HeldError
-    from trajcheck.nightly.night import batch, with_command_line
     from trajcheck.progress_bar import progress_bar
 
     silent = quiet or not sys.stdout.isatty()

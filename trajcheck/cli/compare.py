@@ -106,9 +106,9 @@ def compare_command(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary; errors only.")] = False,
 ) -> None:
     """Compare runs of one model, iterate by iterate; write CSV tables and a summary."""
-    from trajcheck.comparison import estimate_comparison, run_comparison
-    from trajcheck.comparison_options import ComparisonOptions
-    from trajcheck.reports.comparison import comparison_text
+    from trajcheck.commands.compare.command import estimate_comparison, run_comparison
+    from trajcheck.commands.compare.options import ComparisonOptions
+    from trajcheck.reports.terminal.comparison import comparison_text
 
     options = ComparisonOptions(
         align=align,

@@ -85,9 +85,9 @@ def flow_command(
 
     A command that was killed goes on when it is given again.
     """
-    from trajcheck.flow_options import FlowOptions
-    from trajcheck.gradient_flow import estimate_flow, run_flow
-    from trajcheck.reports.flow import flow_text
+    from trajcheck.commands.flow.command import estimate_flow, run_flow
+    from trajcheck.commands.flow.options import FlowOptions
+    from trajcheck.reports.terminal.flow import flow_text
 
     options = FlowOptions(
         objective=objective,

@@ -13,7 +13,7 @@ from trajcheck.errors import OutputError
 
 def _known(name: str) -> str:
     """Refuse an unknown format before anything is computed."""
-    from trajcheck.reports.printed import check_format
+    from trajcheck.reports.terminal.formats import check_format
 
     check_format(name)
     return name
@@ -42,7 +42,7 @@ def say(text: str) -> None:
 
 def say_report(form: str, folder: Path, summary: Mapping[str, Any], table: Callable[[], str]) -> None:
     """Print a finished report in one of the formats; `table` makes the text for people."""
-    from trajcheck.reports.printed import printed
+    from trajcheck.reports.terminal.formats import printed
 
     say(printed(form, folder, summary, table))
     if form in ("csv", "markdown"):

@@ -26,7 +26,7 @@ def draw_after(folder: Path, plots: bool | None, quiet: bool) -> bool:
 
     False where figures were explicitly asked for and cannot be drawn.
     """
-    from trajcheck.drawing import INSTALL, PAGE, can_draw, draw_report
+    from trajcheck.commands.report.one_report import INSTALL, PAGE, can_draw, draw_report
 
     if plots is not False and can_draw():
         page = draw_report(folder).page
@@ -76,10 +76,10 @@ def report_command(
     Replaces REPORT/report.html and the pictures in REPORT/figures. With several reports it draws the first 7 runs in
     common figures, into --out DIR, which is new, empty or of such a call before. Needs the extra `plots`.
     """
-    from trajcheck.drawing import DEFAULT_FORMATS, draw_report
-    from trajcheck.drawing_together import draw_together
+    from trajcheck.commands.report.one_report import DEFAULT_FORMATS, draw_report
+    from trajcheck.commands.report.several_reports import draw_together
     from trajcheck.errors import UsageError
-    from trajcheck.reports.terminal import WIDTH
+    from trajcheck.reports.terminal.layout import WIDTH
 
     if len(reports) == 1 and ref is not None:
         raise UsageError(

@@ -25,8 +25,8 @@ def verify_command(
     Exit code 3 where anything is damaged: bytes that are not those recorded, files that are missing or do not fit, NaN
     or Inf before the end of a run.
     """
-    from trajcheck.reports.verification import verification_text
-    from trajcheck.verification import verify
+    from trajcheck.commands.verify.command import verify
+    from trajcheck.reports.terminal.verification import verification_text
 
     found = verify(*paths, threads=threads, quiet=quiet)
     if not quiet:

@@ -22,12 +22,12 @@ except ImportError as error:
         f"trajcheck.integrations.hf needs transformers and accelerate ({error}): pip install 'trajcheck[hf]'"
     ) from error
 
-from trajcheck.live_objects import what_is_called
-from trajcheck.loop_watch import LoopWatch, inputs_of, loss_in
-from trajcheck.recorder import Recorder
-from trajcheck.recorder_failures import announce, to_nobody, to_stderr
-from trajcheck.recorder_options import check_options
-from trajcheck.sample_state import AfterForwardHook
+from trajcheck.recording.arguments import check_options
+from trajcheck.recording.failures import announce, to_nobody, to_stderr
+from trajcheck.recording.recorder import Recorder
+from trajcheck.recording.step.sample_state import AfterForwardHook
+from trajcheck.recording.unedited_loop.live_objects import what_is_called
+from trajcheck.recording.unedited_loop.loop_watch import LoopWatch, inputs_of, loss_in
 
 
 def model_loss(model: torch.nn.Module, batch: Mapping[str, Any]) -> torch.Tensor:
@@ -56,7 +56,7 @@ class TrajcheckCallback(TrainerCallback):
     """
 
     def __init__(self, path: str | Path, *, probe: Iterable[Any] | None = None, **options: Any) -> None:
-        check_options("TrajcheckCallback", options)
+        check_options(Recorder, "TrajcheckCallback", options)
         self._path, self._options, self._probe = path, options, probe
         self._watch: LoopWatch | None = None
         self._handles: list[Any] = []

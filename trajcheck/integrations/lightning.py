@@ -22,9 +22,9 @@ except ImportError as error:
     ) from error
 
 from trajcheck.errors import RecorderError
-from trajcheck.loop_watch import LoopWatch
-from trajcheck.recorder import Recorder
-from trajcheck.recorder_options import check_options
+from trajcheck.recording.arguments import check_options
+from trajcheck.recording.recorder import Recorder
+from trajcheck.recording.unedited_loop.loop_watch import LoopWatch
 
 
 def training_step_loss(module: Any, batch: Any) -> torch.Tensor:
@@ -53,7 +53,7 @@ class TrajcheckCallback(Callback):
     """
 
     def __init__(self, path: str | Path, *, probe: Iterable[Any] | None = None, **options: Any) -> None:
-        check_options("TrajcheckCallback", options)
+        check_options(Recorder, "TrajcheckCallback", options)
         self._path, self._options, self._probe = path, options, probe
         self._watch: LoopWatch | None = None
         self._batch: Any = None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trajcheck.columns import Column, exponential_mean, running_mean
+from trajcheck.metrics.columns import Column, exponential_mean, running_mean
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from trajcheck.columns import Column, lift
+from trajcheck.metrics.columns import Column, lift
 from trajcheck.metrics.convexity import RESOLUTION_FACTOR
 
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from trajcheck.columns import Column, running_sum
 from trajcheck.metrics.averaging import Averaging
+from trajcheck.metrics.columns import Column, running_sum
 
 #: c in the resolution c eps (|f(x)| + |f(y)|) of a difference of two losses. On the sample runs, float32 replays
 #: differ from float64 ones by 0.3 of that unit in the median and by 2.1 at most, gaps and differences of losses alike.

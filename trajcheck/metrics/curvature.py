@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from trajcheck.columns import Column
+from trajcheck.metrics.columns import Column
 
 
 def stability_threshold(eta: Column, group: Mapping[str, Any]) -> Column:

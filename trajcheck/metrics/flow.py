@@ -12,34 +12,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trajcheck.columns import Column, column, lift
+from trajcheck.metrics.columns import Column, column, lift
 
-AT_START = "x_t is where the flow starts"
-NOT_CHOSEN = "not among the times that --curvature chooses"
 AFTER_LAST = "after the last time at which the Hessian's eigenvalues are known"
 
 #: Relative difference up to which two learning rates, or the rates of two stretches of tau, count as one.
 SAME_RATE = 1e-9
-
-
-@dataclass
-class FlowScalars:
-    """What the integration gives at one recorded time; None where there is nothing.
-
-    init_dist = |x_t - x_s|, flow_dist = |x_t - theta|, flow_error = |theta - theta of the coarser solution|, loss =
-    f(x_t), flow_loss = f(theta), flow_grad_norm = |grad f(theta)|, and the extreme eigenvalues of the Hessian at theta.
-    """
-
-    init_dist: float | None = None
-    flow_dist: float | None = None
-    flow_error: float | None = None
-    loss: float | None = None
-    flow_loss: float | None = None
-    flow_grad_norm: float | None = None
-    lambda_min: float | None = None
-    lambda_min_residual: float | None = None
-    lambda_max: float | None = None
-    lambda_max_residual: float | None = None
 
 
 FLOW_COLUMNS = (
@@ -47,37 +25,6 @@ FLOW_COLUMNS = (
 )
 #: Those that --curvature adds.
 FLOW_CURVATURE = ("lambda_min", "lambda_min_residual", "lambda_max", "lambda_max_residual", "bound_estimate")
-
-
-def flow_columns(
-    rows: Sequence[FlowScalars], taus: Sequence[float | None], missing: Sequence[str], curvature: Sequence[bool]
-) -> dict[str, Column]:
-    """The columns of flow.csv but the bound, in their order; `missing` says why a row has no flow, or is ''.
-
-    relative_flow_dist = flow_dist / init_dist; undefined where the flow starts, and wherever x_t came back to there.
-    `curvature` marks the rows at which the Hessian was asked for.
-    """
-
-    def scalar(name: str, *reasons: Sequence[str]) -> Column:
-        return column((getattr(row, name) for row in rows), *reasons, [_not_finite(getattr(r, name)) for r in rows])
-
-    chosen = ["" if each else NOT_CHOSEN for each in curvature]
-    distance, away = scalar("flow_dist", missing), scalar("init_dist")
-    return {
-        "tau": column(taus, ["" if tau is not None else "no tau was recorded at this step" for tau in taus]),
-        "flow_dist": distance,
-        "init_dist": away,
-        "relative_flow_dist": distance.over(away, AT_START),
-        "loss": scalar("loss"),
-        "flow_loss": scalar("flow_loss", missing),
-        "flow_error": scalar("flow_error", missing),
-        "flow_grad_norm": scalar("flow_grad_norm", missing),
-        **({name: scalar(name, missing, chosen) for name in FLOW_CURVATURE[:-1]} if any(curvature) else {}),
-    }
-
-
-def _not_finite(value: float | None) -> str:
-    return "" if value is not None else "not finite here"
 
 
 @dataclass(frozen=True)

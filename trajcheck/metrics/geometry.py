@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from trajcheck.columns import Column
+from trajcheck.metrics.columns import Column
 
 
 def update_cos(step_dot_previous: Column, step_sq: Column, previous_step_sq: Column) -> Column:

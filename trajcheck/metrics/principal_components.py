@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trajcheck.columns import Column
+from trajcheck.metrics.columns import Column
 
 _NO_SPREAD = ("all chosen iterates are one point", "the chosen iterates lie on a line")
 

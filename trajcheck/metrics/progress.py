@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from trajcheck.columns import Column, running_sum
+from trajcheck.metrics.columns import Column, running_sum
 
 
 def progress_columns(

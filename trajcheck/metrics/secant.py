@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from trajcheck.columns import Column
+from trajcheck.metrics.columns import Column
 
 AT_REFERENCE = "x_t is the reference itself"
 NO_GRADIENT = "the gradient is 0"

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from trajcheck.columns import Column, constant, running_max, running_sum
 from trajcheck.metrics.averaging import Averaging
+from trajcheck.metrics.columns import Column, constant, running_max, running_sum
 
 
 def inst_smooth(grad_change: Column, distance: Column) -> Column:

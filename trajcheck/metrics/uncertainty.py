@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from trajcheck.columns import Column, lift
+from trajcheck.metrics.columns import Column, lift
 
 ONE_BATCH = "one probe batch has no standard error"
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
 
-from trajcheck import errors
+import trajcheck.errors as errors
 from trajcheck.errors import TrajcheckError
 
 Task: TypeAlias = Mapping[str, Any]

@@ -13,7 +13,6 @@ from collections.abc import Generator, Sequence
 from contextlib import closing
 from typing import Any
 
-import trajcheck
 from trajcheck.errors import RunnerError, TrajcheckError, UsageError
 from trajcheck.runners.attempts import ATTEMPTS, lost
 from trajcheck.runners.calls import check_function, find_function, plain_tasks
@@ -22,6 +21,7 @@ from trajcheck.runners.outcomes import Lost, Outcome, Task
 from trajcheck.runners.processors import usable_processors
 from trajcheck.runners.ray_resources import Request, alive_nodes
 from trajcheck.runners.ray_session import answering, check_address, check_installed, ray_session
+from trajcheck.version import __version__
 
 _LOOK = 5.0  # seconds after which the cluster's nodes are looked at again
 _WAIT_FOR_HEAD = 15.0  # seconds; Ray ends the process after 60 without an answer
@@ -123,7 +123,7 @@ class _Map:
                 ray.cancel(reference, force=True)
 
     def _submit(self, place: int) -> None:
-        reference = self._remote.remote(self._function, self._tasks[place], trajcheck.__version__)
+        reference = self._remote.remote(self._function, self._tasks[place], __version__)
         self._flying[reference] = place
 
     def _most(self) -> int:
@@ -142,7 +142,7 @@ class _Map:
                 raise RunnerError(str(error.cause)) from error
             raise RunnerError(
                 f"a worker of the Ray cluster cannot run trajcheck: {_first_line(error.cause)}; expected trajcheck "
-                f"{trajcheck.__version__} on every node"
+                f"{__version__} on every node"
             ) from error
         except RayError as error:
             deaths = self._ended.setdefault(place, [])
@@ -172,8 +172,8 @@ class _Map:
 
 def run_task(function: str, task: Task, version: str) -> bytes:
     """On a worker: the encoded outcome. RunnerError where the worker's trajcheck is another than the caller's."""
-    if version != trajcheck.__version__:
-        found = f"trajcheck {trajcheck.__version__} on a node of the Ray cluster"
+    if version != __version__:
+        found = f"trajcheck {__version__} on a node of the Ray cluster"
         raise RunnerError(f"{found}; expected {version}, as here; install the same version on every node")
     return call_encoded(find_function(function), task)
 

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trajcheck.alignment import Pair, agreed
-from trajcheck.columns import Column, column
 from trajcheck.metrics import comparison
+from trajcheck.metrics.columns import Column, column
 from trajcheck.metrics.families import Family
-from trajcheck.rows import Rows
-from trajcheck.scalars import PairScalars
+from trajcheck.runs.trajectory import Trajectory
+from trajcheck.scalars.pairs import Pair, agreed
+from trajcheck.scalars.rows import Rows
+from trajcheck.scalars.values import PairScalars
 from trajcheck.tables.samples import SE
 from trajcheck.tables.source import NOT_FINITE
-from trajcheck.trajectory import Trajectory
 
 #: What each run is measured for towards the other's last iterate.
 SIDE = Family(

@@ -7,9 +7,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from trajcheck.columns import Column
+from trajcheck.metrics.columns import Column
 from trajcheck.metrics.geometry import radial_cos
-from trajcheck.scalars import RowScalars, summed
+from trajcheck.scalars.values import RowScalars, summed
 from trajcheck.tables.source import Source
 
 #: What makes sense for some of the parameters: inner products and norms, without the loss.

@@ -7,12 +7,12 @@ from itertools import pairwise
 
 import numpy as np
 
-from trajcheck.columns import Column, column
 from trajcheck.metrics import convexity, secant, smoothness
-from trajcheck.references import Reference
-from trajcheck.rows import Row
-from trajcheck.scalars import ReferenceScalars
-from trajcheck.snapshot import Snapshot
+from trajcheck.metrics.columns import Column, column
+from trajcheck.runs.references import Reference
+from trajcheck.runs.snapshot import Snapshot
+from trajcheck.scalars.rows import Row
+from trajcheck.scalars.values import ReferenceScalars
 from trajcheck.tables.source import NEEDS_OBJECTIVE, NOT_FINITE, Source
 from trajcheck.tables.windows import window_reference_columns
 

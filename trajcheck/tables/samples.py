@@ -8,10 +8,10 @@ from functools import cached_property
 
 import numpy as np
 
-from trajcheck.columns import Column, lift
+from trajcheck.metrics.columns import Column, lift
 from trajcheck.metrics.convexity import DEN_RESOLUTION, convexity_ratio
 from trajcheck.metrics.uncertainty import jackknife_error, mean_over_batches, standard_error
-from trajcheck.references import Reference
+from trajcheck.runs.references import Reference
 from trajcheck.tables.references import reference_columns
 from trajcheck.tables.source import Source
 from trajcheck.tables.steps import step_columns

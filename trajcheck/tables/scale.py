@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trajcheck.references import Reference
+from trajcheck.runs.references import Reference
 from trajcheck.tables.layers import layer_source, numel, with_radial_cos
 from trajcheck.tables.source import Source
 

@@ -10,11 +10,11 @@ from typing import TypeVar
 
 import numpy as np
 
-from trajcheck.columns import Column, column
 from trajcheck.metrics.averaging import Averaging
-from trajcheck.rows import Row, Rows
-from trajcheck.scalars import RowScalars, StepScalars
-from trajcheck.trajectory import Trajectory
+from trajcheck.metrics.columns import Column, column
+from trajcheck.runs.trajectory import Trajectory
+from trajcheck.scalars.rows import Row, Rows
+from trajcheck.scalars.values import RowScalars, StepScalars
 
 NEEDS_OBJECTIVE = "needs the loss replayed: give --objective FILE.py:NAME"
 NOT_FINITE = "the replayed loss or gradient is not finite here"

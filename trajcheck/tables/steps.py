@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from trajcheck.columns import Column, column
 from trajcheck.metrics import convexity, curvature, geometry, progress, smoothness
-from trajcheck.rows import FIRST, Row
+from trajcheck.metrics.columns import Column, column
+from trajcheck.scalars.rows import FIRST, Row
 from trajcheck.tables.source import NOT_FINITE, Source
 from trajcheck.tables.windows import window_step_columns
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from trajcheck.columns import Column, column
+from trajcheck.metrics.columns import Column, column
 from trajcheck.metrics.convexity import window_sum
-from trajcheck.scalars import ReferenceScalars
-from trajcheck.snapshot import Window
+from trajcheck.runs.snapshot import Window
+from trajcheck.scalars.values import ReferenceScalars
 from trajcheck.tables.source import Source
 
 LEFT_OUT = "needs every recorded step up to this one as a row; --steps left some out"

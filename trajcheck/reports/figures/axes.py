@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, SymmetricalLogLocator
 
 from trajcheck.reports.figures.style import GREY, HEIGHT, MARKS, WIDTH
-from trajcheck.reports.saved import Series
+from trajcheck.reports.reading.report import Series
 
 #: Up to so many values each is marked, so that nobody takes the line between two for measured.
 FEW = 60

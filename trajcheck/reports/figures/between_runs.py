@@ -9,7 +9,7 @@ from matplotlib.patches import Patch
 from trajcheck.reports.figures.axes import entry, finish, legend, line, not_drawn, panels, scale, zero
 from trajcheck.reports.figures.picture import NothingToDraw, Picture
 from trajcheck.reports.figures.style import BLACK, COLOURS, short, told_apart
-from trajcheck.reports.saved import SavedReport
+from trajcheck.reports.reading.report import SavedReport
 
 #: The last colour is run A's own.
 _OTHERS = COLOURS[:-1]

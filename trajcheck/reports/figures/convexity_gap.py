@@ -9,7 +9,7 @@ from matplotlib.patches import Patch
 from trajcheck.reports.figures.axes import entry, finish, legend, line, panels, scale, zero
 from trajcheck.reports.figures.picture import NothingToDraw, Picture
 from trajcheck.reports.figures.style import BLUE, DASHES, GREEN, VERMILLION
-from trajcheck.reports.saved import SavedReport
+from trajcheck.reports.reading.report import SavedReport
 
 _COLUMNS = {
     "avg_gap": ("average gap", BLUE),

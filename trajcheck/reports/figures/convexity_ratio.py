@@ -10,7 +10,7 @@ from trajcheck.reports.figures.axes import entry, finish, legend, line, not_draw
 from trajcheck.reports.figures.picture import NothingToDraw, Picture
 from trajcheck.reports.figures.ratio_panel import LABEL, draw_ratio, ratio_entries, ratios, sample_entries
 from trajcheck.reports.figures.style import BLUE, DASHES, VERMILLION, short
-from trajcheck.reports.saved import SavedReport
+from trajcheck.reports.reading.report import SavedReport
 
 #: The most points y that have panels of their own.
 MOST = 6

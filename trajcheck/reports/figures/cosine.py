@@ -14,7 +14,7 @@ from trajcheck.reports.figures.axes import FEW, entry, finish, legend, line, not
 from trajcheck.reports.figures.picture import NothingToDraw, Picture
 from trajcheck.reports.figures.ratio_panel import LABEL, draw_ratio, ratio_entries, ratios
 from trajcheck.reports.figures.style import BLUE, GREEN, ORANGE, PALE, PURPLE, SKY, short
-from trajcheck.reports.saved import SavedReport, Series
+from trajcheck.reports.reading.report import SavedReport, Series
 
 #: The most references that have panels of their own.
 MOST = 6

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from trajcheck.reports.figures.axes import zero
 from trajcheck.reports.figures.picture import NothingToDraw, Picture
 from trajcheck.reports.figures.several_runs import SAMPLE_TITLES, Panel, draw_lines, figure_of, towards
-from trajcheck.reports.together import Together
+from trajcheck.reports.reading.several_reports import Together
 
 _LABEL = r"$\cos(g_t,\ x_t-x^*)$"
 _SKIP = r"$\cos(g_t,\ x_s-x^*),\ s>t$"

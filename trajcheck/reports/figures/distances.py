@@ -9,7 +9,7 @@ from matplotlib.patches import Patch
 from trajcheck.reports.figures.axes import entry, finish, legend, line, not_drawn, panels, scale
 from trajcheck.reports.figures.picture import NothingToDraw, Picture
 from trajcheck.reports.figures.style import BLACK, COLOURS, GREY, short, told_apart
-from trajcheck.reports.saved import SavedReport
+from trajcheck.reports.reading.report import SavedReport
 
 
 def _draw(report: SavedReport) -> Figure:

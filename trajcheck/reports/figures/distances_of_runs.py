@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from trajcheck.reports.figures.picture import NothingToDraw, Picture
 from trajcheck.reports.figures.several_runs import Panel, figure_of, towards
-from trajcheck.reports.together import Together
+from trajcheck.reports.reading.several_reports import Together
 
 
 def _draw(together: Together) -> Figure:

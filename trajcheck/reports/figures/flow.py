@@ -9,7 +9,7 @@ from matplotlib.patches import Patch
 from trajcheck.reports.figures.axes import entry, finish, legend, line, panels, scale
 from trajcheck.reports.figures.picture import NothingToDraw, Picture
 from trajcheck.reports.figures.style import BLACK, BLUE, GREEN, GREY, VERMILLION
-from trajcheck.reports.saved import SavedReport
+from trajcheck.reports.reading.report import SavedReport
 
 _DISTANCES = {
     "flow_dist": (r"to the flow, $|x_t-\theta(\tau_t)|$", BLUE, "-"),

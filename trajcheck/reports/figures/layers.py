@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from trajcheck.reports.figures.axes import WIDE, finish, halfway, title
 from trajcheck.reports.figures.picture import NothingToDraw, Picture
 from trajcheck.reports.figures.style import GREY, WIDTH, short
-from trajcheck.reports.saved import SavedReport
+from trajcheck.reports.reading.report import SavedReport
 
 #: The most tensors whose names are written, and the most heat maps.
 NAMED, MAPS = 24, 6

@@ -10,7 +10,7 @@ from trajcheck.reports.figures.axes import alone, entry, finish, legend, line, n
 from trajcheck.reports.figures.picture import NothingToDraw, Picture
 from trajcheck.reports.figures.ratio_panel import sample_entries
 from trajcheck.reports.figures.style import BLACK, COLOURS, DASHES, short, told_apart
-from trajcheck.reports.saved import SavedReport
+from trajcheck.reports.reading.report import SavedReport
 
 
 def _draw(report: SavedReport) -> Figure:

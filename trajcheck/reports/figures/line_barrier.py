@@ -10,7 +10,7 @@ from matplotlib.patches import Patch
 from trajcheck.reports.figures.axes import entry, finish, legend, line, not_drawn, title, zero
 from trajcheck.reports.figures.picture import NothingToDraw, Picture
 from trajcheck.reports.figures.style import COLOURS, GREY, HEIGHT, WIDTH, short, told_apart
-from trajcheck.reports.saved import SavedReport
+from trajcheck.reports.reading.report import SavedReport
 
 
 def _draw(report: SavedReport) -> Figure:

@@ -11,7 +11,7 @@ from trajcheck.reports.figures.picture import NothingToDraw, Picture
 from trajcheck.reports.figures.ratio_panel import LABEL
 from trajcheck.reports.figures.several_runs import SAMPLE_TITLES, Panel, draw_lines, figure_of, towards
 from trajcheck.reports.figures.style import GREY
-from trajcheck.reports.together import Together
+from trajcheck.reports.reading.several_reports import Together
 
 
 def _draw(together: Together) -> Figure:

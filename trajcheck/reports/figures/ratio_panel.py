@@ -9,7 +9,7 @@ from matplotlib.patches import Patch
 
 from trajcheck.reports.figures.axes import entry, line, patch, scale, shade
 from trajcheck.reports.figures.style import BLACK, DASHES, GREY, MARKS, ORANGE
-from trajcheck.reports.saved import SavedReport, Series
+from trajcheck.reports.reading.report import SavedReport, Series
 
 LABEL = "ratio num/den"
 _UNRESOLVED = {"facecolor": "#F2F2F2", "edgecolor": "#888888", "hatch": "////"}

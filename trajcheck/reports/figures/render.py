@@ -14,8 +14,8 @@ import numpy as np
 from trajcheck.reports.figures.catalogue import PICTURES
 from trajcheck.reports.figures.picture import NothingToDraw, Picture
 from trajcheck.reports.figures.style import DPI, RC
-from trajcheck.reports.saved import SavedReport
-from trajcheck.reports.together import Together
+from trajcheck.reports.reading.report import SavedReport
+from trajcheck.reports.reading.several_reports import Together
 
 #: Without dates, so that the same columns give the same bytes.
 _METADATA: dict[str, dict[str, Any]] = {

@@ -10,7 +10,7 @@ from trajcheck.reports.figures.axes import entry, finish, legend, line, not_draw
 from trajcheck.reports.figures.picture import NothingToDraw, Picture
 from trajcheck.reports.figures.ratio_panel import sample_entries
 from trajcheck.reports.figures.style import COLOURS, DASHES, short, told_apart
-from trajcheck.reports.saved import SavedReport
+from trajcheck.reports.reading.report import SavedReport
 
 _LABELS = {
     "rsi": r"rsi $\langle g_t,e_t\rangle/|e_t|^2$" "\n[loss/length²]",

@@ -14,8 +14,8 @@ from matplotlib.patches import Patch
 
 from trajcheck.reports.figures.axes import FEW, alone, entry, finish, legend, not_drawn, panels, scale, title
 from trajcheck.reports.figures.style import COLOURS, GREY, HEIGHT, short
-from trajcheck.reports.saved import Series
-from trajcheck.reports.together import LONGEST, Together
+from trajcheck.reports.reading.report import Series
+from trajcheck.reports.reading.several_reports import LONGEST, Together
 
 #: Runs are told apart by colour and by mark, so that a copy in grey can be read too.
 RUN_MARKS = ("o", "s", "^", "D", "v", "P", "X")

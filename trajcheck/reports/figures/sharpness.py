@@ -10,7 +10,7 @@ from trajcheck.reports.figures.axes import entry, finish, legend, line, panels, 
 from trajcheck.reports.figures.picture import NothingToDraw, Picture
 from trajcheck.reports.figures.ratio_panel import sample_entries
 from trajcheck.reports.figures.style import BLACK, BLUE, DASHES, GREEN, SKY, VERMILLION
-from trajcheck.reports.saved import SavedReport
+from trajcheck.reports.reading.report import SavedReport
 
 _COLUMNS = {
     "inst_smooth": ("smoothness to the previous iterate", SKY, 0.7),

@@ -11,7 +11,7 @@ from trajcheck.reports.figures.axes import entry, scale, zero
 from trajcheck.reports.figures.picture import NothingToDraw, Picture
 from trajcheck.reports.figures.several_runs import SAMPLE_TITLES, Panel, draw_lines, figure_of
 from trajcheck.reports.figures.style import COLOURS, GREY
-from trajcheck.reports.together import Together
+from trajcheck.reports.reading.several_reports import Together
 
 #: Length of a threshold's dashes.
 _DASH = 4.0

@@ -11,7 +11,7 @@ from trajcheck.reports.figures.axes import entry, finish, legend, line, not_draw
 from trajcheck.reports.figures.picture import NothingToDraw, Picture
 from trajcheck.reports.figures.ratio_panel import sample_entries
 from trajcheck.reports.figures.style import BLACK, COLOURS, DASHES, GREY, short, told_apart
-from trajcheck.reports.saved import SavedReport, Series
+from trajcheck.reports.reading.report import SavedReport, Series
 
 _COLUMNS = {
     "inst_smooth": ("instantaneous", "#AAAAAA", 0.7),

@@ -17,7 +17,7 @@ from matplotlib.patches import Patch
 from trajcheck.reports.figures.axes import entry, legend, not_drawn
 from trajcheck.reports.figures.picture import NothingToDraw, Picture
 from trajcheck.reports.figures.style import BLACK, COLOURS, GREY, WIDTH, short, told_apart
-from trajcheck.reports.saved import SavedReport, Series
+from trajcheck.reports.reading.report import SavedReport, Series
 
 #: From dark blue to light green: viridis without its yellow end, which is too faint on white.
 _STEPS = ListedColormap(colormaps["viridis"](np.linspace(0, 0.88, 256)))

@@ -11,7 +11,7 @@ from trajcheck.reports.page.markup import items, script_json, section, text
 from trajcheck.reports.page.other_sentences import comparison_words, flow_words
 from trajcheck.reports.page.sentences import Words, analysis_words
 from trajcheck.reports.page.series import pack
-from trajcheck.reports.saved import SavedReport
+from trajcheck.reports.reading.report import SavedReport
 
 _WORDS = {"analysis": analysis_words, "comparison": comparison_words, "flow": flow_words}
 _TITLES = {"analysis": "Analysis of", "comparison": "Comparison with", "flow": "Gradient flow of"}

@@ -8,13 +8,13 @@ from importlib.metadata import version
 from pathlib import Path
 from urllib.parse import quote
 
-from trajcheck import __version__
 from trajcheck.reports.figures.render import Drawn
 from trajcheck.reports.page.facts import ANALYSIS, analysis_rows
 from trajcheck.reports.page.frame import figure, frame
 from trajcheck.reports.page.markup import items, section, table, text
-from trajcheck.reports.saved import SavedReport
-from trajcheck.reports.together import Together
+from trajcheck.reports.reading.report import SavedReport
+from trajcheck.reports.reading.several_reports import Together
+from trajcheck.version import __version__
 
 #: What a figure's runs must have a value of.
 _NEEDED = {

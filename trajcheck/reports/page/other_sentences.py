@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from trajcheck.reports.page.sentences import Words
-from trajcheck.reports.saved import SavedReport
-from trajcheck.reports.terminal import number
+from trajcheck.reports.reading.report import SavedReport
+from trajcheck.reports.terminal.layout import number
 
 _LINE = {"own": "the batch of a's record", "probe": "a's probe batches", "full": "the whole data set"}
 

@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from trajcheck.reports.saved import SavedReport
-from trajcheck.reports.terminal import number
+from trajcheck.reports.reading.report import SavedReport
+from trajcheck.reports.terminal.layout import number
 
 #: On how many standard errors a difference is called one.
 ERRORS = 2.0

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from trajcheck.reports.page.quantities import QUANTITIES
-from trajcheck.reports.saved import SavedReport
+from trajcheck.reports.reading.report import SavedReport
 
 #: Bytes that the packed columns may take on the page, base64 and all.
 BUDGET = 2_000_000

@@ -1,0 +1,308 @@
+"""What an analysis found, on its way into a report: columns that were asked for, what is missing, what to warn of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field
+from datetime import datetime, timezone
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trajcheck.files.extents import EPSILON
+from trajcheck.measuring.options import Options
+from trajcheck.metrics.columns import Column
+from trajcheck.metrics.families import Family
+from trajcheck.reports.making.csv_table import Table, undefined_frame
+from trajcheck.reports.making.folder import SUMMARY, ReportFolder
+from trajcheck.reports.making.headline import (
+    DEFINITIONS,
+    NO_COSINE,
+    fidelity_warning,
+    headline,
+    headline_cosine,
+    versions,
+)
+from trajcheck.reports.making.layers_table import layers_table
+from trajcheck.reports.making.results import Report
+from trajcheck.runs.references import Reference
+from trajcheck.runs.trajectory import Trajectory
+from trajcheck.tables.samples import SE, Measured
+from trajcheck.tables.scale import ScaleInvariant, scale_invariant
+from trajcheck.tables.source import NOT_FINITE, Source
+
+if TYPE_CHECKING:
+    from trajcheck.commands.analyze.plane import Plane
+    from trajcheck.permutations.permuted_references import Alignment
+
+#: Share of |x_t - x*|^2 in scale-invariant tensors from which distances are called doubtful.
+SCALE_SHARE = 0.1
+
+#: Steps after which momentum of 0.9 has forgotten a gradient.
+LASTING = 50
+
+#: Columns of which a convention may give several.
+EXPONENTIAL = frozenset(("exp_gap", "exp_smooth"))
+
+_STEP_BASE = ("prev_step", "stride", "weight", "tau", "lr", "loss")
+_REFERENCE_BASE = ("weight", "loss")
+_CURVATURE = (
+    *("lambda_max", "lambda_max_residual", "lambda_min", "lambda_min_residual"),
+    *("grad_curvature", "stability_threshold"),
+)
+_FIDELITY = ("replay_loss_error", "replay_grad_error")
+
+
+@dataclass(frozen=True)
+class Findings:
+    """`measured` holds what each sample convention gave, in the order of the tables; `replay` says how losses were
+    replayed, None if they were not."""
+
+    run: Path
+    options: Options
+    families: Mapping[str, Family]
+    references: Sequence[Reference]
+    measured: Sequence[Measured]
+    replay: Mapping[str, Any] | None
+    alignments: Mapping[str, Alignment] | None = None  # by reference; None where none was asked for
+    scalars: Mapping[str, int] = field(default_factory=dict)  # how many rows were computed, how many saved before
+    plane: Plane | None = None  # None where nobody asked for it
+
+    @property
+    def source(self) -> Source:
+        """The first sample's source, for what all have in common."""
+        return self.measured[0].sources[0]
+
+    @property
+    def trajectory(self) -> Trajectory:
+        return self.source.trajectory
+
+    @cached_property
+    def own(self) -> dict[str, dict[str, Column]]:
+        """The columns of steps.csv that were asked for, in the order of the contract, by sample."""
+        more = (*(_CURVATURE if self.source.curvature else ()), *(_FIDELITY if self.replay else ()))
+        base = (*_STEP_BASE, *self._grad_norm, *more)
+        return {each.sample: self._chosen(each.own, "step_columns", base) for each in self.measured}
+
+    @cached_property
+    def towards(self) -> dict[str, dict[str, dict[str, Column]]]:
+        """Those of references.csv, by sample and by the reference as it was given."""
+        memory = (f"memory_{lag}" for lag in self.source.memory)
+        base = (*_REFERENCE_BASE, *self._grad_norm, *memory)
+        return {
+            each.sample: {
+                spec: self._chosen(columns, "reference_columns", base) for spec, columns in each.towards.items()
+            }
+            for each in self.measured
+        }
+
+    @property
+    def _grad_norm(self) -> tuple[str, ...]:
+        return ("grad_norm",) if any("grad_sq" in family.step_products for family in self.families.values()) else ()
+
+    def _chosen(self, columns: Mapping[str, Column], of: str, base: Sequence[str]) -> dict[str, Column]:
+        wanted = {*base, *(name for family in self.families.values() for name in getattr(family, of))}
+        wanted |= {f"{name}{ending}" for name in wanted & EXPONENTIAL for ending, _ in self.source.averaging.betas}
+        return {name: each for name, each in columns.items() if name.removesuffix(SE) in wanted}
+
+    def report(self, folder: ReportFolder) -> Report:
+        """Write everything into the folder."""
+        steps = [row.step for row in self.source.rows.rows]
+        tables = {
+            "steps": Table("steps", steps, self.trajectory.steps, after="weight"),
+            "references": Table("references", steps, self.trajectory.steps),
+        }
+        for sample, columns in self.own.items():
+            tables["steps"].add({"sample": sample}, columns)
+        for spec in (reference.spec for reference in self.references):
+            for sample, each in self.towards.items():
+                tables["references"].add({"ref": spec, "sample": sample}, each[spec])
+        if self.options.layers or self.options.group:
+            tables["layers"] = layers_table(self.measured, self.families, self.options.group)
+        if self.plane is not None:
+            tables["trajectory"] = self.plane.table
+        frames = {name: table.frame() for name, table in tables.items()}
+        undefined = undefined_frame(tables.values())
+        incomplete = self.incomplete()
+        summary = self.summary(incomplete)
+        texts = {
+            f"{name}.csv": frame.to_csv(index=False, lineterminator="\n")
+            for name, frame in {**frames, "undefined": undefined}.items()
+        }
+        outdated = {"layers.csv", "trajectory.csv"} - texts.keys()  # of an earlier call, beside other tables
+        folder.publish({**texts, SUMMARY: json.dumps(summary, indent=2, allow_nan=False) + "\n"}, outdated)
+        return Report(folder.path, **frames, undefined=undefined, summary=summary, incomplete=incomplete)
+
+    def incomplete(self) -> list[str]:
+        """What was explicitly asked for and could not be computed."""
+        found = [f"{self.trajectory.ended}: analyzed up to there"] if self.trajectory.ended else []
+        if not self.options.objective:
+            found += [
+                f"--metrics {name}: its losses need --objective FILE.py:NAME"
+                for name in self.options.metrics
+                if self.families[name].evaluations
+            ]
+        for each in self.measured if self.replay else ():
+            source, sample = each.sources[0], each.sample
+            which = "" if self.options.samples == ("own",) else f" on sample {sample}"
+            if not any(scalars.replayed for scalars in source.own):
+                why = next((reason for reason in source.no_replay if reason), NOT_FINITE)
+                found.append(f"--objective: nothing could be replayed{which}; {why}")
+                continue
+            found += [
+                f"--ref {spec}: the loss there is not finite on any step{which}"
+                for spec, columns in self.towards[sample].items()
+                if "loss_ref" in columns and not columns["loss_ref"].defined.any()
+            ]
+            if source.path_integral and not _any_value(self.own[sample].get("path_integral")):
+                found.append(f"--path-integral: no row has one{which}; undefined.csv says why")
+            if source.curvature and not self.own[sample]["lambda_max"].defined.any():
+                found.append(f"--curvature: no eigenvalue was found{which}; undefined.csv says why")
+        if self.plane is not None and self.plane.facts["explained"][1] is None:
+            found.append("--pca: the iterates do not span a plane; undefined.csv says why")
+        for lag in self.options.lags:
+            columns = (each.get(f"memory_{lag}") for each in self.towards["own"].values())
+            if not any(_any_value(each) for each in columns):
+                found.append(f"--memory-lags {lag}: no row has one; undefined.csv says why")
+        return found
+
+    @cached_property
+    def headline(self) -> dict[str, Any]:
+        """The values to read first: of the primary sample, with the cosine of the sample that tells most."""
+        samples = {each.sample: self._headline(each) for each in self.measured}
+        result = {"sample": self.options.primary, **deepcopy(samples[self.options.primary])}
+        for spec, values in result["references"].items():
+            offers = {sample: head["references"][spec] for sample, head in samples.items()}
+            best = next(
+                (offers[name] for name in ("probe", "full") if name in offers and _cosine(offers[name])), values
+            )
+            values |= {key: best[key] for key in NO_COSINE}
+        return result if len(samples) == 1 else {**result, "samples": samples}
+
+    def _headline(self, each: Measured) -> dict[str, Any]:
+        rows, sample = self.source.rows, each.sample
+        references = {}
+        for reference in self.references:
+            draws = each.each_towards[reference.spec] if sample == "probe" else ()
+            references[reference.spec] = {
+                "point": reference.key,
+                **headline_cosine(self.towards[sample][reference.spec], rows.weights, sample, draws),
+                **headline(self.towards[sample][reference.spec], rows.weights),
+            }
+        previous = headline(self.own[sample], rows.pair_weights)
+        return {"previous": {**NO_COSINE, **previous}, "references": references}
+
+    def summary(self, incomplete: list[str]) -> dict[str, Any]:
+        """summary.json."""
+        trajectory, info, rows = self.trajectory, self.trajectory.info, self.source.rows
+        return {
+            "format": 1,
+            "definitions": DEFINITIONS,
+            "run": {
+                "path": str(self.run),
+                "id": trajectory.id,
+                "recorded_steps": len(trajectory.steps),
+                "first_step": trajectory.steps[0],
+                "last_step": trajectory.steps[-1],
+                "stride": rows.stride,
+                "tensors": len(trajectory.shapes),
+                "parameters": trajectory.numel,
+                "optimizer": info.optimizer,
+                "plain_sgd": info.plain_sgd,
+            },
+            "headline": self.headline,
+            "permutations": None if self.alignments is None else {k: asdict(v) for k, v in self.alignments.items()},
+            "trajectory": None if self.plane is None else self.plane.facts,
+            "scale_invariant": None if self.scale is None else asdict(self.scale),
+            "warnings": self.warnings(),
+            "incomplete": incomplete,
+            "left_out": {
+                "steps": {str(step): reason for step, reason in trajectory.left_out.items()},
+                "columns": {
+                    "steps": _empty(self.own.values()),
+                    "references": _empty(columns for each in self.towards.values() for columns in each.values()),
+                },
+            },
+            "options": asdict(self.options),
+            "replay": self.replay,
+            "scalars": dict(self.scalars),
+            "versions": versions(self.options.objective is not None),
+            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        }
+
+    @cached_property
+    def scale(self) -> ScaleInvariant | None:
+        """The tensors whose scale does not matter, where secant quantities were asked for."""
+        return scale_invariant(self.source, self.references) if "secant" in self.families else None
+
+    def warnings(self) -> list[str]:
+        """What a reader of the numbers should know first."""
+        first = self.trajectory.snapshots[0]
+        dtypes = {extent.dtype for each in (first.parameters, first.gradients) for extent in each.values()}
+        replay_epsilon = self.replay["epsilon"] if self.replay else 0.0
+        fidelity = self.own.get("own", {})
+        steps = [row.step for row in self.source.rows.rows]
+        found = [fidelity_warning(fidelity, steps, max(replay_epsilon, *(EPSILON[dtype] for dtype in dtypes)))]
+        if self.source.rows.stride > 1:
+            found.append(f"pair quantities (steps.csv) are over chords of {self.source.rows.stride} steps")
+        if self.replay and any(not words.startswith("recorded") for words in self.replay["randomness"]):
+            found += [
+                f"randomness of {count} steps: {words}"
+                for words, count in self.replay["randomness"].items()
+                if not words.startswith(("recorded", "seeded: no generator"))
+            ]
+        if self.options.convention and self.options.samples != ("previous",):
+            found.append(
+                f"--convention {self.options.convention}: that code measures on the previous sample, this report on "
+                + ", ".join(self.options.samples)
+            )
+        if self.options.convention and self.source.averaging.epochs is None:
+            found.append(f"--convention {self.options.convention}: no epochs were recorded, so averages do not restart")
+        if low := {extent.dtype for extent in first.parameters.values()} & {"BF16", "F16"}:
+            found.append(f"parameters were recorded in {', '.join(sorted(low))}: differences are of rounded iterates")
+        info = self.trajectory.info
+        if info.decoupled and "secant" in self.families:
+            found.append("weight decay is decoupled: rsi_wd, eb_wd, cos_wd are not those of an objective's gradient")
+        for spec, share in (self.scale.shares if self.scale else {}).items():
+            if share is not None and share > SCALE_SHARE:
+                found.append(
+                    f"{100 * share:.0f}% of |x_t - x*|^2 towards {spec} lies in tensors whose scale does not matter "
+                    "(summary.json names them): a normalisation follows them, and distances there mean little"
+                )
+        found.append(self._carried_on())
+        if self.trajectory.left_out:
+            found.append(f"{len(self.trajectory.left_out)} steps were left out; summary.json lists them with reasons")
+        return [warning for warning in found if warning]
+
+    def _carried_on(self) -> str | None:
+        """That momentum keeps a step's own term in cos_skip, where the report holds such a cosine."""
+        info, steps = self.trajectory.info, self.trajectory.steps
+        carries = info.plain_sgd is False and not (info.optimizer == "SGD" and info.heavy_ball is False)
+        held = any(_any_value(columns.get("cos_skip")) for columns in self.towards.get("own", {}).values())
+        if not (carries and held and self.options.skip < LASTING):
+            return None
+        name = "SGD with momentum" if info.optimizer == "SGD" else info.optimizer
+        farthest = max(max(each.own_steps, default=steps[0]) for each in self.references)
+        skip = f"--skip {LASTING}"
+        advice = f"give {skip}" if farthest - steps[0] > LASTING else f"there are too few steps for {skip}"
+        return (
+            f"{name} carries a gradient on for a while, so cos_skip still holds some of the step's own term; {advice}, "
+            "or --sample probe, on batches that no step was made from"
+        )
+
+
+def _cosine(values: Mapping[str, Any]) -> bool:
+    return values["cosine"] is not None
+
+
+def _any_value(each: Column | None) -> bool:
+    return each is not None and bool(each.defined.any())
+
+
+def _empty(tables: Iterable[Mapping[str, Column]]) -> list[str]:
+    """Names of columns without a single value."""
+    tables = list(tables)
+    filled = {name for columns in tables for name, each in columns.items() if each.defined.any()}
+    return sorted({name for columns in tables for name in columns} - filled)

@@ -1,0 +1,98 @@
+"""Which runs an archive holds, and where their reports go."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from trajcheck.errors import OutputError, RunError
+from trajcheck.runs.formats.native import reading as native
+
+log = logging.getLogger("trajcheck.batch")
+
+
+@dataclass(frozen=True)
+class FoundRun:
+    """`name` is the run's path below the archive it was found in, with slashes; `report` its report's folder below
+    --out."""
+
+    path: Path
+    name: str
+    report: Path
+
+
+def find_runs(
+    archives: Sequence[Path], out: Path, include: Sequence[str] = (), exclude: Sequence[str] = ()
+) -> list[FoundRun]:
+    """The runs under some folders, each once, in the order of their names.
+
+    A name is taken where some pattern of `include` matches it (all, if there are none) and none of `exclude` does;
+    patterns are those of a shell, and `*` matches slashes too. Symbolic links are not followed, nor is `out` walked.
+    A report goes to <archive's name>/<run's name>; archives of the same name get a mark of their whole path.
+
+    Raises RunError for an archive that is not there, OutputError where `out` or a report would lie in a run.
+    """
+    roots = list(dict.fromkeys(Path(os.path.abspath(archive)) for archive in archives))
+    for archive, root in zip(archives, roots, strict=False):
+        if not root.is_dir():
+            raise RunError(f"{archive}: no such folder. Give the folder under which the runs lie.")
+    away = Path(os.path.abspath(out))
+    for folder in (away, *away.parents):
+        if folder.is_dir() and native.recognise(folder):
+            raise OutputError(
+                f"{out}: lies in the recorded run {folder}; runs are never written to. Choose another --out."
+            )
+    names = Counter(root.name for root in roots)
+    found: dict[Path, FoundRun] = {}
+    whole: set[str] = set()
+    for root in roots:
+        mark = f"-{hashlib.sha256(os.fsencode(root)).hexdigest()[:8]}" if names[root.name] > 1 else ""
+        real = os.path.realpath(root)
+        for path in _walk(root, away):
+            whole.add(os.path.join(real, path.relative_to(root)))
+            name = path.relative_to(root).as_posix() if path != root else root.name
+            if path in found or (include and not _any(name, include)) or _any(name, exclude):
+                continue
+            below = Path(root.name + mark) / path.relative_to(root)
+            found[path] = FoundRun(path, name, below)
+    reports = Path(os.path.realpath(away))
+    for run in found.values():
+        report = reports / run.report
+        if inside := next((folder for folder in (report, *report.parents) if str(folder) in whole), None):
+            raise OutputError(
+                f"{out}: the report of {run.path} would lie in the recorded run {inside}; runs are never written to. "
+                "Choose another --out."
+            )
+    return sorted(found.values(), key=lambda run: run.report)
+
+
+def _any(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _walk(root: Path, away: Path) -> Iterator[Path]:
+    """The runs at and below a folder; a run is not looked into. Folders that cannot be read are left out, and the log
+    says so."""
+
+    def unreadable(error: OSError) -> None:
+        log.warning("%s: cannot be read: %s", error.filename, error.strerror)
+
+    reports = os.path.realpath(away)
+    for place, folders, _ in os.walk(root, onerror=unreadable):
+        folder, found = Path(place), False
+        if (folder == root or folder.name == os.path.basename(reports)) and os.path.realpath(folder) == reports:
+            folders.clear()
+            continue
+        try:
+            found = native.recognise(folder)
+        except OSError as error:  # it has gone meanwhile
+            unreadable(error)
+        folders[:] = [] if found else sorted(folders)
+        if found:
+            yield folder

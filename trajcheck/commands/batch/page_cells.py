@@ -1,0 +1,175 @@
+"""What stands in the cells of index.html: words, titles and keys to sort by, from the rows of the index.
+
+The rows come from files that lie in report folders, and their names are anybody's: a value of another kind than
+expected is an empty cell, and a letter that has no picture, or turns the order of others, is shown as its number.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+from trajcheck.commands.report.one_report import PAGE
+from trajcheck.reports.making.folder import SUMMARY
+from trajcheck.reports.page.markup import text
+from trajcheck.reports.terminal.layout import number
+
+Row = Mapping[str, Any]
+
+EMPTY = "–"
+#: The most letters of a message; index.csv has all of it.
+LONGEST = 400
+
+#: Control letters, marks of writing direction, separators of lines, halves of letters.
+_UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
+
+
+class Cell(NamedTuple):
+    """`inner` is HTML. `key` is the number to sort by, None for an empty cell; words are sorted by what is shown."""
+
+    inner: str
+    key: float | None = None
+    title: str = ""
+
+
+def visible(words: object) -> str:
+    """Words with what cannot be seen in them shown as \\u202e or the like."""
+    return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", str(words))
+
+
+def numeric(value: Any) -> float | None:
+    """A number that is finite; None for anything else."""
+    if type(value) is float:
+        return value if math.isfinite(value) else None
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return None
+    try:
+        found = float(value)
+    except OverflowError:
+        return None
+    return found if math.isfinite(found) else None
+
+
+def words_of(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+# -- the run ----------------------------------------------------------------------------------------------------------
+
+
+def run_cell(row: Row, out: Path, common: str) -> Cell:
+    """The run's path below `common`, which links to its report; a failed run's to what there is of an earlier one."""
+    path = str(row["run"])
+    name = text(visible(os.path.relpath(path, common) if common else path))
+    target = _target(row, out)
+    if not target:
+        return Cell(name)
+    href = text(f"./{quote(os.fsencode(target))}")
+    if row.get("status") == "failed":
+        return Cell(f'{name} <a href="{href}">(earlier report)</a>')
+    return Cell(f'<a href="{href}">{name}</a>')
+
+
+def _target(row: Row, out: Path) -> str:
+    """The page of the row's report below `out`; its steps.csv where there is no page, or only one of earlier tables."""
+    report = words_of(row.get("report"))
+    if not report:
+        return ""
+    folder = out / report
+    try:
+        if (folder / PAGE).stat().st_mtime_ns >= (folder / SUMMARY).stat().st_mtime_ns:
+            return f"{report}/{PAGE}"
+    except OSError:
+        pass
+    return f"{report}/steps.csv" if (folder / "steps.csv").is_file() else ""
+
+
+def status_cell(row: Row) -> Cell:
+    status = visible(row.get("status") or "unknown")
+    kind = status if status in ("done", "incomplete", "failed", "gone") else "unknown"
+    return Cell(f'<span class="{kind}">{text(status)}</span>')
+
+
+def message_cell(row: Row) -> Cell:
+    """Without the run's own path, which stands in the same row."""
+    message = words_of(row.get("message")).replace(f"{row['run']}/", "").removeprefix(f"{row['run']}: ")
+    message = visible(message.strip().replace("\n", " "))
+    return Cell(text(message if len(message) <= LONGEST else f"{message[: LONGEST - 1]}…"))
+
+
+def steps_cell(row: Row) -> Cell:
+    count, first, last = (numeric(row.get(name)) for name in ("recorded_steps", "first_step", "last_step"))
+    if count is None:
+        return Cell(EMPTY)
+    return Cell(f"{count:,.0f}", count, "" if first is None or last is None else f"steps {first:.0f} to {last:.0f}")
+
+
+def count_cell(row: Row, name: str) -> Cell:
+    value = numeric(row.get(name))
+    return Cell(EMPTY) if value is None else Cell(f"{value:,.0f}", value)
+
+
+def duration_cell(row: Row) -> Cell:
+    value = numeric(row.get("duration"))
+    return Cell(EMPTY) if value is None else Cell(duration(value), value)
+
+
+def duration(seconds: float) -> str:
+    """3.2 s, 4 min 05 s, 2 h 05 min."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours:,} h {minutes:02d} min"
+
+
+def analyzed_cell(row: Row) -> Cell:
+    return Cell(text(moment(words_of(row.get("analyzed"))) or EMPTY))
+
+
+def moment(iso: str) -> str:
+    """2026-01-31 22:05:09 of 2026-01-31T22:05:09+00:00; other words as they are."""
+    match = re.fullmatch(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)\+00:00", iso)
+    return f"{match[1]} {match[2]}" if match else visible(iso)
+
+
+# -- the headline of a reference --------------------------------------------------------------------------------------
+
+
+def cosine_cell(row: Row, ref: str) -> Cell:
+    """The mean and its standard error, with a * where it is of cos(g_t, x_t - x*), as on the terminal."""
+    mean, error = numeric(row.get(f"{ref}: cosine")), numeric(row.get(f"{ref}: cosine_error"))
+    kind, sample = (words_of(row.get(f"{ref}: {name}")) for name in ("cosine_of", "cosine_sample"))
+    if mean is None:
+        return Cell(EMPTY)
+    title = f"mean of {kind}, sample {sample}" if kind and sample else ""
+    if error is None:
+        title += "; no standard error" if title else "no standard error"
+    mark = "*" if kind == "cos" else ""
+    spread = "" if error is None else f' <span class="error">± {number(error, 2)}</span>'
+    return Cell(f"{number(mean)}{mark}{spread}", mean, visible(title))
+
+
+def ratio_cell(row: Row, ref: str) -> Cell:
+    ratio, num, den = (numeric(row.get(f"{ref}: convexity_{name}")) for name in ("ratio", "num", "den"))
+    sample = words_of(row.get("sample"))
+    if num is None and den is None:
+        return Cell(EMPTY)
+    title = f"num {_or_none(num)}, den {_or_none(den)}" + (f", sample {sample}" if sample else "")
+    return Cell(EMPTY if ratio is None else number(ratio), ratio, visible(title))
+
+
+def share_cell(row: Row, ref: str, name: str) -> Cell:
+    share = numeric(row.get(f"{ref}: {name}"))
+    return Cell(EMPTY) if share is None else Cell(f"{100 * share:.3g}%", share)
+
+
+def _or_none(value: float | None) -> str:
+    return "undefined" if value is None else number(value)

@@ -1,0 +1,170 @@
+"""What a batch remembers of a run, in its report's folder: which files and which options the report was made from."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from trajcheck.errors import OutputError, RunError
+from trajcheck.files.prints import FilePrints, file_print, hash_file
+from trajcheck.files.whole_files import write_json
+from trajcheck.measuring.options import Options
+from trajcheck.reports.making.folder import SUMMARY
+from trajcheck.runs.formats.native.step_files import RANK_FILE, STEP_FILE
+from trajcheck.version import __version__
+
+#: Hidden, as it belongs to the batch and not to the report.
+STATE = ".batch.json"
+FORMAT = 1
+
+#: The key of the checksum of all the rest.
+CHECK = "check"
+
+DONE, INCOMPLETE, FAILED = "done", "incomplete", "failed"
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What a report is made from: the run's files and those of references, the options, the version of trajcheck."""
+
+    files: str
+    options: str
+    version: str = __version__
+
+
+@dataclass(frozen=True)
+class RunState:
+    """`row` is the run's row of the index; `sources` are the files of the objective's code, with their hashes; `tables`
+    those of the report, each with its print and its hash."""
+
+    run: str
+    fingerprint: Fingerprint
+    row: dict[str, Any]
+    sources: dict[str, str] = field(default_factory=dict)
+    tables: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+    @property
+    def failed(self) -> bool:
+        return self.row.get("status") not in (DONE, INCOMPLETE)
+
+    def holds(self, fingerprint: Fingerprint, folder: Path, hashes: FilePrints) -> bool:
+        """Whether the report in a folder is still what an analysis would give; `hashes` are deep prints."""
+        if self.failed or fingerprint != self.fingerprint:
+            return False
+        if not (folder / SUMMARY).is_file() or not all(_is_table(folder / name, *t) for name, t in self.tables.items()):
+            return False
+        return all(_is_source(path, known, hashes) for path, known in self.sources.items())
+
+    def write(self, folder: Path) -> None:
+        """Into the report's folder, which is made if need be. Raises OutputError."""
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            said = {"format": FORMAT, **asdict(self)}
+            write_json(folder / STATE, {**said, CHECK: _hash(said)})
+        except OSError as error:
+            raise OutputError(f"{folder / STATE}: cannot be written: {error.strerror}.") from error
+
+
+def read_state(folder: Path) -> RunState | None:
+    """The state that lies in a report's folder; None where there is none that can be read."""
+    try:
+        found = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        if found["format"] != FORMAT or not isinstance(found["row"], dict):
+            return None
+        if found.pop(CHECK) != _hash(found):
+            return None
+        prints = found["fingerprint"]
+        return RunState(
+            str(found["run"]),
+            Fingerprint(str(prints["files"]), str(prints["options"]), str(prints["version"])),
+            {str(name): value for name, value in found["row"].items()},
+            {str(path): str(known) for path, known in found["sources"].items()},
+            {str(name): (str(print_), str(known)) for name, (print_, known) in found["tables"].items()},
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+
+
+def tables_of(folder: Path) -> dict[str, tuple[str, str]]:
+    """The tables of a report, each with its print and its hash. Raises OutputError."""
+    try:
+        return {path.name: (file_print(path), hash_file(path)) for path in sorted(folder.glob("*.csv"))}
+    except (OSError, RunError) as error:
+        raise OutputError(f"{folder}: the tables just written cannot be read: {error}") from error
+
+
+def fingerprint(run: Path, options: Options, *, deep: bool = False) -> Fingerprint:
+    """That of a run as it is now: names, sizes and times of its files; `deep`: the hashes of their bytes."""
+    return Fingerprint(_hash(input_prints(run, options, deep=deep)), _hash_options(options))
+
+
+def input_prints(run: Path, options: Options, *, deep: bool = False) -> dict[str, str]:
+    """The files that an analysis reads, the run's and those of its references, each with its print."""
+    prints = FilePrints(deep)
+    files = _run_files(run, prints)
+    for spec in options.refs:
+        files |= _reference(spec, prints)
+    return files
+
+
+def _is_table(path: Path, known: str, hashed: str) -> bool:
+    with suppress(OSError, RunError):
+        return file_print(path) == known or hash_file(path) == hashed
+    return False
+
+
+def _is_source(path: str, known: str, hashes: FilePrints) -> bool:
+    with suppress(RunError):
+        return hashes.of(path).endswith(known)
+    return False
+
+
+def _run_files(run: Path, prints: FilePrints) -> dict[str, str]:
+    try:
+        entries = sorted((entry for entry in os.scandir(run) if _matters(entry.name)), key=lambda entry: entry.name)
+    except OSError:
+        return {}
+    return {entry.path: _print(entry, prints) for entry in entries}
+
+
+def _matters(name: str) -> bool:
+    if name in ("run.json", "objective.pt2"):
+        return True
+    return bool(STEP_FILE.fullmatch(name) or RANK_FILE.fullmatch(name)) or name.startswith("probe-")
+
+
+def _print(file: os.DirEntry[str] | Path, prints: FilePrints) -> str:
+    """Name, size, time and mode of a file; deep prints have the hash of its bytes in place of size and time. One that
+    cannot be read has the reason."""
+    try:
+        found = file.stat()
+        known = prints.of(os.fspath(file)) if prints.deep else f"{file.name}:{found.st_size}:{found.st_mtime_ns}"
+    except (OSError, RunError) as error:
+        return f"{file.name}:{error}"
+    return f"{known}:{found.st_mode:o}"
+
+
+def _reference(spec: str, prints: FilePrints) -> Mapping[str, str]:
+    """The files of a reference that is another run or a file; of the run's own points there are no more."""
+    for path in (Path(spec), Path(spec.rpartition("@")[0] or spec)):
+        if path.is_dir():
+            return _run_files(path, prints)
+        if path.is_file():
+            return {str(path): _print(path, prints)}
+    return {}
+
+
+@lru_cache
+def _hash_options(options: Options) -> str:
+    return _hash(asdict(options))
+
+
+def _hash(value: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

@@ -1,0 +1,363 @@
+"""`trajcheck compare`, callable from Python: the first run against each of the others."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trajcheck.commands.compare.options import ComparisonOptions
+from trajcheck.commands.compare.other_run import Other
+from trajcheck.errors import RunError, UsageError
+from trajcheck.files.extent_reader import ExtentReader
+from trajcheck.files.safetensors_header import read_header
+from trajcheck.files.streamed_writing import write_streamed
+from trajcheck.measuring.cost import Cost, extent_bytes
+from trajcheck.measuring.measured_run import MeasuredRun
+from trajcheck.permutations.weight_matching import Relabelling, Reorder
+from trajcheck.progress_bar import progress_bar
+from trajcheck.reports.making.folder import ReportFolder
+from trajcheck.runs.divergence import load_trajectory
+from trajcheck.runs.references import Reference, equal_points
+from trajcheck.runs.trajectory import Trajectory
+from trajcheck.scalars.pairs import align
+from trajcheck.scalars.rows import Rows, choose_rows, parse_steps
+from trajcheck.scalars.values import PairScalars
+from trajcheck.stream.pair_pass import gather_pairs, pass_bytes, same_model
+from trajcheck.tables.comparison import SIDE, Line, Side, no_updates
+from trajcheck.tables.samples import Measured
+
+if TYPE_CHECKING:
+    from trajcheck.reports.making.results import Comparison
+
+#: How B's hidden units correspond to A's: from the two runs, to what puts tensors in the other's order.
+Match = Callable[[Trajectory, Trajectory], Relabelling]
+
+
+def compare(
+    run_a: str | Path,
+    run_b: str | Path,
+    *runs: str | Path,
+    align: str = "step",
+    tolerance: float | None = None,
+    interpolate: bool = False,
+    objective: str | None = None,
+    line: int | None = None,
+    sample: str = "own",
+    layers: bool = False,
+    steps: str | None = None,
+    skip_bad: bool = False,
+    replay_dtype: str | None = None,
+    device: str = "auto",
+    match_permutations: bool = False,
+    out: str | Path | None = None,
+    quiet: bool = True,
+) -> Comparison:
+    """Compare a recorded run with one or several others of the same model, pair by pair of iterates, and write the
+    report.
+
+    Args:
+        run_a, run_b, runs: folders of runs, which are only read; the first is compared with each of the others.
+        align: which iterates belong together: those of equal "step"; of equal "time" tau = sum of learning rates; or
+            of the nearest recorded "loss", in the order of both runs.
+        tolerance: the largest |tau_a - tau_b| (by default 1e-9 of the larger, and rounding), or difference of losses
+            (by default any).
+        interpolate: with "time", where B has no record at the time of A's, take the point between the two around it,
+            and mark it.
+        objective: "FILE.py:NAME" or "run", as for `analyze`; for gaps and ratios, and for losses along lines.
+        line: at how many points between x_a and x_b the loss is taken, beside both ends; by default 9 with an
+            objective, and 0 for none.
+        sample: on which sample: own (z of A's record), probe (A's probe batches), full (the objective's data set).
+        layers: also write layers.csv, a row for each pair and tensor.
+        steps: "A:B:C", the rows of run A like a slice of step numbers; with align="step" those of the others too.
+        match_permutations: put the hidden units of every other run in the order in which its last iterate lies nearest
+            to that of run A; the objective file says which units permute.
+        skip_bad, replay_dtype, device, quiet: as for `analyze`.
+        out: the report folder; default reports/compare/<name of A>--<name of B>...
+
+    Raises:
+        TrajcheckError: see errors.py; nothing has then been written.
+    """
+    options = ComparisonOptions(
+        align=align,
+        tolerance=tolerance,
+        interpolate=interpolate,
+        objective=objective,
+        line=line,
+        sample=sample,
+        layers=layers,
+        steps=steps,
+        skip_bad=skip_bad,
+        replay_dtype=replay_dtype,
+        device=device,
+        match_permutations=match_permutations,
+    )
+    paths = [Path(run) for run in (run_a, run_b, *runs)]
+    return run_comparison(paths, options, None if out is None else Path(out), quiet=quiet)
+
+
+def run_comparison(
+    runs: Sequence[Path],
+    options: ComparisonOptions,
+    out: Path | None = None,
+    *,
+    quiet: bool = True,
+    match: Match | None = None,
+) -> Comparison:
+    """`compare`, with its options in one object; `match` finds how the units of each other run correspond to A's."""
+    return _Comparison(runs, options, quiet, match).report(out)
+
+
+def estimate_comparison(runs: Sequence[Path], options: ComparisonOptions) -> Cost:
+    """What a comparison would read and evaluate; writes nothing, and does not load the objective."""
+    return _Comparison(runs, options, quiet=True).cost()
+
+
+def default_comparison_folder(runs: Sequence[Path]) -> Path:
+    """reports/compare/<the runs' names, joined by -->."""
+    return Path("reports") / "compare" / "--".join(Path(os.path.abspath(run)).name for run in runs)
+
+
+class _Comparison:
+    """One comparison on its way from folders to a report."""
+
+    def __init__(
+        self, runs: Sequence[Path], options: ComparisonOptions, quiet: bool, match: Match | None = None
+    ) -> None:
+        self.options, self.quiet, self.match = options, quiet, match
+        options.check()
+        steps = parse_steps(options.steps)
+        if len(runs) < 2:
+            raise UsageError("one run was given; a comparison needs two or more.")
+        first, *others = runs
+        self.runs = [first, *dict.fromkeys(others)]
+        self.a = load_trajectory(first, options.skip_bad)
+        if options.sample == "probe" and not self.a.probes:
+            raise RunError(
+                f"{first}: no probe batches were stored with this run (probe-000.safetensors); expected for --sample "
+                "probe. Recorder.probe(batches) stores them."
+            )
+        self.all_a = choose_rows(self.a, slice(0, None, 1))
+        self.places_a = [row.place for row in choose_rows(self.a, steps).rows]
+        self.others = [self._other(path, steps) for path in self.runs[1:]]
+        self.side_facts: dict[str, Mapping[str, Any] | None] = {}
+        self.measured: dict[str, Measured] = {}
+        self.line_facts: dict[str, Any] | None = None
+        self.permutations: dict[str, Any] = {}
+        if options.match_permutations:
+            self.match = self._matched
+
+    def _other(self, path: Path, steps: slice) -> Other:
+        b = load_trajectory(path, self.options.skip_bad)
+        same_model(self.a, b)
+        everything = choose_rows(b, slice(0, None, 1))
+        rows = choose_rows(b, steps) if self.options.align == "step" else everything
+        alignment = align(
+            self.a,
+            b,
+            self.options.align,
+            self.places_a,
+            [row.place for row in rows.rows],
+            tolerance=self.options.tolerance,
+            interpolate=self.options.interpolate,
+        )
+        one_init = None
+        if self.a.steps[0] == b.steps[0] == 0:
+            with ExtentReader() as reader:
+                one, other = self.a.snapshots[0].parameters, b.snapshots[0].parameters
+                one_init = equal_points(reader, one, other, self.a.shapes)
+        return Other(b, alignment, no_updates(self.a, b, self.all_a, everything, alignment.pairs), one_init)
+
+    @cached_property
+    def id(self) -> str:
+        return "--".join([self.a.id, *(other.run.id for other in self.others)])
+
+    def report(self, out: Path | None) -> Comparison:
+        """Compute everything and write it."""
+        from trajcheck.commands.compare.findings import ComparisonFindings
+
+        with ReportFolder(out or default_comparison_folder(self.runs), self.id) as folder:
+            line = self._prepare_line()  # first of all, since the objective may not fit
+            if self.match is not None:
+                self.others = [replace(each, relabelling=self.match(self.a, each.run)) for each in self.others]
+            self._measure(folder.staging)
+            self.others = [replace(each, scalars=self._scalars(each)) for each in self.others]
+            if line is not None:
+                self.others = [replace(each, line=self._along(line, each)) for each in self.others]
+                assert self.line_facts is not None
+                self.line_facts["evaluations"] = line.evaluations
+            findings = ComparisonFindings(
+                self.id,
+                self.options,
+                self.a,
+                self.all_a,
+                self.others,
+                self.measured,
+                self.side_facts,
+                self.line_facts,
+                self.permutations,
+            )
+            return findings.report(folder)
+
+    def _matched(self, a: Trajectory, b: Trajectory) -> Relabelling:
+        """The order of B's units in which its last iterate lies nearest to A's, checked to leave the loss as it is."""
+        from trajcheck.objective.loading import load_objective
+        from trajcheck.permutations.permuted_references import match_runs
+
+        spec = self.options.objective
+        assert spec is not None
+        objective = load_objective(spec, run=a.path, device=self.options.device, dtype="float64")
+        matched, found = match_runs(a, b, objective, spec)
+        self.permutations[str(b.path)] = asdict(found)
+        return Relabelling(matched.permute, matched.inverse.permute)
+
+    def cost(self) -> Cost:
+        """What `report` would read and evaluate: everything but the comparison of the inits."""
+        parts = [self._side(self.a).cost([self._last(each.run) for each in self.others])]
+        for each in self.others:
+            parts += [self._side(each.run).cost([self._last(self.a)]), self._own_cost(each)]
+        probes = self.a.probes if self.options.sample == "probe" else ()
+        return Cost(
+            rows=sum(len(each.alignment.pairs) for each in self.others),
+            stored_bytes=sum(part.stored_bytes for part in parts),
+            replay_bytes=sum(part.replay_bytes for part in parts) + extent_bytes(*(probe.batch for probe in probes)),
+            losses=sum(part.losses for part in parts),
+            gradients=sum(part.gradients for part in parts),
+            full=self.options.sample == "full",
+        )
+
+    def _own_cost(self, other: Other) -> Cost:
+        """Of the pass over pairs, and the losses along lines, but for probe batches, which are read once."""
+        pairs = other.alignment.pairs
+        read = pass_bytes(self.a, other.run, pairs, other.chords)
+        lines = [pair for pair, why in zip(pairs, self._no_line(other), strict=True) if not why]
+        if not self.options.points:
+            return Cost(len(pairs), read, 0, 0, 0)
+        probes = self.a.probes if self.options.sample == "probe" else ()
+        losses = len(lines) * (sum(probe.batches for probe in probes) or 1) * (self.options.points + 2)
+        bytes_read = 0
+        for pair in lines:
+            snapshot = self.a.snapshots[pair.place_a]
+            bytes_read += extent_bytes(snapshot.buffers)
+            for each in (snapshot, *(other.run.snapshots[place] for place in pair.near_b)):
+                bytes_read += extent_bytes({**dict(each.frozen), **dict(each.parameters)})
+            if self.options.sample == "own":
+                source = self.a.batch_source(snapshot)
+                bytes_read += extent_bytes(source.batch if source else {}, snapshot.generators)
+        return Cost(len(pairs), read, bytes_read, losses, 0)
+
+    # -- each run towards the others' last iterates -------------------------------------------------------------------
+
+    def _side(self, run: Trajectory) -> MeasuredRun:
+        same_steps = run is self.a or self.options.align == "step"
+        options = self.options.side(steps=same_steps)
+        return MeasuredRun(run.path, options, self.quiet, trajectory=run, families={"comparison": SIDE})
+
+    def _measure(self, staging: Path) -> None:
+        """The columns of each run towards the other's last iterate, into `others`."""
+        to_a = [
+            self._last(each.run, each.relabelling.to_a if each.relabelling else None, staging) for each in self.others
+        ]
+        rows_a, measured_a = self._measured(self.a, to_a)
+        done = []
+        for each, reference in zip(self.others, to_a, strict=True):
+            back = self._last(self.a, each.relabelling.to_b if each.relabelling else None, staging)
+            rows_b, measured_b = self._measured(each.run, [back])
+            sides = (
+                Side(rows_a, measured_a.towards[reference.spec]),
+                Side(rows_b, measured_b.towards[back.spec]),
+            )
+            done.append(replace(each, side_a=sides[0], side_b=sides[1]))
+        self.others = done
+
+    def _measured(self, run: Trajectory, references: Sequence[Reference]) -> tuple[Rows, Measured]:
+        side = self._side(run)
+        [measured] = side.measure(references)
+        self.measured[str(run.path)] = measured
+        self.side_facts[str(run.path)] = side.replay_facts
+        return side.rows, measured
+
+    def _last(self, run: Trajectory, reorder: Reorder | None = None, staging: Path | None = None) -> Reference:
+        """The last iterate of a run as a reference point, with `reorder` in the order of the other's units."""
+        last = run.snapshots[-1]
+        key = f"{run.path}/step:{last.step}"  # ids can be one, where hashes of first steps stand for them
+        if reorder is None:
+            return Reference(str(run.path), key, last.parameters)
+        assert staging is not None
+        path = staging / f"relabelled-{len(list(staging.iterdir()))}.safetensors"
+        wide = any(last.parameters[name].dtype == "F64" for name in run.shapes)
+        dtype = np.dtype("<f8") if wide else np.dtype("<f4")
+        with ExtentReader() as reader:
+
+            def whole(name: str, start: int, stop: int) -> np.ndarray:
+                out = np.empty(stop - start)
+                reader.widen(last.parameters[name], start, out)
+                return np.ascontiguousarray(reorder(name, out.reshape(run.shapes[name]))).reshape(-1).astype(dtype)
+
+            numels = [extent.numel for extent in last.parameters.values()]
+            write_streamed(path, run.shapes, dtype, whole, max(1, *numels, 1))
+        file = read_header(str(path))
+        return Reference(str(run.path), f"{key}/relabelled", file.extents({name: name for name in run.shapes}))
+
+    # -- the pairs ----------------------------------------------------------------------------------------------------
+
+    def _scalars(self, other: Other) -> list[PairScalars]:
+        pairs = other.alignment.pairs
+        size = partial(pass_bytes, self.a, other.run, pairs, other.chords)
+        with progress_bar("comparing", len(pairs), self.quiet, "pair", size=size) as progress:
+            return list(
+                gather_pairs(
+                    self.a,
+                    other.run,
+                    pairs,
+                    other.chords,
+                    by_tensor=self.options.layers,
+                    reorder=other.relabelling.to_a if other.relabelling else None,
+                    progress=progress,
+                )
+            )
+
+    def _prepare_line(self) -> Any:
+        """The losses along lines, checked against the run; None where nobody asked for them."""
+        if not self.options.points:
+            return None
+        from trajcheck.commands.compare.straight_line import StraightLine
+        from trajcheck.objective.loading import load_objective
+        from trajcheck.replay.fitting import epsilon
+        from trajcheck.replay.plan import replay_dtype
+
+        asked = self.options.replay_dtype
+        dtypes = {replay_dtype(run, asked) for run in (self.a, *(each.run for each in self.others))}
+        dtype = "float64" if "float64" in dtypes else dtypes.pop()
+        assert self.options.objective is not None
+        objective = load_objective(self.options.objective, run=self.a.path, device=self.options.device, dtype=dtype)
+        line = StraightLine(self.a, objective, dtype, self.options.sample, self.options.points)
+        self.line_facts = {
+            "sample": self.options.sample,
+            "of": str(self.a.path),
+            "points": [float(s) for s in line.s],
+            "dtype": dtype,
+            "device": str(objective.device),
+            "epsilon": epsilon(dtype),
+        }
+        return line
+
+    def _along(self, line: Any, other: Other) -> Line:
+        assert self.line_facts is not None
+        pairs, missing = other.alignment.pairs, self._no_line(other)
+        found = np.empty((len(pairs), line.draws, len(line.s)))
+        with progress_bar("lines", len(pairs), self.quiet) as progress:
+            for number, losses in enumerate(line.losses(other.run, pairs, missing, other.relabelling)):
+                found[number] = losses
+                progress(1)
+        return Line(found, missing, line.s, self.line_facts["epsilon"], self.options.sample == "probe")
+
+    def _no_line(self, other: Other) -> list[str]:
+        """Why a pair has no sample for its line; '' where it has."""
+        rows = self.all_a.rows
+        return [rows[pair.place_a].no_sample_of(self.options.sample) for pair in other.alignment.pairs]

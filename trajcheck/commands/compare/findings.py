@@ -1,0 +1,265 @@
+"""What a comparison found, on its way into a report: tables, what is missing, what to warn of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trajcheck.commands.compare.options import ComparisonOptions
+from trajcheck.files.extents import EPSILON
+from trajcheck.metrics.columns import Column
+from trajcheck.reports.making.folder import SUMMARY, ReportFolder
+from trajcheck.reports.making.headline import DEFINITIONS, fidelity_warning, last, versions
+from trajcheck.reports.making.pair_table import PairTable, undefined_cells
+from trajcheck.reports.making.results import Comparison
+from trajcheck.runs.trajectory import Trajectory
+from trajcheck.scalars.rows import Rows
+from trajcheck.tables.comparison import LAYER_COLUMNS, distance_columns, pair_columns
+from trajcheck.tables.samples import SE, Measured
+
+if TYPE_CHECKING:
+    from trajcheck.commands.compare.other_run import Other
+
+
+@dataclass(frozen=True)
+class ComparisonFindings:
+    """`rows_a` are all of run A; `measured` and `replay` say by path what each run's own analysis gave, `line` how the
+    losses along lines were taken."""
+
+    id: str
+    options: ComparisonOptions
+    a: Trajectory
+    rows_a: Rows
+    others: Sequence[Other]
+    measured: Mapping[str, Measured]
+    replay: Mapping[str, Mapping[str, Any] | None]
+    line: Mapping[str, Any] | None
+    permutations: Mapping[str, Any]  # by path: how the other run's units were matched to A's, where they were
+
+    @cached_property
+    def columns(self) -> dict[str, dict[str, Column]]:
+        """The columns of compare.csv, by the other run's path."""
+        found = {}
+        for each in self.others:
+            assert each.side_a is not None and each.side_b is not None
+            found[str(each.run.path)] = pair_columns(
+                self.a,
+                each.run,
+                each.alignment.pairs,
+                each.scalars,
+                each.no_update,
+                each.side_a,
+                each.side_b,
+                each.line,
+                gap=self.options.align == "time",
+            )
+        return found
+
+    def report(self, folder: ReportFolder) -> Comparison:
+        """Write everything into the folder."""
+        tables = {"compare": PairTable("compare")}
+        for each in self.others:
+            tables["compare"].add(self._keys(each), self.columns[str(each.run.path)])
+        if self.options.layers:
+            tables["layers"] = self._layers()
+        frames = {name: table.frame() for name, table in tables.items()}
+        undefined = undefined_cells(tables.values(), self.a.steps)
+        incomplete = self.incomplete()
+        summary = self.summary(incomplete)
+        texts = {
+            f"{name}.csv": frame.to_csv(index=False, lineterminator="\n")
+            for name, frame in {**frames, "undefined": undefined}.items()
+        }
+        outdated = {"layers.csv"} - texts.keys()  # of an earlier call, beside another compare.csv
+        folder.publish({**texts, SUMMARY: json.dumps(summary, indent=2, allow_nan=False) + "\n"}, outdated)
+        return Comparison(folder.path, frames["compare"], undefined, summary, incomplete, frames.get("layers"))
+
+    def _keys(self, other: Other) -> dict[str, Any]:
+        pairs = other.alignment.pairs
+        return {
+            "run_a": str(self.a.path),
+            "run_b": str(other.run.path),
+            "step_a": [self.a.steps[pair.place_a] for pair in pairs],
+            "step_b": [other.run.steps[pair.place_b] for pair in pairs],
+            "interpolated": [pair.interpolated for pair in pairs],
+        }
+
+    def _layers(self) -> PairTable:
+        table = PairTable("layers")
+        for each in self.others:
+            keys = self._keys(each)
+            for tensor, shape in self.a.shapes.items():
+                if numel := int(np.prod(shape, dtype=np.int64)):
+                    columns = distance_columns([scalars.tensors[tensor] for scalars in each.scalars], each.no_update)
+                    chosen = {name: columns[name] for name in LAYER_COLUMNS}
+                    table.add({**keys, "tensor": tensor, "numel": numel}, chosen)
+        return table
+
+    def incomplete(self) -> list[str]:
+        """What was explicitly asked for and could not be computed."""
+        runs = {str(run.path): run for run in (self.a, *(each.run for each in self.others))}
+        found = [f"{path}: {run.ended}: compared up to there" for path, run in runs.items() if run.ended]
+        if self.options.objective is None:
+            return found
+        for path, measured in self.measured.items():
+            source = measured.sources[0]
+            if not any(scalars.replayed for scalars in source.own):
+                why = next((reason for reason in source.no_replay if reason), "no loss or gradient is finite")
+                found.append(f"--objective: nothing could be replayed of {path}; {why}")
+        for each in self.others if self.line else ():
+            column = self.columns[str(each.run.path)]["barrier"]
+            if not column.defined.any():
+                found.append(f"--line: no loss along the line to {each.run.path}; {column.reasons[-1]}")
+        return found
+
+    @cached_property
+    def headline(self) -> dict[str, Any]:
+        """The values to read first, for each other run: at the last pair, and the largest ones."""
+        return {path: self._headline(each, self.columns[path]) for each in self.others for path in [str(each.run.path)]}
+
+    def _headline(self, other: Other, columns: Mapping[str, Column]) -> dict[str, Any]:
+        pairs = other.alignment.pairs
+        names = ("dist", "relative_dist", "displacement_cos", "update_cos")
+        values: dict[str, Any] = {
+            "pairs": len(pairs),
+            "interpolated": sum(pair.interpolated for pair in pairs),
+            "step_a": self.a.steps[pairs[-1].place_a],
+            "step_b": other.run.steps[pairs[-1].place_b],
+            **{name: _at_end(columns[name]) for name in names},
+            "max_dist": _largest(columns["dist"]),
+            "max_relative_dist": _largest(columns["relative_dist"]),
+            "convexity_ratio_a": last(columns["convexity_ratio_a"]),
+            "convexity_ratio_b": last(columns["convexity_ratio_b"]),
+        }
+        if self.line:
+            barrier = columns["barrier"]
+            place = int(np.argmax(np.where(barrier.defined, barrier.values, -np.inf)))
+            defined = bool(barrier.defined.any())
+            values |= {
+                "max_barrier": _largest(barrier),
+                "max_barrier_step_a": self.a.steps[pairs[place].place_a] if defined else None,
+                "last_barrier": last(barrier),
+            }
+            if "barrier" + SE in columns:
+                error = columns["barrier" + SE]
+                values["max_barrier_se"] = float(error.values[place]) if defined and error.defined[place] else None
+        return values
+
+    def summary(self, incomplete: list[str]) -> dict[str, Any]:
+        """summary.json."""
+        runs = [self.a, *(each.run for each in self.others)]
+        return {
+            "format": 1,
+            "definitions": DEFINITIONS,
+            "run": {"id": self.id, "path": str(self.a.path)},
+            "runs": [
+                {
+                    "path": str(run.path),
+                    "id": run.id,
+                    "recorded_steps": len(run.steps),
+                    "first_step": run.steps[0],
+                    "last_step": run.steps[-1],
+                    "tensors": len(run.shapes),
+                    "parameters": run.numel,
+                    "optimizer": run.info.optimizer,
+                }
+                for run in runs
+            ],
+            "headline": self.headline,
+            "inits": {str(each.run.path): self._init(each) for each in self.others},
+            "unmatched": {str(each.run.path): _unmatched(each) for each in self.others},
+            "relabelled": [str(each.run.path) for each in self.others if each.relabelling is not None],
+            "permutations": dict(self.permutations),
+            "line": self.line,
+            "warnings": self.warnings(),
+            "incomplete": incomplete,
+            "left_out": {
+                "steps": {
+                    str(run.path): {str(step): reason for step, reason in run.left_out.items()}
+                    for run in runs
+                    if run.left_out
+                },
+                "columns": self._empty(),
+            },
+            "options": asdict(self.options),
+            "replay": self.replay if self.options.objective else None,
+            "versions": versions(self.options.objective is not None),
+            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        }
+
+    def _init(self, other: Other) -> dict[str, Any]:
+        """Whether the inits are one; distances from it are each run's from its own first record in any case."""
+        if other.one_init is None:
+            steps = f"the first records are of steps {self.a.steps[0]} and {other.run.steps[0]}"
+            return {"one": None, "text": f"{steps}: whether the inits are one is not known"}
+        text = "both runs start from the same numbers" if other.one_init else "the runs start from different inits"
+        return {"one": other.one_init, "text": text}
+
+    def _empty(self) -> list[str]:
+        """Names of columns without a single value."""
+        filled = {name for table in self.columns.values() for name, each in table.items() if each.defined.any()}
+        return sorted({name for table in self.columns.values() for name in table} - filled)
+
+    def warnings(self) -> list[str]:
+        """What a reader of the numbers should know first."""
+        found: list[str | None] = []
+        for each in self.others:
+            unmatched = each.alignment.unmatched_a, each.alignment.unmatched_b
+            parts = [
+                f"{len(one.steps)} of {len(one.recorded)} records of {run.path}"
+                for one, run in zip(unmatched, (self.a, each.run), strict=True)
+                if one.steps
+            ]
+            if parts:
+                found.append(f"{' and '.join(parts)} have no partner; summary.json lists them")
+            if each.one_init is None:
+                found.append(f"{each.run.path}: {self._init(each)['text']}")
+            marked = sum(pair.interpolated for pair in each.alignment.pairs)
+            if marked:
+                found.append(f"{marked} points of {each.run.path} lie between two records, on the line through them")
+        for path, measured in self.measured.items():
+            trajectory, stride = measured.sources[0].trajectory, measured.sources[0].rows.stride
+            if stride > 1:
+                found.append(f"{path}: update_cos is over chords of {stride} steps, its smallest stride")
+            first, facts = trajectory.snapshots[0], self.replay[path]
+            dtypes = {extent.dtype for each in (first.parameters, first.gradients) for extent in each.values()}
+            if facts is not None:
+                epsilon = max(facts["epsilon"], *(EPSILON[dtype] for dtype in dtypes))
+                warning = fidelity_warning(measured.own, [row.step for row in measured.sources[0].rows.rows], epsilon)
+                found.append(warning and f"{path}: {warning}")
+                found += [
+                    f"{path}: randomness of {count} steps: {words}"
+                    for words, count in facts["randomness"].items()
+                    if not words.startswith(("recorded", "seeded: no generator"))
+                ]
+            if low := {extent.dtype for extent in first.parameters.values()} & {"BF16", "F16"}:
+                found.append(
+                    f"{path}: parameters were recorded in {', '.join(sorted(low))}: differences are of rounded iterates"
+                )
+            if trajectory.left_out:
+                found.append(
+                    f"{path}: {len(trajectory.left_out)} steps were left out; summary.json lists them with reasons"
+                )
+        return [warning for warning in found if warning]
+
+
+def _at_end(each: Column) -> float | None:
+    """The value at the last pair; None where it is undefined there."""
+    return float(each.values[-1]) if each.defined[-1] else None
+
+
+def _largest(each: Column) -> float | None:
+    return float(each.values[each.defined].max()) if each.defined.any() else None
+
+
+def _unmatched(other: Other) -> dict[str, Any]:
+    return {
+        side: {"records": len(one.steps), "steps": one.text, "reason": one.reason if one.steps else ""}
+        for side, one in (("a", other.alignment.unmatched_a), ("b", other.alignment.unmatched_b))
+    }

@@ -1,0 +1,124 @@
+"""The loss along the straight line between two iterates, re-evaluated on one sample of the first run's record.
+
+x(s) = (1-s) x_a + s x_b, frozen parameters included; buffers and randomness are those of the sample, at every s the
+same, so that the losses may be subtracted. Whole models are on the device here: x_a, x_b, x(s), and a fourth where x_b
+lies between two records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trajcheck.errors import RunError
+from trajcheck.files.extent_reader import ExtentReader
+from trajcheck.files.extents import Extent
+from trajcheck.files.torch_tensors import read_tensor
+from trajcheck.objective.objective import Objective
+from trajcheck.objective.sample import Sample
+from trajcheck.permutations.weight_matching import Relabelling
+from trajcheck.replay.fitting import fit_objective, recorded_dtype
+from trajcheck.replay.sample_conventions import buffers_of, data_set, probe_samples, recorded_sample
+from trajcheck.runs.snapshot import Snapshot
+from trajcheck.runs.trajectory import Trajectory
+from trajcheck.scalars.pairs import Pair
+
+
+def line_points(count: int) -> np.ndarray:
+    """s = 0, 1/(count+1), ..., 1: both ends and `count` points between them."""
+    return np.arange(count + 2) / (count + 1)
+
+
+class StraightLine:
+    """Losses between the iterates of A and those of other runs, on A's samples.
+
+    `sample` is own (z of A's record), probe (A's probe batches) or full (the objective's data set). Raises
+    ObjectiveError where the objective does not fit the run.
+    """
+
+    def __init__(self, a: Trajectory, objective: Objective, dtype: str, sample: str, count: int) -> None:
+        fit_objective(objective, a)
+        self.objective = objective.prepare(dtype)
+        self.a, self.sample, self.s = a, sample, line_points(count)
+        self.recorded_dtype = recorded_dtype(a)
+        self.evaluations = 0
+        self.fixed: list[Sample] = []
+        with ExtentReader() as self.reader:
+            if sample == "probe":
+                self.fixed = probe_samples(a, objective, self.recorded_dtype, self._tensor)
+            elif sample == "full":
+                self.fixed = [data_set(objective, self.recorded_dtype)]
+
+    @property
+    def draws(self) -> int:
+        """How many samples a row has."""
+        return max(1, len(self.fixed))
+
+    def losses(
+        self, b: Trajectory, pairs: Sequence[Pair], missing: Sequence[str], relabelling: Relabelling | None = None
+    ) -> Iterator[np.ndarray]:
+        """For each pair the losses [draws, points], NaN where `missing` gives a reason. Raises ObjectiveError."""
+        if _frozen(self.a) != _frozen(b):
+            raise RunError(
+                f"{self.a.path} and {b.path} froze different parameters: {_text(_frozen(self.a))}; and "
+                f"{_text(_frozen(b))}. The loss along the line between them needs the same."
+            )
+        with ExtentReader() as self.reader:
+            for pair, reason in zip(pairs, missing, strict=True):
+                if reason:
+                    yield np.full((self.draws, len(self.s)), np.nan)
+                else:
+                    yield self._row(b, pair, relabelling)
+
+    def _row(self, b: Trajectory, pair: Pair, relabelling: Relabelling | None) -> np.ndarray:
+        snapshot = self.a.snapshots[pair.place_a]
+        start, end = self._iterate(snapshot), self._iterate(b.snapshots[pair.place_b], relabelling)
+        if pair.interpolated:
+            end = self._between(end, self._iterate(b.snapshots[pair.place_b + 1], relabelling), pair.fraction)
+        samples = self._samples(snapshot)
+        found = torch.empty((len(samples), len(self.s)), dtype=torch.float64, device=self.objective.device)
+        for column, s in enumerate(self.s):
+            point = self._between(start, end, float(s))
+            where = f"step {snapshot.step}, {s:.3g} of the way to {b.path} at step {b.steps[pair.place_b]}"
+            for row, sample in enumerate(samples):
+                found[row, column] = self.objective.loss(point, sample, where=where)
+                self.evaluations += 1
+        return found.cpu().numpy()
+
+    def _samples(self, snapshot: Snapshot) -> list[Sample]:
+        if self.sample == "own":
+            return [recorded_sample(self.a, snapshot, self.objective, self.recorded_dtype, self._tensor)]
+        buffers = buffers_of(snapshot, self.objective, self._tensor)
+        return [replace(sample, buffers=buffers) for sample in self.fixed]
+
+    def _between(self, a: Mapping[str, Tensor], b: Mapping[str, Tensor], s: float) -> dict[str, Tensor]:
+        """(1-s) a + s b in the replay's dtype: a itself at 0 and b itself at 1."""
+        dtype = self.objective.dtype
+        return {name: torch.lerp(a[name].to(dtype), b[name].to(dtype), s) for name in a}
+
+    def _iterate(self, snapshot: Snapshot, relabelling: Relabelling | None = None) -> dict[str, Tensor]:
+        """All parameters of a record; with a relabelling, in the order of A's units."""
+        found = {}
+        for name, extent in {**dict(snapshot.frozen), **dict(snapshot.parameters)}.items():
+            tensor = self._tensor(extent)
+            if relabelling is not None:
+                wide = relabelling.to_a(name, tensor.double().numpy())
+                tensor = torch.from_numpy(np.ascontiguousarray(wide)).to(tensor.dtype)
+            found[name] = tensor.to(self.objective.device)
+        return found
+
+    def _tensor(self, extent: Extent) -> Tensor:
+        return read_tensor(self.reader, extent)
+
+
+def _frozen(run: Trajectory) -> dict[str, tuple[int, ...]]:
+    return {name: extent.shape for name, extent in run.snapshots[0].frozen.items()}
+
+
+def _text(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    names = [f"{name} {list(shape)}" for name, shape in shapes.items()]
+    return f"{', '.join(names[:6])}{f' and {len(names) - 6} more' if len(names) > 6 else ''}" or "none"

@@ -1,0 +1,220 @@
+"""What a gradient flow found, on its way into a report: columns, the bound, what to warn of."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timezone
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trajcheck.commands.flow.integrate import ABSOLUTE
+from trajcheck.commands.flow.options import FlowOptions
+from trajcheck.files.extents import EPSILON
+from trajcheck.metrics.columns import Column, column
+from trajcheck.metrics.flow import Bound, bound, constant_rate, wanted_rate
+from trajcheck.reports.making.csv_table import Table, undefined_frame
+from trajcheck.reports.making.folder import SUMMARY, ReportFolder
+from trajcheck.reports.making.headline import DEFINITIONS, FIDELITY, FIDELITY_EPSILONS, last, versions
+from trajcheck.reports.making.results import FlowReport
+from trajcheck.runs.snapshot import Snapshot
+from trajcheck.runs.trajectory import Trajectory
+from trajcheck.tables.flow import flow_columns
+
+if TYPE_CHECKING:
+    from trajcheck.commands.flow.integrated import Integrated
+
+
+#: Share of flow_dist from which on the integrator's error is worth a warning.
+ERROR_SHARE = 0.1
+
+
+@dataclass(frozen=True)
+class FlowFindings:
+    """`snapshots` are the records from the start on, `times` their tau since then (None where none was recorded)."""
+
+    run: Path
+    options: FlowOptions
+    trajectory: Trajectory
+    snapshots: Sequence[Snapshot]
+    taus: Sequence[float | None]
+    times: Sequence[float | None]
+    curvature: Sequence[bool]
+    done: Integrated
+    replay: Mapping[str, Any]
+    doubts: Mapping[str, Any]
+
+    @cached_property
+    def steps(self) -> list[int]:
+        return [snapshot.step for snapshot in self.snapshots]
+
+    @cached_property
+    def columns(self) -> dict[str, Column]:
+        """The columns of flow.csv, in their order."""
+        found = flow_columns(self.done.rows, self.taus, self.done.missing, self.curvature)
+        if self.bound is None:
+            return found
+        eta, reason = self.rate
+        empty = column([None] * len(self.steps), reason)
+        return {**found, "bound_estimate": empty if eta is None else self.bound.at(eta)}
+
+    @cached_property
+    def bound(self) -> Bound | None:
+        """The bound, where curvature was asked for."""
+        if not any(self.curvature):
+            return None
+        columns = flow_columns(self.done.rows, self.taus, self.done.missing, self.curvature)
+        return bound(np.array([np.nan if time is None else time for time in self.times]), columns)
+
+    @cached_property
+    def rate(self) -> tuple[float | None, str]:
+        """The run's constant learning rate, or why there is none."""
+        rates: list[float | None] = []
+        for snapshot in self.snapshots[:-1]:  # that of the last record leads away from it
+            if snapshot.lr and len(set(snapshot.lr)) > 1:
+                return None, "parameter groups differ in lr"
+            rates.append(snapshot.lr[0] if snapshot.lr else None)
+        return constant_rate(self.steps, self.taus, rates)
+
+    def report(self, folder: ReportFolder) -> FlowReport:
+        """Write everything into the folder."""
+        table = Table("flow", self.steps, self.trajectory.steps)
+        table.add({}, self.columns)
+        frame, undefined = table.frame(), undefined_frame([table])
+        incomplete = self.incomplete()
+        summary = self.summary(incomplete)
+        folder.publish(
+            {
+                "flow.csv": frame.to_csv(index=False, lineterminator="\n"),
+                "undefined.csv": undefined.to_csv(index=False, lineterminator="\n"),
+                SUMMARY: json.dumps(summary, indent=2, allow_nan=False) + "\n",
+            }
+        )
+        return FlowReport(folder.path, frame, undefined, summary, incomplete)
+
+    def incomplete(self) -> list[str]:
+        """What was asked for and could not be computed."""
+        found = [f"{self.trajectory.ended}: followed up to there"] if self.trajectory.ended else []
+        if self.done.ended:
+            found.append(self.done.ended)
+        if any(self.curvature) and not self.columns["lambda_max"].defined.any():
+            found.append("--curvature: no eigenvalue was found; undefined.csv says why")
+        if self.options.wanted_distance is not None and self.headline["wanted"]["eta"] is None:
+            found.append("--wanted-distance: no bound was found from which a learning rate could follow")
+        return found
+
+    @cached_property
+    def headline(self) -> dict[str, Any]:
+        """The values to read first: where the run is farthest from the flow, and what the bound says."""
+        distance = self.columns["flow_dist"]
+        places = np.flatnonzero(distance.defined)
+        top = int(places[np.argmax(distance.values[places])]) if len(places) else None
+        wanted = self.options.wanted_distance
+        return {
+            "max_flow_dist": None if top is None else self._at("flow_dist", top),
+            "max_flow_dist_step": None if top is None else self.steps[top],
+            "relative_there": None if top is None else self._at("relative_flow_dist", top),
+            "last_flow_dist": last(distance),
+            "max_flow_error": self._max("flow_error"),
+            "max_bound_estimate": self._max("bound_estimate"),
+            "eta": self.rate[0],
+            "wanted": None if wanted is None or self.bound is None else wanted_rate(self.bound, wanted),
+        }
+
+    def _at(self, name: str, place: int) -> float | None:
+        each = self.columns[name]
+        return float(each.values[place]) if each.defined[place] else None
+
+    def _max(self, name: str) -> float | None:
+        each = self.columns.get(name)
+        return float(each.values[each.defined].max()) if each is not None and each.defined.any() else None
+
+    def summary(self, incomplete: list[str]) -> dict[str, Any]:
+        """summary.json."""
+        trajectory, info, options = self.trajectory, self.trajectory.info, self.options
+        atol = ABSOLUTE * options.rtol if options.atol is None else options.atol
+        reached = [i for i, (time, why) in enumerate(zip(self.times, self.done.missing, strict=True)) if not why]
+        return {
+            "format": 1,
+            "definitions": DEFINITIONS,
+            "run": {
+                "path": str(self.run),
+                "id": f"{trajectory.id}/flow",  # whose report it is; an analysis of the run has its bare id
+                "run_id": trajectory.id,
+                "recorded_steps": len(trajectory.steps),
+                "first_step": self.steps[0],
+                "last_step": self.steps[-1],
+                "tensors": len(trajectory.shapes),
+                "parameters": trajectory.numel,
+                "optimizer": info.optimizer,
+                "plain_sgd": info.plain_sgd,
+            },
+            "headline": self.headline,
+            "flow": {
+                "method": "RK45",
+                "rtol": [options.rtol, options.rtol / 2],
+                "atol": [atol, atol / 2],
+                "state_dtype": "float64",
+                "sample": self.replay["sample"],
+                "gradient_evaluations": self.done.evaluations,
+                "last_step_reached": self.steps[reached[-1]] if reached else None,
+                "last_tau_reached": self.taus[reached[-1]] if reached else None,
+                "ended": self.done.ended or None,
+                "resumed_at_step": self.done.resumed_at,
+                **self.doubts,
+            },
+            "warnings": self.warnings(),
+            "incomplete": incomplete,
+            "left_out": {
+                "steps": {str(step): reason for step, reason in trajectory.left_out.items()},
+                "columns": {"flow": [name for name, each in self.columns.items() if not each.defined.any()]},
+            },
+            "options": asdict(options),
+            "replay": dict(self.replay),
+            "versions": versions(True),
+            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        }
+
+    def warnings(self) -> list[str]:
+        """What a reader of the numbers should know first."""
+        info, sample = self.trajectory.info, self.replay["sample"]
+        found = list(self.done.notes)
+        reasons = []
+        if info.plain_sgd is False:
+            reasons.append(f"its optimizer is {info.optimizer}{' with momentum' if info.heavy_ball else ''}")
+        if info.weight_decay:
+            reasons.append("it has weight decay, which the flow leaves out")
+        if self.doubts["clipped"]:
+            reasons.append("its gradients were clipped")
+        extents = (*self.snapshots[0].parameters.values(), *self.snapshots[0].gradients.values())
+        epsilon = max(self.replay["epsilon"], *(EPSILON[extent.dtype] for extent in extents))
+        gap = self.doubts["recorded_gradient_disagreement"]
+        if gap is not None and gap > max(FIDELITY, FIDELITY_EPSILONS * epsilon):
+            reasons.append(
+                f"its gradient at step {self.steps[0]} differs by {100 * gap:.3g}% from the one on sample {sample}"
+            )
+        if reasons:
+            found.append(
+                f"the run is not gradient descent on sample {sample}: {'; '.join(reasons)}. The flow is that of the "
+                "plain loss on that sample, and flow_dist is more than a step-size error"
+            )
+        elif info.plain_sgd is None:
+            found.append("the optimizer is unknown: whether the run is gradient descent was not checked")
+        if self.doubts["random"]:
+            found.append("the loss draws random numbers (dropout): the flow keeps to one draw, the same at every time")
+        errors, distances = self.columns["flow_error"], self.columns["flow_dist"]
+        both = errors.defined & distances.defined & (errors.values > 0)
+        if near := int((errors.values[both] > ERROR_SHARE * distances.values[both]).sum()):
+            found.append(
+                f"flow_error is over {100 * ERROR_SHARE:.0f}% of flow_dist at {near} of {int(both.sum())} times: "
+                "give a smaller --rtol"
+            )
+        if self.trajectory.left_out:
+            found.append(f"{len(self.trajectory.left_out)} steps were left out; summary.json lists them with reasons")
+        if low := {extent.dtype for extent in extents} & {"BF16", "F16"}:
+            found.append(f"parameters were recorded in {', '.join(sorted(low))}: differences are of rounded iterates")
+        return found

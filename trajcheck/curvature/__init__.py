@@ -1,0 +1,1 @@
+"""Products of the Hessian with vectors, and both ends of its spectrum."""

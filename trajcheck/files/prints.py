@@ -1,0 +1,45 @@
+"""What tells one state of a file from another without reading it, or by reading it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+from trajcheck.errors import RunError
+
+
+def file_print(path: str | Path) -> str:
+    """Name, size and time of the last change. Raises RunError for a file that is not there."""
+    try:
+        found = os.stat(path)
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read: {error.strerror}.") from error
+    return f"{os.path.basename(path)}:{found.st_size}:{found.st_mtime_ns}"
+
+
+class FilePrints:
+    """The prints of files, each taken once; `deep`: the hash of their bytes in place of the time."""
+
+    def __init__(self, deep: bool = False) -> None:
+        self.deep = deep
+        self._known: dict[str, str] = {}
+
+    def of(self, path: str | Path) -> str:
+        """The print of one file. Raises RunError for one that cannot be read."""
+        key = str(path)
+        if key not in self._known:
+            try:
+                self._known[key] = f"{os.path.basename(key)}:{hash_file(key)}" if self.deep else file_print(key)
+            except OSError as error:
+                raise RunError(f"{key}: cannot be read: {error.strerror}.") from error
+        return self._known[key]
+
+
+def hash_file(path: str | Path) -> str:
+    """sha256:... of a file's bytes, read in parts."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while part := file.read(1 << 20):
+            digest.update(part)
+    return f"sha256:{digest.hexdigest()}"

@@ -1,0 +1,128 @@
+"""The header of a safetensors file, checked against the file, without touching a tensor.
+
+The file is data from somebody else: every length, offset, dtype and shape is verified before it is believed.
+Layout: 8 bytes little-endian header length n, n bytes of JSON {name: {dtype, shape, data_offsets}, "__metadata__":
+{str: str}}, then the tensors' bytes, offsets counted from the end of the header.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import stat
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import NamedTuple
+
+from trajcheck.errors import StepFileError
+from trajcheck.files.extents import ITEM_SIZE, Extents, Spec
+from trajcheck.files.plain_json import DECODER, parse_json
+
+NOTHING: Mapping[str, str] = {}  # one object, by which equal layouts are known
+MAX_HEADER = 100_000_000  # safetensors' own limit
+_SPACE = " \t\r\n"  # JSON's
+MOST_DIMENSIONS, LONGEST = 64, 2**63 - 1  # those of numpy and torch
+
+
+class Layout(NamedTuple):
+    """Where the tensors of a file lie: one object for all files whose headers say the same."""
+
+    specs: Mapping[str, Spec]
+    sections: Mapping[str, Mapping[str, str]]  # what stands before the first "/" -> {the rest: whole name}
+    size: int
+
+
+class TensorFile(NamedTuple):
+    """The parsed header of one file."""
+
+    path: str
+    start: int
+    layout: Layout
+    metadata: Mapping[str, str]
+
+    def extents(self, names: Mapping[str, str]) -> Extents:
+        """Tensors as extents, by `names` {shown: in the file}."""
+        return Extents(self.path, self.start, self.layout.specs, names)
+
+    def section(self, prefix: str) -> Extents:
+        """The tensors `prefix/...`, without their prefix; a tensor called just `prefix` is shown as ''."""
+        return self.extents(self.layout.sections.get(prefix, NOTHING))
+
+
+def read_header(path: str, remedy: str = "remove it (analyze --skip-bad leaves such steps out)") -> TensorFile:
+    """Parse and verify the header of a safetensors file; `remedy` says what to do with one that is damaged.
+
+    Raises StepFileError when the file cannot be read, is truncated, or is not a sound safetensors file.
+    """
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for ever
+            raise StepFileError(f"{path}: not a regular file; expected a safetensors file.")
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            prefix = file.read(8)
+            length = int.from_bytes(prefix, "little")
+            if len(prefix) < 8 or length > MAX_HEADER or 8 + length > size:
+                raise StepFileError(
+                    f"{path}: not a whole safetensors file: {size:,} bytes, and a header that would need "
+                    f"{8 + length:,}. The file is truncated or of another format; copy it again or {remedy}."
+                )
+            header = file.read(length)
+    except OSError as error:
+        raise StepFileError(f"{path}: cannot be read: {error.strerror}.") from error
+    try:
+        metadata, table = _split(header)
+        layout = _parse_table(table)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise StepFileError(f"{path}: malformed safetensors header ({error}).") from error
+    if 8 + length + layout.size != size:
+        raise StepFileError(
+            f"{path}: truncated or padded: {size:,} bytes, but its header describes {8 + length + layout.size:,}. "
+            f"Copy the file again or {remedy}."
+        )
+    return TensorFile(path, 8 + length, layout, metadata)
+
+
+def _split(header: bytes) -> tuple[dict[str, str], str]:
+    """The metadata, and the text of the rest, which is the same in every step of a run and parsed only once."""
+    text = header.decode("utf-8").strip(_SPACE)
+    opening = re.match(r'\{\s*"__metadata__"\s*:\s*', text)
+    if opening is None:
+        whole = parse_json(text)
+        metadata = whole.pop("__metadata__", {})
+        table = json.dumps(whole)
+    else:
+        metadata, stop = DECODER.raw_decode(text, opening.end())
+        rest = text[stop:].lstrip(_SPACE)
+        if not rest.startswith(",") and rest != "}":
+            raise ValueError("__metadata__ is followed by neither a comma nor the end")
+        table = "{" + rest.removeprefix(",")
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise ValueError("__metadata__ is not a table of strings")
+    return metadata, table
+
+
+@lru_cache(maxsize=256)
+def _parse_table(table: str) -> Layout:
+    specs: dict[str, Spec] = {}
+    sections: dict[str, dict[str, str]] = {}
+    for name, entry in parse_json(table).items():
+        dtype, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
+        if dtype not in ITEM_SIZE:
+            raise ValueError(f"tensor {name!r:.200} has dtype {dtype!r:.40}; expected one of {', '.join(ITEM_SIZE)}")
+        if len(shape) > MOST_DIMENSIONS:
+            raise ValueError(f"tensor {name!r:.200} has {len(shape):,} dimensions; expected {MOST_DIMENSIONS} at most")
+        if not all(type(number) is int and 0 <= number <= LONGEST for number in (*shape, begin, end)):
+            raise ValueError(f"tensor {name!r:.200} has a shape or offsets that are not natural numbers of 63 bits")
+        if end - begin != math.prod(shape) * ITEM_SIZE[dtype]:
+            raise ValueError(f"tensor {name!r:.200} of shape {list(shape)} and dtype {dtype} has {end - begin} bytes")
+        specs[name] = Spec(dtype, shape, begin, end)
+        prefix, _, rest = name.partition("/")
+        sections.setdefault(prefix, {})[rest] = name
+    position = 0
+    for spec in sorted(specs.values(), key=lambda spec: (spec.begin, spec.end)):
+        if spec.begin != position:
+            raise ValueError("tensors overlap or leave holes")
+        position = spec.end
+    return Layout(specs, sections, position)

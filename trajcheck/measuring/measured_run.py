@@ -1,0 +1,229 @@
+"""`trajcheck analyze`, callable from Python."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from trajcheck.errors import RunError, UsageError
+from trajcheck.files.prints import FilePrints
+from trajcheck.measuring.cost import Cost, cost
+from trajcheck.measuring.needs import Request
+from trajcheck.measuring.options import Options
+from trajcheck.measuring.portions import MEMORY, REPLAYED, STORED, Measurement, Portion, facts
+from trajcheck.metrics.averaging import Averaging, tzc_v1
+from trajcheck.metrics.families import Family, choose_families
+from trajcheck.progress_bar import progress_bar
+from trajcheck.replay.plan import Plan, replay_dtype
+from trajcheck.runs.divergence import load_trajectory
+from trajcheck.runs.references import Reference, Workspace, resolve_references
+from trajcheck.runs.trajectory import Trajectory
+from trajcheck.scalars.rows import Rows, choose_rows, parse_steps
+from trajcheck.scalars.saved.keys import Identity
+from trajcheck.scalars.saved.store import ScalarStore
+from trajcheck.scalars.values import RowScalars
+from trajcheck.tables.samples import Measured
+from trajcheck.tables.source import Source
+
+if TYPE_CHECKING:
+    from trajcheck.permutations.permuted_references import Alignment
+    from trajcheck.stream.lag_pass import Cell
+
+
+class MeasuredRun:
+    """One run, measured towards references: columns, and no report.
+
+    `trajectory` is the run where it is open already; `families` are measured in place of those that the options name;
+    `device` is where to replay if the options leave it open.
+    """
+
+    def __init__(
+        self,
+        run: Path,
+        options: Options,
+        quiet: bool,
+        *,
+        trajectory: Trajectory | None = None,
+        families: Mapping[str, Family] | None = None,
+        deep: bool = False,
+        device: str | None = None,
+    ) -> None:
+        self.run, self.options, self.quiet = run, options, quiet
+        self.families = choose_families(options.metrics) if families is None else families
+        steps = parse_steps(options.steps)
+        options.check(self.families)
+        self.prints = FilePrints(deep)
+        self.device = options.device if device is None or options.device != "auto" else device
+        self.trajectory = trajectory or load_trajectory(run, options.skip_bad)
+        if "probe" in options.samples and not self.trajectory.probes:
+            raise RunError(
+                f"{run}: no probe batches were stored with this run (probe-000.safetensors); expected for --sample "
+                "probe. Recorder.probe(batches) stores them."
+            )
+        for pattern in options.group:
+            if not any(re.search(pattern, name) for name in self.trajectory.shapes):
+                names = ", ".join(list(self.trajectory.shapes)[:4])
+                raise UsageError(f"--group {pattern!r} is found in no tensor's name; this run has {names}, ...")
+        self.rows = choose_rows(self.trajectory, steps, options.skip)
+        self.request = Request(self.trajectory, self.rows, options, self.families)
+        self.replay_facts: dict[str, Any] | None = None
+        self.scalar_facts: Mapping[str, int] = {}
+        self.alignments: dict[str, Alignment] | None = None
+
+    def resolve(self, workspace: Path) -> list[Reference]:
+        """The references, those of other runs permuted where that was asked for; averages in files in `workspace`."""
+        references = resolve_references(self.options.refs, self.trajectory, workspace, self.prints)
+        if not self.options.match_permutations:
+            return references
+        from trajcheck.permutations.permuted_references import permute_references
+
+        assert self.options.objective is not None
+        references, self.alignments = permute_references(
+            references,
+            self.trajectory,
+            self._objective,
+            self.options.objective,
+            Workspace(workspace, self.prints),
+        )
+        return references
+
+    def measure(self, references: Sequence[Reference], store: ScalarStore | None = None) -> list[Measured]:
+        """The columns towards some references, of each sample convention; what is not in the store is computed."""
+        measurement = self.measurement(references, ScalarStore() if store is None else store)
+        self.compute(measurement, measurement.portions)
+        scalars, memory = measurement.scalars(), measurement.memory()
+        self.scalar_facts, self.replay_facts = facts(measurement), self._replay_facts(measurement)
+        return [self._measured(sample, draws, references, memory) for sample, draws in scalars.items()]
+
+    def measurement(self, references: Sequence[Reference], store: ScalarStore) -> Measurement:
+        """What is to be measured towards some references, and what of it the store lacks."""
+        return Measurement(self.request, references, store, self.identity)
+
+    def compute(self, measurement: Measurement, portions: Sequence[Portion]) -> None:
+        """Measure some portions, into the store of the measurement."""
+        replays = measurement.replays(self._make_replay, portions)
+        words = {STORED: "reading", REPLAYED: "replaying", MEMORY: "memory"}
+        for kind, label in words.items():
+            mine = [portion for portion in portions if portion.kind == kind]
+            if not mine:
+                continue
+            rows = sum(len(portion.places) for portion in mine)
+            size = partial(self._bytes, kind, measurement.references, rows) if kind != MEMORY else None
+            with progress_bar(label, rows, self.quiet, size=size) as progress:
+                for portion in mine:
+                    measurement.compute(portion, replays.get(portion), progress)
+
+    def _bytes(self, kind: str, references: Sequence[Reference], rows: int) -> int:
+        """About how many bytes so many rows of one kind of work read."""
+        whole = self.cost(references)
+        return (whole.stored_bytes if kind == STORED else whole.replay_bytes) * rows // len(self.rows.work)
+
+    @cached_property
+    def identity(self) -> Identity:
+        """What the scalars' keys stand for."""
+        objective = self._objective
+        if objective is None:
+            return self._files
+        from trajcheck.replay.fitting import identity_of
+
+        dtype = replay_dtype(self.trajectory, self.options.replay_dtype)
+        return replace(self._files, replay=identity_of(objective, dtype, self.options.device, self.request.plan))
+
+    @cached_property
+    def _files(self) -> Identity:
+        return Identity(self.trajectory, self.prints)
+
+    def _replay_facts(self, measurement: Measurement) -> dict[str, Any] | None:
+        """How losses were replayed; None where they were not."""
+        objective = self._objective
+        if objective is None:
+            return None
+        from trajcheck.replay.fitting import epsilon
+
+        dtype = replay_dtype(self.trajectory, self.options.replay_dtype)
+        return {
+            **{"dtype": dtype, "device": measurement.devices() or str(objective.device), "epsilon": epsilon(dtype)},
+            **({"program": objective.note} if objective.note else {}),
+            **{"evaluations": measurement.evaluations, "randomness": measurement.randomness()},
+        }
+
+    def prepare_replay(self, references: Sequence[Reference]) -> Any:
+        """The replay of all rows towards some references; needs an objective."""
+        return self._make_replay(self.rows, references, self.request.plan)
+
+    @property
+    def sources(self) -> Mapping[str, str]:
+        """The files of the objective's code, with their hashes."""
+        return {} if self._objective is None else self._objective.sources
+
+    def content_of(self, steps: Sequence[int]) -> str:
+        """What the files of some steps hold, as far as their names, sizes and times tell; nothing is loaded for it."""
+        return self._files.of_steps(steps)
+
+    def _make_replay(self, rows: Rows, references: Sequence[Reference], plan: Plan) -> Any:
+        from trajcheck.replay.replay import Replay
+
+        dtype = replay_dtype(self.trajectory, self.options.replay_dtype)
+        return Replay(self.trajectory, rows, references, self._objective, dtype, plan)
+
+    def _measured(
+        self,
+        sample: str,
+        draws: Sequence[Mapping[int, RowScalars]],
+        references: Sequence[Reference],
+        memory: Mapping[int, Sequence[Sequence[Cell]]],
+    ) -> Measured:
+        source = Source(
+            self.trajectory,
+            self.rows,
+            {},
+            self.replay_facts["epsilon"] if self.replay_facts else None,
+            self.options.ref_gradients,
+            self.request.curvature,
+            sample,
+            self.options.path_integral is not None,
+            self.options.smoothing,
+            self._averaging(),
+            memory,
+        )
+        return Measured(sample, tuple(replace(source, scalars=rows) for rows in draws), tuple(references))
+
+    def cost(self, references: Sequence[Reference] | None = None) -> Cost:
+        """What `report`, or `measure` towards these references, would read and evaluate where nothing is saved yet."""
+        if references is None:
+            references = resolve_references(self.options.refs, self.trajectory, None)
+        return cost(
+            self.trajectory,
+            self.rows,
+            references,
+            self.request.plan,
+            self.options,
+            windows="window_dot_ref" in self.request.reference_products,
+            neighbours=bool(self.request.vectors & {"previous", "next", "skip", "first"}),
+        )
+
+    def _averaging(self) -> Averaging:
+        if self.options.convention is None:
+            return Averaging()
+        epochs = [self.trajectory.snapshots[row.place].epoch for row in self.rows.rows]
+        known = [epoch for epoch in epochs if epoch is not None]
+        # the closing iterate has none: it is in the epoch of the step before it
+        filled = [known[-1] if epoch is None and known else epoch for epoch in epochs]
+        return tzc_v1(None if None in filled else np.array(filled))
+
+    @cached_property
+    def _objective(self) -> Any:
+        """None where there is none. In float64 where symmetries are checked first; the replay converts it."""
+        if self.options.objective is None:
+            return None
+        from trajcheck.objective.loading import load_objective
+
+        dtype = replay_dtype(self.trajectory, self.options.replay_dtype)
+        first = "float64" if self.options.match_permutations else dtype
+        return load_objective(self.options.objective, run=self.run, device=self.device, dtype=first)

@@ -1,0 +1,152 @@
+"""What is to be measured on the rows of a run: which products, evaluations and tensors; from headers alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import product
+
+from trajcheck.inner_products.catalogue import REFERENCE_PRODUCTS, STEP_PRODUCTS, SUPPORT_PRODUCTS, vectors_needed
+from trajcheck.measuring.options import Options
+from trajcheck.metrics.families import Family
+from trajcheck.replay.plan import REFERENCE_REPLAYED, STEP_REPLAYED, Plan
+from trajcheck.runs.trajectory import Trajectory
+from trajcheck.scalars.rows import Row, Rows
+from trajcheck.tables.scale import ROWS
+
+_CURVATURE = (
+    *("lambda_max", "lambda_max_residual", "lambda_min", "lambda_min_residual"),
+    *("grad_curvature", "products", "converged"),
+)
+
+
+@dataclass(frozen=True)
+class Request:
+    """The union of what the families need, and nothing else."""
+
+    trajectory: Trajectory
+    rows: Rows
+    options: Options
+    families: Mapping[str, Family]
+
+    def _union(self, what: str) -> dict[str, None]:
+        """In a fixed order."""
+        return {name: None for family in self.families.values() for name in getattr(family, what)}
+
+    @cached_property
+    def curvature(self) -> frozenset[int]:
+        """Places of the rows at which the Hessian's extreme eigenvalues are computed."""
+        every = self.options.curvature
+        return frozenset(row.place for row in self.rows.rows[::every]) if every else frozenset()
+
+    @cached_property
+    def by_tensor(self) -> frozenset[int]:
+        """Places of the rows whose products are kept tensor by tensor: all for layers, else a few, to see whose scale
+        does not matter."""
+        if self.options.layers or self.options.group or self.options.convention:
+            return frozenset(row.place for row in self.rows.work)
+        if "secant" not in self.families:
+            return frozenset()
+        replayed = self.options.objective is not None
+        able = [row.place for row in self.rows.rows if not (row.no_sample if replayed else row.no_gradient)]
+        return frozenset(able[:: max(1, len(able) // ROWS)][:ROWS])
+
+    @cached_property
+    def step_products(self) -> tuple[str, ...]:
+        radial = ("param_sq", "grad_sq", "grad_dot_param") if self.by_tensor else ()
+        products = self._union("step_products") | dict.fromkeys(radial)
+        if self.options.path_integral is None:
+            products.pop("path_integral", None)
+        return tuple(products)
+
+    @cached_property
+    def reference_products(self) -> tuple[str, ...]:
+        return tuple(self._union("reference_products"))
+
+    @cached_property
+    def vectors(self) -> frozenset[str]:
+        """The vectors that the products are made of."""
+        return frozenset(
+            vectors_needed(
+                [STEP_PRODUCTS[name] for name in self.step_products]
+                + [REFERENCE_PRODUCTS[name] for name in self.reference_products]
+            )
+        )
+
+    @cached_property
+    def replayed(self) -> frozenset[int]:
+        """Steps whose gradients the replay brings: their recorded ones are not read."""
+        if not self.options.objective:
+            return frozenset()
+        own = "own" in self.options.samples
+        return frozenset(row.step for row in self.rows.work if not (own and row.no_sample))
+
+    @cached_property
+    def plan(self) -> Plan:
+        """What the replay is asked for."""
+        fidelity = ("recorded_sq", "disagreement_sq")
+        return Plan(
+            samples=self.options.samples,
+            evaluations=frozenset(self._union("evaluations")),
+            step_products=[
+                name for name in dict.fromkeys(("grad_sq", *self.step_products, *fidelity)) if name in STEP_REPLAYED
+            ],
+            reference_products=[name for name in self.reference_products if name in REFERENCE_REPLAYED],
+            ref_gradients=self.options.ref_gradients,
+            curvature=self.curvature,
+            by_tensor=self.by_tensor,
+            memory=self.options.memory_bytes,
+            path_points=self.options.path_integral or 0,
+        )
+
+    @cached_property
+    def draws(self) -> dict[str, int]:
+        """How many samples a row has under each convention."""
+        probes = sum(probe.batches for probe in self.trajectory.probes)
+        return {sample: probes if sample == "probe" else 1 for sample in self.options.samples}
+
+    # -- the fields of scalars that come of it ------------------------------------------------------------------------
+
+    def stored_fields(self, row: Row, reference: bool) -> tuple[str, ...]:
+        """What recorded vectors give, of the step or towards a reference; no gradient of a step that is replayed."""
+        return self._stored_fields[row.place in self.rows.places, row.step in self.replayed, reference]
+
+    @cached_property
+    def _stored_fields(self) -> dict[tuple[bool, bool, bool], tuple[str, ...]]:
+        found = {}
+        for is_row, replayed, reference in product((False, True), repeat=3):
+            table = REFERENCE_PRODUCTS if reference else STEP_PRODUCTS
+            names = self.reference_products if reference else self.step_products
+            without = {"gradient", "regularised"} if replayed else set()
+            found[is_row, replayed, reference] = tuple(
+                name
+                for name in names
+                if (is_row or name in SUPPORT_PRODUCTS) and not vectors_needed([table[name]]) & without
+            )
+        return found
+
+    def replayed_fields(self, row: Row, sample: str, reference: bool) -> tuple[str, ...]:
+        """What the replay gives on a sample, of the step or towards a reference."""
+        is_row = row.place in self.rows.places
+        case = (is_row, is_row and not row.no_pair, is_row and row.place in self.curvature, sample == "own", reference)
+        if case not in self._replayed_fields:
+            self._replayed_fields[case] = self._fields_of(*case)
+        return self._replayed_fields[case]
+
+    @cached_property
+    def _replayed_fields(self) -> dict[tuple[bool, bool, bool, bool, bool], tuple[str, ...]]:
+        return {}
+
+    def _fields_of(self, is_row: bool, paired: bool, curved: bool, own: bool, reference: bool) -> tuple[str, ...]:
+        plan = self.plan
+        step, towards = plan.products(own, is_row)
+        if reference:
+            return (*(("loss_ref",) if plan.ref_gradients or "loss_ref" in plan.evaluations else ()), *towards)
+        return (
+            *("loss", "replayed"),
+            *(("loss_previous",) if paired and "loss_previous" in plan.evaluations else ()),
+            *step,
+            *(("path_integral",) if paired and plan.path_points else ()),
+            *(_CURVATURE if curved else ()),
+        )

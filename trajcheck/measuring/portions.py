@@ -1,0 +1,288 @@
+"""From a request to rows of scalars: which of them are saved already, what the rest takes, and all of them together.
+
+The rest is cut into portions: rows that lack the same. A row that lacks only what it has towards one reference is
+asked for nothing else. What is found goes into the store as it is found (saved_scalars/), and the rows are made from
+the store alone, so that an analysis that was interrupted and one that was not end in the same numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+from trajcheck.inner_products.catalogue import REFERENCE_PRODUCTS, STEP_PRODUCTS
+from trajcheck.measuring.needs import Request
+from trajcheck.replay.plan import REFERENCE_REPLAYED, STEP_REPLAYED, Plan
+from trajcheck.runs.references import Reference
+from trajcheck.scalars.rows import Row, Rows
+from trajcheck.scalars.saved.keys import Identity
+from trajcheck.scalars.saved.record import Need, Record, record_of, row_of
+from trajcheck.scalars.saved.store import ScalarStore
+from trajcheck.scalars.values import RowScalars
+from trajcheck.stream.lag_pass import Cell, memory_cells
+from trajcheck.stream.row_pass import gather
+
+STORED, REPLAYED, MEMORY = "stored", "replayed", "memory"
+
+#: The field of a record that holds a memory cosine.
+COSINE = "cos"
+
+Progress = Callable[[float], object]
+#: Makes the replay of some rows towards some references.
+Replays = Callable[[Rows, Sequence[Reference], Plan], Any]
+
+
+@dataclass(frozen=True)
+class Portion:
+    """Rows, by their places, that lack the same scalars of one kind: the step's `own`, and those towards the references
+    of these numbers."""
+
+    kind: str
+    places: tuple[int, ...]
+    own: bool
+    references: tuple[int, ...]
+
+
+class Measurement:
+    """The scalars of one request towards some references."""
+
+    def __init__(
+        self, request: Request, references: Sequence[Reference], store: ScalarStore, identity: Identity
+    ) -> None:
+        self.request, self.references, self.store, self.identity = request, references, store, identity
+        self.rows = request.rows
+        self._row_keys: dict[int, bytes] = {}
+        self.reference_keys = [identity.reference(each) for each in references]
+        self.evaluations = 0
+
+    # -- what is needed -----------------------------------------------------------------------------------------------
+
+    def _key(self, row: Row) -> bytes:
+        if row.place not in self._row_keys:
+            self._row_keys[row.place] = self.identity.row(row)
+        return self._row_keys[row.place]
+
+    def _towards(self, row: Row) -> Sequence[bytes]:
+        """The references that a row looks at."""
+        return self.reference_keys if row.place in self.rows.places else ()
+
+    def _stored(self, row: Row) -> list[Need]:
+        """What recorded vectors are to give: the step's, then towards each reference."""
+        key, by_tensor = self._key(row), row.place in self.request.by_tensor
+        return [
+            Need(self.identity.stored(key, each), self.request.stored_fields(row, each is not None), by_tensor)
+            for each in (None, *self._towards(row))
+        ]
+
+    def _samples(self, row: Row) -> list[tuple[str, int]]:
+        """The samples of a row, each with its number under its convention."""
+        is_row = row.place in self.rows.places
+        names = [name for name in self.request.draws if not row.no_sample_of(name) and (is_row or name == "own")]
+        return [(name, draw) for name in names for draw in range(self.request.draws[name])]
+
+    def _replayed(self, row: Row, sample: str, draw: int) -> list[Need]:
+        """What the replay is to give on one sample: the step's, then towards each reference."""
+        key, by_tensor = self._key(row), row.place in self.request.by_tensor
+        return [
+            Need(
+                self.identity.replayed(key, sample, draw, each),
+                self.request.replayed_fields(row, sample, each is not None),
+                by_tensor,
+            )
+            for each in (None, *self._towards(row))
+        ]
+
+    def _memory(self, row: Row, lag: int) -> list[Need]:
+        """The memory cosines of a row, one a reference."""
+        key = self._key(row)
+        return [Need(self.identity.memory(key, row.step, lag, each), (COSINE,)) for each in self.reference_keys]
+
+    def _lacking(self, row: Row, kind: str) -> frozenset[int]:
+        """The numbers of the needs of one kind that the store cannot meet; 0 is the step's own."""
+        groups: list[Sequence[Need | None]]
+        if kind == STORED:
+            groups = [self._stored(row)]
+        elif kind == REPLAYED:
+            groups = [self._replayed(row, *each) for each in self._samples(row)]
+        else:
+            groups = [[None, *self._memory(row, lag)] for lag in self.request.options.lags]
+        return frozenset(
+            number for needs in groups for number, need in enumerate(needs) if need and self.store.get(need) is None
+        )
+
+    @cached_property
+    def portions(self) -> list[Portion]:
+        """What is lacking."""
+        return self.portions_of(self.rows)
+
+    def portions_of(self, rows: Rows) -> list[Portion]:
+        """What is lacking on some of the rows."""
+        options = self.request.options
+        asked = {STORED: True, REPLAYED: bool(options.objective), MEMORY: bool(options.lags)}
+        return [portion for kind, wanted in asked.items() if wanted for portion in self._portions(kind, rows)]
+
+    def _portions(self, kind: str, rows: Rows) -> Iterator[Portion]:
+        lacking = {row.place: self._lacking(row, kind) for row in rows.rows}
+        for row in rows.support if kind != MEMORY else ():
+            if self._lacking(row, kind):
+                # with the row that it supports, as evaluations are shared
+                following = lacking.get(row.place + 1, frozenset())
+                lacking[row.place] = following if 0 in following else frozenset({0})
+        found: dict[frozenset[int], list[int]] = {}
+        for place, numbers in sorted(lacking.items()):
+            if numbers:
+                found.setdefault(numbers, []).append(place)
+        for numbers, places in found.items():
+            yield Portion(kind, tuple(places), 0 in numbers, tuple(sorted(each - 1 for each in numbers if each)))
+
+    # -- what it takes ------------------------------------------------------------------------------------------------
+
+    def replays(self, make: Replays, portions: Sequence[Portion]) -> dict[Portion, Any]:
+        """The replay of each portion that needs one, checked against the run before anything long begins."""
+        replays = {}
+        for portion in portions:
+            if portion.kind == REPLAYED:
+                references = [self.references[number] for number in portion.references]
+                replays[portion] = make(self.rows.some(portion.places), references, self._plan(portion))
+        return replays
+
+    def _plan(self, portion: Portion) -> Plan:
+        plan = self.request.plan
+        if portion.own:
+            return plan
+        return replace(
+            plan,
+            evaluations=frozenset(plan.evaluations) & {"loss_ref"},
+            step_products=(),
+            curvature=(),
+            path_points=0,
+        )
+
+    def compute(self, portion: Portion, replay: Any = None, progress: Progress = lambda rows: None) -> None:
+        """Measure one portion, into the store. `replay` is that of `replays`."""
+        if portion.kind == STORED:
+            self._gather(portion, progress)
+        elif portion.kind == REPLAYED:
+            self._replay(portion, replay, progress)
+        else:
+            self._remember(portion, progress)
+
+    def _gather(self, portion: Portion, progress: Progress) -> None:
+        request, rows = self.request, self.rows.some(portion.places)
+        found = gather(
+            request.trajectory,
+            rows,
+            [self.references[number] for number in portion.references],
+            request.step_products if portion.own else (),
+            request.reference_products,
+            replayed=request.replayed,
+            by_tensor=request.by_tensor,
+            threads=request.options.threads,
+            memory=request.options.memory_bytes,
+            progress=progress,
+        )
+        for row, scalars in zip(rows.work, found, strict=True):
+            self.store.add(dict(self._taken(portion, scalars, self._stored(row))))
+
+    def _replay(self, portion: Portion, replay: Any, progress: Progress) -> None:
+        rows = self.rows.some(portion.places)
+        with closing(replay.rows(progress)) as found_rows:
+            for row, found in zip(rows.work, found_rows, strict=True):
+                records: dict[bytes, Record] = {}
+                for sample, draw in self._samples(row):
+                    device = str(replay.objective.device)
+                    word = f"{device} {replay.randomness[row.place] if sample == 'own' else ''}"
+                    records.update(self._taken(portion, found[sample][draw], self._replayed(row, sample, draw), word))
+                self.store.add(records)
+        self.evaluations += replay.evaluations
+
+    def _remember(self, portion: Portion, progress: Progress) -> None:
+        rows, lags = self.rows.some(portion.places), self.request.options.lags
+        references = [self.references[number] for number in portion.references]
+        cells = memory_cells(self.request.trajectory, rows, references, lags, progress)
+        for place, row in enumerate(rows.rows):
+            for lag in lags:
+                needs = self._memory(row, lag)
+                self.store.add(
+                    {needs[number].key: _of_cell(cells[lag][at][place]) for at, number in enumerate(portion.references)}
+                )
+
+    @staticmethod
+    def _taken(
+        portion: Portion, scalars: RowScalars, needs: Sequence[Need], word: str = ""
+    ) -> Iterable[tuple[bytes, Record]]:
+        """The records of a portion in a row of scalars: `needs` are the step's own, then towards each reference."""
+        if portion.own:
+            yield needs[0].key, record_of(None, scalars, needs[0], word)
+        for at, number in enumerate(portion.references[: len(scalars.references)]):
+            need = needs[number + 1]
+            yield need.key, record_of(at, scalars, need, word)
+
+    # -- all of it together -------------------------------------------------------------------------------------------
+
+    def scalars(self) -> dict[str, list[dict[int, RowScalars]]]:
+        """The rows of each sample convention, one table for each of its samples: what recorded vectors gave, with what
+        the replay brings."""
+        stored = {row.place: self._row(row, self._stored(row)) for row in self.rows.work}
+        if not self.request.options.objective:
+            return {"own": [stored]}
+        geometry = STEP_PRODUCTS.keys() - STEP_REPLAYED, REFERENCE_PRODUCTS.keys() - REFERENCE_REPLAYED
+        tables = {
+            sample: [stored]
+            if sample == "own"
+            else [{place: row.keep(*geometry) for place, row in stored.items()} for _ in range(count)]
+            for sample, count in self.request.draws.items()
+        }
+        for row in self.rows.work:
+            for sample, draw in self._samples(row):
+                tables[sample][draw][row.place].update(self._row(row, self._replayed(row, sample, draw)))
+        return tables
+
+    def _row(self, row: Row, needs: Sequence[Need]) -> RowScalars:
+        own, *towards = [(need, self.store.use(need)) for need in needs]
+        return row_of(row.step, own, towards)
+
+    def randomness(self) -> dict[str, int]:
+        """Where the draws of the steps' own samples came from, and on how many rows."""
+        counts: dict[str, int] = {}
+        for row in self.rows.work:
+            if ("own", 0) in self._samples(row):
+                word = self.store.use(self._replayed(row, "own", 0)[0]).word.partition(" ")[2]
+                counts[word] = counts.get(word, 0) + 1
+        return counts
+
+    def devices(self) -> str:
+        """On which devices the losses were replayed, in words; empty where none were."""
+        found = {
+            self.store.use(self._replayed(row, *each)[0]).word.partition(" ")[0]
+            for row in self.rows.work
+            for each in self._samples(row)
+        }
+        return ", ".join(sorted(found))
+
+    def memory(self) -> dict[int, list[list[Cell]]]:
+        """For each lag and reference, the memory cosine on each of `rows.rows`, or why there is none."""
+
+        def cells(lag: int) -> Iterator[list[Cell]]:
+            for needs in zip(*(self._memory(row, lag) for row in self.rows.rows), strict=True):
+                yield [_cell(self.store.use(need)) for need in needs]
+
+        return {lag: list(cells(lag)) for lag in self.request.options.lags}
+
+
+def _of_cell(cell: Cell) -> Record:
+    return Record({COSINE: None}, cell) if isinstance(cell, str) else Record({COSINE: cell})
+
+
+def _cell(record: Record) -> Cell:
+    value = record.values[COSINE]
+    return record.word if value is None else value
+
+
+def facts(measurement: Measurement) -> Mapping[str, int]:
+    """How many rows were saved by an earlier call, and how many were not."""
+    lacking = {place for portion in measurement.portions for place in portion.places}
+    return {"computed": len(lacking), "reused": len(measurement.rows.work) - len(lacking)}

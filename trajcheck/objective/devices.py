@@ -1,0 +1,33 @@
+"""Which device a replay runs on."""
+
+from __future__ import annotations
+
+import torch
+
+from trajcheck.errors import UsageError
+
+
+def resolve_device(name: str) -> torch.device:
+    """ "auto" is a GPU where there is one, else the CPU. Errors: UsageError for a device that is not available."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        device = torch.device("meta")
+    if device.type not in ("cpu", "cuda"):
+        raise UsageError(f"device {name!r} is not supported; expected auto, cpu, cuda or cuda:N")
+    if device.type == "cpu":
+        return torch.device("cpu")
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    index = torch.cuda.current_device() if count and device.index is None else device.index or 0
+    if index >= count:
+        found = f"torch {torch.__version__} sees {count or 'no'} GPUs here"
+        raise UsageError(f"device {name!r} is not available: {found}; use --device auto or --device cpu")
+    return torch.device("cuda", index)
+
+
+def devices_of(model: torch.nn.Module) -> list[torch.device]:
+    """The CUDA devices that hold parameters or buffers."""
+    tensors = [*model.parameters(), *model.buffers()]
+    return sorted({t.device for t in tensors if t.device.type == "cuda"}, key=str)

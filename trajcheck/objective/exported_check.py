@@ -1,0 +1,148 @@
+"""The reference value of `objective.pt2`: f and |grad f| at the run's first recorded step, as the program gave them
+when it was exported. Before a replay the program must give them again, from what the run's folder holds.
+
+Parameters, batch, buffers and randomness of that step are in its step file; only the two numbers are stored with the
+program, and what tells whether the step is still the same one (a resumed job may have recorded it anew).
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from trajcheck.errors import ObjectiveError, RunError
+from trajcheck.files.extent_reader import ExtentReader
+from trajcheck.files.torch_tensors import as_bytes, read_tensor
+from trajcheck.objective.exported import Facts
+from trajcheck.objective.objective import Objective
+from trajcheck.objective.sample import Sample, make_sample
+from trajcheck.runs.batch_tree import flatten, unflatten
+from trajcheck.runs.formats.native.reading import read_step
+from trajcheck.runs.formats.native.step_files import StepFiles, step_files
+from trajcheck.runs.snapshot import Snapshot
+
+#: Largest relative difference of loss and gradient norm. Other kernels and processors round otherwise, deep networks
+#: amplify it, and a wrong program is off by more.
+TOLERANCE = {torch.float64: 1e-7, torch.float32: 1e-3}
+LOW_PRECISION_TOLERANCE = 5e-2
+
+
+def reference_value(
+    objective: Objective, parameters: Mapping[str, Tensor], batch: Any, sample: Sample, step: int, *, random: bool
+) -> Facts | None:
+    """What is stored: f(x_t; z) and |grad f(x_t; z)| on the first micro-batch z of `step`; None where not finite.
+
+    `batch` is that micro-batch in host memory, and `random` whether the program draws random numbers.
+    """
+    loss, norm = _value(objective, parameters, sample)
+    if not (math.isfinite(loss) and math.isfinite(norm)):
+        return None
+    return {
+        "step": step,
+        "loss": loss,
+        "grad_norm": norm,
+        "param_norm": _norm(parameters),
+        "batch": _checksum(batch),
+        "random": random,
+        "randomness": sample.randomness,
+        "device": objective.device.type,
+    }
+
+
+def check_reference(objective: Objective, run: Path, facts: Facts, path: Path) -> str:
+    """Evaluate the program of `path` at its reference; in words, how that went, or why it could not be done.
+
+    Errors: ObjectiveError where loss or gradient norm differ by more than rounding.
+    """
+    reference = facts["reference"]
+    if reference is None:
+        return "no reference value is stored with the exported objective"
+    try:
+        stored, batch, extras = _stored(run, int(reference["step"]))
+    except (RunError, OSError) as error:
+        return f"the exported objective could not be checked at step {reference['step']}: {error}"
+    unchecked = f"the exported objective could not be checked at step {reference['step']}"
+    if missing := set(objective.names) - set(stored):
+        return f"{unchecked}: its file lacks {min(missing)}"
+    parameters = {name: stored[name].to(objective.device) for name in objective.names}
+    tensors, tree = flatten(batch)
+    sample = make_sample(
+        tensors, device=objective.device, tree=tree, seed=reference["step"], recorded_torch=facts["torch"], **extras
+    )
+    same_norm = math.isclose(_norm(parameters), reference["param_norm"], rel_tol=1e-5)
+    if not same_norm or _checksum(batch) != reference["batch"]:
+        return f"{unchecked}: the step has been recorded anew since"
+    drawn = (sample.randomness, objective.device.type) == (reference["randomness"], reference["device"])
+    if reference["random"] and not drawn:
+        return f"{unchecked}: its random numbers are not those of the export ({sample.randomness})"
+    loss, norm = _value(objective, parameters, sample)
+    widest = _tolerance(parameters.values())
+    for what, now, then in (("loss", loss, reference["loss"]), ("gradient norm", norm, reference["grad_norm"])):
+        if not abs(now - then) <= widest * (abs(then) + 1e-3):
+            raise ObjectiveError(
+                f"{path}: at step {reference['step']} the program gives the {what} {now:.7g}; when it was exported, by "
+                f"torch {facts['torch']} on {reference['device']}, it gave {then:.7g}. This is torch "
+                f"{torch.__version__} on {objective.device.type}: use that version, or an objective file "
+                "(--objective FILE.py:NAME)"
+            )
+    apart = abs(loss - reference["loss"]) / (abs(reference["loss"]) or 1.0)
+    return f"the exported objective gives its reference loss at step {reference['step']} (relative error {apart:.1e})"
+
+
+def _value(objective: Objective, parameters: Mapping[str, Tensor], sample: Sample) -> tuple[float, float]:
+    loss, gradient = objective.loss_and_gradient(parameters, sample, where="the reference value")
+    return float(loss), _norm(gradient)
+
+
+def _norm(tensors: Mapping[str, Tensor]) -> float:
+    """Euclidean, over all of them, in float64."""
+    norms = [torch.linalg.vector_norm(t.detach(), dtype=torch.float64) for t in tensors.values() if t.numel()]
+    return float(torch.linalg.vector_norm(torch.stack([norm.cpu() for norm in norms]))) if norms else 0.0
+
+
+def _tolerance(parameters: Any) -> float:
+    dtypes = {p.dtype for p in parameters if p.is_floating_point()}
+    return max(TOLERANCE.get(dtype, LOW_PRECISION_TOLERANCE) for dtype in dtypes)
+
+
+def _checksum(batch: Any) -> int:
+    tensors, _ = flatten(batch)
+    checksum = 0
+    for name in sorted(tensors):
+        checksum = zlib.crc32(as_bytes(tensors[name].contiguous()), zlib.crc32(name.encode(), checksum))
+    return checksum
+
+
+def _stored(run: Path, step: int) -> tuple[dict[str, Tensor], Any, dict[str, Any]]:
+    """Parameters (frozen ones too), first micro-batch, buffers and generator states of a recorded step."""
+    files = step_files(run)
+    snapshot = source = _step(run, files, step)
+    if snapshot.batch_from not in (None, step):
+        source = _step(run, files, int(snapshot.batch_from or 0))
+    if not source.batch:
+        raise RunError(f"{source.path} holds no batch")
+    extents = dict(snapshot.parameters)
+    if snapshot.frozen_from not in (None, step):
+        extents = {**_step(run, files, int(snapshot.frozen_from or 0)).parameters, **extents}
+    with ExtentReader() as reader:
+        parameters = {name: read_tensor(reader, extent) for name, extent in extents.items()}
+        batch = unflatten(
+            {path: read_tensor(reader, extent) for path, extent in source.batch.items()}, source.batch_tree
+        )
+        buffers = {name: read_tensor(reader, extent) for name, extent in snapshot.buffers.items()}
+        states = {name: read_tensor(reader, extent) for name, extent in snapshot.generators.items()}
+    generators = {name: state.reshape(-1, state.shape[-1])[:1] for name, state in states.items()}
+    first = batch[0] if source.micro_batches > 1 else batch
+    return parameters, first, {"buffers": buffers, "generators": generators}
+
+
+def _step(run: Path, files: Mapping[int, StepFiles], step: int) -> Snapshot:
+    if step not in files or files[step].missing:
+        raise RunError(f"{run} does not hold step {step}")
+    return read_step(files, step)

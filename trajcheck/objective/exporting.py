@@ -1,0 +1,385 @@
+"""Write `objective.pt2`: the loss program loss(model, batch), exported by torch once, from the model as it is.
+
+What is traced is a copy of the model without weights and without the Recorder's hook, under fake tensors: nothing is
+computed, and weights, gradients, buffers, modes and random streams of the training are not touched. What the graph
+holds are torch's own operations; names of files, lines of source and classes are taken out of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import io
+import json
+import logging
+import random
+import time
+import types
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, fx, nn
+from torch.export import ExportedProgram
+
+from trajcheck.errors import ObjectiveError
+from trajcheck.files.whole_files import write_bytes
+from trajcheck.objective.devices import devices_of
+from trajcheck.objective.exported import FACTS, FORMAT, MODEL, Facts, from_bytes, weightless
+from trajcheck.objective.file import Loss, Program, describe
+from trajcheck.objective.full_precision import evaluation
+from trajcheck.objective.sample import process_generators_untouched
+from trajcheck.runs.batch_tree import flatten
+from trajcheck.version import __version__
+
+#: Operators that every torch has; others live in packages, which must not be needed to replay.
+NAMESPACES = {"aten", "prims", "prim", "higher_order"}
+
+#: What a node keeps of what the tracing noted about it. The rest names classes, files and lines of source.
+KEPT = ("val", "unbacked_bindings")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written: bytes of the file, seconds it took, whether sizes of the batch may differ, its facts."""
+
+    bytes: int
+    seconds: float
+    dynamic: bool
+    facts: Facts
+
+
+def export_objective(
+    path: Path,
+    model: nn.Module,
+    loss: Loss,
+    batch: Any,
+    *,
+    autocast: str | None = None,
+    reference: Callable[[Program], Facts | None] = lambda program: None,
+) -> Exported:
+    """Export loss(model, batch), [] floating, into the file `path`, which appears whole or not at all.
+
+    Sizes of the batch's tensors stay open where the program allows it; where it cannot be exported so, they are those
+    of `batch`. `autocast` is noted: the program is exported without it, as everything is replayed. `reference` gets
+    the program as it is loaded again, and returns its reference value (see exported_reference.py).
+    Errors: ObjectiveError, in one line, for a program that torch cannot export or whose replay would be wrong; OSError.
+    """
+    started = time.perf_counter()
+    model = _unwrapped(model)
+    tensors, tree = flatten(batch)
+    with _conditions(model):
+        program, dynamic = _exported(model, loss, batch, tensors)
+        _check(program)
+        _strip(program)
+    facts: Facts = {
+        "format": FORMAT,
+        "torch": torch.__version__,
+        "trajcheck": __version__,
+        "parameters": [
+            {
+                "name": name,
+                "shape": list(p.shape),
+                "dtype": str(p.dtype).removeprefix("torch."),
+                "trainable": p.requires_grad,
+            }
+            for name, p in model.named_parameters()
+        ],
+        "aliases": _aliases(model),
+        "batch": _inputs(program, tensors),
+        "batch_tree": tree,
+        "dynamic": dynamic,
+        "autocast": autocast,
+        "reference": None,
+    }
+    loaded, _ = from_bytes(_saved(program, facts), path)  # what torch cannot load again is not worth writing
+    facts["reference"] = reference(loaded)
+    data = _saved(program, facts)
+    write_bytes(path, data)
+    return Exported(len(data), time.perf_counter() - started, dynamic, facts)
+
+
+class _Program(nn.Module):
+    """f as a function of the batch's tensors alone."""
+
+    def __init__(self, model: nn.Module, loss: Loss, batch: Any, tensors: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.model = model
+        if isinstance(owner := _owner(loss), nn.Module) and owner is not model:
+            self.loss = owner
+        originals = list(tensors.values())
+
+        def evaluate(inputs: list[Tensor]) -> Any:
+            # A batch of the same classes: deepcopy replaces what its memo knows.
+            memo: dict[int, Any] = {}
+            for original, own in zip(originals, inputs, strict=True):
+                memo.setdefault(id(original), own)
+            return loss(model, copy.deepcopy(batch, memo))
+
+        self._evaluate = evaluate
+
+    def forward(self, inputs: list[Tensor]) -> Any:
+        value = self._evaluate(inputs)
+        if not isinstance(value, Tensor) or value.ndim or not value.is_floating_point():
+            shape = f" of shape {tuple(value.shape)}, {value.dtype}" if isinstance(value, Tensor) else ""
+            raise ObjectiveError(f"the loss is a {type(value).__name__}{shape}; expected a floating scalar tensor")
+        return value
+
+
+def _exported(model: nn.Module, loss: Loss, batch: Any, tensors: Mapping[str, Tensor]) -> tuple[ExportedProgram, bool]:
+    """The program and whether sizes are open. On the CPU where that works, so that any machine can load it."""
+    own = next(iter(model.parameters())).device
+    places = [torch.device("cpu")] if own.type == "cpu" else [torch.device("cpu"), own]
+    failure: Exception | None = None
+    for dynamic in (True, False):
+        for place in places:
+            try:
+                with _streams_watched():
+                    return _trace(model, loss, batch, tensors, place, dynamic), dynamic
+            except ObjectiveError:
+                raise
+            except Exception as error:
+                failure = error
+    assert failure is not None
+    raise ObjectiveError(f"torch.export cannot trace the loss: {_first_line(failure)}") from failure
+
+
+def _trace(
+    model: nn.Module, loss: Loss, batch: Any, tensors: Mapping[str, Tensor], place: torch.device, dynamic: bool
+) -> ExportedProgram:
+    trained = {p.untyped_storage().data_ptr() for p in model.parameters() if p.numel()}
+    model, loss = _copies(model, loss, place)
+    # Nothing is computed, so nothing is in them: memory is asked for, and never touched.
+    inputs = [torch.empty(t.shape, dtype=t.dtype, device=place) for t in tensors.values()]
+    sizes = [{i: torch.export.Dim.AUTO for i in range(t.ndim)} for t in inputs] if dynamic else None
+    shapes = None if sizes is None else (sizes,)
+    with _functions_refused():
+        program = torch.export.export(
+            _Program(model, loss, batch, tensors), (inputs,), dynamic_shapes=shapes, strict=False
+        )
+    for name, tensor in program.constants.items():
+        if not isinstance(tensor, Tensor) or type(tensor) not in (Tensor, nn.Parameter):
+            raise ObjectiveError(f"the loss holds a {type(tensor).__name__} ({name}), which the file cannot")
+        if tensor.untyped_storage().data_ptr() in trained:
+            raise ObjectiveError(
+                "the loss takes parameters from elsewhere than from the model that it is given, and they would be "
+                "constants; write it as a function of its arguments: loss(model, batch)"
+            )
+    return program
+
+
+def _copies(model: nn.Module, loss: Loss, place: torch.device) -> tuple[nn.Module, Loss]:
+    """Copies of model and loss on `place`: the model's parameters without values, all other tensors with theirs."""
+    memo: dict[int, Any] = {}
+    for name, p in model.named_parameters():
+        if type(p) is not nn.Parameter or type(p.data) is not Tensor:
+            raise ObjectiveError(f"the parameter {name} is a {type(p.data).__name__}, which cannot be exported")
+        memo[id(p)] = nn.Parameter(torch.empty(p.shape, dtype=p.dtype, device=place), requires_grad=p.requires_grad)
+    owner = _owner(loss)
+    for root in (model, owner) if isinstance(owner, nn.Module) else (model,):
+        for p in root.parameters():
+            if id(p) not in memo:
+                memo[id(p)] = nn.Parameter(p.detach().to(place, copy=True), requires_grad=False)
+        plain = [value for module in root.modules() for value in vars(module).values() if isinstance(value, Tensor)]
+        for tensor in [*root.buffers(), *plain]:
+            memo.setdefault(id(tensor), tensor.detach().to(place, copy=True))
+    copied = copy.deepcopy(model, memo)
+    _bare(copied)
+    if not copied.training:
+        copied.train()
+    if not isinstance(owner, nn.Module):
+        return copied, loss
+    own = copy.deepcopy(owner, memo)
+    _bare(own)
+    return copied, own if loss is owner else types.MethodType(getattr(loss, "__func__"), own)  # noqa: B009
+
+
+def _bare(model: nn.Module) -> None:
+    """Without backward hooks, torch.compile and the autocast that Accelerate puts around a model's forward; the
+    Recorder's own hook is idle in a copy (see ForwardHook)."""
+    for module in model.modules():
+        for name, child in list(module._modules.items()):
+            if child is not None:
+                module._modules[name] = _unwrapped(child)
+    for module in model.modules():
+        module._backward_hooks.clear()
+        module._backward_pre_hooks.clear()
+        module._compiled_call_impl = None
+        if "_original_forward" in vars(module):
+            module.forward = vars(module).pop("_original_forward")
+
+
+def _unwrapped(model: nn.Module) -> nn.Module:
+    """The model inside DistributedDataParallel, DataParallel and torch.compile."""
+    while True:
+        inner = getattr(model, "_orig_mod", None)
+        if isinstance(model, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            inner = model.module
+        if not isinstance(inner, nn.Module):
+            return model
+        model = inner
+
+
+def _owner(loss: Loss) -> Any:
+    return loss if isinstance(loss, nn.Module) else getattr(loss, "__self__", None)
+
+
+@contextmanager
+def _conditions(model: nn.Module) -> Iterator[None]:
+    """Full precision, no autocast, gradients on, all random streams given back, and nothing printed."""
+    device = next(iter(model.parameters())).device
+    with ExitStack() as stack:
+        for each in devices_of(model) or [torch.device("cpu")]:
+            stack.enter_context(process_generators_untouched(each))
+        stack.enter_context(evaluation(device, None))
+        for kind in {"cpu", device.type}:
+            stack.enter_context(torch.autocast(kind, enabled=False))
+        stack.enter_context(_torch_silent())
+        yield
+
+
+@contextmanager
+def _torch_silent() -> Iterator[None]:
+    """No warnings, no prints and no log lines of torch's, which may show source: what fails is said in one line."""
+
+    def nothing(record: logging.LogRecord) -> bool:
+        return False
+
+    names = [name for name in logging.root.manager.loggerDict if name.partition(".")[0] == "torch"]
+    handlers = {handler for name in names for handler in logging.getLogger(name).handlers}
+    with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+        warnings.simplefilter("ignore")
+        for handler in handlers:
+            handler.addFilter(nothing)
+        try:
+            yield
+        finally:
+            for handler in handlers:
+                handler.removeFilter(nothing)
+
+
+@contextmanager
+def _streams_watched() -> Iterator[None]:
+    """ObjectiveError where something draws real random numbers: the graph would repeat them for ever."""
+
+    def states() -> tuple[Any, ...]:
+        name, *rest = np.random.get_state()
+        return random.getstate(), name, np.asarray(rest[0]).tobytes(), rest[1:], torch.get_rng_state().numpy().tobytes()
+
+    before = states()
+    yield
+    if states() != before:
+        raise ObjectiveError("the loss draws from Python's or numpy's random stream, which an exported program cannot")
+
+
+@contextmanager
+def _functions_refused() -> Iterator[None]:
+    """ObjectiveError for a torch.autograd.Function: tracing keeps its forward and loses its backward."""
+
+    def apply(cls: type, *args: Any, **kwargs: Any) -> Any:
+        raise ObjectiveError(
+            f"the loss uses {cls.__name__}, a torch.autograd.Function, and torch.export keeps no backward of its own"
+        )
+
+    function = torch.autograd.Function
+    before = function.__dict__["apply"]
+    setattr(function, "apply", classmethod(apply))  # noqa: B010
+    try:
+        yield
+    finally:
+        setattr(function, "apply", before)  # noqa: B010
+
+
+def _check(program: ExportedProgram) -> None:
+    """ObjectiveError for a program that depends on no parameter, or that needs another package."""
+    used = {
+        spec.arg.name
+        for spec, node in zip(program.graph_signature.input_specs, _placeholders(program), strict=True)
+        if spec.kind.name == "PARAMETER" and node.users
+    }
+    if not used:
+        raise ObjectiveError(
+            "the loss depends on no parameter of the model that it is given; write it as a function of its arguments: "
+            "loss(model, batch)"
+        )
+    for _, node in _nodes(program):
+        namespace = getattr(node.target, "namespace", "aten")
+        if node.op == "call_function" and namespace not in NAMESPACES:
+            raise ObjectiveError(f"the loss uses {node.target}, an operator from outside torch")
+
+
+def _strip(program: ExportedProgram) -> None:
+    """Take out weights, example inputs, checks of dtypes, and whatever names classes, files and source."""
+    for name, tensor in program.state_dict.items():
+        if isinstance(tensor, nn.Parameter) and name.partition(".")[0] == MODEL:
+            program.state_dict[name] = nn.Parameter(weightless(tensor.data, "cpu"), requires_grad=tensor.requires_grad)
+        else:
+            program.state_dict[name] = tensor.cpu()
+    for name, tensor in program.constants.items():
+        program.constants[name] = tensor.cpu()
+    program.example_inputs = None
+    del program.module_call_graph[1:]
+    touched = set()
+    for module, node in _nodes(program):
+        node.meta = {key: value for key, value in node.meta.items() if key in KEPT}
+        if "_assert_tensor_metadata" in str(node.target):
+            module.graph.erase_node(node)
+            touched.add(module)
+        else:
+            node.args = tuple(fx.node.map_aggregate(arg, _on_cpu) for arg in node.args)
+            node.kwargs = {key: fx.node.map_aggregate(arg, _on_cpu) for key, arg in node.kwargs.items()}
+    for module in touched:
+        module.recompile()
+
+
+def _on_cpu(value: Any) -> Any:
+    return torch.device("cpu") if isinstance(value, torch.device) else value
+
+
+def _nodes(program: ExportedProgram) -> list[tuple[fx.GraphModule, fx.Node]]:
+    modules = [module for module in program.graph_module.modules() if isinstance(module, fx.GraphModule)]
+    return [(module, node) for module in modules for node in module.graph.nodes]
+
+
+def _placeholders(program: ExportedProgram) -> list[fx.Node]:
+    return [node for node in program.graph_module.graph.nodes if node.op == "placeholder"]
+
+
+def _inputs(program: ExportedProgram, tensors: Mapping[str, Tensor]) -> list[dict[str, Any]]:
+    """The batch's tensors in the program's order; None is a size that may differ."""
+    nodes = _placeholders(program)[-len(tensors) :] if tensors else []
+    return [
+        {
+            "path": path,
+            "shape": [int(str(size)) if str(size).isdecimal() else None for size in node.meta["val"].shape],
+            "floating": tensor.is_floating_point(),
+        }
+        for (path, tensor), node in zip(tensors.items(), nodes, strict=True)
+    ]
+
+
+def _aliases(model: nn.Module) -> dict[str, str]:
+    """Second names of tied parameters and shared buffers -> the first."""
+    first: dict[int, str] = {}
+    aliases = {}
+    for named in (model.named_parameters(remove_duplicate=False), model.named_buffers(remove_duplicate=False)):
+        for name, tensor in named:
+            if first.setdefault(id(tensor), name) != name:
+                aliases[name] = first[id(tensor)]
+    return aliases
+
+
+def _saved(program: ExportedProgram, facts: Facts) -> bytes:
+    buffer = io.BytesIO()
+    with _torch_silent():  # that weights are one number, expanded
+        torch.export.save(program, buffer, extra_files={FACTS: json.dumps(facts, allow_nan=False)})
+    return buffer.getvalue()
+
+
+def _first_line(error: BaseException) -> str:
+    return describe(error, None)[:300]

@@ -1,0 +1,52 @@
+"""From what --objective names to an Objective: a file's function, or the run's exported program."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from trajcheck.errors import ObjectiveError, UsageError
+from trajcheck.files.prints import hash_file
+from trajcheck.objective.devices import resolve_device
+from trajcheck.objective.exported import FILE, load_exported
+from trajcheck.objective.file import load_program
+from trajcheck.objective.objective import DTYPES, Objective
+
+
+def load_objective(spec: str, *, run: Path | None = None, device: str = "auto", dtype: str | None = None) -> Objective:
+    """The objective FILE.py:NAME on a device, or "run": the objective.pt2 in the folder `run`, checked first.
+
+    `dtype` None keeps the dtypes that NAME() gave its model, or that were exported.
+    Errors: ObjectiveError for a file that cannot be used, or a program that no longer gives its reference value;
+    UsageError for a device or a dtype that does not exist.
+    """
+    place = resolve_device(device)
+    if dtype is not None and dtype not in DTYPES:
+        raise UsageError(f"replay dtype {dtype!r} is unknown; expected one of {', '.join(DTYPES)}")
+    if spec == EXPORTED:
+        objective = _load_exported(run, place)
+    else:
+        program = load_program(spec, place)
+        objective = Objective(
+            program.model, program.loss, device=place, title=spec, path=program.path, data=program.batches
+        )
+        objective.permutations, objective.sources = program.permutations, program.sources
+    return objective if dtype is None else objective.prepare(dtype)
+
+
+def _load_exported(run: Path | None, place: torch.device) -> Objective:
+    from trajcheck.objective.exported_check import check_reference
+
+    if run is None:
+        raise ObjectiveError("objective 'run' is the program exported with a run; say which run, or give FILE.py:NAME")
+    path = run / FILE
+    program, facts = load_exported(path)
+    objective = Objective(program.model, program.loss, device=place, title=str(path))
+    objective.note = check_reference(objective, run, facts, path)
+    objective.sources = {str(path): hash_file(path)}
+    return objective
+
+
+#: `--objective run`: the program that the Recorder exported with the run.
+EXPORTED = "run"

@@ -1,0 +1,356 @@
+"""f(x; z) and its gradient, at any parameters x, on any recorded sample z.
+
+The model is never changed: `functional_call` puts x and copies of the buffers in its place for one evaluation. So every
+point of a step starts from the same buffers and the same randomness, and losses that are subtracted differ in x alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.modules.dropout import _DropoutNd
+
+from trajcheck.curvature.hessian import Hessian, functions_checked
+from trajcheck.errors import ObjectiveError, TrajcheckError
+from trajcheck.objective.exported import ExportedModel
+from trajcheck.objective.file import Loss, beside, describe, traits_of
+from trajcheck.objective.full_precision import evaluation, value_for_a_while
+from trajcheck.objective.parameter_names import buffer_names, canonical, match_parameters, parameter_aliases
+from trajcheck.objective.sample import Sample, process_generators_untouched
+
+T = TypeVar("T")
+
+#: What `--replay-dtype` may be.
+DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+class Objective:
+    """A model and its loss(model, batch), to be evaluated at parameters from outside.
+
+    `names` are the parameters' dotted names without `module.` and `_orig_mod.`, tied ones once; after `check` they are
+    the run's. `trainable` are those that get a gradient. `data` is the data set, batch by batch, if the file gives it.
+    A model in evaluation mode is put in training mode; one in
+    training mode is left as it is, parts in evaluation mode included.
+
+    What is no parameter or buffer of model or loss, nor a random stream of Python, numpy or torch (a counter in the
+    model, a generator of its own) cannot be reset between evaluations, and must not influence the loss.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        loss: Loss,
+        *,
+        device: torch.device | str = "cpu",
+        title: str = "objective",
+        path: Path | None = None,
+        data: Iterable[Any] | None = None,
+    ) -> None:
+        self.device, self.title, self.data = torch.device(device), title, data
+        self.note = ""  # of an exported program: how its reference value was checked
+        self.sources: Mapping[str, str] = {}  # the hash of each file that it was made from
+        self.permutations: Any = None  # PERMUTATIONS of the objective file, not checked yet
+        self.dtype: torch.dtype | None = None
+        self._loss, self.path = loss, path
+        self._prepared = False  # inside `several`
+        if not model.training:
+            model.train()
+        self._scope = _Scope(model, loss)
+        self._buffers = buffer_names(self._scope)
+        self._scope.to(self.device)
+        self._aliases = parameter_aliases(model, f"objective {title}")
+        self._parameters = {canonical(name): (name, p) for name, p in model.named_parameters()}
+        self._name_here = {name: name for name in self._parameters}
+        self.trainable = tuple(name for name, (_, p) in self._parameters.items() if p.requires_grad)
+        traits = model.traits if isinstance(model, ExportedModel) else traits_of(model)
+        self._copies = traits.writes_weights
+        # cuDNN keeps the dropout state of a recurrent network to itself: two evaluations would draw two masks.
+        self._cudnn_dropout = self.device.type == "cuda" and traits.recurrent_dropout
+        # cuDNN's recurrent networks have no second derivative.
+        self._recurrent = traits.recurrent
+
+    @property
+    def copies_points(self) -> bool:
+        """Whether every evaluation copies its point, because the model writes into its weights."""
+        return self._copies
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self._name_here)
+
+    def prepare(self, dtype: str) -> Objective:
+        """Convert floating parameters and buffers of model and loss to "float64", "float32" or "bfloat16"."""
+        self.dtype = DTYPES[dtype]
+        self._scope.to(dtype=self.dtype)
+        return self
+
+    def check(
+        self,
+        parameters: Mapping[str, tuple[int, ...]],
+        aliases: Mapping[str, str] | None = None,
+        trainable: Iterable[str] | None = None,
+    ) -> None:
+        """Fit the objective to a run: from here on, parameters and gradients go by the run's names.
+
+        `parameters` are the run's names (frozen ones included) and shapes, `aliases` its tied names, alias -> name, and
+        `trainable` the names that the run trained (None: those that require a gradient here).
+        Errors: ObjectiveError where names or shapes differ, or where only one of the two ties a pair.
+        """
+        shapes = {name: tuple(p.shape) for name, (_, p) in self._parameters.items()}
+        matched, problems = match_parameters(parameters, aliases or {}, shapes, self._aliases)
+        if problems:
+            raise self._error(
+                "", f"it does not fit the run: {'; '.join(problems)}. It must make the model that was recorded"
+            )
+        if trainable is None:
+            trainable = [name for name, here in matched.items() if self._parameters[here][1].requires_grad]
+        self._name_here = matched
+        wanted = set(trainable)
+        self.trainable = tuple(name for name in matched if name in wanted)
+
+    @contextmanager
+    def without_dropout(self) -> Iterator[None]:
+        """Dropout of torch's own modules switched off for a while; F.dropout in a forward is not seen."""
+        with ExitStack() as stack:
+            for module in self._scope.modules():
+                if isinstance(module, _DropoutNd):
+                    stack.enter_context(value_for_a_while(module, "training", False))
+                elif isinstance(module, nn.MultiheadAttention | nn.RNNBase):
+                    stack.enter_context(value_for_a_while(module, "dropout", 0.0))
+            yield
+
+    def randomness(self, sample: Sample) -> str:
+        """Where the draws of an evaluation come from, in words, for the report."""
+        if self._cudnn_dropout and sample.randomness.startswith("recorded"):
+            return "seeded: the dropout of cuDNN's recurrent networks is not in the recorded generator state"
+        return sample.randomness
+
+    def loss(self, parameters: Mapping[str, Tensor], sample: Sample, *, where: str = "") -> Tensor:
+        """f(x; z) = sum_i weight_i loss(model at x, batch_i), float64 [], on the device.
+
+        NaN and Inf are returned as they are, and `parameters` are not changed. `where`, such as
+        "step 120, at x_{t-1}", stands in the message of an ObjectiveError.
+        """
+        return self._evaluate(parameters, sample, where, ())[0]
+
+    def loss_and_gradient(
+        self, parameters: Mapping[str, Tensor], sample: Sample, *, where: str = ""
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """f(x; z) as `loss`, and grad f(x; z) by name, for the trainable parameters, in the replay's dtype.
+
+        A parameter that the loss does not use has gradient zero.
+        """
+        return self._evaluate(parameters, sample, where, self.trainable)
+
+    def hessian(
+        self, parameters: Mapping[str, Tensor], sample: Sample, *, where: str = "", keep_graph: bool = True
+    ) -> Hessian:
+        """The Hessian of f(.; z) at x, for products with vectors; its vectors hold the `trainable` parameters in order.
+
+        The evaluation is that of `loss_and_gradient` with kernels that can be differentiated twice: attention without
+        fusion (whose dropout draws other masks on a GPU than fused attention does), recurrent networks without cuDNN.
+        `parameters` must stay as they are while it is in use.
+        `keep_graph` False saves memory at the price of time, as curvature.Hessian says.
+        """
+        xs = self._points(parameters)
+        wanted: list[Tensor] = [xs[name] for name in self.trainable]
+        if not wanted:
+            raise self._error(where, "no parameter is trainable, and there is no Hessian")
+
+        def inside(work: Callable[[], T]) -> T:
+            def translated() -> T:
+                with self._translated(where, "the second derivative of the loss"):
+                    return work()
+
+            return self._inside(parameters, xs, sample, where, translated, twice=True)
+
+        def parts() -> Iterator[tuple[Tensor, list[Tensor]]]:
+            for value, weight in self._values(sample, where):
+                with self._translated(where, "the second derivative of the loss"), functions_checked(value):
+                    gradient = self._gradient(weight * value, wanted, where, create_graph=True)
+                yield weight * value.detach().to(self.device, torch.float64), gradient
+
+        return Hessian(wanted, parts, inside, keep_graph=keep_graph)
+
+    def _evaluate(
+        self, parameters: Mapping[str, Tensor], sample: Sample, where: str, trainable: tuple[str, ...]
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        xs = self._points(parameters)
+        work = self._work(sample, where, [xs[name] for name in trainable])
+        loss, gradients = self._inside(parameters, xs, sample, where, work)
+        return loss, dict(zip(trainable, gradients, strict=True))
+
+    def _points(self, parameters: Mapping[str, Tensor]) -> dict[str, nn.Parameter]:
+        """x by name, as what stands in the model's place during an evaluation."""
+        xs = {}
+        learns = set(self.trainable)
+        for name, here in self._name_here.items():
+            own = self._parameters[here][1]
+            x = parameters[name].detach().to(own.device, own.dtype, copy=self._copies)
+            # A Parameter, not a detached tensor: recurrent networks on a GPU lay their weights out anew. It requires
+            # a gradient also for the loss alone, since torch has other kernels (attention) where nothing does.
+            xs[name] = nn.Parameter(x, requires_grad=name in learns)
+        return xs
+
+    def _inside(
+        self,
+        parameters: Mapping[str, Tensor],
+        xs: Mapping[str, nn.Parameter],
+        sample: Sample,
+        where: str,
+        work: Callable[[], T],
+        *,
+        twice: bool = False,
+    ) -> T:
+        """work() with `xs` and the sample's buffers in the model; `twice` where it differentiates a second time."""
+        tensors: dict[str, Tensor] = self._fresh_buffers(sample, where)
+        for name, x in xs.items():
+            tensors[f"model.{self._parameters[self._name_here[name]][0]}"] = x
+        versions = {name: parameters[name]._version for name in xs}
+        with (
+            nullcontext() if self._prepared and not twice else self._conditions(twice),
+            sdpa_kernel(SDPBackend.MATH) if twice else nullcontext(),
+        ):
+            result = torch.func.functional_call(self._scope, tensors, (work,))
+        for name, x in xs.items():
+            if parameters[name]._version != versions[name] and parameters[name].data_ptr() == x.data_ptr():
+                raise self._error(where, f"the loss changed the parameter {name} in place; it must leave it as it is")
+        return result
+
+    @contextmanager
+    def several(self) -> Iterator[None]:
+        """Around several evaluations: the conditions that each would set and put back are set once. Nothing else of
+        the process should run inside; its random streams are as they were afterwards."""
+        with self._conditions():
+            self._prepared = True
+            try:
+                yield
+            finally:
+                self._prepared = False
+
+    @contextmanager
+    def _conditions(self, twice: bool = False) -> Iterator[None]:
+        with (
+            process_generators_untouched(self.device),
+            evaluation(self.device, self.dtype, use_cudnn=not (self._cudnn_dropout or (twice and self._recurrent))),
+            beside(self.path),
+        ):
+            yield
+
+    def _work(self, sample: Sample, where: str, wanted: list[Tensor]) -> Callable[[], tuple[Tensor, list[Tensor]]]:
+        """The evaluation. Backward belongs to it: checkpointed layers run their forward again there."""
+
+        def work() -> tuple[Tensor, list[Tensor]]:
+            total = torch.zeros((), dtype=torch.float64, device=self.device)
+            gradients: list[Tensor] = []
+            for value, weight in self._values(sample, where):
+                if wanted:
+                    with self._translated(where):
+                        parts = self._gradient(value * weight if weight != 1 else value, wanted, where)
+                    # Not in place: autograd may hand out one tensor for two parameters. One after the other, so that
+                    # there are never three of all.
+                    gradients = [a + parts.pop(0) for a in _emptied(gradients)] if gradients else parts
+                total = total + weight * value.detach().to(self.device, torch.float64)
+            return total, gradients
+
+        return work
+
+    def _values(self, sample: Sample, where: str) -> Iterator[tuple[Tensor, float]]:
+        """The loss of each micro-batch, with its graph, and its weight."""
+        for i, (batch, weight) in enumerate(zip(sample.batches(where), sample.weights, strict=True)):
+            sample.set_generators(i, self.device)
+            self._set_buffers(sample.rank_buffers.get(i, {}), where)
+            with self._translated(where):
+                value = self._loss(self._scope.model, batch)
+            yield self._scalar(value, where), weight
+
+    def _gradient(self, value: Tensor, wanted: list[Tensor], where: str, *, create_graph: bool = False) -> list[Tensor]:
+        found: tuple[Tensor | None, ...] = (None,)
+        if value.requires_grad:
+            found = torch.autograd.grad(value, wanted, allow_unused=True, create_graph=create_graph)
+        if all(part is None for part in found):
+            raise self._error(
+                where,
+                "the loss does not depend on any parameter through autograd; compute it from the model that loss() is "
+                "given, without detach(), item() or no_grad()",
+            )
+        parts = [torch.zeros_like(x) if part is None else part for x, part in zip(wanted, found, strict=True)]
+        return [(part.to_dense() if part.layout != torch.strided else part).contiguous() for part in parts]
+
+    def _scalar(self, value: Any, where: str) -> Tensor:
+        if not isinstance(value, Tensor):
+            raise self._error(where, f"the loss returned a {type(value).__name__}; expected a scalar tensor")
+        if value.ndim:
+            advice = "add .squeeze()" if value.numel() == 1 else "add .mean() or .sum()"
+            raise self._error(where, f"the loss has shape {tuple(value.shape)}; expected a scalar, shape (): {advice}")
+        if not value.is_floating_point():
+            raise self._error(
+                where, f"the loss is {str(value.dtype).removeprefix('torch.')}; expected a floating dtype"
+            )
+        return value
+
+    def _fresh_buffers(self, sample: Sample, where: str) -> dict[str, Tensor]:
+        """Copies of all buffers of model and loss, by their names in `_scope`: the sample's where it has them."""
+        own = dict(self._scope.named_buffers(remove_duplicate=False))
+        values = {same: own[same[0]].clone() for same in self._buffers.values() if same[0] in own}
+        for name, value in sample.buffers.items():
+            same = self._names_of_buffer(name, where)
+            dtype = own[same[0]].dtype if same[0] in own else value.dtype
+            values[same] = value.to(self.device, dtype, copy=True)
+        return {name: value for same, value in values.items() for name in same}
+
+    def _names_of_buffer(self, name: str, where: str) -> tuple[str, ...]:
+        same = self._buffers.get(f"model.{name}")
+        if same is None:
+            raise self._error(where, f"the run has a buffer {name}, which the objective's model does not have")
+        return same
+
+    def _set_buffers(self, buffers: Mapping[str, Tensor], where: str) -> None:
+        """Another rank begins, with its own buffers. Equal ones are left alone: a graph may have them."""
+        with torch.no_grad():
+            for name, value in buffers.items():
+                here = self._scope.get_buffer(self._names_of_buffer(name, where)[0])
+                if not torch.equal(here, value.to(here.dtype)):
+                    here.copy_(value)
+
+    @contextmanager
+    def _translated(self, where: str, what: str = "the loss") -> Iterator[None]:
+        try:
+            yield
+        except TrajcheckError:
+            raise
+        except (Exception, SystemExit) as error:
+            text = f"{what} raised {describe(error, self.path)}"
+            if isinstance(error, torch.OutOfMemoryError):
+                text += "; use a smaller --replay-dtype or --device cpu"
+            raise self._error(where, text) from error
+
+    def _error(self, where: str, text: str) -> ObjectiveError:
+        return ObjectiveError(f"objective {self.title}{where and ', '}{where}: {text}")
+
+
+def _emptied(tensors: list[Tensor]) -> Iterator[Tensor]:
+    """The tensors in order; the list holds each only until its turn."""
+    tensors.reverse()
+    while tensors:
+        yield tensors.pop()
+
+
+class _Scope(nn.Module):
+    """Model and loss as one module, so that whatever the loss calls sees the replaced tensors."""
+
+    def __init__(self, model: nn.Module, loss: Loss) -> None:
+        super().__init__()
+        self.model = model
+        owner = loss if isinstance(loss, nn.Module) else getattr(loss, "__self__", None)
+        if isinstance(owner, nn.Module) and owner is not model:
+            self.loss = owner
+
+    def forward(self, work: Callable[[], Any]) -> Any:
+        return work()

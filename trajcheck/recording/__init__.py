@@ -1,0 +1,1 @@
+"""A run, written while it trains. Never changes training."""

@@ -1,0 +1,307 @@
+"""Which of a model's tensors are recorded, under which names, and copies of them.
+
+A parameter is *trainable* when the optimizer holds it (or its master copy) and it requires a gradient, else *frozen*.
+Names lose every `module.` and `_orig_mod.`; a tied parameter goes by its first name. Of several ranks the first copies
+what all have, and each its own rows of what is sharded.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from trajcheck.errors import RecorderError
+from trajcheck.files.torch_tensors import CODES, FLOATING
+from trajcheck.objective.parameter_names import canonical
+from trajcheck.recording.model.ranks import ALONE, Ranks
+from trajcheck.recording.model.shards import Piece, is_sharded, local, stored_piece
+
+Copy = Callable[..., torch.Tensor]  # (name, tensor, dtype=None) -> a copy in host memory
+LOW_PRECISION = (torch.float16, torch.bfloat16)
+
+
+def fresh_copy(name: str, tensor: torch.Tensor, dtype: torch.dtype | None = None) -> torch.Tensor:
+    copy = to_host(tensor)
+    return copy if dtype is None else copy.to(dtype)
+
+
+@dataclass
+class Parameter:
+    """One parameter: `source` is what the optimizer updates, the tensor itself or its master copy; `piece` what this
+    rank stores of it."""
+
+    name: str
+    tensor: torch.Tensor
+    source: torch.Tensor
+    group: int | None
+    trainable: bool
+    recorded: bool
+    piece: Piece | None
+
+    @property
+    def has_master(self) -> bool:
+        return self.source is not self.tensor
+
+    def describe(self) -> dict[str, Any]:
+        entry = {
+            "name": self.name,
+            "shape": list(self.tensor.shape),
+            "dtype": CODES.get(self.tensor.dtype, str(self.tensor.dtype).removeprefix("torch.")),
+            "group": self.group if self.trainable else None,
+            "trainable": self.trainable,
+        }
+        return entry if self.recorded else {**entry, "recorded": False}
+
+
+class RecordedModel:
+    """The parameters and buffers of a model as an optimizer and a filter see them.
+
+    Raises RecorderError where model and optimizer do not fit together, naming the tensor.
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        optimizer: torch.optim.Optimizer,
+        keep: str | Callable[[str], bool] | None = None,
+        masters: Mapping[str, torch.Tensor] | None = None,
+        ranks: Ranks = ALONE,
+    ) -> None:
+        self.ranks = ranks
+        named, self.tied = unique_names(model.named_parameters(remove_duplicate=False))
+        groups = {
+            id(tensor): group for group, settings in enumerate(optimizer.param_groups) for tensor in settings["params"]
+        }
+        sources = {name: tensor for name, tensor in named.items() if id(tensor) in groups}
+        sources.update(_match_masters(named, optimizer, set(map(id, sources.values())), masters))
+        wanted = name_filter(keep)
+        self.parameters = [
+            self._parameter(name, tensor, sources.get(name), groups, wanted, ranks.first)
+            for name, tensor in named.items()
+        ]
+        self.trained = [p for p in self.parameters if p.trainable and p.recorded]
+        self.frozen = [p for p in self.parameters if not p.trainable and p.recorded]
+        if not self.trained:
+            raise RecorderError(
+                f"there is nothing to record: the filter parameters={keep!r} leaves none of the trainable parameters: "
+                f"{', '.join(p.name for p in self.parameters if p.trainable) or 'the model has none'}."
+            )
+        buffers, _ = unique_names(model.named_buffers(remove_duplicate=False))
+        self.buffers = {name: b for name, b in buffers.items() if b.dtype in CODES and b.layout is torch.strided}
+        self._frozen_versions: list[int] | None = None
+        devices = {t.device for p in self.trained for t in (p.tensor, p.source)}
+        self.cuda_devices = sorted((device for device in devices if device.type == "cuda"), key=str)
+
+    @staticmethod
+    def _parameter(
+        name: str,
+        tensor: torch.Tensor,
+        source: torch.Tensor | None,
+        groups: Mapping[int, int],
+        wanted: Callable[[str], bool],
+        first: bool,
+    ) -> Parameter:
+        trainable = source is not None and tensor.requires_grad
+        if torch.nn.parameter.is_lazy(tensor) or tensor.is_meta:
+            raise RecorderError(
+                f"parameter {name!r} has no values yet (a lazy module, or the meta device). Materialise the model, for "
+                "example with one forward pass, before making the Recorder."
+            )
+        storable = tensor.dtype in FLOATING and tensor.layout is torch.strided
+        if trainable and not storable:
+            raise RecorderError(
+                f"parameter {name!r} has dtype {tensor.dtype} and layout {tensor.layout}; expected dense float64, "
+                "float32, float16 or bfloat16. Leave it out with parameters=."
+            )
+        source = tensor if source is None else source
+        recorded = storable and wanted(name)
+        piece = stored_piece(name, source, first) if recorded else None
+        return Parameter(name, tensor, source, groups.get(id(source)), trainable, recorded, piece)
+
+    @property
+    def stored(self) -> list[Parameter]:
+        """Those trained parameters of which this rank stores something."""
+        return [p for p in self.trained if p.piece is not None]
+
+    @property
+    def sharded(self) -> bool:
+        return any(is_sharded(p.tensor) for p in self.parameters)
+
+    def boxes(self, tensors: Iterable[str]) -> dict[str, Any]:
+        """Metadata of a record with these tensors: where pieces that are not whole belong."""
+        offset: dict[str, list[int]] = {}
+        shape: dict[str, list[int]] = {}
+        known = {p.name: p for p in self.parameters if p.piece is not None and p.piece.offset is not None}
+        for stored in tensors:
+            kind, _, name = stored.partition("/")
+            if kind in ("param", "master", "grad", "window") and name in known:
+                p = known[name]
+                assert p.piece is not None and p.piece.offset is not None
+                offset[stored], shape[stored] = list(p.piece.offset), list(p.tensor.shape)
+        return {"offset": offset, "shape": shape} if offset else {}
+
+    def replicated_norms(self) -> dict[str, Any]:
+        """Metadata: norms now of parameters and gradients that the first rank stores for all, to tell by that all
+        have the same."""
+        tensors = [p.source for p in self.trained if not is_sharded(p.source)]
+        if self.ranks.count == 1 or not tensors:
+            return {}
+        norms = {"parameter": _norm(tensors), "gradient": _norm([t.grad for t in tensors if t.grad is not None])}
+        return {"replicated": {kind: norm for kind, norm in norms.items() if math.isfinite(norm)}}
+
+    @property
+    def watched(self) -> list[torch.Tensor]:
+        """All tensors whose gradients one backward pass and one step use."""
+        tensors = [p.tensor for p in self.parameters if p.trainable]
+        return tensors + [p.source for p in self.parameters if p.trainable and p.has_master]
+
+    def iterate(self, copy: Copy = fresh_copy) -> dict[str, torch.Tensor]:
+        """Copies in host memory of the trainable parameters as they are now, and of their masters."""
+        sources = {f"param/{p.name}": p.tensor for p in self.stored}
+        sources.update({f"master/{p.name}": p.source for p in self.stored if p.has_master})
+        return {name: copy(name, local(source)) for name, source in sources.items()}
+
+    def frozen_values(self) -> dict[str, torch.Tensor]:
+        """Copies of the frozen parameters; from now on they must not change."""
+        self.hold_frozen()
+        return {f"param/{p.name}": to_host(local(p.tensor)) for p in self.frozen if p.piece is not None}
+
+    def hold_frozen(self) -> None:
+        self._frozen_versions = [p.tensor._version for p in self.frozen]
+
+    def check_frozen(self) -> None:
+        """Raise RecorderError when a frozen parameter has changed since it was recorded."""
+        if self._frozen_versions is None:
+            return
+        for parameter, version in zip(self.frozen, self._frozen_versions, strict=True):
+            if parameter.tensor._version != version:
+                raise RecorderError(
+                    f"parameter {parameter.name!r} is frozen (it requires no gradient, or the optimizer "
+                    "does not hold it), so it was recorded once, but it has changed since. Give the "
+                    "optimizer to the Recorder that trains it, or leave it out with parameters=."
+                )
+
+    def gradients(self, dtype: torch.dtype | None, copy: Copy = fresh_copy) -> dict[str, torch.Tensor]:
+        """Copies of the gradients as they are now; a parameter without one has the gradient zero."""
+        return {f"grad/{p.name}": copy(f"grad/{p.name}", _gradient(p.source), dtype) for p in self.stored}
+
+    def record_bytes(self, grad_dtype: torch.dtype | None) -> int:
+        """Bytes of one record of all ranks without its batch: parameters, masters, gradients, buffers."""
+        total = self.ranks.count * sum(b.numel() * b.element_size() for b in self.buffers.values())
+        for p in self.trained:
+            grad_size = p.source.element_size() if grad_dtype is None else grad_dtype.itemsize
+            master = p.source.element_size() if p.has_master else 0
+            total += p.tensor.numel() * (p.tensor.element_size() + master + grad_size)
+        return total
+
+    def window_bytes(self) -> int:
+        """Bytes of the sum of gradients that a record may hold besides."""
+        return sum(p.source.numel() * (8 if p.source.dtype is torch.float64 else 4) for p in self.trained)
+
+    def describe(self) -> list[dict[str, Any]]:
+        return [parameter.describe() for parameter in self.parameters]
+
+
+def unique_names(named: Any) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
+    """Tensors by clean name, each once, and {other name: name} of those that are tied."""
+    tensors: dict[str, torch.Tensor] = {}
+    first: dict[int, str] = {}
+    tied: dict[str, str] = {}
+    for raw, tensor in named:
+        name = canonical(raw)
+        known = first.setdefault(id(tensor), name)
+        if known == name and tensors.setdefault(name, tensor) is tensor:
+            continue
+        if name in tensors:
+            raise RecorderError(
+                f"two different tensors are both called {name!r} once 'module.' and '_orig_mod.' are removed from "
+                "their names; rename the submodule that is called 'module'."
+            )
+        tied[name] = known
+    return tensors, tied
+
+
+def _gradient(source: torch.Tensor) -> torch.Tensor:
+    gradient = source.grad
+    if gradient is None:
+        return torch.zeros((), dtype=source.dtype).expand(local(source).shape)
+    if is_sharded(source) and gradient.placements != source.placements:  # type: ignore[attr-defined]
+        raise RecorderError(
+            f"a gradient is placed as {gradient.placements}, and its parameter as "  # type: ignore[attr-defined]
+            f"{source.placements}; expected one placement for both."  # type: ignore[attr-defined]
+        )
+    gradient = local(gradient)
+    return gradient if gradient.layout is torch.strided else gradient.to_dense()
+
+
+def _norm(tensors: Sequence[torch.Tensor]) -> float:
+    """Euclidean, over all of them, in float64."""
+    norms = [torch.linalg.vector_norm(t.detach().to_dense(), dtype=torch.float64).cpu() for t in tensors if t.numel()]
+    return float(torch.linalg.vector_norm(torch.stack(norms))) if norms else 0.0
+
+
+def name_filter(keep: str | Callable[[str], bool] | None) -> Callable[[str], bool]:
+    if keep is None:
+        return lambda name: True
+    if callable(keep):
+        return lambda name: bool(keep(name))
+    try:
+        pattern = re.compile(keep)
+    except (re.error, TypeError) as error:
+        raise RecorderError(
+            f"parameters={keep!r} is neither a regular expression nor a function of a name: {error}."
+        ) from error
+    return lambda name: pattern.search(name) is not None
+
+
+def _match_masters(
+    named: Mapping[str, torch.Tensor],
+    optimizer: torch.optim.Optimizer,
+    matched: set[int],
+    masters: Mapping[str, torch.Tensor] | None,
+) -> dict[str, torch.Tensor]:
+    """{name: master} for the tensors of the optimizer that are not the model's: named, or in order by shape."""
+    foreign = [t for group in optimizer.param_groups for t in group["params"] if id(t) not in matched]
+    if masters is not None:
+        masters = {canonical(name): tensor for name, tensor in masters.items()}
+        held = {id(tensor) for tensor in foreign}
+        for name, tensor in masters.items():
+            if name not in named or named[name].shape != tensor.shape or id(tensor) not in held:
+                raise RecorderError(
+                    f"masters={{{name!r}: ...}}: expected the name of a parameter of the model that the optimizer does "
+                    "not hold itself, and the tensor of the same shape that the optimizer updates in its place."
+                )
+        foreign = [tensor for tensor in foreign if id(tensor) not in set(map(id, masters.values()))]
+    else:
+        masters = {}
+    candidates = [
+        name
+        for name, tensor in named.items()
+        if id(tensor) not in matched and name not in masters and tensor.requires_grad and tensor.dtype in LOW_PRECISION
+    ]
+    if foreign and _shapes(foreign) != _shapes([named[name] for name in candidates]):
+        if not candidates:
+            raise RecorderError(
+                f"the optimizer updates {len(foreign)} tensors that are not parameters of the model. Was another model "
+                "given, or were parameters replaced after the optimizer was made?"
+            )
+        raise RecorderError(
+            f"the optimizer updates {len(foreign)} tensors that are not parameters of the model, and they do not match "
+            f"its {len(candidates)} low-precision parameters one by one in order and shape. Name them: "
+            "masters={name: tensor}."
+        )
+    return {**masters, **(dict(zip(candidates, foreign, strict=True)) if foreign else {})}
+
+
+def _shapes(tensors: Sequence[torch.Tensor]) -> list[torch.Size]:
+    return [tensor.shape for tensor in tensors]
+
+
+def to_host(tensor: torch.Tensor) -> torch.Tensor:
+    """A contiguous copy in host memory, never a view."""
+    return tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)

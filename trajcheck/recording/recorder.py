@@ -1,0 +1,272 @@
+"""Recording a training loop: what one adds to it, and what becomes of each step.
+
+    with Recorder("runs/gpt2", model, optimizer) as recorder:
+        for batch in loader:
+            loss = loss_fn(model, batch)
+            loss.backward()
+            recorder.observe(batch, loss)
+            optimizer.step()
+            optimizer.zero_grad()
+
+The Recorder never changes training: it reads parameters, gradients and generator states and writes none of them.
+Whatever fails inside it stops the recording with one warning, and training goes on; with `strict=True` it raises.
+"""
+
+from __future__ import annotations
+
+import atexit
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import torch
+
+from trajcheck.recording.arguments import check_arguments, check_windows, one_overhead, one_schedule
+from trajcheck.recording.export import ObjectiveExport, check_loss, exportable
+from trajcheck.recording.failures import announce, brief, failure, to_nobody, to_stderr
+from trajcheck.recording.hooks import LoopHooks
+from trajcheck.recording.model.ranks import current_ranks, without_wrapper
+from trajcheck.recording.model.recorded_model import RecordedModel
+from trajcheck.recording.model.shards import whole
+from trajcheck.recording.run.folder import RunFolder, describe_run
+from trajcheck.recording.run.probe_batches import store_probe
+from trajcheck.recording.run.recording import Recording
+from trajcheck.recording.schedule.schedules import Budget, Schedule
+from trajcheck.recording.schedule.time_spent import TimeSpent
+from trajcheck.recording.step.observations import Observations
+from trajcheck.recording.step.window_sums import WindowSums
+from trajcheck.recording.step_recorder import StepRecorder
+
+
+class Recorder:
+    """Records x_t, g_t, z_t and the optimizer's rates at scheduled steps into the folder `path`.
+
+    Arguments:
+        model, optimizer: what is trained; one optimizer. Under torch.distributed every rank makes a Recorder of the
+            same folder, with the model inside DistributedDataParallel or sharded by fully_shard, and calls it alike.
+        objective: loss(model, batch) -> scalar tensor, exported once, at the first recorded batch, to objective.pt2, so
+            that the run can be replayed without the code that trained it; where that fails, one warning says why. To
+            trace it, it is called with tensors that hold nothing: what it prints or keeps should not matter.
+        schedule: which steps, `trajcheck.Budget()`, Every, Pairs, ...; `every=k` is short for Every(k). Default: Budget().
+        total_steps: length of the whole run, where known; lets the default schedule choose its steps beforehand.
+        start_step: updates made before this job; above 0, an existing run in the folder is gone on with.
+        parameters: a regular expression (searched for in the name) or a function of the name; the others are left out.
+        grad_dtype: torch.float32 or torch.bfloat16 to store gradients in that type; None: as they are.
+        scaler: the torch.amp.GradScaler, if any, so that the steps it skips are recorded and numbered as skipped.
+        masters: {name: float32 master} where the optimizer updates masters of low-precision weights that do not match
+            the model's parameters in order and shape.
+        user: anything JSON can hold, kept in run.json.
+        strict: raise OutputError or RecorderError in the training loop when recording fails.
+        windows: sum gradients, losses and <g_t, x_t - x_k> over every step from one record k to the next, on the
+            training device, so that sums towards any x* chosen later are exact over all steps. Takes two more vectors
+            of device memory. Refused where the default schedule may have to delete records: give total_steps=.
+        overhead: limit on the time that records take of the training thread, as a share of training: 0.05 leaves out
+            scheduled records, in pairs, as far as is needed beyond the first seconds, and says so. "auto": 0.05 under a
+            Budget, which is a plan; none under any other schedule, which is an order. None: no limit, as on several
+            ranks, whose times differ.
+        quiet: print neither the plan, nor what is left out, nor why recording stopped; of that there is a warning.
+
+    Raises RecorderError at once for what cannot be recorded: LBFGS, flattened parameters or such as are
+    sharded by columns, a folder that holds another run, an optimizer of another model.
+
+    `step` is the number t of the next update, `active` whether recording goes on, `spent` the time that it takes.
+    Set `epoch` to have it stored. Close the recorder before other weights (an average, an earlier checkpoint) are
+    loaded into the model: closing records the final iterate.
+    """
+
+    epoch: int | None = None
+
+    def __init__(
+        self,
+        path: str | Path,
+        model: torch.nn.Module,
+        optimizer: torch.optim.Optimizer,
+        objective: Any = None,
+        *,
+        schedule: Schedule | Budget | None = None,
+        every: int | None = None,
+        total_steps: int | None = None,
+        start_step: int = 0,
+        parameters: str | Callable[[str], bool] | None = None,
+        grad_dtype: torch.dtype | None = None,
+        scaler: torch.amp.GradScaler | None = None,
+        masters: Mapping[str, torch.Tensor] | None = None,
+        user: Mapping[str, Any] | None = None,
+        strict: bool = False,
+        quiet: bool = False,
+        windows: bool = False,
+        overhead: float | Literal["auto"] | None = "auto",
+    ) -> None:
+        model, ranks = without_wrapper(model), current_ranks()
+        check_arguments(model, optimizer, start_step, total_steps, grad_dtype, user)
+        check_loss(objective)
+        schedule = one_schedule(schedule, every)
+        overhead = one_overhead(overhead, schedule, ranks.count)
+        if windows:
+            check_windows(schedule, total_steps)
+        self.path, self.active = Path(path), True
+        self._alone, self._finish = ranks.count == 1, True
+        self._start, self._strict, self._say = start_step, strict, to_nobody if quiet or not ranks.first else to_stderr
+        self._optimizer = optimizer
+        self._model = RecordedModel(model, optimizer, parameters, masters, ranks)
+        self._observations = Observations(self._model, model, scaler)
+        sums = WindowSums(self._model.stored) if windows else None
+        self.spent = TimeSpent()
+        self._steps: StepRecorder | None = None
+        self._hooks: LoopHooks | None = None
+        description = describe_run(self._model, model, optimizer, schedule=repr(schedule), overhead=overhead, user=user)
+        try:
+            terms = {"schedule": repr(schedule), "start_step": start_step, "windows": windows}
+            with ranks.agreed(str(self.path), terms) as agreed:
+                recording = Recording(
+                    RunFolder(self.path, start_step, description, ranks, agreed),
+                    self._model,
+                    schedule,
+                    start=start_step,
+                    total_steps=total_steps,
+                    groups=len(optimizer.param_groups),
+                    grad_dtype=grad_dtype,
+                    windows=windows,
+                    overhead=overhead,
+                    spent=self.spent,
+                    say=self._say,
+                )
+            loss = exportable(objective, self._model, self._say) if ranks.first else None
+            export = ObjectiveExport(self.path, model, loss, resumed=recording.resumed, say=self._say)
+        except OSError as error:
+            self._fail(error)
+            return
+        self._steps = StepRecorder(
+            optimizer, self._model, self._observations, recording, export, sums, self.spent, grad_dtype, self._contained
+        )
+        self._hooks = LoopHooks(model, optimizer, self._contained)
+        atexit.register(self.close)
+
+    @property
+    def step(self) -> int:
+        """The number t of the next update."""
+        return self._start if self._steps is None else self._steps.step
+
+    @property
+    def watching(self) -> bool:
+        """Whether anything of the coming step is wanted: its record, or its part of the window's sums."""
+        return self.active and self._steps is not None and self._steps.watching
+
+    # What the training loop calls
+
+    def forward_begins(self, model: torch.nn.Module) -> None:
+        """Tell the recorder that the forward of the coming micro-batch begins: its randomness and buffers are as they
+        are now, and so is autocast.
+
+        Needed only where something else is called than the model itself, a method of it or a part; the model's own
+        forward is seen. Of two beginnings the first counts; one in training mode replaces one in evaluation mode.
+        """
+        self._contained(StepRecorder.before_forward, model)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed job needs beside `start_step=`, for a checkpoint: the step, and the sums of learning rates.
+
+        Waits until the records so far are on the disk, so that a job that goes on from the checkpoint leaves no gap.
+        """
+        return self._contained(StepRecorder.state_dict) or {"step": None}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a `state_dict()`, before the first step; without it tau goes on from recorded steps alone.
+
+        Raises RecorderError where it is of another step than `start_step`, or of other parameter groups.
+        """
+        if state["step"] is not None and self.active and self._steps is not None:
+            self._steps.load_state_dict(state)
+
+    def observe(self, batch: Any, loss: Any, weight: float | None = None) -> None:
+        """Tell the recorder the batch and its loss, after the backward pass and before the optimizer's step.
+
+        With gradient accumulation, call it once a micro-batch. The step's loss is f = sum_i weight_i loss_i, and its
+        gradient the sum of those that `backward()` left, so the weight is 1 unless said otherwise: if
+        `(loss / 4).backward()` was called, pass `loss` and weight=0.25, so that f can be evaluated again from
+        the batches. `batch` is tensors, and dicts, lists and tuples of them.
+        """
+        self._contained(StepRecorder.observe, batch, loss, 1.0 if weight is None else weight)
+
+    def probe(self, batches: Iterable[Any]) -> None:
+        """Store a few batches with the run, set aside from training: `--sample probe` measures on all of them.
+
+        Each batch is as `observe` takes it. Call it once, at any time; a resumed job may call it again with the same
+        batches, which does nothing. A probe that cannot be stored (other batches than the run's, none) is one warning,
+        and the run is recorded without it; with `strict=True` it raises RecorderError or OutputError. Of several ranks
+        the first stores its own.
+        """
+        if not self.active or not self._model.ranks.first:
+            return
+        try:
+            store_probe(self.path, batches)
+        except Exception as error:
+            if self._strict:
+                self._fail(error)
+            message = f"the probe of {self.path} was not stored, recording goes on: {brief(error)}"
+            announce(message, self._say, stacklevel=2)
+
+    def clip_grad_norm_(self, max_norm: float, norm_type: float = 2.0) -> torch.Tensor:
+        """torch.nn.utils.clip_grad_norm_ on the optimizer's parameters, noting the factor. Returns the norm before."""
+        tensors = [t for group in self._optimizer.param_groups for t in group["params"]]
+        norm = whole(torch.nn.utils.clip_grad_norm_(tensors, max_norm, norm_type))
+        self._contained(StepRecorder.clip_noted, norm, max_norm)
+        return norm
+
+    def clipped(self, factor: float | None) -> None:
+        """Say that the gradients of the coming step were multiplied by `factor`; None: by an unknown one."""
+        self._contained(StepRecorder.clipped, factor)
+
+    def close(self) -> None:
+        """Record the iterate after the last update, finish writing, and remove the hooks.
+
+        Does nothing the second time. Raises OutputError or RecorderError with `strict=True` if something failed.
+        """
+        try:
+            if self._finish:
+                self._contained(StepRecorder.finish)
+        finally:
+            self._stop()
+            if self._hooks is not None:
+                self._hooks.remove()
+            atexit.unregister(self.close)
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self._strict = False  # the exception of the training is the one to see
+            self._finish = self._alone  # the other ranks may be at another step: this one's iterate is none of theirs
+        self.close()
+
+    # Failures
+
+    def _contained(self, method: Callable[..., Any], *args: Any) -> Any:
+        """Call a method of the StepRecorder. What goes wrong in it does not reach the training loop, unless recording
+        is strict."""
+        if not self.active or self._steps is None:
+            return None
+        try:
+            self._steps.epoch = self.epoch
+            with self.spent.inside():
+                return method(self._steps, *args)
+        except Exception as error:
+            self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        self._stop()
+        reason = failure(error, self.path, self.step)
+        if self._strict:
+            raise reason from error
+        announce(f"recording of {self.path} stopped, training goes on: {reason}", self._say, stacklevel=4)
+
+    def _stop(self) -> None:
+        """Record no more. The hooks stay, idle, until close(): one of them may be running, and an optimizer does not
+        bear that its hooks change while it calls them."""
+        self.active = False
+        if self._steps is not None:
+            self._steps.stop()

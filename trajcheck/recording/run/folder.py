@@ -1,0 +1,334 @@
+"""The folder of a run that is being recorded: begun anew, or gone on with by a resumed job."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trajcheck.errors import RecorderError, RunError
+from trajcheck.files.torch_tensors import same_bytes
+from trajcheck.files.whole_files import TEMPORARY, sync_folder, write_json
+from trajcheck.recording.model.ranks import ALONE, Ranks
+from trajcheck.recording.model.recorded_model import RecordedModel
+from trajcheck.recording.run.background_writer import StoredBatch, batch_tensors
+from trajcheck.runs.formats.native.reading import read_rank, read_snapshot, read_step
+from trajcheck.runs.formats.native.step_files import foreign_files, step_files
+from trajcheck.runs.formats.native.writing import FORMAT, step_filename
+from trajcheck.runs.snapshot import Snapshot
+from trajcheck.version import __version__
+
+SUPERSEDED = "superseded"
+
+
+@dataclass
+class Continuation:
+    """What a resumed recording takes over from the files that are there."""
+
+    tau: tuple[float, ...] | None = None
+    tau_squares: tuple[float, ...] | None = None
+    frozen_from: int | None = None
+    complete: bool = False  # the step to resume at is there, with these parameters and nothing else
+    stored_batch: StoredBatch | None = None
+    referred: frozenset[int] = frozenset()
+    window_tensors: Mapping[str, torch.Tensor] = field(default_factory=dict)  # of the step to resume at
+    window: Mapping[str, Any] | None = None
+    foreign: Mapping[int, list[Path]] = field(default_factory=dict)  # files of jobs with other numbers of ranks
+
+    def with_window(
+        self, tensors: dict[str, torch.Tensor], metadata: dict[str, Any]
+    ) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """The record of the step to resume at, with the window that ends there."""
+        if self.window is None:
+            return tensors, metadata
+        return {**tensors, **self.window_tensors}, {**metadata, "window": dict(self.window)}
+
+
+class RunFolder:
+    """Where step files go. `id` is the run's, `resumed` says whether it was there before.
+
+    Of several `ranks` the first makes the folder, and puts into `agreed` what the others have to know.
+    Raises RecorderError when the folder holds another run, or this one and `start_step` is 0; OSError when it cannot
+    be written.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        start_step: int,
+        description: Mapping[str, Any],
+        ranks: Ranks = ALONE,
+        agreed: dict[str, Any] | None = None,
+    ) -> None:
+        self.path, self.ranks = path, ranks
+        self.agreed = {} if agreed is None else agreed
+        if not ranks.first:
+            self.resumed = self.agreed["resumed"]
+            self._join(description)
+            return
+        existing = path.is_dir() and ((path / "run.json").exists() or bool(step_files(path)))
+        if existing and start_step == 0:
+            raise RecorderError(
+                f"{path} already holds a run. Record into another folder, remove this one, or, if this job goes on "
+                "with that run, pass start_step= the number of updates made so far."
+            )
+        self.resumed = existing
+        if ranks.count > 1:
+            self.agreed |= {"resumed": existing, **(self._there(start_step) if existing else {})}
+        self.planned = str(description["schedule"]).startswith("Budget")
+        if existing and (path / "run.json").exists():
+            self._take_over(description)
+            return
+        self.id = self.agreed["id"] = str(uuid.uuid4())
+        path.mkdir(parents=True, exist_ok=True)
+        created = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        write_json(path / "run.json", {"format": FORMAT, "id": self.id, "created": created, **description})
+
+    def _there(self, start: int) -> dict[str, Any]:
+        """What is in the folder of a resumed run before any rank changes it: bytes by step, and the sums of rates."""
+        files = step_files(self.path)
+        sizes = {step: sum(path.stat().st_size for path in f.paths.values()) for step, f in files.items()}
+        there: dict[str, Any] = {"sizes": {str(step): size for step, size in sizes.items() if step < start}}
+        there["at_start"] = start in files
+        snapshot = None
+        if start in self.steps():
+            snapshot = self._snapshot(start)
+        elif start in files and not files[start].missing:
+            snapshot = self._read(lambda: read_step(files, start))
+        if snapshot is not None:
+            there |= {"tau": snapshot.tau, "tau_squares": snapshot.tau_squares}
+        return there
+
+    def _join(self, description: Mapping[str, Any]) -> None:
+        """The folder that the first rank made or found must be seen here as well."""
+        if not (self.path / "run.json").is_file():
+            raise RecorderError(
+                f"{self.path}: rank {self.ranks.rank} does not find the run.json that rank 0 has written. The folder "
+                "must be on a file system that all ranks share."
+            )
+        self._take_over(description)
+        if self.id != self.agreed["id"]:
+            raise RecorderError(
+                f"{self.path}: rank {self.ranks.rank} finds run {self.id}, and rank 0 records {self.agreed['id']}. The "
+                "folder must be on a file system that all ranks share."
+            )
+
+    def _take_over(self, description: Mapping[str, Any]) -> None:
+        path = self.path / "run.json"
+        try:
+            there = json.loads(path.read_text(encoding="utf-8"))
+            self.id = str(there["id"])
+            self.agreed.setdefault("id", self.id)
+            recorded = {entry["name"]: entry for entry in there["parameters"]}
+        except (ValueError, KeyError, TypeError) as error:
+            raise RecorderError(f"{path}: not a run description that can be gone on with ({error!r}).") from error
+        self.planned = str(there.get("schedule", "")).startswith("Budget")
+        here = {entry["name"]: entry for entry in description["parameters"]}
+        for name in {**recorded, **here}:
+            if recorded.get(name) != here.get(name):
+                raise RecorderError(
+                    f"{path}: this model does not go on with that run. Parameter {name!r} there: "
+                    f"{_brief(recorded.get(name))}; here: {_brief(here.get(name))}. Record into another folder."
+                )
+
+    def file(self, step: int) -> Path:
+        """This rank's file of a step."""
+        return self.path / step_filename(step, self.ranks.rank, self.ranks.count)
+
+    def steps(self) -> dict[int, int]:
+        """Bytes of this rank's files by step."""
+        files = step_files(self.path)
+        own = {step: f.paths.get(self.ranks.rank) for step, f in files.items() if f.ranks == self.ranks.count}
+        return {step: path.stat().st_size for step, path in own.items() if path is not None}
+
+    def sizes(self) -> dict[int, int]:
+        """Bytes by step of the records that are gone on with: of all ranks, and the same on all."""
+        if self.ranks.count == 1:
+            return self.steps()
+        return {int(step): size for step, size in self.agreed.get("sizes", {}).items()}
+
+    def has(self, step: int) -> bool:
+        """Whether the step at which a run is resumed was recorded by the job before."""
+        if self.ranks.count > 1:
+            return bool(self.agreed.get("at_start"))
+        return self.file(step).exists() or step in foreign_files(self.path, 1)
+
+    def go_on(self, start: int, model: RecordedModel) -> Continuation:
+        """Make way for a recording from step `start` on, the model being as it is then.
+
+        Step `start` stays if it holds these very parameters and nothing of a step; it and all later ones otherwise move
+        to superseded/. Sums of learning rates go on from step `start` if it is there.
+        """
+        own = step_filename(0, self.ranks.rank, self.ranks.count).partition("-of-")[2]  # other ranks may be writing
+        for pattern in (f".step-*{own}.*{TEMPORARY}", *((f".probe-*{TEMPORARY}",) if self.ranks.first else ())):
+            for file in self.path.glob(pattern):
+                file.unlink()
+        went_on = Continuation()
+        steps = self.steps()
+        if self.ranks.first:
+            went_on.foreign = self._make_way(start, went_on)
+        if start in steps:
+            there = self._snapshot(start)
+            went_on.tau, went_on.tau_squares = there.tau, there.tau_squares
+            params_only = not (there.gradients or there.batch or there.skipped)
+            same = self._holds(start, model.iterate())
+            went_on.complete = params_only and same
+            if same and there.window is not None:
+                went_on.window_tensors, went_on.window = self._window(there)
+        if self.ranks.count > 1:
+            went_on.tau, went_on.tau_squares = self.agreed.get("tau"), self.agreed.get("tau_squares")
+        overtaken = [step for step in steps if step > start or (step == start and not went_on.complete)]
+        self._supersede([self.file(step) for step in sorted(overtaken)])
+        kept = sorted(steps.keys() - set(overtaken))
+        if kept:
+            snapshots = [self._snapshot(step) for step in kept]
+            source = kept[-1] if snapshots[-1].frozen_from is None else snapshots[-1].frozen_from
+            if model.frozen and source in kept and self._holds(source, model.frozen_values()):
+                went_on.frozen_from = source
+            went_on.stored_batch = self._stored_batch(snapshots[0])
+            refers = {kept[0], *(s.batch_from for s in snapshots), *(s.frozen_from for s in snapshots)}
+            went_on.referred = frozenset(step for step in refers if step is not None)
+        return went_on
+
+    def _make_way(self, start: int, went_on: Continuation) -> dict[int, list[Path]]:
+        """Move aside what jobs with other numbers of ranks wrote from step `start` on, and take its sums of rates; the
+        files that stay, by step."""
+        foreign = foreign_files(self.path, self.ranks.count)
+        if start in foreign and self.ranks.count == 1:
+            files = step_files(self.path)
+            if not files[start].missing:
+                there = self._read(lambda: read_step(files, start))
+                went_on.tau, went_on.tau_squares = there.tau, there.tau_squares
+        self._supersede([path for step, paths in foreign.items() if step >= start for path in paths])
+        return {step: paths for step, paths in foreign.items() if step < start}
+
+    def _holds(self, step: int, expected: Mapping[str, torch.Tensor]) -> bool:
+        """Whether a step file has exactly these bytes for these tensors."""
+        from safetensors import safe_open
+
+        with safe_open(self.file(step), framework="pt") as file:
+            names = set(file.keys())
+            for name, tensor in expected.items():
+                if name not in names or not same_bytes(file.get_tensor(name), tensor):
+                    return False
+        return True
+
+    def _stored_batch(self, first: Snapshot) -> StoredBatch | None:
+        from safetensors.torch import load_file
+
+        if not first.batch:
+            return None
+        weights = first.micro_weights
+        metadata = {
+            "batch_tree": first.batch_tree,
+            "micro_batches": first.micro_batches if first.micro_batches > 1 else None,
+            "micro_weights": None if weights is None else list(weights),
+        }
+        return StoredBatch(first.step, batch_tensors(load_file(first.path)), metadata)
+
+    def _window(self, snapshot: Snapshot) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        from safetensors import safe_open
+
+        with safe_open(snapshot.path, framework="pt") as file:
+            window = json.loads(file.metadata()["trajcheck"])["window"]
+            return {f"window/{name}": file.get_tensor(f"window/{name}") for name in snapshot.window_gradient}, window
+
+    def _snapshot(self, step: int) -> Snapshot:
+        if self.ranks.count == 1:
+            return self._read(lambda: read_snapshot(self.file(step)))
+        return self._read(lambda: read_rank(self.file(step), self.ranks.rank))
+
+    def _read(self, read: Callable[[], Snapshot]) -> Snapshot:
+        try:
+            return read()
+        except RunError as error:
+            raise RecorderError(f"cannot go on with this run: {error}") from error
+
+    def _supersede(self, files: list[Path]) -> None:
+        if not files:
+            return
+        aside = self.path / SUPERSEDED
+        aside.mkdir(exist_ok=True)
+        for source in files:
+            target, number = aside / source.name, 0
+            while target.exists():
+                number += 1
+                target = aside / f"{source.stem}.{number}{source.suffix}"
+            os.rename(source, target)
+        sync_folder(aside)
+        sync_folder(self.path)
+
+
+def describe_run(
+    recorded: RecordedModel,
+    model: torch.nn.Module,
+    optimizer: torch.optim.Optimizer,
+    *,
+    schedule: str,
+    overhead: float | None,
+    user: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """What run.json says besides format, id and date."""
+    return {
+        "schedule": schedule,
+        "overhead": overhead,
+        "parameters": recorded.describe(),
+        "tied": recorded.tied,
+        "optimizer": describe_optimizer(optimizer),
+        "versions": describe_versions(model),
+        "user": dict(user or {}),
+        **({"ranks": recorded.ranks.count} if recorded.ranks.count > 1 else {}),
+    }
+
+
+def describe_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Class name and the settings of each group that JSON can hold."""
+    name = type(optimizer).__name__
+    groups = []
+    for group in optimizer.param_groups:
+        settings = {key: _plain(value) for key, value in group.items() if key != "params"}
+        settings = {key: value for key, value in settings.items() if value is not None}
+        decoupled = bool(group.get("decoupled_weight_decay")) or isinstance(optimizer, torch.optim.AdamW)
+        groups.append({**settings, "decoupled": decoupled})
+    return {"name": name, "groups": groups}
+
+
+def describe_versions(model: torch.nn.Module) -> dict[str, str]:
+    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    versions = {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "trajcheck": __version__,
+        "device": device.type,
+    }
+    if device.type == "cuda":
+        versions["device_name"] = torch.cuda.get_device_name(device)
+    return versions
+
+
+def _plain(value: Any) -> Any:
+    """A number, flag, word or short tuple as JSON can hold it; None for anything else."""
+    if isinstance(value, torch.Tensor):
+        value = value.item() if value.numel() == 1 else None
+    if isinstance(value, list | tuple):
+        items = [_plain(item) for item in value]
+        return items if all(isinstance(item, int | float) for item in items) else None
+    if isinstance(value, float) and not -float("inf") < value < float("inf"):
+        return None
+    return value if isinstance(value, bool | int | float | str) else None
+
+
+def _brief(entry: Mapping[str, Any] | None) -> str:
+    if entry is None:
+        return "none"
+    kind = "trainable" if entry.get("trainable") else "frozen"
+    left_out = "" if entry.get("recorded", True) else ", left out"
+    return f"{entry.get('shape')} {entry.get('dtype')}, group {entry.get('group')}, {kind}{left_out}"

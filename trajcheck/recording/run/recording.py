@@ -1,0 +1,222 @@
+"""The run that is being recorded: which steps it takes, what they have in common, and their way to the disk."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from trajcheck.errors import RecorderError
+from trajcheck.readable import readable
+from trajcheck.recording.model.recorded_model import RecordedModel
+from trajcheck.recording.run.background_writer import Record, RecordWriter
+from trajcheck.recording.run.folder import Continuation, RunFolder
+from trajcheck.recording.schedule.overhead_budget import OverheadBudget
+from trajcheck.recording.schedule.plan import Plan, SchedulePlan, Situation, ThinningPlan, make_plan
+from trajcheck.recording.schedule.schedules import Budget, Schedule
+from trajcheck.recording.schedule.time_spent import TimeSpent
+from trajcheck.recording.step.host_buffers import HostBuffer, HostBuffers
+from trajcheck.recording.step.learning_time import LearningTime, Sums
+
+
+class Recording:
+    """Takes tensors and metadata of steps, adds tau and the frozen parameters, and hands them to the writer.
+
+    `say` gets the plan in one line when the first record shows how large one is. Raises RecorderError at once where
+    the disk is too small for what is asked.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        model: RecordedModel,
+        schedule: Schedule | Budget,
+        *,
+        start: int,
+        total_steps: int | None,
+        groups: int,
+        grad_dtype: torch.dtype | None,
+        windows: bool,
+        overhead: float | None,
+        spent: TimeSpent,
+        say: Callable[[str], None],
+    ) -> None:
+        self._folder, self._model, self._schedule = folder, model, schedule
+        self.start, self._total, self._groups, self._say = start, total_steps, groups, say
+        self.buffers, self._spent = HostBuffers(), spent
+        self._overhead = None if overhead is None else OverheadBudget(overhead, spent, folder.id, say)
+        self._time = LearningTime([0.0] * groups, [0.0] * groups)
+        self._state: Sums | None = None
+        self._continuation: Continuation | None = None
+        self._frozen_from: int | None = None
+        self._plan: Plan | None = None
+        self._writer: RecordWriter | None = None
+        self._completes = folder.resumed and folder.has(start)
+        self._window_bytes = model.window_bytes() if windows else 0
+        self._begins_window = windows and folder.resumed
+        self._record_bytes = model.record_bytes(grad_dtype) + self._window_bytes
+        if folder.ranks.first:
+            folder.agreed["free_bytes"] = shutil.disk_usage(folder.path).free
+            self._check_disk(self._record_bytes)
+
+    @property
+    def resumed(self) -> bool:
+        """Whether the folder held the run before."""
+        return self._folder.resumed
+
+    def wants(self, step: int) -> bool:
+        """Whether a step is to be recorded; asked for each in order."""
+        if self._overhead is None:
+            return self._scheduled(step)
+        if isinstance(self._plan, ThinningPlan) and step % 2 == 0:
+            self._plan.coarsen(self._overhead.spacing)
+        return self._scheduled(step) and self._overhead.allows(step, self._followed(step))
+
+    def _followed(self, step: int) -> bool:
+        """Whether the schedule pairs this step with the next."""
+        if isinstance(self._schedule, Budget):
+            return step % 2 == 0
+        return bool(self._schedule.wants(step + 1))
+
+    def _scheduled(self, step: int) -> bool:
+        if self._plan is not None:
+            return self._plan.wants(step)
+        # The default plan begins with a record, and a step that is there already is completed. The windows of a resumed
+        # run begin where it does, so that point is recorded.
+        begins = self._completes or self._begins_window
+        if isinstance(self._schedule, Budget) or (begins and step == self.start):
+            return True
+        return bool(self._schedule.wants(step))
+
+    def begin(self) -> None:
+        """Before the first record: make way in the folder of a resumed run, and take over what it holds."""
+        if self._continuation is not None:
+            return
+        there = self._folder.go_on(self.start, self._model) if self.resumed else Continuation()
+        if self.start > 0:
+            sums = (there.tau, there.tau_squares) if self._state is None else self._state
+            fit = all(values is None or len(values) == self._groups for values in sums)
+            self._time.restart(*(sums if fit else (None, None)))
+        self._frozen_from = there.frozen_from
+        self._writer = RecordWriter(
+            self._folder.path,
+            there.stored_batch,
+            self.buffers,
+            self._spent,
+            self._written,
+            self._folder.ranks,
+            there.foreign,
+        )
+        self._continuation = there
+
+    def go_on_from(self, sums: Sums) -> None:
+        """Before the first record: the sums of rates up to it. Raises RecorderError for other parameter groups."""
+        if any(values is not None and len(values) != self._groups for values in sums):
+            raise RecorderError(f"load_state_dict(): tau is {sums[0]}, and there are {self._groups} parameter groups.")
+        self._state = sums
+        if self._continuation is not None:
+            self._time.restart(*sums)
+
+    def sums(self) -> Sums:
+        """tau and the sum of squared rates up to here."""
+        return self._time.values()
+
+    def count(self, rates: list[float] | None, found_inf: Any) -> None:
+        """Count an update into the sums."""
+        self._time.add(rates, found_inf)
+
+    def write(
+        self,
+        step: int,
+        sums: Sums,
+        tensors: dict[str, torch.Tensor],
+        metadata: Mapping[str, Any],
+        buffer: HostBuffer,
+    ) -> None:
+        """Hand one step to the writer, with the buffer that its tensors lie in; waits while two others are waiting."""
+        assert self._writer is not None
+        self.check()
+        named = zip(("tau", "tau_squares"), sums, strict=True)
+        metadata = {**metadata, **{key: values for key, values in named if values is not None}}
+        if self._model.frozen:
+            if self._frozen_from is None:
+                tensors = {**tensors, **self._model.frozen_values()}
+                self._frozen_from = step
+            else:
+                metadata["frozen_from"] = self._frozen_from
+        if step == self.start and self._continuation is not None:
+            tensors, metadata = self._continuation.with_window(tensors, metadata)
+        if self._overhead is not None and (omitted := self._overhead.recorded(step)):
+            metadata["omitted"] = omitted
+        metadata |= self._model.boxes(tensors)
+        if self._plan is None:
+            metadata |= self._model.replicated_norms()
+        record = Record(step, tensors, metadata, buffer)
+        self._planned(record).captured(step, self._bytes(record.bytes))
+        self._writer.put(record)
+
+    def thin(self) -> None:
+        """After a step: delete what the plan gives up to make room."""
+        if self._plan is not None and self._writer is not None and (steps := self._plan.deletable()):
+            self._writer.delete(steps)
+
+    def flush(self) -> None:
+        """Wait until the records so far are on the disk. Raises as `check`."""
+        if self._writer is not None:
+            self._writer.flush()
+        self.check()
+
+    def check(self) -> None:
+        """Raise what the writer has met, or that a frozen parameter changed."""
+        if self._writer is not None and self._writer.error is not None:
+            raise self._writer.error
+        self._model.check_frozen()
+
+    def close(self) -> None:
+        """Wait for the writer to finish."""
+        if self._writer is not None:
+            self._writer.close()
+
+    def _bytes(self, size: int) -> int:
+        """How large a plan takes a record to be: the files of several ranks differ, and all must come to one plan."""
+        return size if self._folder.ranks.count == 1 else self._record_bytes
+
+    def _planned(self, first: Record) -> Plan:
+        if self._plan is None:
+            window_bytes = 0 if "window" in first.metadata else self._window_bytes  # the first record of all has none
+            plan = make_plan(self._schedule, self._situation(self._bytes(first.bytes + window_bytes)))
+            if isinstance(plan, ThinningPlan) and self._continuation is not None:
+                plan.protect({first.step, *self._continuation.referred})
+            self._say(f"recording {self._folder.path}: {plan.describe()}")
+            self._plan = plan
+        return self._plan
+
+    def _situation(self, record_bytes: int) -> Situation:
+        several = self._folder.ranks.count > 1
+        return Situation(
+            record_bytes=record_bytes,
+            free_bytes=self._folder.agreed["free_bytes"] if several else shutil.disk_usage(self._folder.path).free,
+            existing=self._folder.sizes() if self.resumed and self._folder.planned else {},
+            start=self.start,
+            total_steps=self._total,
+            seed=self._folder.id,
+        )
+
+    def _written(self, step: int, size: int) -> None:
+        if self._plan is not None:
+            self._plan.written(step, self._bytes(size))
+
+    def _check_disk(self, record_bytes: int) -> None:
+        """As far as it is known before the first batch."""
+        situation = self._situation(record_bytes)
+        needed = 2 * record_bytes
+        if not isinstance(self._schedule, Budget):
+            needed = max(SchedulePlan(self._schedule, situation).bytes or 0, needed)
+        if needed > situation.free_bytes:
+            raise RecorderError(
+                f"{self._folder.path}: recording needs at least {readable(needed)}, and "
+                f"{readable(situation.free_bytes)} are free on that disk. Record fewer steps (every=, "
+                "schedule=Budget(bytes=...)), fewer parameters (parameters=), or elsewhere."
+            )

@@ -1,0 +1,1 @@
+"""What is seen of one step while it is made."""

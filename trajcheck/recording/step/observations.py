@@ -1,0 +1,273 @@
+"""What the training loop tells about the coming step: its micro-batches, their losses, their randomness, clipping."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from trajcheck.errors import RecorderError
+from trajcheck.objective.devices import devices_of
+from trajcheck.recording.model.recorded_model import RecordedModel, to_host
+from trajcheck.recording.step.gradient_watch import GradientWatch
+from trajcheck.recording.step.sample_state import ForwardState, capture, consumed
+from trajcheck.recording.step.window_sums import Factor
+from trajcheck.runs.batch_tree import Tree, flatten, unflatten
+
+
+@dataclass
+class Clip:
+    """A factor of the gradients: as it is stored with a record, computed only then (nan: unknown), and as it was
+    applied, on its device (None: unknown)."""
+
+    value: Callable[[], float]
+    factor: Factor | None
+
+
+def clip_to_norm(norm: torch.Tensor, max_norm: float, *, now: bool) -> Clip:
+    """What torch.nn.utils.clip_grad_norm_ does to gradients of this norm; `now`: the factor on its device as well."""
+    applied = torch.clamp(max_norm / (norm + 1e-6), max=1.0) if now else None
+    return Clip(lambda: min(1.0, max_norm / (float(norm) + 1e-6)), applied)
+
+
+def clip_by(factor: float | None) -> Clip:
+    """A factor that is given; None or not finite: unknown."""
+    known = float(factor) if factor is not None and math.isfinite(factor) else None
+    return Clip(lambda: math.nan if known is None else known, known)
+
+
+@dataclass
+class MicroBatch:
+    tensors: dict[str, torch.Tensor]
+    tree: Tree | None
+    loss: float
+    weight: float
+    state: ForwardState | None
+    consumed: dict[str, bool]
+
+
+class Observations:
+    """Collects the observations of one step, and forgets those whose gradients were cleared without a step.
+
+    `micro_batches` are those of a step that is recorded; `rates` those of its update, where a loss scaler may skip it.
+    Of a step that is not recorded, but summed (`full=False`), only losses and clipping are kept, on their device.
+    """
+
+    def __init__(self, recorded: RecordedModel, model: torch.nn.Module, scaler: torch.amp.GradScaler | None) -> None:
+        self._recorded, self._scaler = recorded, scaler
+        self._devices = devices_of(model)
+        self._random = any(isinstance(module, torch.nn.modules.dropout._DropoutNd) for module in model.modules())
+        self._watch = GradientWatch(recorded.watched, shared=recorded.ranks.count > 1)
+        self._state: ForwardState | None = None
+        self._saw_forward = self._warned = False
+        self._forward = False  # whether one has begun since the last observation
+        self._new_pass = False  # or since the gradients were last noted
+        self._doubtful = False  # whether losses or clipping may be those of gradients that are gone
+        self.micro_batches: list[MicroBatch] = []
+        self._losses: list[Factor] = []  # weighted
+        self._clips: list[Clip] = []
+        self.rates: list[float] | None = None
+        self._scale: float | None = None
+
+    def reset(self) -> None:
+        """Forget everything: the step was made, or its gradients cleared."""
+        self.micro_batches = []
+        self._losses = []
+        self._clips = []
+        self._state = None
+        self._forward = self._new_pass = self._doubtful = False
+        self.rates = self._scale = None
+
+    def forward_begins(self, module: torch.nn.Module, full: bool = True) -> None:
+        """Keep the state in which the forward of the coming micro-batch begins.
+
+        The first forward counts, but one in training mode replaces one in evaluation mode.
+        """
+        if self._noted and self._watch.cleared():
+            self.reset()
+        self._saw_forward = self._forward = self._new_pass = True
+        if full and (self._state is None or (module.training and not self._state.training)):
+            self._state = capture(module, self._devices, self._recorded.buffers)
+
+    def add(self, batch: Any, loss: Any, weight: float, full: bool = True) -> None:
+        """One micro-batch, its tensors copied to host memory."""
+        if self._noted:
+            if self._cleared_before_observation():
+                self._forget_earlier_pass()
+            elif self._may_mix_passes():
+                self._doubtful = True
+        if not self._forward and not self._losses:
+            self._check_place(full)
+        self._losses.append(float(weight) * (_scalar(loss) if full else _lazy_scalar(loss)))
+        if full:
+            self.micro_batches.append(self._micro_batch(batch, loss, weight))
+        self._state, self._forward = None, False
+
+    def _micro_batch(self, batch: Any, loss: Any, weight: float) -> MicroBatch:
+        tensors, tree = flatten(batch)
+        return MicroBatch(
+            tensors={path: to_host(tensor) for path, tensor in tensors.items()},
+            tree=tree,
+            loss=_scalar(loss),
+            weight=float(weight),
+            state=self._state,
+            consumed={} if self._state is None else consumed(self._state, self._devices),
+        )
+
+    @property
+    def _noted(self) -> bool:
+        """Whether something was said about the gradients of the coming step."""
+        return bool(self._losses or self._clips)
+
+    def _cleared_before_observation(self) -> bool:
+        if not self._new_pass:  # no forward since the gradients were noted, so perhaps a second batch of one backward
+            unseen = not self._saw_forward and not self._watch.untouched()
+            return self._watch.cleared() or (unseen and self._watch.replaced())
+        return self._watch.all_none() or self._watch.replaced()
+
+    def _forget_earlier_pass(self) -> None:
+        state, forward = self._state, self._forward
+        self.reset()
+        self._state, self._forward = state, forward
+
+    def _may_mix_passes(self) -> bool:
+        """Whether what was said of earlier gradients may not belong to these, or their clipping not to all of them."""
+        unseen = not self._saw_forward and self._watch.untouched()
+        return unseen or (bool(self._clips) and self._new_pass) or self._watch.zeroed_perhaps()
+
+    def _check_place(self, full: bool) -> None:
+        if self._saw_forward:
+            raise RecorderError(
+                "observe() was called although the model has not run since the last step. Call it after the backward "
+                "pass and before optimizer.step(), inside the closure if the optimizer is given one."
+            )
+        if full and (self._random or self._recorded.buffers) and not self._warned:
+            self._warned = True
+            warnings.warn(
+                "the model that the Recorder was given has not been called (a submodule, or a compiled "
+                "copy of it, was), so the randomness and the buffers of its samples are not "
+                "recorded. Give the Recorder what is called.",
+                RuntimeWarning,
+                stacklevel=6,
+            )
+
+    def note(self, rates: Callable[[], list[float] | None]) -> None:
+        """Remember the gradients, and with a loss scaler its scale and the rates, as they are after an observation."""
+        if self._losses:
+            self._note_gradients()
+        if self._scaler is not None:
+            self.rates, self._scale = rates(), self._scaler.get_scale()
+
+    def skipped(self) -> bool:
+        """Whether the loss scaler has skipped the observed step: its scale has fallen since."""
+        return self._scaler is not None and self._scale is not None and self._scaler.get_scale() < self._scale
+
+    def drop_if_cleared(self) -> None:
+        """At the step itself: without any gradient there is nothing that the observations belong to."""
+        if self._noted and self._watch.all_none():
+            self.reset()
+
+    def clip(self, clip: Clip) -> None:
+        """Note a factor that the gradients have just been multiplied by."""
+        if self._noted and self._new_pass and (self._watch.all_none() or self._watch.replaced()):
+            self._forget_earlier_pass()
+        elif self._clips and (self._new_pass or not self._saw_forward or self._watch.zeroed_perhaps()):
+            self._doubtful = True
+        self._clips.append(clip)
+        self._note_gradients()
+
+    def factors(self) -> list[Factor] | None:
+        """What the gradients of the coming step were multiplied by; None where that is not known."""
+        if self._watch.all_none():
+            return []
+        factors = [clip.factor for clip in self._clips]
+        if any(factor is None for factor in factors) or (factors and self._doubtful):
+            return None
+        return [factor for factor in factors if factor is not None]
+
+    def loss(self) -> Factor | None:
+        """f of the observed step, on its device; None where it is not known."""
+        if not self._losses or self._doubtful:
+            return None
+        total, *others = self._losses
+        for loss in others:
+            total = total + loss
+        return total
+
+    def _note_gradients(self) -> None:
+        self._watch.note()
+        self._new_pass = False
+
+    def take(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """Tensors (`batch/...`, `buffer/...`, `rng/...`) and metadata of the observed step."""
+        tensors: dict[str, torch.Tensor] = {}
+        metadata: dict[str, Any] = {}
+        if self._clips:
+            clip = math.prod(clip.value() for clip in self._clips)
+            metadata["clip"] = clip if math.isfinite(clip) and not self._doubtful else None
+        if not self.micro_batches:
+            return tensors, metadata
+        several = len(self.micro_batches) > 1
+        batches = tuple(unflatten(micro_batch.tensors, micro_batch.tree) for micro_batch in self.micro_batches)
+        flat, tree = flatten(batches if several else batches[0])
+        tensors.update({f"batch/{path}" if path else "batch": tensor for path, tensor in flat.items()})
+        if tree is not None:
+            metadata["batch_tree"] = tree
+        weights = [micro_batch.weight for micro_batch in self.micro_batches]
+        if several:
+            metadata["micro_batches"] = len(weights)
+        if several or weights != [1.0]:
+            metadata["micro_weights"] = weights
+        loss = math.fsum(m.weight * m.loss for m in self.micro_batches) if self._losses_finite() else math.nan
+        if math.isfinite(loss):
+            metadata["loss"] = loss
+        self._take_states(tensors, metadata)
+        return tensors, metadata
+
+    def _losses_finite(self) -> bool:
+        return all(math.isfinite(micro_batch.loss) for micro_batch in self.micro_batches)
+
+    def _take_states(self, tensors: dict[str, torch.Tensor], metadata: dict[str, Any]) -> None:
+        states = [micro_batch.state for micro_batch in self.micro_batches]
+        first = states[0]
+        if first is None:
+            return
+        tensors.update({f"buffer/{name}": buffer for name, buffer in first.buffers.items()})
+        if first.autocast is not None:
+            metadata["autocast"] = first.autocast
+        if all(state is not None for state in states):
+            for device in first.generators:
+                if any(micro_batch.consumed[device] for micro_batch in self.micro_batches):
+                    drawn = [state.generators[device] for state in states if state is not None]
+                    tensors[f"rng/{device}"] = torch.stack(drawn)
+
+
+def _lazy_scalar(loss: Any) -> Factor:
+    """The loss as it is now, without waiting for its device."""
+    if isinstance(loss, torch.Tensor) and loss.device.type != "cpu":
+        _check_scalar(loss)
+        return loss.detach().reshape(()).to(torch.float64, copy=True)
+    return _scalar(loss)
+
+
+def _check_scalar(loss: torch.Tensor) -> None:
+    if loss.numel() != 1:
+        raise RecorderError(
+            f"observe() was given a loss of shape {tuple(loss.shape)}; expected the scalar "
+            "that backward() was called on."
+        )
+
+
+def _scalar(loss: Any) -> float:
+    if isinstance(loss, torch.Tensor):
+        _check_scalar(loss)
+        loss = loss.detach().item()
+    if not isinstance(loss, int | float):
+        raise RecorderError(
+            f"observe() was given a loss of type {type(loss).__name__}; expected a scalar tensor or number."
+        )
+    return float(loss)

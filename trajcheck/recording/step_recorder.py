@@ -1,0 +1,249 @@
+"""What becomes of each step: what is taken before, inside and after `optimizer.step()`, and what of it is recorded."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from trajcheck.errors import RecorderError
+from trajcheck.recording.export import ObjectiveExport
+from trajcheck.recording.model.recorded_model import RecordedModel
+from trajcheck.recording.run.recording import Recording
+from trajcheck.recording.schedule.time_spent import TimeSpent
+from trajcheck.recording.step.closure import watch_closure
+from trajcheck.recording.step.learning_time import Sums, current_rates
+from trajcheck.recording.step.observations import Observations, clip_by, clip_to_norm
+from trajcheck.recording.step.vectors import StepVectors
+from trajcheck.recording.step.window_sums import Taken, WindowSums
+
+
+class StepRecorder:
+    """Follows a training loop step by step. `step` is the number t of the next update, `epoch` is stored where set.
+
+    The methods raise what goes wrong in them; `contained(StepRecorder.method)` runs one and keeps its failure from the
+    training loop.
+    """
+
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        model: RecordedModel,
+        observations: Observations,
+        recording: Recording,
+        export: ObjectiveExport,
+        windows: WindowSums | None,
+        spent: TimeSpent,
+        grad_dtype: torch.dtype | None,
+        contained: Callable[..., Any],
+    ) -> None:
+        self.step = recording.start
+        self.epoch: int | None = None
+        groups = len(optimizer.param_groups)
+        self._rates_now = lambda: current_rates(optimizer, groups, self.step)
+        self._contained, self._optimizer, self._observations = contained, optimizer, observations
+        self._vectors = StepVectors(model, grad_dtype, recording.buffers)
+        self._recording, self._export, self._windows, self._spent = recording, export, windows, spent
+        self._window: Taken = {}, {}  # that of the step that is being made
+        self._scheduled = recording.wants(self.step)
+        self._in_step = False
+        self._rates: list[float] | None = None  # of the step that is being made
+        self._evaluations = 0
+
+    @property
+    def watching(self) -> bool:
+        """Whether anything of the coming step is wanted: its record, or its part of the sums."""
+        return self._scheduled or self._windows is not None
+
+    def observe(self, batch: Any, loss: Any, weight: float) -> None:
+        self._settle()
+        if self._scheduled:
+            self._vectors.await_devices(self._spent)
+        if self.watching:
+            self._observations.add(batch, loss, weight, full=self._scheduled)
+        if self._scheduled and self._export.pending:
+            with self._spent.of_training():  # one-off, whenever it comes
+                self._export.export(batch, self._observations.micro_batches[-1], self.step)
+        self._observations.note(self._rates_now)
+
+    def clip_noted(self, norm: torch.Tensor, max_norm: float) -> None:
+        if self.watching:
+            self._observations.clip(clip_to_norm(norm, max_norm, now=self._windows is not None))
+
+    def clipped(self, factor: float | None) -> None:
+        if self.watching:
+            self._observations.clip(clip_by(factor))
+
+    # What the hooks do
+
+    def before_forward(self, module: torch.nn.Module) -> None:
+        self._settle()
+        if self._scheduled:
+            self._vectors.await_devices(self._spent, forward=True)
+        if self.watching:
+            self._observations.forward_begins(module, full=self._scheduled)
+
+    def before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> Any:
+        self._in_step = True
+        self._rates = self._rates_now()
+        self._vectors.forget()
+        self._recording.begin()
+        if not self.watching:
+            return None
+        if self._scheduled:
+            self._recording.check()
+            self._vectors.take_iterate()
+            self._turn_window()
+        self._evaluations = 0
+        watched = watch_closure(args, kwargs, lambda: self._contained(StepRecorder.closure_ran))
+        if watched is not None:
+            if self._windows is not None:
+                self._windows.hold()
+            return watched
+        self._sum_gradients()
+        if self._scheduled and getattr(optimizer, "grad_scale", None) is None:
+            self._vectors.take_gradients()
+        return None
+
+    def closure_ran(self) -> None:
+        self._evaluations += 1
+        if self._evaluations > 1:
+            raise RecorderError(
+                f"step {self.step}: {type(self._optimizer).__name__} evaluated its closure more than once in one "
+                "step, so there is no one gradient of that step. Only optimizers that evaluate it once can be recorded."
+            )
+        self._sum_gradients()
+        if self._scheduled:
+            self._vectors.take_gradients()
+
+    def _sum_gradients(self) -> None:
+        """Add g_t to the window: what .grad holds, without the loss scale that a fused step has yet to divide out."""
+        if self._windows is None:
+            return
+        factors = self._observations.factors()
+        if factors is None:
+            self._windows.void()
+            return
+        scale = getattr(self._optimizer, "grad_scale", None)
+        found_inf = getattr(self._optimizer, "found_inf", None)
+        with self._spent.for_every_step():
+            self._windows.add(factors if scale is None else [*factors, scale], found_inf)
+
+    def _turn_window(self) -> None:
+        """The window that ends at the record of this step, and the beginning of the next."""
+        if self._windows is not None and self._windows.start != self.step:  # a step() may call its parent's
+            self._window = self._vectors.take_window(self._windows, self.step)
+            self._windows.restart(self.step)
+
+    def after_step(self, optimizer: torch.optim.Optimizer) -> None:
+        if not self._in_step:  # a subclass whose step() calls its parent's: that one was recorded
+            return
+        found_inf = getattr(optimizer, "found_inf", None)
+        iterate, gradients, rates = self._vectors.iterate, self._vectors.gradients, self._rates
+        step, sums = self._count(rates, found_inf)
+        self._observations.drop_if_cleared()
+        if self._windows is not None:
+            self._windows.count(self._observations.loss(), found_inf)
+        if iterate is not None:
+            if gradients is None:  # fused, and the scale is divided out only by the step itself; or an unused closure
+                gradients = self._vectors.take_gradients()
+            skipped = found_inf is not None and bool(found_inf)
+            self._record(step, sums, {**iterate, **gradients}, rates, skipped)
+        self._next()
+
+    # What becomes of a step
+
+    def _settle(self) -> None:
+        """If the loss scaler skipped the update of the observed step, record it as skipped and count it."""
+        if not self._observations.skipped():
+            return
+        self._recording.begin()
+        scheduled, rates = self._scheduled, self._observations.rates
+        if scheduled:
+            self._turn_window()
+        step, sums = self._count(None, None, made=False)
+        if self._windows is not None:
+            self._windows.skip()
+        if scheduled:
+            self._record(step, sums, self._vectors.take_iterate(), rates, skipped=True)
+        self._next()
+
+    def _count(self, rates: list[float] | None, found_inf: Any, *, made: bool = True) -> tuple[int, Sums]:
+        """Count the step; its number, and the sums of rates before it.
+
+        This comes before any waiting: a KeyboardInterrupt later must not leave x_{t+1} under the number t.
+        """
+        self._recording.begin()
+        step, sums = self.step, self._recording.sums() if self._scheduled else (None, None)
+        self.step += 1
+        self._in_step = False
+        self._vectors.forget()
+        if made:
+            self._recording.count(rates, found_inf)
+        return step, sums
+
+    def _record(
+        self, step: int, sums: Sums, vectors: dict[str, torch.Tensor], rates: list[float] | None, skipped: bool
+    ) -> None:
+        tensors, metadata = self._observations.take()
+        (window, of_window), self._window = self._window, ({}, {})
+        metadata.update(of_window)
+        if rates is not None and all(map(math.isfinite, rates)):
+            metadata["lr"] = rates
+        if skipped:
+            metadata["skipped"] = True
+        self._write(step, sums, {**vectors, **tensors, **window}, metadata)
+
+    def _write(self, step: int, sums: Sums, tensors: dict[str, torch.Tensor], metadata: dict[str, Any]) -> None:
+        if self.epoch is not None:
+            metadata["epoch"] = self.epoch
+        self._recording.begin()
+        self._recording.write(step, sums, tensors, metadata, self._vectors.hand_over())
+
+    def _next(self) -> None:
+        """Prepare for the next step."""
+        self._recording.thin()
+        self._observations.reset()
+        self._spent.end_step(recorded=self._scheduled)
+        self._scheduled = self._recording.wants(self.step)
+
+    # Ends
+
+    def state_dict(self) -> dict[str, Any]:
+        self._settle()
+        self._recording.begin()
+        self._recording.flush()  # a checkpoint ahead of the records would leave a gap in the run that goes on from it
+        tau, squares = self._recording.sums()
+        return {"step": self.step, "tau": tau, "tau_squares": squares}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        if self.step != self._recording.start or state["step"] != self.step:
+            raise RecorderError(
+                f"load_state_dict(): this state is of step {state['step']}, and the recorder is at step {self.step}. "
+                f"Make it with start_step={state['step']}, and load its state before the first step."
+            )
+        self._recording.go_on_from((state["tau"], state["tau_squares"]))
+
+    def finish(self) -> None:
+        """Record the final iterate, params alone, and wait until all is written."""
+        self._settle()
+        if self._recording.resumed and self.step == self._recording.start:
+            return
+        self._recording.begin()
+        held = self._vectors.iterate if self._in_step else None  # a step that failed half-way may have changed x_t
+        if held is None and self._windows is not None:
+            self._window = self._vectors.take_window(self._windows, self.step)
+        (window, metadata), self._window = self._window, ({}, {})
+        self._write(self.step, self._recording.sums(), {**(held or self._vectors.take_iterate()), **window}, metadata)
+        self._recording.close()
+        self._recording.check()
+
+    def stop(self) -> None:
+        """Write what was handed over, and let go of everything."""
+        self._recording.close()
+        self._observations.reset()
+        self._vectors.release()
+        self._windows = None
+        self._window = {}, {}

@@ -1,0 +1,178 @@
+"""Recording a loop that nobody edits: `with trajcheck.record("runs/mnist", every=10): train()`.
+
+torch's global hooks show which optimizers step; the garbage collector knows the optimizers and modules that live. An
+optimizer is attached to its module, with a LoopWatch, when the first forward in training mode of a module with its
+parameters begins, or else at its first step. Then hooks on that module stand in for the global ones, which go as soon
+as every live optimizer is attached: they would cost every call of every module, and torch.compile does not like them.
+"""
+
+from __future__ import annotations
+
+import gc
+import threading
+import warnings
+import weakref
+from pathlib import Path
+from types import TracebackType
+from typing import Any, cast
+
+import torch
+from torch import nn
+from torch.nn.modules.module import register_module_forward_pre_hook
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+from trajcheck.errors import RecorderError, TrajcheckError
+from trajcheck.recording.arguments import check_options, check_windows, one_schedule
+from trajcheck.recording.failures import announce, brief, to_nobody, to_stderr
+from trajcheck.recording.recorder import Recorder
+from trajcheck.recording.unedited_loop.attached_optimizer import AttachedOptimizer
+from trajcheck.recording.unedited_loop.live_objects import live_optimizers, owner_of, parameters_of
+
+#: torch's warning that a global hook is called for a compiled module and for what is inside, which is passed over here.
+COMPILED = r"Using `torch\.compile\(module\)` when there are global hooks"
+
+_LOCK = threading.RLock()
+_running: list[LoopRecording] = []
+
+
+def record(path: str | Path, **options: Any) -> LoopRecording:
+    """A context that records every optimizer which steps inside it; the loop stays as it is.
+
+        with trajcheck.record("runs/mnist", every=10):
+            train()
+
+    Options are those of trajcheck.Recorder. The first optimizer is recorded in `path`, and every further one in
+    path/optimizer-2, path/optimizer-3, each with the parameters that it holds. Seen are parameters, gradients, rates
+    and the factor that clipping applied; the inputs of the model, as the batch; the loss where the model returns it, or
+    a loss module such as nn.CrossEntropyLoss makes it: the batch then is (inputs, targets). A function such as
+    F.cross_entropy cannot be seen, nor the targets that it takes. What was not seen is said once, at the end.
+
+    Raises RecorderError for options that Recorder does not take, for a folder that holds a run, and inside another
+    record(). What fails later stops the recording with one warning, and the loop goes on, unless `strict=True`.
+    """
+    check_options(Recorder, "record", options)
+    if options.get("windows"):
+        check_windows(one_schedule(options.get("schedule"), options.get("every")), options.get("total_steps"))
+    return LoopRecording(Path(path), options)
+
+
+class LoopRecording:
+    """What record() returns: `runs` are the folders that are recorded into."""
+
+    def __init__(self, path: Path, options: dict[str, Any]) -> None:
+        self._path, self._options = path, options
+        self._strict = bool(options.get("strict"))
+        self._say = to_nobody if options.get("quiet") else to_stderr
+        self._attached: weakref.WeakKeyDictionary[torch.optim.Optimizer, AttachedOptimizer | None]
+        self._attached = weakref.WeakKeyDictionary()
+        self._recordings: list[AttachedOptimizer] = []
+        self._seen: weakref.WeakSet[nn.Module] = weakref.WeakSet()
+        self._called: list[weakref.ref[nn.Module]] = []
+        self._handles: list[Any] = []
+        self._global_forward: Any = None
+        self._filter: Any = None
+
+    @property
+    def runs(self) -> list[Path]:
+        return [recording.path for recording in self._recordings]
+
+    def __enter__(self) -> LoopRecording:
+        with _LOCK:
+            if _running:
+                raise RecorderError(
+                    f"record({str(self._path)!r}) inside record({str(_running[0]._path)!r}); one at a time records all "
+                    "optimizers."
+                )
+            if self._handles or self._recordings:
+                raise RecorderError(f"record({str(self._path)!r}) was entered before; call record() again.")
+            if not self._options.get("start_step") and (self._path / "run.json").exists():
+                raise RecorderError(
+                    f"{self._path} already holds a run. Record into another folder, remove this one, or, if this job "
+                    "goes on with that run, pass start_step= the number of updates made so far."
+                )
+            _running.append(self)
+        warnings.filterwarnings("ignore", COMPILED)
+        self._filter = warnings.filters[0]
+        self._handles = [register_optimizer_step_pre_hook(self._before_step)]
+        self._global_forward = register_module_forward_pre_hook(self._before_forward)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with _LOCK:
+            for handle in [*self._handles, self._global_forward]:
+                handle.remove()
+            _running.remove(self)
+            if self._filter in warnings.filters:
+                cast(list[Any], warnings.filters).remove(self._filter)
+        failures = []
+        for recording in self._recordings:
+            try:
+                recording.close(kind, error, trace)
+            except TrajcheckError as failure:
+                failures.append(failure)
+            self._say(recording.said())
+        if not self._recordings and kind is None:
+            announce(f"{self._path}: no optimizer made a step, so nothing was recorded.", self._say, stacklevel=2)
+        if failures:
+            raise failures[0]
+
+    def _before_forward(self, module: nn.Module, args: Any) -> None:
+        """Seen of the outermost module first; what is inside it is passed over from then on."""
+        if torch.compiler.is_compiling() or not torch.is_grad_enabled() or module in self._seen:
+            return
+        with _LOCK:
+            self._seen.update(module.modules())
+            self._called.append(weakref.ref(module))
+            owned = {id(parameter) for parameter in module.parameters() if parameter.requires_grad}
+            if not (owned and module.training):
+                return
+            gc.collect()  # an optimizer that nobody can reach any more holds nothing
+            optimizers = live_optimizers()
+            for optimizer in optimizers:
+                rivals = [parameters_of(other) for other in optimizers if other is not optimizer]
+                own = parameters_of(optimizer).keys()
+                if owned & own and optimizer not in self._attached and not any(own & other.keys() for other in rivals):
+                    self._attach(optimizer, module)
+            if all(optimizer in self._attached for optimizer in optimizers):
+                self._global_forward.remove()
+
+    def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        if optimizer not in self._attached:
+            with _LOCK:
+                self._attach(optimizer, None)
+
+    def _attach(self, optimizer: torch.optim.Optimizer, called: nn.Module | None) -> None:
+        """Record an optimizer from now on; `called` is the module whose forward begins, None at a step."""
+        self._attached[optimizer] = None
+        try:
+            self._attached[optimizer] = self._recording(optimizer, called)
+        except Exception as error:
+            if self._strict:
+                raise
+            announce(
+                f"{type(optimizer).__name__} is not recorded, the loop goes on: {brief(error)}", self._say, stacklevel=4
+            )
+
+    def _recording(self, optimizer: torch.optim.Optimizer, called: nn.Module | None) -> AttachedOptimizer:
+        own = parameters_of(optimizer)
+        seen = [module for reference in self._called if (module := reference()) is not None]
+        model = owner_of(own, seen if called is None else [called, *seen])
+        if model is None:
+            raise RecorderError(
+                "no torch.nn.Module has all the parameters that it holds, so they have no names. Put what is trained "
+                "into one module, or make a Recorder."
+            )
+        number = len(self._recordings) + 1
+        path = self._path if number == 1 else self._path / f"optimizer-{number}"
+        recording = AttachedOptimizer(path, model, called or _called_for(own, seen, model), optimizer, self._options)
+        self._recordings.append(recording)
+        if called is not None:
+            recording.before_forward(called)
+        return recording
+
+
+def _called_for(own: dict[int, torch.Tensor], seen: list[nn.Module], model: nn.Module) -> nn.Module:
+    """The first module that was called and has any of these parameters, else the model."""
+    return next((module for module in seen if any(id(p) in own for p in module.parameters())), model)

@@ -1,0 +1,1 @@
+"""Losses and gradients along the run, evaluated again on recorded samples."""

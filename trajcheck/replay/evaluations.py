@@ -1,0 +1,47 @@
+"""f and grad f at several points on one sample, nothing twice."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+from torch import Tensor
+
+from trajcheck.objective.objective import Objective
+from trajcheck.objective.sample import Sample
+from trajcheck.replay.reducer import Vector
+
+
+class Evaluations:
+    """The losses found so far on one sample, by the key of the point, and the gradients that are still wanted.
+
+    Each gradient is as large as the model; `forget` says which are wanted no longer. `count` is the number of
+    evaluations made.
+    """
+
+    def __init__(self, objective: Objective, sample: Sample, frozen: Vector) -> None:
+        self.objective, self.sample, self.frozen = objective, sample, frozen
+        self.losses: dict[Hashable, Tensor] = {}
+        self.gradients: dict[Hashable, Vector] = {}
+        self.count = 0
+
+    def loss(self, key: Hashable, x: Vector, where: str) -> Tensor:
+        """f(x; z), float64 [], on the device. Raises ObjectiveError, in which `where` names step and point."""
+        if key not in self.losses:
+            self.count += 1
+            self.losses[key] = self.objective.loss({**x, **self.frozen}, self.sample, where=where)
+        return self.losses[key]
+
+    def loss_and_gradient(self, key: Hashable, x: Vector, where: str, *, keep: bool = True) -> tuple[Tensor, Vector]:
+        """f(x; z) and grad f(x; z), kept until it is forgotten or not at all. Raises as `loss` does."""
+        if key in self.gradients:
+            return self.losses[key], self.gradients[key]
+        self.count += 1
+        loss, gradient = self.objective.loss_and_gradient({**x, **self.frozen}, self.sample, where=where)
+        if keep:
+            self.gradients[key] = gradient
+        return self.losses.setdefault(key, loss), gradient
+
+    def forget(self, *, losses: set[Hashable], gradients: set[Hashable]) -> None:
+        """Keep the losses and the gradients at these points alone."""
+        self.losses = {key: loss for key, loss in self.losses.items() if key in losses}
+        self.gradients = {key: gradient for key, gradient in self.gradients.items() if key in gradients}

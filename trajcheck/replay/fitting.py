@@ -1,0 +1,47 @@
+"""replay.fitting"""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from trajcheck.errors import ObjectiveError
+from trajcheck.files.torch_tensors import TORCH_DTYPES
+from trajcheck.objective.objective import DTYPES, Objective
+from trajcheck.replay.plan import Plan
+from trajcheck.runs.trajectory import Trajectory
+
+
+def recorded_dtype(trajectory: Trajectory) -> torch.dtype:
+    """The dtype in which the run's parameters were recorded; the widest where they differ."""
+    parameters = trajectory.snapshots[0].parameters
+    dtypes = [TORCH_DTYPES[parameters[name].dtype] for name in trajectory.shapes]
+    return max(dtypes, key=lambda dtype: torch.finfo(dtype).bits)
+
+
+def fit_objective(objective: Objective, trajectory: Trajectory) -> None:
+    """Fit the objective to the run, by whose names it goes from here on. Raises ObjectiveError where it cannot."""
+    frozen = trajectory.snapshots[0].frozen
+    shapes = {**trajectory.shapes, **{name: extent.shape for name, extent in frozen.items()}}
+    if trajectory.info.unrecorded:
+        raise ObjectiveError(
+            f"{trajectory.path}: parameters were left out of the recording "
+            f"({', '.join(trajectory.info.unrecorded[:4])}); a loss can be replayed only where all were recorded."
+        )
+    objective.check(shapes, trajectory.info.tied, trainable=trajectory.shapes)
+
+
+def epsilon(dtype: str) -> float:
+    return torch.finfo(DTYPES[dtype]).eps
+
+
+def identity_of(objective: Objective, dtype: str, device: str, plan: Plan) -> str:
+    """What the numbers of a replay depend on, beside the run's files: torch, the objective's own files, dtype, the kind
+    of device where one was asked for, and the settings that round differently. Data that the objective loads is not
+    seen."""
+    settings = (torch.__version__, dtype, device.partition(":")[0], plan.path_points, plan.memory)
+    if objective.path is None:
+        return repr((list(objective.sources.values()), settings))
+    sources = sorted((os.path.relpath(file, objective.path.parent), known) for file, known in objective.sources.items())
+    return repr((objective.title.rpartition(":")[2], sources, settings))

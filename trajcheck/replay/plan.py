@@ -1,0 +1,143 @@
+"""What a replay evaluates and reads for each row; known beforehand, from headers alone.
+
+The replay (replay.py) follows it, and --dry-run (dry_run.py) counts by it. Nothing here needs torch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from trajcheck.inner_products.catalogue import REFERENCE_PRODUCTS, STEP_PRODUCTS, SUPPORT_PRODUCTS, vectors_needed
+from trajcheck.runs.trajectory import Trajectory
+from trajcheck.scalars.rows import Row, Rows
+
+#: Products with a replayed gradient in them; the stored-vector pass gives all others.
+_GRADIENTS = {
+    *("gradient", "gradient_previous", "gradient_reference", "gradient_between", "recorded", "regularised"),
+}
+#: Those that only the step's own sample has.
+OWN_PRODUCTS = {"recorded_sq", "disagreement_sq", "grad_dot_skip", "grad_dot_next", "step_dot_next"}
+STEP_REPLAYED = frozenset(name for name, pair in STEP_PRODUCTS.items() if vectors_needed([pair]) & _GRADIENTS)
+REFERENCE_REPLAYED = frozenset(name for name, pair in REFERENCE_PRODUCTS.items() if vectors_needed([pair]) & _GRADIENTS)
+
+#: Samples that are the same on every row.
+FIXED = ("probe", "full")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to evaluate beside f and grad f at x_t, and which products to take; names as in metrics/families.py."""
+
+    samples: Sequence[str]
+    evaluations: Collection[str]
+    step_products: Collection[str]
+    reference_products: Collection[str]
+    ref_gradients: bool = False
+    curvature: Collection[int] = ()  # places of the rows at which the Hessian's extreme eigenvalues are computed
+    by_tensor: Collection[int] = ()  # places of the rows whose products are also kept tensor by tensor
+    memory: int | None = None  # bytes for what the replay keeps on its device (replay_memory.py)
+    path_points: int = 0  # of the Gauss-Legendre rule for the path integral; 0: none
+
+    def previous_gradient(self, own: bool) -> bool:
+        """Whether grad f(x_{t-1}; z) is evaluated; own samples have the one of the step before recorded."""
+        return "gradient_previous" in self.evaluations or ("descent" in self.evaluations and not own)
+
+    def products(self, own: bool, is_row: bool) -> tuple[list[str], list[str]]:
+        """The products on one sample, of the step and towards each reference; `own`: the step's own sample."""
+        step = [name for name in self.step_products if (own or name not in OWN_PRODUCTS) and name != "path_integral"]
+        if not is_row:
+            return [name for name in step if name in SUPPORT_PRODUCTS], []
+        return step, [name for name in self.reference_products if own or name not in OWN_PRODUCTS]
+
+    def vectors(self, own: bool, is_row: bool, references: bool) -> set[str]:
+        """The vectors that those products are made of."""
+        step, towards = self.products(own, is_row)
+        pairs = [STEP_PRODUCTS[name] for name in step]
+        return vectors_needed(pairs + [REFERENCE_PRODUCTS[name] for name in towards if references])
+
+
+@dataclass(frozen=True)
+class Reads:
+    """What is read for one of `rows.work`, beside references that do not stay on the device.
+
+    `samples` are the conventions on which it is replayed. `iterates` are the places of the iterates it needs, `fresh`
+    those of them that the row before does not need. `recorded`: its recorded gradient. `batches` are the places of
+    the recorded samples; `buffers`: those of its own step, for samples that are the same on every row; `frozen`: its
+    frozen parameters, where they are others than those of the row before.
+    """
+
+    row: Row
+    is_row: bool
+    samples: tuple[str, ...]
+    iterates: frozenset[int]
+    fresh: tuple[int, ...]
+    recorded: bool
+    batches: tuple[int, ...]
+    buffers: bool
+    frozen: bool
+
+
+def replay_dtype(trajectory: Trajectory, asked: str | None) -> str:
+    """The dtype of the replay by name: as asked, else the run's own, but float32 at least."""
+    if asked is not None:
+        return asked
+    parameters = trajectory.snapshots[0].parameters
+    return "float64" if any(parameters[name].dtype == "F64" for name in trajectory.shapes) else "float32"
+
+
+def replay_reads(trajectory: Trajectory, rows: Rows, plan: Plan, references: int) -> list[Reads]:
+    """The reads of each of `rows.work`, in order. Iterates that the next row needs too stay for it."""
+    reads: list[Reads] = []
+    there: frozenset[int] = frozenset()
+    frozen: object = None
+    own_at: int | None = None  # the last row that was replayed on its own sample
+    for row in rows.work:
+        is_row = row.place in rows.places
+        samples = tuple(name for name in plan.samples if not row.no_sample_of(name) and (is_row or name == "own"))
+        needed = frozenset(
+            place for name in samples for place in _iterates(trajectory, row, is_row, plan, name, references)
+        )
+        own = plan.vectors(True, is_row, bool(references)) if "own" in samples else set()
+        snapshot = trajectory.snapshots[row.place]
+        before = "previous" in samples and own_at != row.place - 1
+        reads.append(
+            Reads(
+                row=row,
+                is_row=is_row,
+                samples=samples,
+                iterates=needed,
+                fresh=tuple(sorted(needed - there)),
+                recorded="recorded" in own and not row.no_gradient,
+                batches=tuple([row.place] * ("own" in samples) + [row.place - 1] * before),
+                buffers=any(name in FIXED for name in samples) and bool(snapshot.buffers),
+                frozen=bool(samples) and not _same(snapshot.frozen, frozen),
+            )
+        )
+        frozen = snapshot.frozen if samples else frozen
+        there = needed
+        own_at = row.place if "own" in samples else own_at
+    return reads
+
+
+def _iterates(
+    trajectory: Trajectory, row: Row, is_row: bool, plan: Plan, sample: str, references: int
+) -> frozenset[int]:
+    """The places of the iterates that one sample of a row needs."""
+    needed = plan.vectors(sample == "own", is_row, bool(references))
+    places: dict[str, int | None] = {"previous": row.place - 1, "next": row.place + 1, "skip": row.skip}
+    found = {row.place} | {place for name, place in places.items() if name in needed and place is not None}
+    if is_row and not row.no_pair and ("loss_previous" in plan.evaluations or plan.path_points):
+        found.add(row.place - 1)
+    return frozenset(place for place in found if 0 <= place < len(trajectory.snapshots))
+
+
+def fixed_everywhere(trajectory: Trajectory) -> bool:
+    """Whether probe batches and data sets are the same samples on every row: no buffers, and frozen parameters that
+    never change. What was evaluated on them is then known to later rows."""
+    first = trajectory.snapshots[0]
+    return all(not each.buffers and _same(each.frozen, first.frozen) for each in trajectory.snapshots)
+
+
+def _same(one: object, other: object) -> bool:
+    return one is other or not (one or other)

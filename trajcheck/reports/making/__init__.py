@@ -1,0 +1,1 @@
+"""Files of a report, whole or not at all."""

@@ -1,0 +1,81 @@
+"""What commands came to, as Python has it: an analysis, a comparison, a flow, a verification."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+
+@dataclass
+class RunVerification:
+    """One run. `damage` is what makes it unusable, or not what was recorded; `notes` is what one may want to know."""
+
+    path: Path
+    steps: int = 0  # of which all files are there
+    files: int = 0  # of steps and probes
+    bytes: int = 0
+    checked: int = 0  # files of which every tensor has a checksum, and was compared with it
+    damage: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Verification:
+    """All runs that were found, in the order of their paths."""
+
+    runs: tuple[RunVerification, ...]
+
+    @property
+    def damaged(self) -> bool:
+        return any(run.damage for run in self.runs)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a comparison gave: compare.csv as `pairs`, the other tables, the summary, and the folder that holds them.
+
+    `layers` is None where nobody asked for it. `incomplete` lists what was explicitly asked for and could not be
+    computed.
+    """
+
+    folder: Path
+    pairs: pd.DataFrame
+    undefined: pd.DataFrame
+    summary: dict[str, Any]
+    incomplete: list[str] = field(default_factory=list)
+    layers: pd.DataFrame | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """What an analysis gave: the tables as they stand in the CSV files, the summary, and the folder that holds them.
+
+    `layers` and `trajectory` are None where nobody asked for them. `incomplete` lists what was explicitly asked for
+    and could not be computed.
+    """
+
+    folder: Path
+    steps: pd.DataFrame
+    references: pd.DataFrame
+    undefined: pd.DataFrame
+    summary: dict[str, Any]
+    incomplete: list[str] = field(default_factory=list)
+    layers: pd.DataFrame | None = None
+    trajectory: pd.DataFrame | None = None
+
+
+@dataclass(frozen=True)
+class FlowReport:
+    """What a flow gave: flow.csv and undefined.csv as frames, the summary, and the folder that holds them.
+
+    `incomplete` lists what was asked for and could not be computed.
+    """
+
+    folder: Path
+    flow: pd.DataFrame
+    undefined: pd.DataFrame
+    summary: dict[str, Any]
+    incomplete: list[str] = field(default_factory=list)

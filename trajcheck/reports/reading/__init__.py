@@ -1,0 +1,1 @@
+"""A report as it stands in its folder, and several together."""

@@ -1,0 +1,195 @@
+"""A report as it stands in its folder: saved tables and the summary, from which figures and the page are made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from trajcheck.errors import BadInputError
+from trajcheck.files.plain_json import parse_json
+from trajcheck.reports.making.folder import SUMMARY
+
+#: Columns that hold words; all others hold numbers.
+WORDS = ("ref", "sample", "tensor", "run_a", "run_b", "interpolated", "table", "column", "steps", "reason")
+
+#: The tables of each kind of report, the first of which it cannot be without.
+TABLES = {
+    "analysis": ("steps", "references", "layers", "trajectory"),
+    "comparison": ("compare", "layers"),
+    "flow": ("flow",),
+}
+
+#: The columns that a table cannot be without.
+_NEEDED = {
+    "steps": ("step", "sample"),
+    "references": ("step", "ref", "sample"),
+    "compare": ("run_a", "run_b", "step_a", "step_b"),
+    "flow": ("step",),
+    "layers": ("tensor",),
+    "trajectory": ("step",),
+    "undefined": ("table", "column", "reason"),
+}
+
+
+class Series(NamedTuple):
+    """One column along the run: `steps` [n] ascending, `values` [n] and `errors` [n] (standard errors), NaN where
+    undefined; `errors` is None where the table has none."""
+
+    steps: np.ndarray
+    values: np.ndarray
+    errors: np.ndarray | None
+
+    @property
+    def defined(self) -> np.ndarray:
+        return np.isfinite(self.values)
+
+    def __bool__(self) -> bool:
+        """Whether it has a single value."""
+        return bool(self.defined.any())
+
+
+@dataclass(frozen=True)
+class SavedReport:
+    """`kind` is analysis, comparison or flow; `tables` are the CSV files by name, words as str, numbers as float64 with
+    NaN where a cell is empty."""
+
+    folder: Path
+    kind: str
+    tables: Mapping[str, pd.DataFrame]
+    undefined: pd.DataFrame
+    summary: Mapping[str, Any]
+
+    @property
+    def id(self) -> str:
+        return str(self.summary["run"]["id"])
+
+    @cached_property
+    def references(self) -> list[str]:
+        """The references, in the order in which they were given."""
+        return self.keys("references", "ref")
+
+    @cached_property
+    def samples(self) -> list[str]:
+        return self.keys("steps", "sample")
+
+    @cached_property
+    def others(self) -> list[str]:
+        """Of a comparison: the runs that were compared with the first."""
+        return self.keys("compare", "run_b")
+
+    def keys(self, table: str, name: str) -> list[str]:
+        """The distinct words of a column, in order of appearance; none where there is no such table."""
+        frame = self.tables.get(table)
+        return list(dict.fromkeys(frame[name])) if frame is not None and name in frame else []
+
+    def series(self, table: str, column: str, **keys: str) -> Series:
+        """A column on the rows with these words; all NaN where the table lacks it."""
+        frame = self._part(table, tuple(keys.items()))
+        steps = frame["step_a" if table == "compare" or "step_a" in frame else "step"].to_numpy(dtype=np.float64)
+        values = _numbers(frame, column)
+        errors = _numbers(frame, f"{column}_se") if f"{column}_se" in frame else None
+        return Series(steps, values, errors)
+
+    def of_samples(self, columns: Iterable[str]) -> dict[tuple[str, str], Series]:
+        """Those columns of steps.csv that have a value, by column and sample."""
+        every = {
+            (name, sample): self.series("steps", name, sample=sample) for name in columns for sample in self.samples
+        }
+        return {key: series for key, series in every.items() if series}
+
+    def _part(self, table: str, keys: tuple[tuple[str, str], ...]) -> pd.DataFrame:
+        """The rows of a table with these words; found once, since comparing words is what drawing would spend on."""
+        if (table, keys) not in self._parts:
+            frame = self.tables[table]
+            if keys:
+                frame = self._part(table, keys[:-1])
+                name, word = keys[-1]
+                frame = frame[frame[name] == word] if name in frame else frame[:0]
+            self._parts[table, keys] = frame
+        return self._parts[table, keys]
+
+    @cached_property
+    def _parts(self) -> dict[tuple[str, tuple[tuple[str, str], ...]], pd.DataFrame]:
+        return {}
+
+    def why_empty(self, *columns: str) -> str:
+        """Why columns have no value, in the words of undefined.csv: its most common reasons, at most two."""
+        rows = self.undefined[self.undefined["column"].isin(columns)]
+        reasons = rows["reason"].value_counts(sort=True).index[:2]
+        return "; ".join(map(str, reasons)) or f"the report has no {' or '.join(columns)}"
+
+
+def _numbers(frame: pd.DataFrame, column: str) -> np.ndarray:
+    if column not in frame:
+        return np.full(len(frame), np.nan)
+    values = frame[column].to_numpy(dtype=np.float64)
+    return np.where(np.isfinite(values), values, np.nan)
+
+
+def read_report(folder: Path) -> SavedReport:
+    """The report that a folder holds. Raises BadInputError where it holds none, or a file that is none of its own."""
+    summary = _summary(folder)
+    kind = "flow" if "flow" in summary else "comparison" if "runs" in summary else "analysis"
+    options = summary["options"]
+    optional = {"layers": options.get("layers") or options.get("group"), "trajectory": options.get("pca")}
+    tables = {
+        name: _table(folder / f"{name}.csv")
+        for name in TABLES[kind]
+        if optional.get(name, True)  # one that lies there all the same is an earlier report's
+    }
+    return SavedReport(folder, kind, tables, _table(folder / "undefined.csv"), summary)
+
+
+def _summary(folder: Path) -> dict[str, Any]:
+    path = folder / SUMMARY
+    try:
+        summary = parse_json(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BadInputError(
+            f"{folder}: holds no report: there is no {SUMMARY}. Name the folder that trajcheck analyze, compare or "
+            "flow wrote."
+        ) from None
+    except (OSError, ValueError) as error:
+        raise BadInputError(f"{path}: cannot be read as JSON ({error}). Make the report anew.") from error
+    known = isinstance(summary, dict) and all(
+        isinstance(summary.get(name), dict) for name in ("run", "headline", "options", "left_out", "versions")
+    )
+    if not known or summary.get("format") != 1 or "id" not in summary["run"]:
+        raise BadInputError(f"{path}: is not a report's summary of format 1. Make the report anew.")
+    return summary
+
+
+def _table(path: Path) -> pd.DataFrame:
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
+            head = file.readline().strip().split(",")
+        frame = pd.read_csv(
+            path,
+            encoding="utf-8",
+            encoding_errors="surrogateescape",
+            keep_default_na=False,
+            na_values=[""],
+            dtype={name: str if name in WORDS else np.float64 for name in head},
+        )
+    except FileNotFoundError:
+        raise BadInputError(f"{path.parent}: {path.name} is missing. Make the report anew.") from None
+    except (OSError, ValueError) as error:
+        raise BadInputError(
+            f"{path}: cannot be read as a report's table ({error!s:.300}). Make the report anew."
+        ) from error
+    needed = _NEEDED[path.stem]
+    if path.stem == "layers":  # of an analysis, or of a comparison
+        needed = ("step_a" if "step_a" in frame else "step", *needed)
+    if lacking := [name for name in needed if name not in frame]:
+        raise BadInputError(f"{path}: has no column {lacking[0]!r}. Make the report anew.")
+    if strange := [name for name in frame if name not in WORDS and frame[name].dtype != np.float64]:
+        raise BadInputError(f"{path}: its column {strange[0]!r:.60} does not hold numbers. Make the report anew.")
+    words = [name for name in frame if name in WORDS]
+    frame[words] = frame[words].fillna("")
+    return frame

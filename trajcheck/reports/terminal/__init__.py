@@ -1,0 +1,1 @@
+"""What a finished report says on the terminal."""

@@ -1,0 +1,105 @@
+"""What analyze, compare and flow print of a finished report: a table for people, or its headline for programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from trajcheck.errors import UsageError
+from trajcheck.reports.terminal.analysis import PREVIOUS
+from trajcheck.reports.terminal.layout import number
+
+TABLE = "table"
+FORMATS = (TABLE, "json", "csv", "markdown")
+
+#: What json tells of a summary, as far as the kind of report has it.
+_TOLD = ("run", "runs", "headline", "warnings", "incomplete")
+
+
+def check_format(name: str) -> None:
+    """Raise UsageError for a format that there is not."""
+    if name not in FORMATS:
+        raise UsageError(f"--format {name!r}: expected one of {', '.join(FORMATS)}.")
+
+
+def printed(name: str, folder: Path, summary: Mapping[str, Any], table: Callable[[], str]) -> str:
+    """The text for stdout. `table` makes that of the format `table`; json is an object of the report's folder and the
+    parts of summary.json that are read first; csv and markdown are the headline, a row a reference, other run or flow,
+    with all digits in csv."""
+    if name == TABLE:
+        return table()
+    if name == "json":
+        told = {key: summary[key] for key in _TOLD if key in summary}
+        return json.dumps({"report": str(folder), **told}, indent=2, allow_nan=False)
+    rows = headline_rows(summary)
+    return _csv(rows) if name == "csv" else _markdown(rows)
+
+
+def headline_rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The headline of any kind of report as rows of one table; None where there is no value."""
+    head = summary["headline"]
+    if "runs" in summary:
+        return [{"run_b": path, **_plain(values)} for path, values in head.items()]
+    if "flow" in summary:
+        return [{"run": summary["run"]["path"], **_plain(head)}]
+    samples = head.get("samples", {head["sample"]: head})
+    return [
+        *(
+            _analysis_row(spec, sample, each["references"][spec])
+            for spec in head["references"]
+            for sample, each in samples.items()
+        ),
+        *(_analysis_row(PREVIOUS, sample, each["previous"]) for sample, each in samples.items()),
+    ]
+
+
+def _analysis_row(reference: str, sample: str, values: Mapping[str, Any]) -> dict[str, Any]:
+    shares = values["shares"] or {}
+    names = ("cosine", "cosine_error", "cosine_of", "convexity_ratio", "convexity_num", "convexity_den")
+    return {
+        "reference": reference,
+        "sample": sample,
+        **{name: values[name] for name in names},
+        **{name: shares.get(name) for name in ("convex", "not_convex", "undetermined")},
+    }
+
+
+def _plain(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    """Nested values one beside the other, as outer_inner; lists are left to json."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            found |= _plain(value, f"{before}{name}_")
+        elif not isinstance(value, list):
+            found[before + name] = value
+    return found
+
+
+def _names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    return list(dict.fromkeys(name for row in rows for name in row))
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, _names(rows), restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().rstrip("\n")
+
+
+def _markdown(rows: Sequence[Mapping[str, Any]]) -> str:
+    names = _names(rows)
+    lines = [names, ["---"] * len(names), *([_cell(row.get(name)) for name in names] for row in rows)]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return number(value, 4)
+    return " ".join(str(value).split()).replace("\\", "\\\\").replace("|", "\\|")

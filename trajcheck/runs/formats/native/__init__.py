@@ -1,0 +1,1 @@
+"""trajcheck's own run format, version 1."""

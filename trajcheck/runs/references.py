@@ -1,0 +1,313 @@
+"""Reference points x*: from the words of a `--ref` to a vector with an identity.
+
+    final           the last iterate              mean:N              the average of the last N recorded iterates
+    init            the first iterate             OTHER_RUN           the last iterate of another run
+    best            lowest recorded loss          OTHER_RUN@...       any of the others, of another run
+    step:N          a recorded iterate            FILE.safetensors    parameters under their names
+
+An iterate of the analyzed run is known as such under any of these names, since it depends on the run's samples.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from trajcheck.errors import InvalidReferenceError, OutputError, StepFileError, TrajcheckError
+from trajcheck.files.extent_reader import BLOCK, ExtentReader
+from trajcheck.files.extents import FLOATING, Extent
+from trajcheck.files.plain_json import parse_json
+from trajcheck.files.prints import FilePrints, hash_file
+from trajcheck.files.safetensors_header import read_header
+from trajcheck.files.streamed_writing import write_streamed
+from trajcheck.files.whole_files import TEMPORARY
+from trajcheck.runs.divergence import cut_at_divergence, not_finite
+from trajcheck.runs.snapshot import Snapshot
+from trajcheck.runs.trajectory import Shapes, Trajectory, open_trajectory
+
+KINDS = "final, init, best, step:N, mean:N, OTHER_RUN, OTHER_RUN@(any of these), FILE.safetensors"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A reference point x*.
+
+    `spec` is the reference as it was given; `key` identifies the point by content (run id and steps, or hash), so that
+    `final` of a run that has grown is another point. `own_steps` are the steps of the analyzed run whose iterate, or
+    average of iterates, x* is: x* depends on the samples before them. Empty for another run or a file. `files` are
+    those that its numbers were read from.
+    """
+
+    spec: str
+    key: str
+    parameters: Mapping[str, Extent]
+    own_steps: tuple[int, ...] = ()
+    files: tuple[str, ...] = ()
+
+    @property
+    def step(self) -> int | None:
+        """The step of the analyzed run whose iterate x* is; None for an average, another run, a file."""
+        return self.own_steps[0] if len(self.own_steps) == 1 else None
+
+
+def resolve_references(
+    specs: Sequence[str], trajectory: Trajectory, workspace: Path | None, prints: FilePrints | None = None
+) -> list[Reference]:
+    """The references that `specs` name; averages are computed once and kept as files in `workspace`.
+
+    An average that lies there already, made of the same files as `prints` know them, is not computed again. With
+    `workspace` None none is computed: the last iterate stands in for it, for those who ask only what an analysis would
+    cost. Raises InvalidReferenceError, saying what was found and what is possible.
+    """
+    place = None if workspace is None else Workspace(workspace, prints or FilePrints())
+    references = [_resolve(spec, trajectory, place) for spec in dict.fromkeys(specs)]
+    with ExtentReader() as reader:
+        for reference in references:
+            if bad := not_finite(reader, reference.parameters, trajectory.shapes):
+                path = reference.parameters[bad].path
+                raise InvalidReferenceError(
+                    f"reference {reference.spec!r}: tensor {bad!r} holds NaN or Inf ({path}). Choose a point with "
+                    "finite parameters; --skip-bad leaves such steps of the analyzed run out."
+                )
+    return references
+
+
+def _resolve(spec: str, trajectory: Trajectory, workspace: Workspace | None) -> Reference:
+    own = _point(spec, spec, trajectory, workspace)
+    if own is not None:
+        return own
+    if spec.endswith(".safetensors") and not _is_folder(spec) and "@" not in Path(spec).name:
+        return _from_file(spec, trajectory)
+    run, _, point = spec.rpartition("@") if not _is_folder(spec) and "@" in spec else (spec, "", "final")
+    if not _is_folder(run):
+        raise InvalidReferenceError(
+            f"reference {spec!r}: neither a point of the run nor an existing run or file. Possible are: {KINDS}."
+        )
+    try:
+        other = cut_at_divergence(open_trajectory(Path(run)))
+    except TrajcheckError as error:
+        raise InvalidReferenceError(f"reference {spec!r}: {error}") from error
+    _same_model(spec, {name: shape for name, shape in other.shapes.items()}, trajectory, allowed=())
+    foreign = _point(spec, point, other, workspace)
+    if foreign is None:
+        raise InvalidReferenceError(f"reference {spec!r}: {point!r} is not a point of a run. Possible are: {KINDS}.")
+    # The run's own path spelt out, or a copy of the run: its iterates depend on the samples as the run's own do.
+    same = other.id == trajectory.id and _is_of(trajectory, other, max(foreign.own_steps))
+    return foreign if same else replace(foreign, own_steps=())
+
+
+def _is_folder(path: str) -> bool:
+    try:
+        return Path(path).is_dir()
+    except OSError:  # no path at all: too long
+        return False
+
+
+def _is_of(trajectory: Trajectory, other: Trajectory, step: int) -> bool:
+    """Whether a run went through the same iterate as another at some step."""
+    here, there = trajectory.index(step), other.index(step)
+    if here is None or there is None:
+        return False
+    with ExtentReader() as reader:
+        one, another = trajectory.snapshots[here].parameters, other.snapshots[there].parameters
+        return equal_points(reader, one, another, trajectory.shapes)
+
+
+def _point(spec: str, point: str, trajectory: Trajectory, workspace: Workspace | None) -> Reference | None:
+    """A point of one run by its name; None when the words are not those of such a point."""
+    kind, _, number = point.partition(":")
+    snapshots = trajectory.snapshots
+    if point == "final":
+        return _iterate(spec, snapshots[-1], trajectory)
+    if point == "init":
+        return _iterate(spec, snapshots[0], trajectory)
+    if point == "best":
+        scored = [snapshot for snapshot in snapshots if snapshot.loss is not None and np.isfinite(snapshot.loss)]
+        if not scored:
+            raise InvalidReferenceError(
+                f"reference {spec!r}: no step of {trajectory.path} has a recorded loss, so none is the best. "
+                "Use final, init or step:N."
+            )
+        return _iterate(spec, min(scored, key=lambda snapshot: (snapshot.loss, snapshot.step)), trajectory)
+    if kind not in ("step", "mean"):
+        return None
+    if not number.isascii() or not number.isdigit():
+        raise InvalidReferenceError(f"reference {spec!r}: expected a number after {kind!r}:, as in {kind}:100.")
+    return (_at_step if kind == "step" else partial(_mean, workspace=workspace))(spec, int(number), trajectory)
+
+
+def _iterate(spec: str, snapshot: Snapshot, trajectory: Trajectory) -> Reference:
+    files = files_of(snapshot.parameters)
+    return Reference(spec, f"{trajectory.id}/step:{snapshot.step}", snapshot.parameters, (snapshot.step,), files)
+
+
+def files_of(tensors: Mapping[str, Extent]) -> tuple[str, ...]:
+    """The files in which tensors lie."""
+    paths = (part.path for extent in tensors.values() for part in (extent.parts or (extent.undivided,)))
+    return tuple(dict.fromkeys(paths))
+
+
+def _at_step(spec: str, step: int, trajectory: Trajectory) -> Reference:
+    place = trajectory.index(step)
+    if place is not None:
+        return _iterate(spec, trajectory.snapshots[place], trajectory)
+    steps = np.array(trajectory.steps)
+    nearest = sorted(steps[np.argsort(abs(steps - step), kind="stable")[:4]].tolist())
+    raise InvalidReferenceError(
+        f"reference {spec!r}: step {step} is not among the {len(steps)} recorded steps of {trajectory.path} "
+        f"({steps[0]} to {steps[-1]}). The nearest are {', '.join(map(str, nearest))}."
+    )
+
+
+def _mean(spec: str, count: int, trajectory: Trajectory, workspace: Workspace | None) -> Reference:
+    """The average of the last `count` recorded iterates, in float64, rounded once to the run's own precision.
+
+    Rounded, because x* must be one point: the one at which losses are replayed and from which distances are taken.
+    """
+    if not 1 <= count <= len(trajectory.snapshots):
+        raise InvalidReferenceError(
+            f"reference {spec!r}: {trajectory.path} has {len(trajectory.snapshots)} recorded iterates; "
+            f"give a number from 1 to {len(trajectory.snapshots)}."
+        )
+    chosen = trajectory.snapshots[-count:]
+    wide = any(extent.dtype == "F64" for snapshot in chosen for extent in snapshot.parameters.values())
+    dtype = np.dtype("<f8") if wide else np.dtype("<f4")
+    key = f"{trajectory.id}/mean:{','.join(str(snapshot.step) for snapshot in chosen)}"
+    own_steps = tuple(snapshot.step for snapshot in chosen)
+    files = tuple(dict.fromkeys(path for snapshot in chosen for path in files_of(snapshot.parameters)))
+    if workspace is None:
+        return Reference(spec, key, chosen[-1].parameters, own_steps, files)
+    with ExtentReader() as reader:
+
+        def average(name: str, start: int, stop: int) -> np.ndarray:
+            total, part = np.zeros(stop - start), np.empty(stop - start)
+            for snapshot in chosen:
+                reader.widen(snapshot.parameters[name], start, part)
+                total += part
+            return (total / count).astype(dtype)
+
+        parameters = kept_vector(workspace, "mean", key, files, trajectory.shapes, dtype, average)
+    return Reference(spec, key, parameters, own_steps, files)
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Where vectors that are made are kept, and how the files that they are made of are known."""
+
+    folder: Path
+    prints: FilePrints
+
+
+def kept_vector(
+    workspace: Workspace,
+    kind: str,
+    key: str,
+    files: Sequence[str],
+    shapes: Shapes,
+    dtype: np.dtype,
+    produce: Callable[[str, int, int], np.ndarray],
+) -> Mapping[str, Extent]:
+    """A vector in a file of its own, written by `produce` (see `write_streamed`) unless the one of that key, made of
+    the same files, is there already, undamaged: its name ends in the checksum of its bytes. Raises OutputError."""
+    folder = workspace.folder
+    origin = repr((key, *map(workspace.prints.of, files))).encode("utf-8", "surrogateescape")
+    stem = f"{kind}-{hashlib.sha256(origin).hexdigest()[:16]}"
+    names = {name: name for name in shapes}
+    for path in sorted(folder.glob(f"{stem}-*.safetensors")):
+        with suppress(OSError, StepFileError, KeyError):
+            if path.stem == f"{stem}-{_checksum(path)}":
+                return read_header(str(path)).extents(names)
+    path = folder / f".{stem}.{os.getpid()}{TEMPORARY}"
+    write_streamed(path, shapes, dtype, produce, BLOCK)
+    try:
+        path = path.rename(folder / f"{stem}-{_checksum(path)}.safetensors")
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be renamed: {error.strerror}.") from error
+    return read_header(str(path)).extents(names)
+
+
+def _checksum(path: Path) -> str:
+    """Of a file's bytes, as eight hexadecimal digits."""
+    value = 0
+    with open(path, "rb") as file:
+        while part := file.read(1 << 20):
+            value = zlib.crc32(part, value)
+    return f"{value:08x}"
+
+
+def _from_file(spec: str, trajectory: Trajectory) -> Reference:
+    try:
+        file = read_header(spec)
+    except StepFileError as error:
+        raise InvalidReferenceError(f"reference {spec!r}: {error}") from error
+    specs = file.layout.specs
+    prefixed = bool(file.layout.sections.get("param"))
+    names = dict(file.layout.sections["param"]) if prefixed else {name: name for name in specs}
+    names |= file.layout.sections.get("master", {}) if prefixed else {}
+    known = {*trajectory.snapshots[0].frozen, *trajectory.info.tied, *trajectory.snapshots[0].buffers}
+    _same_model(spec, {name: specs[names[name]].shape for name in names}, trajectory, allowed=known)
+    parameters = file.extents({name: names[name] for name in trajectory.shapes})
+    for name, extent in parameters.items():
+        if extent.dtype not in FLOATING:
+            raise InvalidReferenceError(
+                f"reference {spec!r}: tensor {name!r} has dtype {extent.dtype}; expected one of {', '.join(FLOATING)}."
+            )
+    own_step = _own_step(parameters, trajectory, file.metadata)
+    return Reference(spec, hash_file(spec), parameters, own_step, (spec,))
+
+
+def _own_step(parameters: Mapping[str, Extent], trajectory: Trajectory, metadata: Mapping[str, str]) -> tuple[int, ...]:
+    """The step of the run whose iterate a file holds: one of its step files, or the final weights saved elsewhere."""
+    try:
+        step = parse_json(metadata["trajcheck"])["step"]
+    except (KeyError, ValueError, TypeError):
+        step = None
+    place = trajectory.index(step) if isinstance(step, int) else None
+    with ExtentReader() as reader:
+        for snapshot in (trajectory.snapshots[-1], *(() if place is None else (trajectory.snapshots[place],))):
+            if equal_points(reader, parameters, snapshot.parameters, trajectory.shapes):
+                return (snapshot.step,)
+    return ()
+
+
+def equal_points(reader: ExtentReader, a: Mapping[str, Extent], b: Mapping[str, Extent], shapes: Shapes) -> bool:
+    """Whether two points are the same, number by number; reads no further than the first difference."""
+    one, other = np.empty(BLOCK), np.empty(BLOCK)
+    for name in shapes:
+        numel = a[name].numel
+        for start in range(0, numel, BLOCK):
+            length = min(BLOCK, numel - start)
+            reader.widen(a[name], start, one[:length])
+            reader.widen(b[name], start, other[:length])
+            if not np.array_equal(one[:length], other[:length]):
+                return False
+    return True
+
+
+def _same_model(spec: str, found: Shapes, trajectory: Trajectory, allowed: set[str] | tuple[()]) -> None:
+    expected = trajectory.shapes
+    missing = [name for name in expected if name not in found]
+    extra = [name for name in found if name not in expected and name not in allowed]
+    other = [
+        f"{name} {list(found[name])} instead of {list(shape)}"
+        for name, shape in expected.items()
+        if name in found and found[name] != shape
+    ]
+    if missing or extra or other:
+        parts = [
+            f"{what}: {', '.join(names[:4])}{f' and {len(names) - 4} more' if len(names) > 4 else ''}"
+            for what, names in (("it lacks", missing), ("it has besides", extra), ("of another shape", other))
+            if names
+        ]
+        raise InvalidReferenceError(
+            f"reference {spec!r} is of another model than {trajectory.path}; {'; '.join(parts)}. "
+            "A reference needs the same parameters, of the same shapes."
+        )

@@ -1,0 +1,78 @@
+"""What one recorded step holds, and where on disk its tensors lie.
+
+Nothing here reads tensor data: a snapshot answers with *extents* (file, offset, length, dtype, shape), and the
+streaming pass and the replay read those bytes when and as they need them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from trajcheck.files.extents import Extent
+
+
+@dataclass(frozen=True)
+class Window:
+    """Sums over the steps from record `start` on, before this one; the sum of their gradients lies in tensors.
+
+    `steps` of them were made (a loss scaler skips some); `grad_dot_offset` is s = sum <g_t, x_t - x_start>,
+    `loss_sum` the sum of f(x_t; z_t) and `grad_sq_sum` that of |g_t|^2. Gradients are those before clipping.
+    """
+
+    start: int
+    steps: int
+    grad_dot_offset: float
+    loss_sum: float | None
+    grad_sq_sum: float | None
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Batches set aside in one file: tensors `<i>/<path>` for batch i, and the tree of the tuple of them."""
+
+    path: str
+    batch: Mapping[str, Extent]
+    batch_tree: Any
+    batches: int
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One recorded step t.
+
+    `parameters` are x_t, before the update (float32 masters where the weights were of low precision); `gradients` are
+    what the optimizer used, so still multiplied by `clip`. `lr` and `tau` hold one value a parameter group.
+    `window_gradient` is the sum G of the gradients, not clipped, over the steps of `window`.
+    A step of several ranks has their micro-batches one rank after the other; `buffers` are those of the first rank, and
+    `rank_buffers` those with which each other began, by the first of its micro-batches.
+    """
+
+    step: int
+    path: str
+    parameters: Mapping[str, Extent]
+    gradients: Mapping[str, Extent] = field(default_factory=dict)
+    frozen: Mapping[str, Extent] = field(default_factory=dict)  # as this step finds them, wherever they are stored
+    batch: Mapping[str, Extent] = field(default_factory=dict)
+    buffers: Mapping[str, Extent] = field(default_factory=dict)
+    generators: Mapping[str, Extent] = field(default_factory=dict)
+    loss: float | None = None
+    epoch: float | None = None
+    lr: tuple[float, ...] | None = None
+    tau: tuple[float, ...] | None = None
+    tau_squares: tuple[float, ...] | None = None
+    clip: float | None = 1.0  # None: clipped, by a factor that nobody knows
+    skipped: bool = False
+    batch_from: int | None = None
+    batch_tree: Any = None
+    frozen_from: int | None = None
+    micro_batches: int = 1
+    micro_weights: tuple[float, ...] | None = None
+    window: Window | None = None
+    window_gradient: Mapping[str, Extent] = field(default_factory=dict)
+    rank_buffers: Mapping[int, Mapping[str, Extent]] = field(default_factory=dict)
+
+    @property
+    def has_batch(self) -> bool:
+        return bool(self.batch) or self.batch_from is not None

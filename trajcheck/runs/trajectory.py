@@ -1,0 +1,221 @@
+"""A run as an ordered, lazy sequence of snapshots that fit together."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+
+from trajcheck.errors import RunError, StepFileError, UnevenStepError
+from trajcheck.files.extents import Extent
+from trajcheck.files.prints import hash_file
+from trajcheck.runs.formats.native import reading as native
+from trajcheck.runs.formats.native.step_files import StepFiles, step_files
+from trajcheck.runs.run_info import RunInfo
+from trajcheck.runs.snapshot import Probe, Snapshot
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """The recorded steps of one run, in order; x_t of snapshot i is `snapshots[i].parameters[name]` for name in
+    `shapes`.
+
+    `shapes` are the trainable parameters, tied ones once, in the run's order: the space in which every inner product
+    is taken. `left_out` says which step files are not part of it, and why.
+    """
+
+    path: Path
+    info: RunInfo
+    snapshots: tuple[Snapshot, ...]
+    shapes: Shapes
+    left_out: Mapping[int, str] = field(default_factory=dict)
+    ended: str | None = None  # why the trajectory stops before its recorded end
+    probes: tuple[Probe, ...] = ()  # batches set aside, in order; not part of any step
+
+    @cached_property
+    def steps(self) -> list[int]:
+        return [snapshot.step for snapshot in self.snapshots]
+
+    @cached_property
+    def id(self) -> str:
+        """The run's id, or the hash of its first step file where run.json does not give one."""
+        if self.info.id:
+            return self.info.id
+        return hash_file(self.snapshots[0].path)
+
+    @property
+    def numel(self) -> int:
+        """How many trainable parameters there are."""
+        return sum(math.prod(shape) for shape in self.shapes.values())
+
+    def index(self, step: int) -> int | None:
+        """Where in `snapshots` a step is, or None."""
+        place = bisect_left(self.steps, step)
+        return place if place < len(self.steps) and self.steps[place] == step else None
+
+    def without(self, left_out: Mapping[int, str]) -> Trajectory:
+        """The same run without some steps. Raises RunError when none is left."""
+        kept = tuple(snapshot for snapshot in self.snapshots if snapshot.step not in left_out)
+        if not kept:
+            raise RunError(f"{self.path}: no step is left; {next(iter(left_out.values()))}")
+        return replace(self, snapshots=kept, left_out={**self.left_out, **left_out})
+
+    def batch_source(self, snapshot: Snapshot) -> Snapshot | None:
+        """The snapshot whose file holds the batch of this one; None where no batch was recorded or it is gone."""
+        if snapshot.batch_from is None or snapshot.batch_from == snapshot.step:
+            return snapshot if snapshot.batch else None
+        place = self.index(snapshot.batch_from)
+        return self.snapshots[place] if place is not None and self.snapshots[place].batch else None
+
+
+def open_trajectory(path: Path, *, skip_bad: bool = False) -> Trajectory:
+    """Open a run: read every header, check that the steps fit together, touch no tensor.
+
+    With `skip_bad`, step files that cannot be used are left out and listed in `left_out`; a probe file that cannot is
+    an error all the same.
+    Raises RunError or StepFileError, naming path, step and tensor.
+    """
+    if not path.exists():
+        raise RunError(f"{path}: no such run. Give the folder that holds its step-*.safetensors files.")
+    if not path.is_dir() or not native.recognise(path):
+        kind = "a folder without step-*.safetensors files" if path.is_dir() else "a file, not a run's folder"
+        raise RunError(f"{path}: {kind}. A run is a folder of step files (and run.json).")
+    files = step_files(path)
+    if not files:
+        raise RunError(f"{path}: an empty run: there is a run.json but no step file.")
+    info = native.read_run_info(path)
+    left_out = _incomplete(files, info, skip_bad)
+    probes = tuple(native.read_probe(file) for file in native.probe_files(path))
+    snapshots = []
+    for step in files:
+        if step in left_out:
+            continue
+        try:
+            snapshots.append(native.read_step(files, step))
+        except StepFileError as error:
+            ended = isinstance(error, UnevenStepError) and all(later in left_out for later in files if later > step)
+            if not (skip_bad or ended):
+                raise
+            left_out[step] = str(error)
+    if not snapshots:
+        raise RunError(f"{path}: none of its {len(files)} steps can be read; {next(iter(left_out.values()))}")
+    snapshots = _with_frozen(path, info, snapshots)
+    shapes = dict(info.parameters) or _usual_shapes(snapshots)
+    fitting = []
+    for snapshot in snapshots:
+        try:
+            _check(snapshot, shapes)
+        except StepFileError as error:
+            if not skip_bad:
+                raise
+            left_out[snapshot.step] = str(error)
+        else:
+            fitting.append(snapshot)
+    if not fitting:
+        raise RunError(f"{path}: no step fits the run's parameters; {next(iter(left_out.values()))}")
+    return Trajectory(path, info, tuple(fitting), shapes, left_out, probes=probes)
+
+
+def _incomplete(files: Mapping[int, StepFiles], info: RunInfo, skip_bad: bool) -> dict[int, str]:
+    """The steps of which a rank's file is not there, with the reason.
+
+    A job that is killed leaves such steps at its end, and where it deletes records in between as well; elsewhere a file
+    was lost. Raises StepFileError for that, unless `skip_bad`.
+    """
+    left_out = {}
+    at_the_end = True
+    for step, there in sorted(files.items(), reverse=True):
+        if there.missing is None:
+            at_the_end = False
+        elif at_the_end or info.thinned or skip_bad:
+            left_out[step] = (
+                f"{there.path.parent}: {there.missing}; the job ended before it was written, it was lost, or that "
+                "rank had no Recorder"
+            )
+        else:
+            raise StepFileError(
+                f"{there.path}: {there.missing}. Copy it here, or leave the step out (analyze --skip-bad)."
+            )
+    return left_out
+
+
+def _with_frozen(path: Path, info: RunInfo, snapshots: list[Snapshot]) -> list[Snapshot]:
+    """The snapshots with their frozen parameters: those that run.json calls so, or that a step leaves to another.
+
+    A step that does not hold them finds them in the step that its `frozen_from` names, else in the last one that did: a
+    resumed run may have frozen other values.
+    """
+    by_step = {snapshot.step: snapshot for snapshot in snapshots}
+    names = set(info.frozen)
+    for snapshot in snapshots:
+        if snapshot.frozen_from is None or snapshot.frozen_from == snapshot.step:
+            continue
+        if snapshot.frozen_from not in by_step:
+            raise StepFileError(
+                f"{snapshot.path}: its frozen parameters are in step {snapshot.frozen_from}, "
+                f"which {path} does not hold."
+            )
+        if not info.parameters:
+            names |= set(by_step[snapshot.frozen_from].parameters) - set(snapshot.parameters)
+    if not names:
+        return snapshots
+    stored: dict[int, dict[str, Extent]] = {}
+    result, source = [], snapshots[0]
+    for snapshot in snapshots:
+        if names <= set(snapshot.parameters):
+            source = snapshot
+        elif snapshot.frozen_from is not None:
+            source = by_step[snapshot.frozen_from]
+        if missing := names - set(source.parameters):
+            raise StepFileError(f"{source.path}: frozen parameter {min(missing)!r} is missing in step {source.step}.")
+        if source.step not in stored:
+            stored[source.step] = {name: source.parameters[name] for name in source.parameters if name in names}
+        result.append(replace(snapshot, frozen=stored[source.step]))
+    return result
+
+
+def _usual_shapes(snapshots: list[Snapshot]) -> Shapes:
+    """The parameters that most steps hold, so that an error points at the odd step and not at all the others."""
+    counts: Counter[tuple[tuple[str, tuple[int, ...]], ...]] = Counter()
+    for snapshot in snapshots:
+        counts[
+            tuple(
+                (name, extent.shape)
+                for name, extent in sorted(snapshot.parameters.items())
+                if name not in snapshot.frozen
+            )
+        ] += 1
+    return dict(counts.most_common(1)[0][0])
+
+
+def _check(snapshot: Snapshot, shapes: Shapes) -> None:
+    """Every parameter there, of the run's shape, and no other; a gradient for all of them or for none, and as many sums
+    of gradients."""
+    hint = "All steps of a run must hold the same tensors (analyze --skip-bad leaves such steps out)."
+    kinds = {"param": snapshot.parameters, "grad": snapshot.gradients, "window": snapshot.window_gradient}
+    for kind, tensors in kinds.items():
+        if kind != "param" and not tensors:
+            continue
+        for name, shape in shapes.items():
+            if name not in tensors:
+                raise StepFileError(
+                    f"{snapshot.path}: step {snapshot.step} lacks tensor {kind}/{name}, expected of shape "
+                    f"{list(shape)}. {hint}"
+                )
+            if tensors[name].shape != shape:
+                raise StepFileError(
+                    f"{snapshot.path}: step {snapshot.step}, tensor {kind}/{name} has shape "
+                    f"{list(tensors[name].shape)}; expected {list(shape)}. {hint}"
+                )
+        for name in tensors:
+            if name not in shapes and not (kind == "param" and name in snapshot.frozen):
+                raise StepFileError(
+                    f"{snapshot.path}: step {snapshot.step} holds {kind}/{name}, which the run's other steps or its "
+                    f"run.json do not have. {hint}"
+                )

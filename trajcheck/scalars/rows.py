@@ -1,0 +1,218 @@
+"""The rows of a report: which recorded steps, what surrounds each, how much it weighs, and what it cannot have.
+
+Everything here follows from step numbers and file headers; no tensor is read.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from trajcheck.errors import RunError, UsageError
+from trajcheck.runs.trajectory import Trajectory
+
+FIRST = "the first recorded step: there is no iterate before it"
+LAST = "the last recorded step: there is no iterate after it"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row: the recorded step t = `step` at `place` in the trajectory.
+
+    `stride` = t - prev_step (None in the first record); `weight` the number of steps the row stands for, until the next
+    row or the end. `skip` is the place of the iterate x_s of cos_skip. The `no_...` say why something is missing, or
+    are empty: `no_pair` for quantities with d_t, `no_next` for those with d_{t+1}, `no_gradient` for the recorded
+    gradient, `no_sample` for losses and gradients that are replayed on z_t, `no_previous_sample` for
+    those on the sample of the record before, `no_window` for sums over all steps since the record before.
+    """
+
+    place: int
+    step: int
+    prev_step: int | None
+    stride: int | None
+    weight: int
+    skip: int | None
+    no_pair: str
+    no_next: str
+    no_gradient: str
+    no_sample: str
+    no_previous_sample: str
+    no_window: str
+
+    @property
+    def near(self) -> tuple[int, ...]:
+        """The places of the iterates that its products are made of, its own first."""
+        return (self.place, self.place - 1, self.place + 1, self.place if self.skip is None else self.skip)
+
+    def no_sample_of(self, convention: str) -> str:
+        """Why nothing can be replayed under own, previous, probe or full; '' where something can."""
+        return {"own": self.no_sample, "previous": self.no_previous_sample}.get(convention, "")
+
+
+@dataclass(frozen=True)
+class Rows:
+    """`rows` are those of the report; `support` are recorded steps just before some of them that are not rows
+    themselves, for the quantities that look back (descent, update_cos). `stride` is the run's smallest."""
+
+    rows: tuple[Row, ...]
+    support: tuple[Row, ...]
+    stride: int
+
+    @cached_property
+    def work(self) -> tuple[Row, ...]:
+        """Rows and support in the order of their steps: what the pass and the replay walk over."""
+        return tuple(sorted((*self.rows, *self.support), key=lambda row: row.place))
+
+    @cached_property
+    def _by_place(self) -> dict[int, Row]:
+        return {row.place: row for row in self.work}
+
+    def before(self, row: Row) -> Row | None:
+        """The recorded step just before a row's, where the two are a pair."""
+        return None if row.no_pair else self._by_place[row.place - 1]
+
+    def some(self, places: Collection[int]) -> Rows:
+        """Those of `work` that are at these places."""
+        chosen = frozenset(places)
+        rows, support = (tuple(row for row in each if row.place in chosen) for each in (self.rows, self.support))
+        return Rows(rows, support, self.stride)
+
+    @cached_property
+    def places(self) -> frozenset[int]:
+        return frozenset(row.place for row in self.rows)
+
+    @cached_property
+    def weights(self) -> np.ndarray:
+        return np.array([row.weight for row in self.rows], dtype=np.float64)
+
+    @cached_property
+    def pair_weights(self) -> np.ndarray:
+        """Weights of pair quantities: chords that tile the path count once."""
+        return self.weights / self.stride
+
+
+def parse_steps(text: str | None) -> slice:
+    """`A:B:C` as a slice of step numbers. Raises UsageError."""
+    if text is None:
+        return slice(0, None, 1)
+    parts = text.split(":")
+    try:
+        if not 2 <= len(parts) <= 3:
+            raise ValueError
+        start, stop, jump = (int(part) if part.strip() else None for part in (*parts, "")[:3])
+        if min(start or 0, stop or 0) < 0 or (jump is not None and jump < 1):
+            raise ValueError
+    except ValueError:
+        raise UsageError(
+            f"--steps {text!r}: expected A:B:C, a slice of step numbers from 0 on, as in 100:2000 or ::10."
+        ) from None
+    return slice(start or 0, stop, jump or 1)
+
+
+def choose_rows(trajectory: Trajectory, steps: slice, skip: int = 1) -> Rows:
+    """The rows of a report over the steps in `steps`.
+
+    Choosing moves neither the first iterate, nor the last, nor the previous iterate of a row; only the weights follow
+    the choice: a row stands for the steps until the next row, the last one for those until the end of the range or of
+    the run. The last record of a run, after which nothing is known, weighs as much as the run's smallest stride, so
+    that with every step recorded all weights are 1.
+
+    Raises RunError when no recorded step is in the range.
+    """
+    recorded = trajectory.steps
+    chosen = [
+        place
+        for place, step in enumerate(recorded)
+        if step >= steps.start and (steps.stop is None or step < steps.stop) and (step - steps.start) % steps.step == 0
+    ]
+    if not chosen:
+        raise RunError(
+            f"{trajectory.path}: none of its {len(recorded)} recorded steps ({recorded[0]} to {recorded[-1]}) is in "
+            f"--steps {steps.start}:{'' if steps.stop is None else steps.stop}:{steps.step}."
+        )
+    strides = [None, *(int(stride) for stride in np.diff(recorded))]
+    smallest = _smallest_stride(trajectory, strides)
+    no_pairs = [FIRST, *(_unequal(stride, smallest) for stride in strides[1:])]
+    no_nexts = [*no_pairs[1:], LAST]
+    end = recorded[-1] if steps.stop is None else min(steps.stop, recorded[-1])
+    following = [*(recorded[place] for place in chosen[1:]), end]
+    weights = {
+        place: smallest if place == len(recorded) - 1 else after - recorded[place]
+        for place, after in zip(chosen, following, strict=True)
+    }
+
+    def row(place: int) -> Row:
+        skipped = bisect_left(recorded, recorded[place] + skip)
+        return Row(
+            place=place,
+            step=recorded[place],
+            prev_step=recorded[place - 1] if place else None,
+            stride=strides[place],
+            weight=weights.get(place, 0),
+            skip=skipped if skipped < len(recorded) else None,
+            no_pair=no_pairs[place],
+            no_next=no_nexts[place],
+            no_gradient=gradient_missing(trajectory, place),
+            no_sample=_no_sample(trajectory, place),
+            no_previous_sample=no_pairs[place] or _no_sample(trajectory, place - 1, "at the step before: "),
+            no_window=_no_window(trajectory, place),
+        )
+
+    rows = tuple(map(row, chosen))
+    before = [each.place - 1 for each in rows if not each.no_pair and each.place - 1 not in weights]
+    return Rows(rows, tuple(map(row, before)), smallest)
+
+
+def _smallest_stride(trajectory: Trajectory, strides: Sequence[int | None]) -> int:
+    """The run's smallest stride. The iterate that closes a run, without a gradient, is recorded wherever training
+    stopped: its chord counts only where it is the only one, lest `every=10` over 995 steps have the smallest stride
+    5."""
+    closing = not trajectory.snapshots[-1].gradients and not trajectory.snapshots[-1].has_batch
+    chords = [stride for stride in strides if stride]
+    return min(chords[:-1] if closing and len(chords) > 1 else chords, default=1)
+
+
+def _unequal(stride: int | None, smallest: int) -> str:
+    if stride == smallest:
+        return ""
+    return (
+        f"not a chord of {smallest} step{'s' if smallest > 1 else ''}, the run's smallest stride: pairs are empty here"
+    )
+
+
+def gradient_missing(trajectory: Trajectory, place: int) -> str:
+    """Why a recorded step has no usable recorded gradient; '' where it has."""
+    snapshot = trajectory.snapshots[place]
+    if not snapshot.gradients:
+        return "no gradient was recorded at this step"
+    if snapshot.skipped:
+        return "the loss scaler skipped this step: its gradient was not finite and not used"
+    if snapshot.clip is None:
+        return "the recorded gradient was clipped by an unknown factor; give --objective to replay it"
+    if snapshot.clip <= 0:
+        return f"the recorded gradient was clipped by a factor of {snapshot.clip:g}: nothing is left of it"
+    return ""
+
+
+def _no_sample(trajectory: Trajectory, place: int, where: str = "") -> str:
+    snapshot = trajectory.snapshots[place]
+    if not snapshot.has_batch:
+        return f"{where}no batch was recorded at this step"
+    if trajectory.batch_source(snapshot) is None:
+        return f"{where}its batch is in step {snapshot.batch_from}, which is not part of the run"
+    return ""
+
+
+def _no_window(trajectory: Trajectory, place: int) -> str:
+    window = trajectory.snapshots[place].window
+    if place == 0:
+        return FIRST
+    if window is None:
+        return "no window sums were recorded with this step (Recorder(windows=True))"
+    if window.start != trajectory.steps[place - 1]:
+        return f"its window sums begin at step {window.start}, which is not the record before it"
+    return ""

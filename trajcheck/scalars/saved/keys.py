@@ -1,0 +1,111 @@
+"""What scalars were made from, as keys: the same key, the same numbers.
+
+A key stands for the version of trajcheck, the run, the content of every file that a row's scalars depend on (its own
+step, its neighbours, the first one, its batch), what the row lacks, the reference, and how losses were replayed. Not
+for the words of a `--ref`: `final` of a run that has grown is another point.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from trajcheck.files.extents import Extent
+from trajcheck.files.prints import FilePrints
+from trajcheck.runs.formats.native.step_files import step_files
+from trajcheck.runs.references import Reference, files_of
+from trajcheck.runs.snapshot import Snapshot
+from trajcheck.runs.trajectory import Trajectory
+from trajcheck.scalars.rows import Row
+from trajcheck.scalars.saved.encoding import FORMAT, KEY
+from trajcheck.version import __version__
+
+#: Raised whenever the same files give other last digits.
+ARITHMETIC = 2
+
+
+@dataclass(frozen=True)
+class Identity:
+    """The keys of one analysis. `replay` says how losses are replayed, '' without an objective."""
+
+    trajectory: Trajectory
+    prints: FilePrints
+    replay: str = ""
+
+    @cached_property
+    def _run(self) -> str:
+        trajectory = self.trajectory
+        path = trajectory.path / "run.json"
+        described = self.prints.of(path) if path.exists() else ""
+        return repr((FORMAT, ARITHMETIC, __version__, trajectory.id, described, tuple(trajectory.shapes.items())))
+
+    @cached_property
+    def _files(self) -> Mapping[int, tuple[str, ...]]:
+        """The prints of each step's files."""
+        found = step_files(self.trajectory.path)
+        return {
+            step: tuple(self.prints.of(path) for _, path in sorted(files.paths.items()))
+            for step, files in found.items()
+        }
+
+    @cached_property
+    def _probes(self) -> tuple[str, ...]:
+        return tuple(self.prints.of(probe.path) for probe in self.trajectory.probes)
+
+    def row(self, row: Row) -> bytes:
+        """A row: what is at hand for its scalars."""
+        snapshots = self.trajectory.snapshots
+        snapshot = snapshots[row.place]
+        places = (row.place, row.place - 1, row.place + 1, row.skip, 0)
+        within = (place if place is not None and 0 <= place < len(snapshots) else None for place in places)
+        steps = [None if place is None else snapshots[place].step for place in within]
+        lacks = (row.no_pair, row.no_next, row.no_gradient, row.no_sample, row.no_previous_sample, row.no_window)
+        files = [None if step is None else self._files.get(step) for step in steps]
+        before = snapshots[row.place - 1] if row.place else snapshot  # whose sample `--sample previous` takes
+        batches = self._batch(snapshot), self._batch(before)
+        return _digest(self._run, steps, files, lacks, batches, self._elsewhere(snapshot.frozen))
+
+    def _batch(self, snapshot: Snapshot) -> tuple[str, ...] | None:
+        source = self.trajectory.batch_source(snapshot)
+        return None if source is None else self._files.get(source.step)
+
+    def _elsewhere(self, frozen: Mapping[str, Extent]) -> tuple[str, ...]:
+        """The prints of the files that hold frozen parameters; rows share them."""
+        if id(frozen) not in self._frozen:
+            self._frozen[id(frozen)] = tuple(self.prints.of(path) for path in files_of(frozen))
+        return self._frozen[id(frozen)]
+
+    @cached_property
+    def _frozen(self) -> dict[int, tuple[str, ...]]:
+        return {}
+
+    def reference(self, reference: Reference) -> bytes:
+        """A reference point."""
+        return _digest(reference.key, [self.prints.of(path) for path in reference.files])
+
+    def stored(self, row: bytes, reference: bytes | None) -> bytes:
+        """What recorded vectors give on a row, of the step (None) or towards a reference."""
+        return _digest("stored", row, reference)
+
+    def replayed(self, row: bytes, sample: str, draw: int, reference: bytes | None) -> bytes:
+        """What the replay gives on the `draw`-th sample of a convention."""
+        return _digest("replayed", self.replay, row, sample, draw, self._probes if sample == "probe" else (), reference)
+
+    def memory(self, row: bytes, step: int, lag: int, reference: bytes) -> bytes:
+        """The memory cosine between a row's step and the one `lag` steps on."""
+        place = self.trajectory.index(step + lag)
+        partner = None if place is None else (self._files.get(step + lag), self._gradient(place))
+        return _digest("memory", row, lag, partner, reference)
+
+    def _gradient(self, place: int) -> bool:
+        return bool(self.trajectory.snapshots[place].gradients)
+
+    def of_steps(self, steps: Sequence[int]) -> str:
+        """The content of some steps: another machine that sees the same gives the same."""
+        return _digest(self._run, steps, [self._files.get(step) for step in steps]).hex()
+
+
+def _digest(*parts: object) -> bytes:
+    return hashlib.blake2b(repr(parts).encode("utf-8", "surrogateescape"), digest_size=KEY).digest()

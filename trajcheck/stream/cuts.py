@@ -1,0 +1,66 @@
+"""How flat vectors are cut (gather.py): into pieces, each summed by itself, and into blocks of pieces, each read at
+once.
+
+The pieces depend on the tensors' shapes alone. So do the sums, to the last bit: they are added piece by piece, whatever
+the blocks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from trajcheck.inner_products.blocks import Segments
+
+#: Elements of a piece at the most.
+PIECE = 16384
+
+#: Pieces of a block at the most: each has sums of its own.
+MOST_PIECES = 128
+
+
+class Section(NamedTuple):
+    """A block: elements [start, stop) of the flat vector. Its segments are its pieces; `tensors` are their numbers."""
+
+    start: int
+    stop: int
+    segments: Segments
+    tensors: np.ndarray
+
+    @property
+    def length(self) -> int:
+        return self.stop - self.start
+
+
+class Pieces(NamedTuple):
+    """Pieces of tensors that follow one another: `borders` [n + 1], elements from the first tensor's first; `tensors`
+    [n], the number of the tensor that each lies in; `decay` [n], its weight decay."""
+
+    borders: np.ndarray
+    tensors: np.ndarray
+    decay: np.ndarray
+
+    @classmethod
+    def of(cls, numels: Mapping[str, int], decay: Mapping[str, float], size: int = PIECE) -> Pieces:
+        """Cut tensors of so many elements, none of them empty, into pieces of `size` elements at the most."""
+        ends = np.cumsum([0, *numels.values()], dtype=np.int64)
+        borders = np.union1d(ends, np.arange(0, ends[-1], size))
+        tensors = np.searchsorted(ends, borders[:-1], side="right") - 1
+        return cls(borders, tensors, np.array([decay.get(name, 0.0) for name in numels])[tensors])
+
+    def sections(self, length: int) -> list[Section]:
+        """Blocks of whole pieces, as many as have at most `length` elements in all, and one at least."""
+        found = []
+        first, pieces = 0, len(self.tensors)
+        while first < pieces:
+            fitting = int(np.searchsorted(self.borders, self.borders[first] + length, side="right")) - 1
+            last = min(max(first + 1, fitting), first + MOST_PIECES)
+            borders = self.borders[first : last + 1]
+            start, stop = int(borders[0]), int(borders[-1])
+            found.append(
+                Section(start, stop, Segments(borders - start, self.decay[first:last]), self.tensors[first:last])
+            )
+            first = last
+        return found

@@ -1,0 +1,3 @@
+"""The version of trajcheck."""
+
+__version__ = "0.1.0"
