@@ -2,36 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+
+from plain_run_files import SHAPES, Outcome, write_plain_step
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tests' models are tiny, and threads in each other's way are slow
 os.environ.setdefault("TRAJCHECK_PLOTS", "0")  # figures are drawn by the tests that are about them
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
 from trajcheck.files.extent_reader import ExtentReader
-
-SHAPES = {"layer.weight": (3, 2), "layer.bias": (2,)}
-
-
-class Outcome(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-def write_plain_step(folder: Path, step: int, tensors: dict[str, np.ndarray], **metadata: Any) -> Path:
-    """A step file as anybody would write it."""
-    path = folder / f"step-{step:09d}.safetensors"
-    save_file(tensors, path, {"trajcheck": json.dumps({"format": 1, "step": step, **metadata})})
-    return path
 
 
 @pytest.fixture

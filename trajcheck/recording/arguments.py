@@ -24,8 +24,8 @@ def one_schedule(schedule: Schedule | Budget | None, every: int | None) -> Sched
         return Budget() if every is None else Every(every)
     if not isinstance(schedule, Budget) and not callable(getattr(schedule, "wants", None)):
         raise RecorderError(
-            f"schedule={schedule!r} has no method wants(step); use every={schedule!r}, or one of trajcheck's: Budget, Every, "
-            "Pairs, Logarithmic, First, Listed."
+            f"schedule={schedule!r} has no method wants(step); use every={schedule!r}, or Budget, Every, "
+            "Pairs, Logarithmic, First, Listed of trajcheck."
         )
     return schedule
 

@@ -48,7 +48,7 @@ class Recorder:
         objective: loss(model, batch) -> scalar tensor, exported once, at the first recorded batch, to objective.pt2, so
             that the run can be replayed without the code that trained it; where that fails, one warning says why. To
             trace it, it is called with tensors that hold nothing: what it prints or keeps should not matter.
-        schedule: which steps, `trajcheck.Budget()`, Every, Pairs, ...; `every=k` is short for Every(k). Default: Budget().
+        schedule: which steps, trajcheck.Budget(), Pairs(100), ...; `every=k` is short for Every(k). Default: Budget().
         total_steps: length of the whole run, where known; lets the default schedule choose its steps beforehand.
         start_step: updates made before this job; above 0, an existing run in the folder is gone on with.
         parameters: a regular expression (searched for in the name) or a function of the name; the others are left out.

@@ -99,6 +99,6 @@ def raise_not_finite(reader: ExtentReader, trajectory: Trajectory, places: Seque
                     "run; expected finite numbers. --skip-bad leaves such steps out and lists them."
                 )
     raise NotFiniteError(
-        f"{trajectory.path}: the inner products of step {trajectory.steps[places[0]]} overflow float64; its numbers are "
-        "too large."
+        f"{trajectory.path}: the inner products of step {trajectory.steps[places[0]]} overflow float64; its numbers "
+        "are too large."
     )

@@ -1,0 +1,97 @@
+"""trajcheck.analyze on sample_checkpoints: what must hold on real recorded runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from places import SAMPLES
+
+import trajcheck
+from trajcheck import Report
+
+RUNS = {
+    "digits-sgd-seed0": "digits",
+    "digits-sgd-seed1": "digits",
+    "breast-cancer-gd": "breast_cancer",
+    "transformer-adamw": "transformer",
+}
+
+
+def analyzed(run: str, refs: list[str], folder: Path, **options: object) -> Report:
+    objective = f"{SAMPLES / 'objectives.py'}:{RUNS[run]}"
+    return trajcheck.analyze(SAMPLES / run, refs, objective, out=folder, **options)  # type: ignore[arg-type]
+
+
+def towards(report: Report, ref: str) -> pd.DataFrame:
+    rows = report.references
+    return rows[rows["ref"] == ref]
+
+
+@pytest.mark.parametrize("run", RUNS)
+def test_the_replay_is_the_training(run: str, tmp_path: Path) -> None:
+    """Recorded and replayed losses and gradients agree to rounding: with dropout, the recorded masks return."""
+    report = analyzed(run, ["final"], tmp_path)
+    recorded_by = json.loads((SAMPLES / run / "run.json").read_text())["versions"]["torch"]
+    if run == "transformer-adamw" and recorded_by != torch.__version__:  # its dropout masks need not return there
+        assert report.steps["replay_loss_error"].max() < 0.2
+        return
+    assert report.steps["replay_loss_error"].max() < 1e-5
+    assert report.steps["replay_grad_error"].max() < 1e-5
+    assert report.steps["replay_grad_error"].notna().sum() >= len(report.steps) - 1
+    assert not [warning for warning in report.summary["warnings"] if "replay" in warning]
+
+
+@pytest.mark.parametrize("run", ["digits-sgd-seed0", "breast-cancer-gd"])
+def test_the_last_step_of_plain_sgd_leads_to_the_final_iterate(run: str, tmp_path: Path) -> None:
+    """x* = x_{t+1} = x_t - eta g_t: cos = 1 and rsi = eb = 1 / eta."""
+    row = towards(analyzed(run, ["final"], tmp_path), "final").iloc[-2]
+    rate = trajcheck.analyze(SAMPLES / run, out=tmp_path).steps["lr"].iloc[-2]
+    tolerance = 1e-9 if run == "breast-cancer-gd" else 1e-5  # float32: x_{t+1} was rounded
+    assert row["cos"] == pytest.approx(1, rel=tolerance)
+    assert row["rsi"] == pytest.approx(1 / rate, rel=tolerance)
+    assert row["eb"] == pytest.approx(1 / rate, rel=tolerance)
+    assert row["cos_floor"] == 1
+
+
+def test_logistic_regression_is_convex(tmp_path: Path) -> None:
+    refs = ["final", "init", "step:75", "mean:10"]
+    report = analyzed("breast-cancer-gd", refs, tmp_path)
+    for table in [report.steps, *(towards(report, ref) for ref in refs)]:
+        assert (table["inst_gap"].dropna() <= 1e-12).all()
+        resolved = table[table["convexity_ratio"].notna() & (table["convexity_den"] > 0)]
+        assert (resolved["convexity_ratio"] >= 1).all()
+    assert (towards(report, "final")["convexity_den"].iloc[5:-1] > 0).all()
+    shares = report.summary["headline"]["references"]["final"]["shares"]
+    assert shares["not_convex"] == 0
+
+
+@pytest.mark.parametrize("run", ["digits-sgd-seed0", "breast-cancer-gd", "transformer-adamw"])
+def test_loss_change_less_update_corr_is_the_gap(run: str, tmp_path: Path) -> None:
+    steps = analyzed(run, ["final"], tmp_path, replay_dtype="float64").steps.dropna(subset="inst_gap")
+    difference = steps["loss_change_sum"].iloc[-1] - steps["update_corr_sum"].iloc[-1]
+    gaps = (steps["weight"] * steps["inst_gap"]).astype(float).sum()
+    assert difference == pytest.approx(gaps, rel=1e-9)
+
+
+def test_float64_replay_resolves_what_float32_does_not(tmp_path: Path) -> None:
+    """Where the float32 gap is resolved its sign is that of the float64 gap."""
+    narrow = analyzed("digits-sgd-seed0", ["final", "init"], tmp_path / "32").references
+    wide = analyzed("digits-sgd-seed0", ["final", "init"], tmp_path / "64", replay_dtype="float64").references
+    resolved = narrow["inst_gap"].abs() > narrow["gap_resolution"]
+    assert resolved.sum() > 200
+    assert (np.sign(narrow["inst_gap"][resolved]) == np.sign(wide["inst_gap"][resolved])).all()
+    error = (narrow["inst_gap"] - wide["inst_gap"]).abs()
+    assert (error.dropna() <= narrow["gap_resolution"].dropna()).all()
+
+
+def test_what_adam_promises_nothing_for_is_left_out(tmp_path: Path) -> None:
+    report = analyzed("transformer-adamw", ["final"], tmp_path)
+    assert not {"lo_lr", "cos_floor"} & set(report.references.columns)
+    reasons = report.undefined.groupby("column")["reason"].agg(" ".join)
+    assert "nothing for AdamW" in reasons["lo_lr"] and "plain SGD" in reasons["cos_floor"]
+    assert any("--skip 50" in warning for warning in report.summary["warnings"])

@@ -1,0 +1,174 @@
+"""trajcheck report, and the figures that analyze, compare and flow leave behind."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from places import SAMPLES
+from plain_run_files import Outcome
+from saved_reports import analysis
+
+import trajcheck
+from trajcheck.commands.report import one_report as drawing
+
+Cli = Callable[..., Outcome]
+
+with_plots = pytest.mark.skipif(not drawing.can_draw(), reason="needs the extra `plots`")
+
+
+@with_plots
+def test_analyze_draws_by_default_and_report_redraws_without_the_run(
+    cli: Cli, plain_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TRAJCHECK_PLOTS")
+    folder = tmp_path / "report"
+    done = cli("analyze", plain_run, "--out", folder, "--ref", "final", "--layers")
+    assert done.code == 0 and done.out.endswith(f"{folder / 'report.html'}\n"), done
+    before = {path.name: path.read_bytes() for path in (folder / "figures").iterdir()}
+    assert {"cosine.png", "cosine.svg", "layers.png", "distances.png"} <= set(before)
+    page = (folder / "report.html").read_text()
+    for path in plain_run.iterdir():
+        path.unlink()
+    plain_run.rmdir()
+    for path in (folder / "figures").iterdir():
+        path.unlink()
+    again = cli("report", folder)
+    assert again.code == 0 and str(folder / "figures" / "cosine.svg") in again.out.splitlines()
+    assert {path.name: path.read_bytes() for path in (folder / "figures").iterdir()} == before
+    assert (folder / "report.html").read_text() == page
+
+
+@with_plots
+@pytest.mark.parametrize("command", ["compare", "flow"])
+def test_compare_and_flow_draw_too(cli: Cli, command: str, tmp_path: Path) -> None:
+    folder = tmp_path / "report"
+    if command == "compare":
+        runs = [SAMPLES / f"digits-sgd-seed{seed}" for seed in (0, 1)]
+        done = cli("compare", *runs, "--steps", "0:9", "--layers", "--out", folder, "--plots")
+        expected = {"between_runs.png", "between_runs.svg", "layers.png", "layers.svg"}
+    else:
+        objective = f"{SAMPLES / 'objectives.py'}:breast_cancer"
+        done = cli(
+            "flow", SAMPLES / "breast-cancer-gd", "--objective", objective, "--rtol", "1e-2", "--out", folder, "--plots"
+        )
+        expected = {"flow.png", "flow.svg"}
+    assert done.code == 0 and (folder / "report.html").exists(), done
+    assert {path.name for path in (folder / "figures").iterdir()} == expected
+
+
+def test_no_plots(cli: Cli, plain_run: Path, tmp_path: Path) -> None:
+    done = cli("analyze", plain_run, "--out", tmp_path / "report", "--no-plots")
+    assert done.code == 0 and "report.html" not in done.out and "pip install" not in done.out
+    assert not (tmp_path / "report" / "figures").exists()
+
+
+def test_without_the_extra_one_line_says_how_to_get_it(
+    cli: Cli, plain_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("TRAJCHECK_PLOTS")
+    monkeypatch.setattr(drawing, "find_spec", lambda _: None)
+    done = cli("analyze", plain_run, "--out", tmp_path / "report")
+    assert done.code == 0 and done.out.endswith("figures and a page: pip install 'trajcheck[plots]'\n")
+    asked = cli("analyze", plain_run, "--out", tmp_path / "report", "--plots")
+    assert asked.code == 4 and "--plots: figures need pip install 'trajcheck[plots]'" in asked.err
+    drawn = cli("report", tmp_path / "report")
+    assert drawn.code == 2 and "matplotlib and plotly: pip install 'trajcheck[plots]'" in drawn.err
+
+
+@with_plots
+def test_an_older_page_is_pointed_out(cli: Cli, plain_run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "report"
+    assert cli("analyze", plain_run, "--out", folder, "--plots").code == 0
+    done = cli("analyze", plain_run, "--out", folder, "--no-plots")
+    assert done.out.endswith(f"report.html is of an earlier report; `trajcheck report {folder}` draws it anew\n")
+
+
+@with_plots
+def test_formats_and_what_is_replaced(tmp_path: Path) -> None:
+    folder = analysis(tmp_path / "report", rows=4)
+    drawn = trajcheck.draw_report(folder)
+    (folder / "figures" / "mine.png").write_bytes(b"mine")
+    tables = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file() and path.suffix != ".html"}
+    assert {path.suffix for path in drawn.figures} == {".png", ".svg"}
+    drawn = trajcheck.draw_report(folder, ["pdf"])
+    assert {path.suffix for path in drawn.figures} == {".pdf"} and all(path.stat().st_size for path in drawn.figures)
+    assert {path.suffix for path in (folder / "figures").iterdir()} == {".pdf", ".png"}
+    assert (folder / "figures" / "mine.png").read_bytes() == b"mine"
+    assert tables == {name: (folder / name).read_bytes() for name in tables}
+    assert not [path for path in folder.iterdir() if path.name.startswith(".unfinished")]
+
+
+@with_plots
+def test_figures_that_have_no_columns_any_more_are_removed(tmp_path: Path) -> None:
+    folder = tmp_path / "report"
+    trajcheck.draw_report(analysis(folder, rows=4), ["png"])
+    assert (folder / "figures" / "sharpness.png").exists()
+    trajcheck.draw_report(analysis(folder, rows=4, change={"lambda_max": None}), ["png"])
+    assert not (folder / "figures" / "sharpness.png").exists() and (folder / "figures" / "cosine.png").exists()
+
+
+@with_plots
+def test_into_another_folder(cli: Cli, tmp_path: Path) -> None:
+    folder, out = analysis(tmp_path / "report", rows=4), tmp_path / "paper" / "pictures"
+    before = sorted(path.name for path in folder.iterdir())
+    for _ in range(2):
+        assert cli("report", folder, "--format", "svg", "--out", out, "--quiet") == (0, "", "")
+    assert sorted(path.name for path in out.iterdir()) == ["figures", "report.html", "summary.json"]
+    assert sorted(path.name for path in folder.iterdir()) == before
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "notes.txt").write_text("")
+    refused = cli("report", folder, "--out", other)
+    assert refused.code == 5 and "holds other files (notes.txt)" in refused.err
+
+
+@with_plots
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
+def test_a_folder_that_cannot_be_written(cli: Cli, tmp_path: Path) -> None:
+    folder = analysis(tmp_path / "report", rows=4)
+    folder.chmod(0o500)
+    assert cli("report", folder).code == 5
+
+
+@with_plots
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda folder: (folder / "summary.json").unlink(), "holds no report: there is no summary.json"),
+        (lambda folder: (folder / "summary.json").write_text("{"), "cannot be read as JSON"),
+        (lambda folder: (folder / "summary.json").write_text("[1]"), "is not a report's summary of format 1"),
+        (lambda folder: (folder / "steps.csv").unlink(), "steps.csv is missing"),
+        (
+            lambda folder: (folder / "steps.csv").write_text("step,sample,loss\n0,own,high\n"),
+            "steps.csv: cannot be read",
+        ),
+        (lambda folder: (folder / "references.csv").write_text(""), "references.csv: cannot be read"),
+    ],
+)
+def test_bad_reports(cli: Cli, tmp_path: Path, spoil: Callable[[Path], object], words: str) -> None:
+    folder = analysis(tmp_path / "report", rows=4)
+    spoil(folder)
+    done = cli("report", folder)
+    assert done.code == 3 and words in done.err, done
+
+
+@with_plots
+def test_bad_options(cli: Cli, tmp_path: Path) -> None:
+    done = cli("report", analysis(tmp_path / "report", rows=4), "--format", "gif")
+    assert done.code == 2 and "--format: 'gif'; expected some of png, svg, pdf" in done.err
+    assert cli("report", tmp_path / "nowhere").code == 3
+
+
+@with_plots
+def test_layers_of_an_earlier_report_are_not_drawn(tmp_path: Path) -> None:
+    folder = analysis(tmp_path / "report", rows=4)
+    (folder / "layers.csv").write_text("step,ref,sample,tensor,grad_norm\n0,,own,weight,1.0\n")
+    assert "Tensor by tensor" in trajcheck.draw_report(folder, ["png"]).left_out
+    about = json.loads((folder / "summary.json").read_text())
+    about["options"]["layers"] = True
+    (folder / "summary.json").write_text(json.dumps(about))
+    assert "Tensor by tensor" not in trajcheck.draw_report(folder, ["png"]).left_out

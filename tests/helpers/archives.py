@@ -1,0 +1,65 @@
+"""Archives of small runs, and what a batch left of them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from plain_run_files import write_plain_step
+
+SHAPES = {"layer.weight": (3, 2), "layer.bias": (2,)}
+TABLES = ("steps.csv", "references.csv", "undefined.csv")
+
+
+def write_walk(folder: Path, steps: Iterable[int] = range(6), seed: int = 0) -> Path:
+    """A random walk with gradients, batches, losses and rates, and a run.json; some steps of it, the same in every
+    call."""
+    folder.mkdir(parents=True, exist_ok=True)
+    wanted = set(steps)
+    stream = np.random.default_rng(seed)
+    x = {name: stream.normal(size=shape).astype(np.float32) for name, shape in SHAPES.items()}
+    for step in range(max(wanted) + 1):
+        g = {name: stream.normal(size=shape).astype(np.float32) for name, shape in SHAPES.items()}
+        tensors = {f"param/{name}": value for name, value in x.items()}
+        tensors |= {f"grad/{name}": value for name, value in g.items()}
+        tensors["batch/0"] = stream.normal(size=(4, 3)).astype(np.float32)
+        tensors["batch/1"] = stream.normal(size=(4, 2)).astype(np.float32)
+        if step in wanted:
+            write_plain_step(folder, step, tensors, loss=1 / (step + 1), lr=0.1, tau=0.1 * step)
+        x = {name: value - np.float32(0.1) * g[name] for name, value in x.items()}
+    if not (folder / "run.json").exists():
+        (folder / "run.json").write_text(json.dumps({"format": 1, "id": f"{folder.name}-{seed}"}))
+    return folder
+
+
+def write_archive(folder: Path, names: Iterable[str]) -> Path:
+    for seed, name in enumerate(names):
+        write_walk(folder / name, seed=seed)
+    return folder
+
+
+def index(out: Path) -> dict[str, dict[str, str]]:
+    """The rows of the index, by the names of the runs' folders."""
+    with open(out / "index.csv", newline="") as file:
+        return {Path(row["run"]).name: row for row in csv.DictReader(file)}
+
+
+def statuses(out: Path) -> dict[str, str]:
+    return {name: row["status"] for name, row in index(out).items()}
+
+
+def tables(report: Path) -> dict[str, bytes]:
+    return {name: (report / name).read_bytes() for name in TABLES}
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    """Everything below a folder."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def copy_of(folder: Path, place: Path) -> Path:
+    return Path(shutil.copytree(folder, place))

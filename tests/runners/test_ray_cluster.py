@@ -1,0 +1,309 @@
+"""trajcheck/runners/ray_cluster.py: a Ray of two nodes on this machine, and one that is started for the work."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import mapped_functions
+import pytest
+from places import HELPERS
+from processes_seen import eventually, runs
+
+from trajcheck.errors import NotFiniteError, RunnerError, UsageError
+from trajcheck.runners import Done, Failed, Lost
+from trajcheck.runners.ray_cluster import RayRunner
+from trajcheck.runners.ray_folder import temporary_folder
+from trajcheck.runners.ray_session import ray_session
+
+pytest.importorskip("ray", reason="Ray is not installed: pip install 'trajcheck[ray]'")
+
+ALLOW = (mapped_functions.THIS,)
+
+
+def mapped(name: str) -> str:
+    return f"{mapped_functions.THIS}:{name}"
+
+
+def ray_processes() -> set[int]:
+    """Those of any Ray whose files are in a temporary folder made here or by the runner."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (path / "cmdline").read_bytes() + (path / "environ").read_bytes()
+        except OSError:
+            continue
+        if (b"trajcheck-ray-" in words or b"ray::" in words[:8]) and runs(int(path.name)):
+            found.add(int(path.name))
+    return found - {os.getpid()}
+
+
+def ray_folders() -> set[str]:
+    return {path.name for path in Path(tempfile.gettempdir()).glob("trajcheck-ray-*")}
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """A head of one processor; more nodes are each test's affair."""
+    from ray.cluster_utils import Cluster
+
+    folder = tempfile.mkdtemp(prefix="trajcheck-test-", dir="/tmp")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(HELPERS), os.environ.get("PYTHONPATH")])))
+        patch.setenv("RAY_TMPDIR", folder)
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        patch.setenv("RAY_health_check_period_ms", "1000")  # a dead node is known to be dead after 3 s, not 15
+        patch.setenv("RAY_health_check_failure_threshold", "3")
+        head = {"num_cpus": 1, "include_dashboard": False, "memory": 2_000_000_000}
+        cluster = Cluster(initialize_head=True, head_node_args=head)
+        yield cluster
+        cluster.shutdown()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def on(cluster: Any, **options: Any) -> RayRunner:
+    return RayRunner(cluster.address, allow=ALLOW, **options)
+
+
+def test_every_task_has_its_own_outcome_once(cluster: Any) -> None:
+    tasks = [{"name": f"task {n}", "number": n} for n in range(500)]
+    outcomes = list(on(cluster).map(mapped("square"), tasks))
+    assert sorted(task["number"] for task, _ in outcomes) == list(range(500))
+    assert all(outcome == Done(task["number"] ** 2) for task, outcome in outcomes)
+
+
+def test_what_a_function_raises_survives_and_a_bug_is_called_one(cluster: Any) -> None:
+    tasks = [{"name": how, "how": how} for how in ("trajcheck", "bug", "exit")]
+    outcomes: dict[str, Failed] = {}
+    for task, outcome in on(cluster).map(mapped("fail"), tasks):
+        assert isinstance(outcome, Failed)
+        outcomes[task["name"]] = outcome
+    assert type(outcomes["trajcheck"].error) is NotFiniteError and not outcomes["trajcheck"].is_bug
+    assert outcomes["bug"].kind == "KeyError" and "in fail" in outcomes["bug"].where
+    assert outcomes["exit"].kind == "SystemExit"
+
+
+def test_results_huge_or_not_to_be_sent(cluster: Any) -> None:
+    size = 50_000_000
+    for task, outcome in on(cluster).map(mapped("huge"), [{"name": "a", "number": n, "size": size} for n in (1, 2, 3)]):
+        assert outcome == Done(bytes([task["number"]]) * size)
+    for name in ("no_json", "endless"):
+        ((_, outcome),) = on(cluster).map(mapped(name), [{"name": "a"}])
+        assert isinstance(outcome, Failed) and outcome.is_bug
+
+
+def test_a_killed_worker_costs_a_second_try_and_three_are_enough(cluster: Any, tmp_path: Path) -> None:
+    times = {"well": 0, "once": 1, "always": 99}
+    tasks = [{"name": name, "folder": str(tmp_path), "times": times[name]} for name in times]
+    outcomes = {task["name"]: outcome for task, outcome in on(cluster).map(mapped("die"), tasks)}
+    lost = outcomes.pop("always")
+    assert lost == Lost("worker died (out of memory?) three times")
+    assert outcomes == {"well": Done("alive"), "once": Done("alive")}
+    assert {name: len(list(tmp_path.glob(f"{name}-*"))) for name in times} == {"well": 1, "once": 2, "always": 3}
+
+
+def test_a_node_killed_in_the_middle_loses_nothing(cluster: Any, tmp_path: Path) -> None:
+    node = cluster.add_node(num_cpus=2)
+    tasks = [{"name": f"t{n}", "seconds": 0.1, "folder": str(tmp_path)} for n in range(60)]
+    seen: list[str] = []
+    with closing(on(cluster).map(mapped("rest"), tasks)) as outcomes:
+        for task, outcome in outcomes:
+            assert isinstance(outcome, Done)
+            seen.append(task["name"])
+            if len(seen) == 15:
+                cluster.remove_node(node, allow_graceful=False)
+    assert sorted(seen) == sorted(str(task["name"]) for task in tasks)
+
+
+def test_what_no_node_can_give_is_refused_with_what_they_have(cluster: Any) -> None:
+    tasks = [{"name": "a", "number": 1}]
+    for options, asked in [({"gpus_per_task": 2}, "1 CPU, 2 GPU"), ({"memory": 10**15}, "1e+06 GB of memory")]:
+        with pytest.raises(UsageError) as refused:
+            list(on(cluster, **options).map(mapped("square"), tasks))
+        assert asked in str(refused.value)
+        assert "): 1 CPU, 2 GB of memory" in str(refused.value)
+
+
+@pytest.mark.parametrize("gpus", [-1, 1.5])
+def test_gpus_are_whole_or_a_share_of_one(gpus: float) -> None:
+    with pytest.raises(UsageError, match="GPUs for each task"):
+        RayRunner(gpus_per_task=gpus)
+
+
+def test_gpus_are_asked_for_and_tasks_that_outlive_them_are_lost(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one node with GPUs (said to be there) dies: Ray itself would wait for ever."""
+    monkeypatch.setattr("trajcheck.runners.ray_cluster._LOOK", 0.5)
+    monkeypatch.setattr("trajcheck.runners.ray_cluster._WAIT_FOR_NODES", 2.0)
+    node = cluster.add_node(num_cpus=1, num_gpus=1)
+    runner = on(cluster, gpus_per_task=1)
+    outcomes = list(runner.map(mapped("seen"), [{"name": str(n)} for n in range(3)]))
+    values = [outcome.value for _, outcome in outcomes if isinstance(outcome, Done)]
+    assert [value["task"]["device"] for value in values] == ["cuda"] * 3
+
+    tasks = [{"name": str(n), "seconds": 0.2} for n in range(20)]
+    late: list[Any] = []
+    for number, (_, outcome) in enumerate(runner.map(mapped("rest"), tasks)):
+        late.append(outcome)
+        if number == 2:
+            cluster.remove_node(node, allow_graceful=False)
+    assert len(late) == 20 and isinstance(late[0], Done)
+    assert isinstance(late[-1], Lost) and "no node of the Ray cluster has" in late[-1].reason
+
+
+def test_at_most_so_many_workers_run_at_a_time(cluster: Any) -> None:
+    outcomes = list(on(cluster, workers=1).map(mapped("seen"), [{"name": str(n)} for n in range(5)]))
+    assert len({outcome.value["pid"] for _, outcome in outcomes if isinstance(outcome, Done)}) == 1
+
+
+def test_closing_early_frees_the_workers_and_leaves_the_cluster(cluster: Any, tmp_path: Path) -> None:
+    tasks = [{"name": f"t{n}", "seconds": 0 if n == 0 else 600, "folder": str(tmp_path)} for n in range(4)]
+    outcomes = on(cluster).map(mapped("rest"), tasks)
+    next(outcomes)
+    assert eventually(lambda: (tmp_path / "t1.pid").exists())
+    outcomes.close()
+    pid = int((tmp_path / "t1.pid").read_text())
+    assert eventually(lambda: not runs(pid))
+    assert len(list(on(cluster).map(mapped("square"), [{"name": "a", "number": 3}]))) == 1
+
+
+def test_an_interrupt_frees_the_workers(cluster: Any, tmp_path: Path) -> None:
+    old = signal.signal(signal.SIGALRM, _stop)
+    signal.setitimer(signal.ITIMER_REAL, 5.0)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            list(on(cluster).map(mapped("rest"), [{"name": "a", "seconds": 600, "folder": str(tmp_path)}]))
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, old)
+    assert eventually(lambda: not any(runs(int(path.read_text())) for path in tmp_path.glob("*.pid")))
+
+
+def test_one_connection_serves_several_maps(cluster: Any) -> None:
+    import ray
+
+    with ray_session(cluster.address, 1):
+        for runner in (on(cluster), RayRunner(allow=ALLOW)):
+            assert len(list(runner.map(mapped("square"), [{"name": "a", "number": 3}]))) == 1
+            assert ray.is_initialized()
+        with pytest.raises(UsageError, match="is connected to the Ray at"):
+            list(RayRunner("elsewhere:1", allow=ALLOW).map(mapped("square"), [{"name": "a", "number": 3}]))
+    assert not ray.is_initialized()
+
+
+def test_another_version_on_a_node_is_an_error(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trajcheck.__version__", "9.9")
+    with pytest.raises(RunnerError, match=r"on a node of the Ray cluster; expected 9\.9"):
+        list(on(cluster).map(mapped("square"), [{"name": "a", "number": 3}]))
+
+
+def test_a_function_that_workers_cannot_import_is_an_error(cluster: Any) -> None:
+    with pytest.raises(RunnerError, match=r"workers cannot import .*nothing"):
+        list(on(cluster).map(mapped("nothing"), [{"name": "a"}]))
+
+
+def test_a_cluster_that_does_not_answer_is_an_error_at_once() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    began = time.monotonic()
+    with pytest.raises(RunnerError, match=r"no Ray cluster can be joined at 127\.0\.0\.1"):
+        list(RayRunner(f"127.0.0.1:{port}", allow=ALLOW).map(mapped("square"), [{"name": "a", "number": 3}]))
+    assert time.monotonic() - began < 10
+
+
+def test_a_cluster_whose_head_is_lost_is_an_error() -> None:
+    """Ray itself would end this process after a minute."""
+    folder = tempfile.mkdtemp(prefix="trajcheck-test-", dir="/tmp")
+    code = f"""
+import sys; sys.path.insert(0, {str(HELPERS)!r})
+from ray.cluster_utils import Cluster
+from trajcheck.errors import RunnerError
+from trajcheck.runners import ray_cluster
+ray_cluster._LOOK, ray_cluster._WAIT_FOR_HEAD = 0.5, 2.0
+cluster = Cluster(initialize_head=True, head_node_args={{"num_cpus": 1, "include_dashboard": False}})
+tasks = [{{"name": str(n), "seconds": 0.1}} for n in range(100)]
+try:
+    outcomes = ray_cluster.RayRunner(cluster.address, allow=["mapped_functions"]).map("mapped_functions:rest", tasks)
+    for number, _ in enumerate(outcomes):
+        if number == 5:
+            cluster.head_node.kill_all_processes(check_alive=False, allow_graceful=False)
+except RunnerError as error:
+    print(error)
+"""
+    paths = os.pathsep.join([str(HELPERS), *sys.path])
+    environment = {**os.environ, "RAY_TMPDIR": folder, "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": paths}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "does not answer any more" in done.stdout or "cluster is gone" in done.stdout
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def test_a_ray_started_for_the_work_leaves_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    processes, folders, environment = ray_processes(), ray_folders(), dict(os.environ)
+    old = signal.signal(signal.SIGTERM, _stop)
+    try:
+        outcomes = RayRunner(workers=2, allow=ALLOW).map(mapped("seen"), [{"name": str(n)} for n in range(20)])
+        first = next(outcomes)[1]
+        assert ray_processes() > processes and ray_folders() > folders
+        assert signal.getsignal(signal.SIGTERM) is _stop and dict(os.environ) == environment
+        assert isinstance(first, Done) and first.value["task"]["threads"] == int(first.value["threads"])
+        outcomes.close()  # in the middle
+        assert signal.getsignal(signal.SIGTERM) is _stop
+    finally:
+        signal.signal(signal.SIGTERM, old)
+    assert eventually(lambda: ray_processes() <= processes)
+    assert ray_folders() == folders
+    assert capfd.readouterr() == ("", "")
+
+
+def _stop(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_killed_parent_leaves_no_worker(tmp_path: Path) -> None:
+    """Ray's own agents notice within a minute; what holds memory or a processor is gone at once. Of the folder, the
+    next Ray rids us."""
+    before, folders = ray_processes(), ray_folders()
+    code = f"""
+import sys; sys.path.insert(0, {str(HELPERS)!r})
+from trajcheck.runners.ray_cluster import RayRunner
+tasks = [{{"name": name, "seconds": 600, "folder": {str(tmp_path)!r}}} for name in "ab"]
+list(RayRunner(workers=2, allow=["mapped_functions"]).map("mapped_functions:rest", tasks))
+"""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+    parent = subprocess.Popen([sys.executable, "-c", code], env={**environment, "HOME": str(tmp_path)})
+    assert eventually(lambda: len(list(tmp_path.glob("*.pid"))) == 2, 60)
+    assert not (tmp_path / ".ray").exists()  # where Ray keeps a password, if it is given none
+    parent.kill()
+    parent.wait()
+    workers = [int(path.read_text()) for path in tmp_path.glob("*.pid")]
+    assert eventually(lambda: not any(runs(pid) for pid in workers))
+    assert eventually(lambda: all(b"agent" in _title(pid).lower() for pid in ray_processes() - before))
+
+    (left,) = ray_folders() - folders
+    path = Path(tempfile.gettempdir()) / left
+    with temporary_folder():
+        assert path.exists()  # too young to be known as abandoned
+    os.utime(path, (0, 0))
+    with temporary_folder() as other:
+        assert not path.exists()
+        os.utime(other, (0, 0))
+        with temporary_folder():
+            assert other.exists()  # its owner lives
+    assert not other.exists()
+
+
+def _title(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b"agent, gone"
