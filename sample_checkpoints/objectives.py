@@ -18,8 +18,8 @@ CONTEXT = 32
 WIDTH = 32
 HEADS = 4
 
-#: For --match-permutations: which axes permute together, by objective; trajcheck/permutation_spec.py says how to write
-#: it. Queries, keys and values are fused as [3, HEADS, WIDTH // HEADS]: a block for each head, in three segments.
+#: For --match-permutations, by objective: which axes permute together, as trajcheck/permutations/declared.py reads it.
+#: Queries, keys and values are fused as [3, HEADS, WIDTH // HEADS]: a block for each head, in three segments.
 PERMUTATIONS: dict[str, dict[str, list[tuple[Any, ...]]]] = {
     "digits": {"hidden": [("0.weight", 0), ("0.bias", 0), ("2.weight", 1)]},
     "transformer": {},

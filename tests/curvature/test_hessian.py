@@ -1,4 +1,4 @@
-"""trajcheck/curvature.py and Objective.hessian: against the dense Hessian of torch.func."""
+"""trajcheck/curvature/hessian.py and Objective.hessian: against the dense Hessian of torch.func."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""trajcheck/lanczos.py: against numpy's and scipy's eigenvalues."""
+"""trajcheck/curvature/lanczos.py: against numpy's and scipy's eigenvalues."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""trajcheck/other_processes.py: a process that has ended is gone, whether or not its parent has looked."""
+"""trajcheck/files/other_processes.py: a process that has ended is gone, whether or not its parent has looked."""
 
 from __future__ import annotations
 

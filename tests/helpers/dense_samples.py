@@ -1,6 +1,6 @@
 """A plain, slow reference for what a sample convention, windows, tensors, memory and TZC's own code change.
 
-It builds on tests/dense.py, the reference on one sample a record, and shares nothing with the package. Points are
+It builds on dense.py, the reference on one sample a record, and shares nothing with the package. Points are
 mappings from tensors' names to arrays; products and sums are in long double.
 
 Letters as in dense.py; z the sample that a row is measured on, B the number of probe batches, G the sum of the

@@ -1,4 +1,4 @@
-"""tests/dense.py: the slow reference itself, on examples worked out by hand."""
+"""tests/helpers/dense.py: the slow reference itself, on examples worked out by hand."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""tests/quadratics.py and tests/networks.py: each loss, its gradient and its torch source say the same."""
+"""tests/helpers/quadratics.py and networks.py: each loss, its gradient and its torch source say the same."""
 
 import importlib.util
 from pathlib import Path

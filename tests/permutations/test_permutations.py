@@ -1,4 +1,4 @@
-"""trajcheck/permutation_spec.py, permutations.py, symmetry.py and permuted_references.py."""
+"""trajcheck/permutations: another order of the units, declared, searched for and checked."""
 
 from __future__ import annotations
 

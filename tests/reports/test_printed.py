@@ -1,4 +1,4 @@
-"""trajcheck/reports/printed.py, terminal.py, comparison.py and cli/printing.py: what the commands print."""
+"""trajcheck/reports/terminal and cli/printing.py: what the commands print."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""trajcheck.analyze, every column, against tests/dense.py in float64."""
+"""trajcheck.analyze, every column, against tests/helpers/dense.py in float64."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""trajcheck/plane.py, gather_gram.py, metrics/principal_components.py, against a dense singular value decomposition."""
+"""analyze --pca (plane, gram_pass, principal_components) against a dense singular value decomposition."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""--sample own, previous, probe, full: every column against tests/dense_samples.py, and laws between them."""
+"""--sample own, previous, probe, full: every column against tests/helpers/dense_samples.py, and laws between them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""trajcheck/calibration.py: how long an analysis would take."""
+"""trajcheck/commands/analyze/time_estimate.py: how long an analysis would take."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""trajcheck/findings.py and reports/summary.py: what an analysis warns of, and when it does not."""
+"""commands/analyze/findings.py and reports/making/headline.py: what an analysis warns of, and when it does not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""trajcheck/nightly/night.py and trajcheck/cli/batch.py: which runs are analyzed, which are left, and what is said."""
+"""trajcheck/commands/batch/command.py and cli/batch.py: which runs are analyzed, which are left, and what is said."""
 
 from __future__ import annotations
 

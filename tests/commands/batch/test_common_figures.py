@@ -1,4 +1,4 @@
-"""trajcheck/nightly/across.py: common figures of a batch's runs, drawn when a report has changed and not otherwise."""
+"""commands/batch/common_figures.py: figures of a batch's runs, drawn when a report has changed and not otherwise."""
 
 from __future__ import annotations
 

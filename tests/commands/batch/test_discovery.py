@@ -1,4 +1,4 @@
-"""trajcheck/nightly/discovery.py: which folders are runs, and where their reports go."""
+"""trajcheck/commands/batch/discovery.py: which folders are runs, and where their reports go."""
 
 from __future__ import annotations
 

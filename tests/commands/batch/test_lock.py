@@ -1,4 +1,4 @@
-"""trajcheck/nightly/lock.py: one batch at a time, and no owner holds the folder longer than it lives."""
+"""trajcheck/commands/batch/lock.py: one batch at a time, and no owner holds the folder longer than it lives."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from trajcheck.errors import OutputError
 HOLD = """
 import sys, time
 from pathlib import Path
-from trajcheck.nightly.lock import only_batch
+from trajcheck.commands.batch.lock import only_batch
 with only_batch(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)

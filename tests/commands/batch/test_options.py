@@ -1,4 +1,4 @@
-"""trajcheck/nightly/config.py: the TOML file of a batch."""
+"""trajcheck/commands/batch/options.py: the TOML file of a batch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""trajcheck/nightly/stopping.py: a signal ends a batch, whatever compiled code makes of what its handler raises."""
+"""commands/batch/stopping.py: a signal ends a batch, whatever compiled code makes of what its handler raises."""
 
 from __future__ import annotations
 
