@@ -15,14 +15,14 @@ import matplotlib
 from matplotlib.figure import Figure
 from saved_reports import analysis
 
-from trajcheck.reports.figures.axes import alone, halfway, line, scale
 from trajcheck.reports.figures.catalogue import PICTURES
-from trajcheck.reports.figures.cosine import PICTURE as COSINE
+from trajcheck.reports.figures.drawing.axes import alone, halfway, line, scale
+from trajcheck.reports.figures.drawing.ratio_panel import unresolved
+from trajcheck.reports.figures.drawing.style import RC, short
+from trajcheck.reports.figures.of_one_run.cosine import PICTURE as COSINE
+from trajcheck.reports.figures.of_one_run.trajectory import PICTURE as TRAJECTORY
 from trajcheck.reports.figures.picture import NothingToDraw
-from trajcheck.reports.figures.ratio_panel import unresolved
 from trajcheck.reports.figures.render import draw
-from trajcheck.reports.figures.style import RC, short
-from trajcheck.reports.figures.trajectory import PICTURE as TRAJECTORY
 from trajcheck.reports.reading.report import Series, read_report
 
 

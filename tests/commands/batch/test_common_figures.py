@@ -23,7 +23,7 @@ from trajcheck.commands.batch.options import BatchConfig
 from trajcheck.commands.batch.page import document
 from trajcheck.commands.report import several_reports as drawing_together
 from trajcheck.commands.report.one_report import DrawnReport
-from trajcheck.reports.figures import style
+from trajcheck.reports.figures.drawing import style
 
 
 def row(out: Path, name: str, parameters: Any = 31) -> dict[str, Any]:

@@ -23,10 +23,10 @@ import trajcheck
 from trajcheck.commands.report.several_reports import OWNER
 from trajcheck.errors import UsageError
 from trajcheck.reports.figures.catalogue import PICTURES
+from trajcheck.reports.figures.drawing.run_panels import RUN_MARKS, running_mean, some
+from trajcheck.reports.figures.drawing.style import COLOURS, MOST, RC
 from trajcheck.reports.figures.picture import NothingToDraw
 from trajcheck.reports.figures.render import Drawn, draw
-from trajcheck.reports.figures.several_runs import RUN_MARKS, running_mean, some
-from trajcheck.reports.figures.style import COLOURS, MOST, RC
 from trajcheck.reports.page.of_several import document
 from trajcheck.reports.reading.report import Series
 from trajcheck.reports.reading.several_reports import Together, read_together

@@ -1,52 +1,28 @@
-"""All figures of a report, in the order in which they are shown."""
+"""All figures, found by their declarations: a module of these folders that holds a PICTURE is a figure."""
 
 from __future__ import annotations
 
-from trajcheck.reports.figures import (
-    between_runs,
-    convexity_gap,
-    convexity_ratio,
-    cosine,
-    cosine_of_runs,
-    distances,
-    distances_of_runs,
-    flow,
-    layers,
-    learning_rate,
-    line_barrier,
-    loss_of_runs,
-    progress,
-    ratio_of_runs,
-    secant,
-    sharpness,
-    sharpness_of_runs,
-    smoothness,
-    trajectory,
-)
+from importlib import import_module
+from pkgutil import iter_modules
+
+from trajcheck.reports.figures import of_one_run, of_pairs, of_several_runs
 from trajcheck.reports.figures.picture import Picture
 
-#: By the kind of report.
-PICTURES: dict[str, tuple[Picture, ...]] = {
-    "analysis": (
-        cosine.PICTURE,
-        convexity_ratio.PICTURE,
-        convexity_gap.PICTURE,
-        smoothness.PICTURE,
-        sharpness.PICTURE,
-        progress.PICTURE,
-        secant.PICTURE,
-        learning_rate.PICTURE,
-        distances.PICTURE,
-        trajectory.PICTURE,
-        layers.PICTURE,
-    ),
-    "comparison": (between_runs.PICTURE, line_barrier.PICTURE, layers.PICTURE),
-    "flow": (flow.PICTURE,),
-    "together": (
-        cosine_of_runs.PICTURE,
-        ratio_of_runs.PICTURE,
-        sharpness_of_runs.PICTURE,
-        distances_of_runs.PICTURE,
-        loss_of_runs.PICTURE,
-    ),
-}
+KINDS = ("analysis", "comparison", "flow", "together")
+
+
+def _declared() -> list[Picture]:
+    return [
+        import_module(f"{folder.__name__}.{module.name}").PICTURE
+        for folder in (of_one_run, of_pairs, of_several_runs)
+        for module in iter_modules(folder.__path__)
+    ]
+
+
+def _in_order(pictures: list[Picture]) -> dict[str, tuple[Picture, ...]]:
+    in_order = sorted(pictures, key=lambda each: each.place)
+    return {kind: tuple(each for each in in_order if kind in each.kinds) for kind in KINDS}
+
+
+#: By the kind of report, in the order in which they are shown.
+PICTURES = _in_order(_declared())

@@ -12,8 +12,8 @@ import matplotlib
 import numpy as np
 
 from trajcheck.reports.figures.catalogue import PICTURES
+from trajcheck.reports.figures.drawing.style import DPI, RC
 from trajcheck.reports.figures.picture import NothingToDraw, Picture
-from trajcheck.reports.figures.style import DPI, RC
 from trajcheck.reports.reading.report import SavedReport
 from trajcheck.reports.reading.several_reports import Together
 

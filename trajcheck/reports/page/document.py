@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from trajcheck.reports.figures.drawing.style import BLACK, COLOURS
 from trajcheck.reports.figures.render import Drawn
-from trajcheck.reports.figures.style import BLACK, COLOURS
 from trajcheck.reports.page import library
 from trajcheck.reports.page.facts import headline_table, left_out_section, provenance_section, warnings_section
 from trajcheck.reports.page.frame import figure, frame, resource

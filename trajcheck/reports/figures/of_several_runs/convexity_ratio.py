@@ -6,11 +6,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from trajcheck.reports.figures.axes import entry, scale
+from trajcheck.reports.figures.drawing.axes import entry, scale
+from trajcheck.reports.figures.drawing.ratio_panel import LABEL
+from trajcheck.reports.figures.drawing.run_panels import SAMPLE_TITLES, Panel, draw_lines, figure_of, towards
+from trajcheck.reports.figures.drawing.style import GREY
 from trajcheck.reports.figures.picture import NothingToDraw, Picture
-from trajcheck.reports.figures.ratio_panel import LABEL
-from trajcheck.reports.figures.several_runs import SAMPLE_TITLES, Panel, draw_lines, figure_of, towards
-from trajcheck.reports.figures.style import GREY
 from trajcheck.reports.reading.several_reports import Together
 
 
@@ -49,4 +49,6 @@ PICTURE = Picture(
     "non-convex, and a saddle can give 2. Lines are dotted where den < 0 and the inequality turns round, and break "
     "where |den| is below its resolution (on probe batches: its standard error).",
     _draw,
+    place=20,
+    kinds=("together",),
 )

@@ -6,9 +6,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from trajcheck.reports.figures.axes import entry, finish, legend, line, panels, scale
+from trajcheck.reports.figures.drawing.axes import entry, finish, legend, line, panels, scale
+from trajcheck.reports.figures.drawing.style import BLACK, BLUE, GREEN, GREY, VERMILLION
 from trajcheck.reports.figures.picture import NothingToDraw, Picture
-from trajcheck.reports.figures.style import BLACK, BLUE, GREEN, GREY, VERMILLION
 from trajcheck.reports.reading.report import SavedReport
 
 _DISTANCES = {
@@ -47,4 +47,6 @@ PICTURE = Picture(
     "x_t against gradient flow from the same start at equal time τ, the sum of the learning rates. A distance at or "
     "below the integration's error says nothing. The bound is an estimate: its constants are sampled on the flow.",
     _draw,
+    place=10,
+    kinds=("flow",),
 )

@@ -7,10 +7,11 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from trajcheck.reports.figures.axes import entry, finish, legend, line, not_drawn, panels, scale, title
+from trajcheck.reports.figures.drawing.axes import entry, finish, legend, line, panels, scale, title
+from trajcheck.reports.figures.drawing.ratio_panel import sample_entries
+from trajcheck.reports.figures.drawing.style import BLACK, DASHES, GREY
+from trajcheck.reports.figures.drawing.towards import towards_references
 from trajcheck.reports.figures.picture import NothingToDraw, Picture
-from trajcheck.reports.figures.ratio_panel import sample_entries
-from trajcheck.reports.figures.style import BLACK, COLOURS, DASHES, GREY, short, told_apart
 from trajcheck.reports.reading.report import SavedReport, Series
 
 _COLUMNS = {
@@ -22,16 +23,10 @@ _COLUMNS = {
 
 def _draw(report: SavedReport) -> Figure:
     own = report.of_samples(_COLUMNS)
-    refs = told_apart(report.references)
-    towards = {
-        (number, sample): series
-        for number, ref in enumerate(refs)
-        for sample in report.samples
-        if (series := report.series("references", "exp_smooth", ref=ref, sample=sample))
-    }
-    if not own and not towards:
+    towards = towards_references(report, ["exp_smooth"])
+    if not own and not towards.lines:
         raise NothingToDraw(report.why_empty("inst_smooth"))
-    figure, axes = panels(bool(own) + bool(towards))
+    figure, axes = panels(bool(own) + bool(towards.lines))
     entries: list[Line2D | Patch] = []
     if own:
         _draw_own(axes[0, 0], own)
@@ -39,17 +34,16 @@ def _draw(report: SavedReport) -> Figure:
             entry(label, color) for column, (label, color, _) in _COLUMNS.items() if any(c == column for c, _ in own)
         ]
         title(axes[0, 0], r"$y=x_{t-1}$")
-    if towards:
+    if towards.lines:
         ax = axes[-1, 0]
-        scale(ax, towards.values())
-        for (number, sample), series in towards.items():
-            line(ax, series, COLOURS[number], DASHES[sample])
+        scale(ax, towards.lines.values())
+        towards.draw(ax, "exp_smooth")
         title(ax, r"$y=x^*$, exponential averages")
-        entries += [entry(f"towards {short(refs[n])}", COLOURS[n]) for n in dict.fromkeys(n for n, _ in towards)]
+        entries += towards.entries()
     for ax in axes[:, 0]:
         finish(ax, r"$|\nabla f(x_t)-\nabla f(y)|\,/\,|x_t-y|$" "\n[loss/length²]", steps=ax is axes[-1, 0])
-    entries += sample_entries(list(dict.fromkeys(sample for _, sample in (*own, *towards))))
-    legend(figure, [*entries, *(not_drawn(len(refs), len(report.references)) if towards else [])])
+    entries += sample_entries(list(dict.fromkeys(sample for *_, sample in (*own, *towards.lines))))
+    legend(figure, [*entries, *(towards.not_drawn if towards.lines else [])])
     return figure
 
 
@@ -66,4 +60,5 @@ PICTURE = Picture(
     "The change of the gradient over the change of the parameters, both gradients on one sample: from one iterate to "
     "the next and, where it was asked for, towards the references.",
     _draw,
+    place=40,
 )

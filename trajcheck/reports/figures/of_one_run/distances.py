@@ -6,22 +6,18 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from trajcheck.reports.figures.axes import entry, finish, legend, line, not_drawn, panels, scale
+from trajcheck.reports.figures.drawing.axes import entry, finish, legend, line, panels, scale
+from trajcheck.reports.figures.drawing.style import BLACK, COLOURS, GREY
+from trajcheck.reports.figures.drawing.towards import towards_references
 from trajcheck.reports.figures.picture import NothingToDraw, Picture
-from trajcheck.reports.figures.style import BLACK, COLOURS, GREY, short, told_apart
 from trajcheck.reports.reading.report import SavedReport
 
 
 def _draw(report: SavedReport) -> Figure:
-    refs = told_apart(report.references)
     sample = report.samples[0]
     own = {name: report.series("steps", name, sample=sample) for name in ("init_dist", "path_length")}
-    towards = {
-        number: series
-        for number, ref in enumerate(refs)
-        if (series := report.series("references", "ref_dist", ref=ref, sample=sample))
-    }
-    drawn = [*(series for series in own.values() if series), *towards.values()]
+    towards = towards_references(report, ["ref_dist"], samples=[sample])
+    drawn = [*(series for series in own.values() if series), *towards.lines.values()]
     if not drawn:
         raise NothingToDraw(report.why_empty("init_dist", "ref_dist"))
     figure, axes = panels(1, height=3.4)
@@ -29,15 +25,15 @@ def _draw(report: SavedReport) -> Figure:
     scale(ax, drawn)
     line(ax, own["path_length"], GREY, ":")
     line(ax, own["init_dist"], BLACK, "--", zorder=3)
-    for number, series in towards.items():
+    for (number, _), series in towards.of_column("ref_dist").items():
         line(ax, series, COLOURS[number])
     finish(ax, "distance [length of the parameters]")
     entries: list[Line2D | Patch] = [
-        *(entry(f"to {short(refs[number])}", COLOURS[number]) for number in towards),
+        *towards.entries("to"),
         *([entry(r"from the start, $|x_t-x_0|$", BLACK, "--")] if own["init_dist"] else []),
         *([entry(r"along the path, $\sum|d_i|$", GREY, ":")] if own["path_length"] else []),
     ]
-    legend(figure, [*entries, *not_drawn(len(refs), len(report.references))])
+    legend(figure, [*entries, *towards.not_drawn])
     return figure
 
 
@@ -47,4 +43,5 @@ PICTURE = Picture(
     "Euclidean distances over all parameters, from the first recorded iterate and to every reference, and the length "
     "of the path (of chords, where steps were left out).",
     _draw,
+    place=90,
 )

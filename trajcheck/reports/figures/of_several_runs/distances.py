@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
+from trajcheck.reports.figures.drawing.run_panels import Panel, figure_of, towards
 from trajcheck.reports.figures.picture import NothingToDraw, Picture
-from trajcheck.reports.figures.several_runs import Panel, figure_of, towards
 from trajcheck.reports.reading.several_reports import Together
 
 
@@ -27,4 +27,6 @@ PICTURE = Picture(
     "Euclidean distances over all parameters of each run, from its own first recorded iterate and to x*. Whether two "
     "runs are near each other they do not say: that is what trajcheck compare measures.",
     _draw,
+    place=40,
+    kinds=("together",),
 )

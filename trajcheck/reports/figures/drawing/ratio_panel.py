@@ -7,8 +7,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from trajcheck.reports.figures.axes import entry, line, patch, scale, shade
-from trajcheck.reports.figures.style import BLACK, DASHES, GREY, MARKS, ORANGE
+from trajcheck.reports.figures.drawing.axes import entry, line, patch, scale, shade
+from trajcheck.reports.figures.drawing.style import BLACK, DASHES, GREY, MARKS, ORANGE
 from trajcheck.reports.reading.report import SavedReport, Series
 
 LABEL = "ratio num/den"

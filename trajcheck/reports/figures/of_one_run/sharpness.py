@@ -6,10 +6,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from trajcheck.reports.figures.axes import entry, finish, legend, line, panels, scale, zero
+from trajcheck.reports.figures.drawing.axes import entry, finish, legend, line, panels, scale, zero
+from trajcheck.reports.figures.drawing.ratio_panel import sample_entries
+from trajcheck.reports.figures.drawing.style import BLACK, BLUE, DASHES, GREEN, SKY, VERMILLION
 from trajcheck.reports.figures.picture import NothingToDraw, Picture
-from trajcheck.reports.figures.ratio_panel import sample_entries
-from trajcheck.reports.figures.style import BLACK, BLUE, DASHES, GREEN, SKY, VERMILLION
 from trajcheck.reports.reading.report import SavedReport
 
 _COLUMNS = {
@@ -49,4 +49,5 @@ PICTURE = Picture(
     "against the smoothness from iterate to iterate and the largest curvature at which gradient descent with this "
     "rate is stable; Adam's threshold is that of another matrix and is not drawn.",
     _draw,
+    place=50,
 )

@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from trajcheck.reports.figures.axes import entry, legend, not_drawn
+from trajcheck.reports.figures.drawing.axes import entry, legend, not_drawn
+from trajcheck.reports.figures.drawing.style import BLACK, COLOURS, GREY, WIDTH, short, told_apart
 from trajcheck.reports.figures.picture import NothingToDraw, Picture
-from trajcheck.reports.figures.style import BLACK, COLOURS, GREY, WIDTH, short, told_apart
 from trajcheck.reports.reading.report import SavedReport, Series
 
 #: From dark blue to light green: viridis without its yellow end, which is too faint on white.
@@ -86,4 +86,5 @@ PICTURE = Picture(
     "components explain much of any path: of a random walk in many dimensions about 61% and 15%, and there the plane "
     "shows a parabola. A smooth curve here is therefore no sign of an easy landscape.",
     _draw,
+    place=100,
 )

@@ -6,10 +6,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from trajcheck.reports.figures.axes import entry, finish, legend, line, panels, scale, zero
+from trajcheck.reports.figures.drawing.axes import entry, finish, legend, line, panels, scale, zero
+from trajcheck.reports.figures.drawing.ratio_panel import sample_entries
+from trajcheck.reports.figures.drawing.style import BLUE, DASHES, SKY, VERMILLION
 from trajcheck.reports.figures.picture import NothingToDraw, Picture
-from trajcheck.reports.figures.ratio_panel import sample_entries
-from trajcheck.reports.figures.style import BLUE, DASHES, SKY, VERMILLION
 from trajcheck.reports.reading.report import SavedReport
 
 _COLUMNS = {
@@ -51,4 +51,5 @@ PICTURE = Picture(
     "on one sample; beneath, their sums over the run, each row weighing as many steps as it stands for. The "
     "difference between the sums of loss_change and update_corr is the sum of the convexity gaps.",
     _draw,
+    place=60,
 )

@@ -6,9 +6,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from trajcheck.reports.figures.axes import entry, finish, legend, line, panels, scale, zero
+from trajcheck.reports.figures.drawing.axes import entry, finish, legend, line, panels, scale, zero
+from trajcheck.reports.figures.drawing.style import BLUE, DASHES, GREEN, VERMILLION
 from trajcheck.reports.figures.picture import NothingToDraw, Picture
-from trajcheck.reports.figures.style import BLUE, DASHES, GREEN, VERMILLION
 from trajcheck.reports.reading.report import SavedReport
 
 _COLUMNS = {
@@ -48,4 +48,5 @@ PICTURE = Picture(
     "f(x_t) − f(x_{t−1}) − ⟨g_t, x_t − x_{t−1}⟩, both losses and the gradient on one sample, averaged from the start "
     "and exponentially. A convex loss gives at most 0.",
     _draw,
+    place=30,
 )

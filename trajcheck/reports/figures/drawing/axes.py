@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator, SymmetricalLogLocator
 
-from trajcheck.reports.figures.style import GREY, HEIGHT, MARKS, WIDTH
+from trajcheck.reports.figures.drawing.style import GREY, HEIGHT, MARKS, WIDTH
 from trajcheck.reports.reading.report import Series
 
 #: Up to so many values each is marked, so that nobody takes the line between two for measured.

@@ -6,10 +6,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from trajcheck.reports.figures.axes import entry, finish, legend, line, not_drawn, scale, stacked, title, zero
+from trajcheck.reports.figures.drawing.axes import entry, finish, legend, line, not_drawn, scale, stacked, title, zero
+from trajcheck.reports.figures.drawing.ratio_panel import LABEL, draw_ratio, ratio_entries, ratios, sample_entries
+from trajcheck.reports.figures.drawing.style import BLUE, DASHES, VERMILLION, short
 from trajcheck.reports.figures.picture import NothingToDraw, Picture
-from trajcheck.reports.figures.ratio_panel import LABEL, draw_ratio, ratio_entries, ratios, sample_entries
-from trajcheck.reports.figures.style import BLUE, DASHES, VERMILLION, short
 from trajcheck.reports.reading.report import SavedReport
 
 #: The most points y that have panels of their own.
@@ -66,4 +66,5 @@ PICTURE = Picture(
     "the inequality turns round. The strip at the left edge marks the bands; there is no ratio where |den| is below "
     "its resolution (on probe batches: its standard error).",
     _draw,
+    place=20,
 )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
+from trajcheck.reports.figures.drawing.run_panels import SAMPLE_TITLES, Panel, figure_of
 from trajcheck.reports.figures.picture import NothingToDraw, Picture
-from trajcheck.reports.figures.several_runs import SAMPLE_TITLES, Panel, figure_of
 from trajcheck.reports.reading.several_reports import Together
 
 
@@ -26,4 +26,6 @@ PICTURE = Picture(
     "f(x_t) on one sample to a panel, replayed where there was an objective, else as the training recorded it. Runs "
     "of other data, or of another loss, are on another scale. Bands are standard errors over probe batches.",
     _draw,
+    place=50,
+    kinds=("together",),
 )

@@ -10,10 +10,21 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from trajcheck.reports.figures.axes import FEW, entry, finish, legend, line, not_drawn, patch, stacked, title, zero
+from trajcheck.reports.figures.drawing.axes import (
+    FEW,
+    entry,
+    finish,
+    legend,
+    line,
+    not_drawn,
+    patch,
+    stacked,
+    title,
+    zero,
+)
+from trajcheck.reports.figures.drawing.ratio_panel import LABEL, draw_ratio, ratio_entries, ratios
+from trajcheck.reports.figures.drawing.style import BLUE, GREEN, ORANGE, PALE, PURPLE, SKY, short
 from trajcheck.reports.figures.picture import NothingToDraw, Picture
-from trajcheck.reports.figures.ratio_panel import LABEL, draw_ratio, ratio_entries, ratios
-from trajcheck.reports.figures.style import BLUE, GREEN, ORANGE, PALE, PURPLE, SKY, short
 from trajcheck.reports.reading.report import SavedReport, Series
 
 #: The most references that have panels of their own.
@@ -95,4 +106,5 @@ PICTURE = Picture(
     "elsewhere (solid: own, dashed: probe, with standard errors), with stretches shaded where its denominator is "
     "unresolved.",
     _draw,
+    place=10,
 )

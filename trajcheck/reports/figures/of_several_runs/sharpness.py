@@ -7,10 +7,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from trajcheck.reports.figures.axes import entry, scale, zero
+from trajcheck.reports.figures.drawing.axes import entry, scale, zero
+from trajcheck.reports.figures.drawing.run_panels import SAMPLE_TITLES, Panel, draw_lines, figure_of
+from trajcheck.reports.figures.drawing.style import COLOURS, GREY
 from trajcheck.reports.figures.picture import NothingToDraw, Picture
-from trajcheck.reports.figures.several_runs import SAMPLE_TITLES, Panel, draw_lines, figure_of
-from trajcheck.reports.figures.style import COLOURS, GREY
 from trajcheck.reports.reading.several_reports import Together
 
 #: Length of a threshold's dashes.
@@ -55,4 +55,6 @@ PICTURE = Picture(
     "in the same colour, dashed, the largest curvature at which gradient descent with the run's rate is stable; "
     "Adam's threshold is that of another matrix and is not drawn.",
     _draw,
+    place=30,
+    kinds=("together",),
 )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from trajcheck.reports.figures.axes import zero
+from trajcheck.reports.figures.drawing.axes import zero
+from trajcheck.reports.figures.drawing.run_panels import SAMPLE_TITLES, Panel, draw_lines, figure_of, towards
 from trajcheck.reports.figures.picture import NothingToDraw, Picture
-from trajcheck.reports.figures.several_runs import SAMPLE_TITLES, Panel, draw_lines, figure_of, towards
 from trajcheck.reports.reading.several_reports import Together
 
 _LABEL = r"$\cos(g_t,\ x_t-x^*)$"
@@ -60,4 +60,6 @@ PICTURE = Picture(
     "step's own term (momentum and Adam carry it on for a while); runs whose x* is no later iterate have a panel of "
     "their own. Bands are standard errors over probe batches.",
     _draw,
+    place=10,
+    kinds=("together",),
 )

@@ -7,9 +7,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from trajcheck.reports.figures.axes import entry, finish, legend, line, not_drawn, title, zero
+from trajcheck.reports.figures.drawing.axes import entry, finish, legend, line, not_drawn, title, zero
+from trajcheck.reports.figures.drawing.style import COLOURS, GREY, HEIGHT, WIDTH, short, told_apart
 from trajcheck.reports.figures.picture import NothingToDraw, Picture
-from trajcheck.reports.figures.style import COLOURS, GREY, HEIGHT, WIDTH, short, told_apart
 from trajcheck.reports.reading.report import SavedReport
 
 
@@ -53,4 +53,6 @@ PICTURE = Picture(
     "its ends, at the points that were evaluated, all on one sample; at the right the losses themselves for the last "
     "pair.",
     _draw,
+    place=20,
+    kinds=("comparison",),
 )

@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize, SymLogNorm
 from matplotlib.figure import Figure
 
-from trajcheck.reports.figures.axes import WIDE, finish, halfway, title
+from trajcheck.reports.figures.drawing.axes import WIDE, finish, halfway, title
+from trajcheck.reports.figures.drawing.style import GREY, WIDTH, short
 from trajcheck.reports.figures.picture import NothingToDraw, Picture
-from trajcheck.reports.figures.style import GREY, WIDTH, short
 from trajcheck.reports.reading.report import SavedReport
 
 #: The most tensors whose names are written, and the most heat maps.
@@ -132,4 +132,6 @@ PICTURE = Picture(
     "Steps to the right, tensors downwards, on the report's first sample; grey cells are undefined. Each map has its "
     "own scale; those with signs are centred at 0. A cell reaches half way to the neighbouring records.",
     _draw,
+    place=110,
+    kinds=("analysis", "comparison"),
 )

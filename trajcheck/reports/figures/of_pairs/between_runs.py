@@ -6,9 +6,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from trajcheck.reports.figures.axes import entry, finish, legend, line, not_drawn, panels, scale, zero
+from trajcheck.reports.figures.drawing.axes import entry, finish, legend, line, not_drawn, panels, scale, zero
+from trajcheck.reports.figures.drawing.style import BLACK, COLOURS, short, told_apart
 from trajcheck.reports.figures.picture import NothingToDraw, Picture
-from trajcheck.reports.figures.style import BLACK, COLOURS, short, told_apart
 from trajcheck.reports.reading.report import SavedReport
 
 #: The last colour is run A's own.
@@ -63,4 +63,6 @@ PICTURE = Picture(
     "|x_a − x_b| of the matched iterates, beside the distance of each run from its own first record; beneath, the "
     "cosines of the two displacements from the first records, and of the last steps.",
     _draw,
+    place=10,
+    kinds=("comparison",),
 )

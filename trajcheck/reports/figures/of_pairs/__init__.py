@@ -1,0 +1,1 @@
+"""Figures of one run beside others, from what compare wrote."""

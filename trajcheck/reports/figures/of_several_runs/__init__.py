@@ -1,0 +1,1 @@
+"""Figures that show several runs together, from the reports of each."""
