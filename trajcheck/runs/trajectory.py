@@ -14,6 +14,8 @@ from trajcheck.errors import RunError, StepFileError, UnevenStepError
 from trajcheck.files.extents import Extent
 from trajcheck.files.prints import hash_file
 from trajcheck.runs.formats.native import reading as native
+from trajcheck.runs.formats.native.description import read_run_info
+from trajcheck.runs.formats.native.probes import probe_files, read_probe
 from trajcheck.runs.formats.native.step_files import StepFiles, step_files
 from trajcheck.runs.run_info import RunInfo
 from trajcheck.runs.snapshot import Probe, Snapshot
@@ -89,9 +91,9 @@ def open_trajectory(path: Path, *, skip_bad: bool = False) -> Trajectory:
     files = step_files(path)
     if not files:
         raise RunError(f"{path}: an empty run: there is a run.json but no step file.")
-    info = native.read_run_info(path)
+    info = read_run_info(path)
     left_out = _incomplete(files, info, skip_bad)
-    probes = tuple(native.read_probe(file) for file in native.probe_files(path))
+    probes = tuple(read_probe(file) for file in probe_files(path))
     snapshots = []
     for step in files:
         if step in left_out:

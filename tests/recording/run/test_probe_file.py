@@ -175,7 +175,7 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch, recorder_in(tmp_path / "a") as recorder:
-        patch.setattr(probe_batches, "write_tensors", full)
+        patch.setattr(probe_batches, "write_probe", full)
         with pytest.raises(OutputError, match="No space left"):
             recorder.probe([batch_of(0)])
     with recorder_in(tmp_path / "b") as recorder:

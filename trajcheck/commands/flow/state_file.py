@@ -22,8 +22,8 @@ from trajcheck.errors import OutputError, StepFileError
 from trajcheck.files.extent_reader import ExtentReader
 from trajcheck.files.plain_json import parse_json
 from trajcheck.files.safetensors_header import read_header
+from trajcheck.files.tensor_writing import write_tensors
 from trajcheck.files.whole_files import sync_folder
-from trajcheck.runs.formats.native.writing import write_tensors
 from trajcheck.scalars.values import FlowScalars
 
 NAME = ".flow-state.safetensors"
@@ -97,7 +97,7 @@ class StateFile:
             f"theta/{number}": torch.from_numpy(np.array(state.theta)) for number, state in enumerate(progress.states)
         }
         try:
-            write_tensors(self._staging / NAME, thetas, {"key": self._key, **facts})
+            write_tensors(self._staging / NAME, thetas, {"format": 1, "key": self._key, **facts})
             os.replace(self._staging / NAME, self.path)
             sync_folder(self.path.parent)
         except OSError as error:

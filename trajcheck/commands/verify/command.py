@@ -19,6 +19,8 @@ from trajcheck.errors import RunError, UsageError
 from trajcheck.files.whole_files import TEMPORARY
 from trajcheck.reports.making.results import RunVerification, Verification
 from trajcheck.runs.formats.native import reading as native
+from trajcheck.runs.formats.native.description import read_run_info
+from trajcheck.runs.formats.native.probes import PROBE_FILE
 from trajcheck.runs.formats.native.step_files import StepFiles, step_files
 from trajcheck.runs.run_info import RunInfo
 from trajcheck.runs.trajectory import open_trajectory
@@ -80,7 +82,7 @@ def _verify_run(
     run = RunVerification(folder)
     info = RunInfo()
     try:
-        info = native.read_run_info(folder)
+        info = read_run_info(folder)
     except RunError as error:
         run.damage.append(str(error))
     if "run.json" not in names:
@@ -91,7 +93,7 @@ def _verify_run(
     for check in pool.map(lambda path: check_step_file(path, left_out), paths):
         checks.append(check)
         progress(1)
-    probes = list(pool.map(check_probe_file, [folder / n for n in names if native.PROBE_FILE.fullmatch(n)]))
+    probes = list(pool.map(check_probe_file, [folder / n for n in names if PROBE_FILE.fullmatch(n)]))
     for check in (*checks, *probes):
         run.damage += check.damage
         run.files += 1

@@ -11,17 +11,12 @@ from typing import Any
 import numpy as np
 
 from trajcheck.errors import StepFileError
+from trajcheck.files.checksums import METADATA, metadata_checksum, stored_checksums
 from trajcheck.files.extent_reader import ExtentReader
 from trajcheck.files.extents import FLOATING, Spec
 from trajcheck.files.safetensors_header import TensorFile
-from trajcheck.runs.formats.native.checksums import METADATA, metadata_checksum, stored_checksums
-from trajcheck.runs.formats.native.reading import (
-    open_probe_file,
-    open_step_file,
-    read_probe,
-    read_rank,
-    read_snapshot,
-)
+from trajcheck.runs.formats.native.probes import open_probe_file, read_probe
+from trajcheck.runs.formats.native.reading import open_step_file, read_rank, read_snapshot
 from trajcheck.runs.formats.native.step_files import RANK_FILE, STEP_FILE
 from trajcheck.runs.snapshot import Snapshot
 

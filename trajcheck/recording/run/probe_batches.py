@@ -15,8 +15,8 @@ from trajcheck.files.torch_tensors import same_bytes
 from trajcheck.readable import readable
 from trajcheck.recording.model.recorded_model import to_host
 from trajcheck.runs.batch_tree import Tree, flatten, unflatten
-from trajcheck.runs.formats.native.reading import read_probe
-from trajcheck.runs.formats.native.writing import probe_filename, write_tensors
+from trajcheck.runs.formats.native.probes import read_probe
+from trajcheck.runs.formats.native.writing import probe_filename, write_probe
 
 
 def store_probe(folder: Path, batches: Iterable[Any]) -> None:
@@ -44,7 +44,7 @@ def store_probe(folder: Path, batches: Iterable[Any]) -> None:
     metadata: dict[str, Any] = {"batches": count}
     if tree is not None:
         metadata["batch_tree"] = tree
-    write_tensors(path, tensors, metadata)
+    write_probe(folder, 0, tensors, metadata)
 
 
 def _collect(batches: Iterable[Any]) -> tuple[dict[str, torch.Tensor], Tree | None, int]:

@@ -13,13 +13,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from trajcheck.files.extents import ITEM_SIZE, Extent, Extents, Part, Spec
-
-
-class Box(NamedTuple):
-    """Where a piece begins in its tensor, and that tensor's shape."""
-
-    offset: tuple[int, ...]
-    shape: tuple[int, ...]
+from trajcheck.runs.formats.native.rank_boxes import Box
 
 
 class Pieces(Mapping[str, Extent]):

@@ -6,13 +6,11 @@ folder. A killed job leaves at most a temporary file behind.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from trajcheck.files.whole_files import write_blocks
-from trajcheck.runs.formats.native.checksums import with_checksums
+from trajcheck.files.tensor_writing import write_tensors
 
 if TYPE_CHECKING:
     import torch
@@ -43,33 +41,10 @@ def write_step(
 
     `metadata` becomes the JSON under the header's key `trajcheck`; format and step are added. Raises OSError.
     """
-    return write_tensors(folder / step_filename(step, rank, ranks), tensors, {"step": step, **metadata})
+    described = {"format": FORMAT, "step": step, **metadata}
+    return write_tensors(folder / step_filename(step, rank, ranks), tensors, described)
 
 
-def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]) -> Path:
-    """Write a file of CPU tensors with `metadata` in its header; the format and checksums are added. Raises OSError.
-
-    The tensors' own memory is written, largest elements first so that each lies aligned; safetensors.torch.save would
-    build a copy of the whole file in memory first.
-    """
-    import torch
-
-    from trajcheck.files.torch_tensors import CODES, as_bytes
-
-    table: dict[str, Any] = {}
-    blocks: dict[str, memoryview] = {}
-    position = 0
-    for name in sorted(tensors, key=lambda name: (-tensors[name].element_size(), name)):
-        tensor = tensors[name].detach().contiguous()
-        if tensor.dtype not in CODES or tensor.device != torch.device("cpu"):
-            raise TypeError(f"{name} is a tensor of dtype {tensor.dtype} on {tensor.device}; cannot be stored")
-        block = as_bytes(tensor)
-        end = position + len(block)
-        table[name] = {"dtype": CODES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [position, end]}
-        blocks[name] = block
-        position = end
-    text = json.dumps(with_checksums({"format": FORMAT, **metadata}, blocks), allow_nan=False)
-    head = json.dumps({"__metadata__": {"trajcheck": text}, **table}, separators=(",", ":")).encode()
-    head += b" " * (-len(head) % 8)
-    write_blocks(path, [len(head).to_bytes(8, "little") + head, *blocks.values()])
-    return path
+def write_probe(folder: Path, number: int, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]) -> Path:
+    """Write a file of batches set aside, tensors `batch/<i>/...`; the rest as `write_step` does. Raises OSError."""
+    return write_tensors(folder / probe_filename(number), tensors, {"format": FORMAT, **metadata})

@@ -1,0 +1,66 @@
+"""run.json: what the Recorder wrote down of a run when it began."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from trajcheck.errors import RunError
+from trajcheck.files.plain_json import parse_json
+from trajcheck.runs.run_info import RunInfo
+
+
+def read_run_info(folder: Path) -> RunInfo:
+    """What run.json says; a run without one is valid, and then nothing is known of its optimizer."""
+    path = folder / "run.json"
+    if path.exists() and not path.is_file():
+        raise RunError(f"{path}: not a regular file; expected a run description in format 1.")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return RunInfo()
+    except (OSError, UnicodeDecodeError) as error:
+        raise RunError(f"{path}: cannot be read: {error}.") from error
+    try:
+        return parse_run_info(parse_json(text))
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, IndexError) as error:
+        raise RunError(f"{path}: not a run description in format 1 ({error!r}).") from error
+
+
+def parse_run_info(text: Mapping[str, Any]) -> RunInfo:
+    """From the JSON object. Raises ValueError, TypeError, KeyError or AttributeError when it is malformed."""
+    if text.get("format") != 1:
+        raise ValueError(f"format {text.get('format')!r}; this version of trajcheck reads format 1")
+    optimizer = text.get("optimizer") or {}
+    groups = tuple(dict(group) for group in optimizer.get("groups", []))
+    trainable, frozen, unrecorded, decay = {}, {}, [], {}
+    for parameter in text.get("parameters", []):
+        name, shape = str(parameter["name"]), tuple(_natural(length) for length in parameter["shape"])
+        if not parameter.get("recorded", True):
+            unrecorded.append(name)
+        elif parameter.get("trainable", True):
+            trainable[name] = shape
+            group = parameter.get("group")
+            if group is not None and group < len(groups) and groups[group].get("weight_decay"):
+                decay[name] = float(groups[group]["weight_decay"])
+        else:
+            frozen[name] = shape
+    return RunInfo(
+        id=None if text.get("id") is None else str(text["id"]),
+        parameters=trainable,
+        frozen=frozen,
+        unrecorded=tuple(unrecorded),
+        tied={str(alias): str(name) for alias, name in (text.get("tied") or {}).items()},
+        optimizer=None if optimizer.get("name") is None else str(optimizer["name"]),
+        groups=groups,
+        decay=decay,
+        thinned=str(text.get("schedule", "")).startswith("Budget"),
+        versions=dict(text.get("versions") or {}),
+    )
+
+
+def _natural(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise ValueError(f"{value!r} in a shape")
+    return value
