@@ -9,7 +9,7 @@ from documents import DOCS, code_words, fenced
 from places import PACKAGE, SAMPLES
 
 from trajcheck.files.safetensors_header import read_header
-from trajcheck.runs.run_info import parse_run_info
+from trajcheck.runs.formats.native.description import parse_run_info
 
 PAGE = DOCS / "run-format.md"
 WORDS = set(code_words(PAGE.read_text()))
@@ -18,7 +18,7 @@ FORMAT = PACKAGE / "runs" / "formats" / "native"
 
 def test_every_key_that_is_read_is_explained() -> None:
     source = "".join(path.read_text() for path in sorted(FORMAT.glob("*.py")))
-    keys = set(re.findall(r'_field\(\w+, "(?:window\.)?(\w+)"', source))
+    keys = set(re.findall(r'entry\(\w+, "(?:window\.)?(\w+)"', source))
     assert {"step", "loss", "lr", "from", "grad_dot_offset", "offset", "batches"} <= keys
     named = {word for each in WORDS for word in re.findall(r"\w+", each)}
     assert keys <= named, keys - named
