@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from torch import nn
 
 import trajcheck
 from trajcheck import Recorder
+from trajcheck.objective.objective import Objective
 
 ODD = """
 from odd_network import Odd, squared
@@ -94,3 +96,20 @@ def scaled():
     thetas, xs = exact(0.5 * hessian, start, frame["tau"]), descent(hessian, start, 0.1, 40)
     np.testing.assert_allclose(frame["flow_dist"], np.linalg.norm(xs - thetas, axis=1), atol=1e-6)
     np.testing.assert_allclose(frame["loss"], [x @ hessian @ x / 4 for x in xs], rtol=1e-9, atol=1e-12)
+
+
+def test_the_conditions_of_the_integration_are_set_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Setting them costs as much as a small model's gradient; the process's own are as they were afterwards."""
+    entered, conditions = [0], Objective._conditions
+
+    def counted(objective: Objective, twice: bool = False) -> AbstractContextManager[None]:
+        entered[0] += 1
+        return conditions(objective, twice)
+
+    monkeypatch.setattr(Objective, "_conditions", counted)
+    run, objective, _, _ = quadratic(tmp_path)
+    before = torch.get_default_dtype(), torch.backends.cudnn.deterministic, torch.random.get_rng_state().tolist()
+    report = trajcheck.flow(run, objective, rtol=1e-8, out=tmp_path / "report")
+    assert report.summary["flow"]["gradient_evaluations"] > 100 and entered[0] < 10
+    after = torch.get_default_dtype(), torch.backends.cudnn.deterministic, torch.random.get_rng_state().tolist()
+    assert before == after

@@ -329,7 +329,7 @@ class _Flow:
         ]
         missing = ["" if time is not None else NO_TAU for time in self.times]
         ended, progress = "", found
-        with progress_bar("flow", len(self.steps), self.quiet) as bar:
+        with progress_bar("flow", len(self.steps), self.quiet) as bar, function.many():
             bar(len(rows))
             try:
                 while len(rows) < len(self.steps):
