@@ -37,35 +37,35 @@ CHANGE: Operand = ("gradient", "gradient_previous")
 REFERENCE_CHANGE: Operand = ("gradient", "gradient_reference")
 DISAGREEMENT: Operand = ("gradient", "recorded")
 
-#: field of scalars.StepScalars -> its two factors
+#: What a step has by itself: a field of scalars.StepScalars -> its two factors.
 STEP_PRODUCTS: dict[str, tuple[Operand, Operand]] = {
-    "param_sq": ("x", "x"),
-    "step_sq": (STEP, STEP),
-    "step_dot_next": (STEP, NEXT_STEP),
-    "init_sq": (FROM_INIT, FROM_INIT),
-    "grad_sq": ("gradient", "gradient"),
-    "grad_dot_param": ("gradient", "x"),
-    "grad_dot_step": ("gradient", STEP),
-    "grad_dot_next": ("gradient", NEXT_STEP),
-    "previous_grad_dot_step": ("gradient_previous", STEP),
-    "grad_change_sq": (CHANGE, CHANGE),
-    "regularised_sq": ("regularised", "regularised"),
-    "recorded_sq": ("recorded", "recorded"),
-    "disagreement_sq": (DISAGREEMENT, DISAGREEMENT),
-    "path_integral": ("gradient_between", STEP),
+    "param_sq": ("x", "x"),  # |x_t|^2
+    "step_sq": (STEP, STEP),  # |d_t|^2
+    "step_dot_next": (STEP, NEXT_STEP),  # <d_t, d_{t+1}>
+    "init_sq": (FROM_INIT, FROM_INIT),  # |x_t - x_0|^2
+    "grad_sq": ("gradient", "gradient"),  # |g_t|^2
+    "grad_dot_param": ("gradient", "x"),  # <g_t, x_t>
+    "grad_dot_step": ("gradient", STEP),  # <g_t, d_t>
+    "grad_dot_next": ("gradient", NEXT_STEP),  # <g_t, d_{t+1}>
+    "previous_grad_dot_step": ("gradient_previous", STEP),  # <grad f(x_{t-1}; z_t), d_t>
+    "grad_change_sq": (CHANGE, CHANGE),  # |g_t - grad f(x_{t-1}; z_t)|^2
+    "regularised_sq": ("regularised", "regularised"),  # |g_t + lambda x_t|^2
+    "recorded_sq": ("recorded", "recorded"),  # |recorded g_t|^2, where g_t was replayed
+    "disagreement_sq": (DISAGREEMENT, DISAGREEMENT),  # |g_t - recorded g_t|^2
+    "path_integral": ("gradient_between", STEP),  # summed with Gauss-Legendre weights over points between
 }
 
-#: field of scalars.ReferenceScalars -> its two factors
+#: What a step has towards x*: a field of scalars.ReferenceScalars -> its two factors.
 REFERENCE_PRODUCTS: dict[str, tuple[Operand, Operand]] = {
-    "ref_sq": (ERROR, ERROR),
-    "skip_sq": (SKIP_ERROR, SKIP_ERROR),
-    "next_dot_ref": (NEXT_STEP, ERROR),
-    "grad_dot_ref": ("gradient", ERROR),
-    "regularised_dot_ref": ("regularised", ERROR),
-    "grad_dot_skip": ("gradient", SKIP_ERROR),
-    "ref_grad_change_sq": (REFERENCE_CHANGE, REFERENCE_CHANGE),
-    "window_dot_ref": ("window", START_ERROR),
-    "window_dot_skip": ("window", ERROR),
+    "ref_sq": (ERROR, ERROR),  # |e_t|^2
+    "skip_sq": (SKIP_ERROR, SKIP_ERROR),  # |x_s - x*|^2
+    "next_dot_ref": (NEXT_STEP, ERROR),  # <d_{t+1}, e_t>
+    "grad_dot_ref": ("gradient", ERROR),  # <g_t, e_t>
+    "regularised_dot_ref": ("regularised", ERROR),  # <g_t + lambda x_t, e_t>
+    "grad_dot_skip": ("gradient", SKIP_ERROR),  # <g_t, x_s - x*>
+    "ref_grad_change_sq": (REFERENCE_CHANGE, REFERENCE_CHANGE),  # |g_t - grad f(x*; z_t)|^2
+    "window_dot_ref": ("window", START_ERROR),  # <G, x_k - x*>, G the sum of the gradients from record k to t
+    "window_dot_skip": ("window", ERROR),  # <G, x_t - x*>
 }
 
 

@@ -16,7 +16,7 @@ from trajcheck.files.prints import FilePrints
 from trajcheck.measuring.cost import Cost, cost
 from trajcheck.measuring.needs import Request
 from trajcheck.measuring.options import Options
-from trajcheck.measuring.portions import MEMORY, REPLAYED, STORED, Measurement, Portion, facts
+from trajcheck.measuring.portions import LAGGED, REPLAYED, STORED, Measurement, Portion, facts
 from trajcheck.metrics.averaging import Averaging, tzc_v1
 from trajcheck.metrics.families import Family, choose_families
 from trajcheck.progress_bar import progress_bar
@@ -27,13 +27,12 @@ from trajcheck.runs.trajectory import Trajectory
 from trajcheck.scalars.rows import Rows, choose_rows, parse_steps
 from trajcheck.scalars.saved.keys import Identity
 from trajcheck.scalars.saved.store import ScalarStore
-from trajcheck.scalars.values import RowScalars
+from trajcheck.scalars.values import LagScalars, RowScalars
 from trajcheck.tables.samples import Measured
 from trajcheck.tables.source import Source
 
 if TYPE_CHECKING:
     from trajcheck.permutations.permuted_references import Alignment
-    from trajcheck.stream.lag_pass import Cell
 
 
 class MeasuredRun:
@@ -97,9 +96,9 @@ class MeasuredRun:
         """The columns towards some references, of each sample convention; what is not in the store is computed."""
         measurement = self.measurement(references, ScalarStore() if store is None else store)
         self.compute(measurement, measurement.portions)
-        scalars, memory = measurement.scalars(), measurement.memory()
+        scalars, lags = measurement.scalars(), measurement.lags()
         self.scalar_facts, self.replay_facts = facts(measurement), self._replay_facts(measurement)
-        return [self._measured(sample, draws, references, memory) for sample, draws in scalars.items()]
+        return [self._measured(sample, draws, references, lags) for sample, draws in scalars.items()]
 
     def measurement(self, references: Sequence[Reference], store: ScalarStore) -> Measurement:
         """What is to be measured towards some references, and what of it the store lacks."""
@@ -108,13 +107,13 @@ class MeasuredRun:
     def compute(self, measurement: Measurement, portions: Sequence[Portion]) -> None:
         """Measure some portions, into the store of the measurement."""
         replays = measurement.replays(self._make_replay, portions)
-        words = {STORED: "reading", REPLAYED: "replaying", MEMORY: "memory"}
+        words = {STORED: "reading", REPLAYED: "replaying", LAGGED: "memory"}
         for kind, label in words.items():
             mine = [portion for portion in portions if portion.kind == kind]
             if not mine:
                 continue
             rows = sum(len(portion.places) for portion in mine)
-            size = partial(self._bytes, kind, measurement.references, rows) if kind != MEMORY else None
+            size = partial(self._bytes, kind, measurement.references, rows) if kind != LAGGED else None
             with progress_bar(label, rows, self.quiet, size=size) as progress:
                 for portion in mine:
                     measurement.compute(portion, replays.get(portion), progress)
@@ -177,7 +176,7 @@ class MeasuredRun:
         sample: str,
         draws: Sequence[Mapping[int, RowScalars]],
         references: Sequence[Reference],
-        memory: Mapping[int, Sequence[Sequence[Cell]]],
+        lags: Mapping[int, Sequence[Sequence[LagScalars | str]]],
     ) -> Measured:
         source = Source(
             self.trajectory,
@@ -190,7 +189,7 @@ class MeasuredRun:
             self.options.path_integral is not None,
             self.options.smoothing,
             self._averaging(),
-            memory,
+            lags,
         )
         return Measured(sample, tuple(replace(source, scalars=rows) for rows in draws), tuple(references))
 

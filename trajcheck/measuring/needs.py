@@ -13,6 +13,7 @@ from trajcheck.metrics.families import Family
 from trajcheck.replay.plan import REFERENCE_REPLAYED, STEP_REPLAYED, Plan
 from trajcheck.runs.trajectory import Trajectory
 from trajcheck.scalars.rows import Row, Rows
+from trajcheck.tables.needed import Needed, needed
 from trajcheck.tables.scale import ROWS
 
 _CURVATURE = (
@@ -30,9 +31,10 @@ class Request:
     options: Options
     families: Mapping[str, Family]
 
-    def _union(self, what: str) -> dict[str, None]:
-        """In a fixed order."""
-        return {name: None for family in self.families.values() for name in getattr(family, what)}
+    @cached_property
+    def needed(self) -> Needed:
+        """What the columns of the families need."""
+        return needed(self.families.values(), without=() if self.options.path_integral else ("path_integral",))
 
     @cached_property
     def curvature(self) -> frozenset[int]:
@@ -55,14 +57,11 @@ class Request:
     @cached_property
     def step_products(self) -> tuple[str, ...]:
         radial = ("param_sq", "grad_sq", "grad_dot_param") if self.by_tensor else ()
-        products = self._union("step_products") | dict.fromkeys(radial)
-        if self.options.path_integral is None:
-            products.pop("path_integral", None)
-        return tuple(products)
+        return tuple(self.needed.step_products | dict.fromkeys(radial))
 
     @cached_property
     def reference_products(self) -> tuple[str, ...]:
-        return tuple(self._union("reference_products"))
+        return tuple(self.needed.reference_products)
 
     @cached_property
     def vectors(self) -> frozenset[str]:
@@ -88,7 +87,7 @@ class Request:
         fidelity = ("recorded_sq", "disagreement_sq")
         return Plan(
             samples=self.options.samples,
-            evaluations=frozenset(self._union("evaluations")),
+            evaluations=frozenset(self.needed.evaluations),
             step_products=[
                 name for name in dict.fromkeys(("grad_sq", *self.step_products, *fidelity)) if name in STEP_REPLAYED
             ],

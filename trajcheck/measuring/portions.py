@@ -21,14 +21,11 @@ from trajcheck.scalars.rows import Row, Rows
 from trajcheck.scalars.saved.keys import Identity
 from trajcheck.scalars.saved.record import Need, Record, record_of, row_of
 from trajcheck.scalars.saved.store import ScalarStore
-from trajcheck.scalars.values import RowScalars
-from trajcheck.stream.lag_pass import Cell, memory_cells
+from trajcheck.scalars.values import LAG_PRODUCTS, LagScalars, RowScalars
+from trajcheck.stream.lag_pass import gather_lags
 from trajcheck.stream.row_pass import gather
 
-STORED, REPLAYED, MEMORY = "stored", "replayed", "memory"
-
-#: The field of a record that holds a memory cosine.
-COSINE = "cos"
+STORED, REPLAYED, LAGGED = "stored", "replayed", "lagged"
 
 Progress = Callable[[float], object]
 #: Makes the replay of some rows towards some references.
@@ -95,10 +92,10 @@ class Measurement:
             for each in (None, *self._towards(row))
         ]
 
-    def _memory(self, row: Row, lag: int) -> list[Need]:
-        """The memory cosines of a row, one a reference."""
+    def _lagged(self, row: Row, lag: int) -> list[Need]:
+        """The products of a row and the step `lag` on, for each reference."""
         key = self._key(row)
-        return [Need(self.identity.memory(key, row.step, lag, each), (COSINE,)) for each in self.reference_keys]
+        return [Need(self.identity.lagged(key, row.step, lag, each), LAG_PRODUCTS) for each in self.reference_keys]
 
     def _lacking(self, row: Row, kind: str) -> frozenset[int]:
         """The numbers of the needs of one kind that the store cannot meet; 0 is the step's own."""
@@ -108,7 +105,7 @@ class Measurement:
         elif kind == REPLAYED:
             groups = [self._replayed(row, *each) for each in self._samples(row)]
         else:
-            groups = [[None, *self._memory(row, lag)] for lag in self.request.options.lags]
+            groups = [[None, *self._lagged(row, lag)] for lag in self.request.options.lags]
         return frozenset(
             number for needs in groups for number, need in enumerate(needs) if need and self.store.get(need) is None
         )
@@ -121,12 +118,12 @@ class Measurement:
     def portions_of(self, rows: Rows) -> list[Portion]:
         """What is lacking on some of the rows."""
         options = self.request.options
-        asked = {STORED: True, REPLAYED: bool(options.objective), MEMORY: bool(options.lags)}
+        asked = {STORED: True, REPLAYED: bool(options.objective), LAGGED: bool(options.lags)}
         return [portion for kind, wanted in asked.items() if wanted for portion in self._portions(kind, rows)]
 
     def _portions(self, kind: str, rows: Rows) -> Iterator[Portion]:
         lacking = {row.place: self._lacking(row, kind) for row in rows.rows}
-        for row in rows.support if kind != MEMORY else ():
+        for row in rows.support if kind != LAGGED else ():
             if self._lacking(row, kind):
                 # with the row that it supports, as evaluations are shared
                 following = lacking.get(row.place + 1, frozenset())
@@ -168,7 +165,7 @@ class Measurement:
         elif portion.kind == REPLAYED:
             self._replay(portion, replay, progress)
         else:
-            self._remember(portion, progress)
+            self._gather_lags(portion, progress)
 
     def _gather(self, portion: Portion, progress: Progress) -> None:
         request, rows = self.request, self.rows.some(portion.places)
@@ -199,15 +196,15 @@ class Measurement:
                 self.store.add(records)
         self.evaluations += replay.evaluations
 
-    def _remember(self, portion: Portion, progress: Progress) -> None:
+    def _gather_lags(self, portion: Portion, progress: Progress) -> None:
         rows, lags = self.rows.some(portion.places), self.request.options.lags
         references = [self.references[number] for number in portion.references]
-        cells = memory_cells(self.request.trajectory, rows, references, lags, progress)
+        found = gather_lags(self.request.trajectory, rows, references, lags, progress)
         for place, row in enumerate(rows.rows):
             for lag in lags:
-                needs = self._memory(row, lag)
+                needs = self._lagged(row, lag)
                 self.store.add(
-                    {needs[number].key: _of_cell(cells[lag][at][place]) for at, number in enumerate(portion.references)}
+                    {needs[number].key: _of_lag(found[lag][at][place]) for at, number in enumerate(portion.references)}
                 )
 
     @staticmethod
@@ -263,23 +260,26 @@ class Measurement:
         }
         return ", ".join(sorted(found))
 
-    def memory(self) -> dict[int, list[list[Cell]]]:
-        """For each lag and reference, the memory cosine on each of `rows.rows`, or why there is none."""
+    def lags(self) -> dict[int, list[list[LagScalars | str]]]:
+        """For each lag and reference, the products on each of `rows.rows`, or why there are none."""
 
-        def cells(lag: int) -> Iterator[list[Cell]]:
-            for needs in zip(*(self._memory(row, lag) for row in self.rows.rows), strict=True):
-                yield [_cell(self.store.use(need)) for need in needs]
+        def towards(lag: int) -> Iterator[list[LagScalars | str]]:
+            for needs in zip(*(self._lagged(row, lag) for row in self.rows.rows), strict=True):
+                yield [_lag(self.store.use(need)) for need in needs]
 
-        return {lag: list(cells(lag)) for lag in self.request.options.lags}
-
-
-def _of_cell(cell: Cell) -> Record:
-    return Record({COSINE: None}, cell) if isinstance(cell, str) else Record({COSINE: cell})
+        return {lag: list(towards(lag)) for lag in self.request.options.lags}
 
 
-def _cell(record: Record) -> Cell:
-    value = record.values[COSINE]
-    return record.word if value is None else value
+def _of_lag(found: LagScalars | str) -> Record:
+    if isinstance(found, str):
+        return Record(dict.fromkeys(LAG_PRODUCTS), found)
+    return Record({name: getattr(found, name) for name in LAG_PRODUCTS})
+
+
+def _lag(record: Record) -> LagScalars | str:
+    values = [record.values[name] for name in LAG_PRODUCTS]
+    known = [value for value in values if value is not None]
+    return LagScalars(*known) if len(known) == len(values) else record.word
 
 
 def facts(measurement: Measurement) -> Mapping[str, int]:

@@ -35,9 +35,9 @@ class Averaging:
             values[rows] = running_mean(Column(terms.values[rows], terms.reasons[rows]), weights[rows]).values
         return Column(values, terms.reasons)
 
-    def exponential(self, name: str, terms: Column) -> dict[str, Column]:
-        """The exponential averages, by the names of their columns."""
-        return {f"{name}{ending}": exponential_mean(terms, beta, debias=self.debias) for ending, beta in self.betas}
+    def exponential(self, terms: Column) -> dict[str, Column]:
+        """The exponential averages, by what their columns' names end in."""
+        return {ending: exponential_mean(terms, beta, debias=self.debias) for ending, beta in self.betas}
 
 
 def tzc_v1(epochs: np.ndarray | None) -> Averaging:

@@ -11,6 +11,7 @@ import numpy as np
 
 from trajcheck.metrics.averaging import Averaging
 from trajcheck.metrics.columns import Column, running_sum
+from trajcheck.metrics.quantity import LOSS, NONE, REFERENCES, STEPS, Unit, given, quantity
 
 #: c in the resolution c eps (|f(x)| + |f(y)|) of a difference of two losses. On the sample runs, float32 replays
 #: differ from float64 ones by 0.3 of that unit in the median and by 2.1 at most, gaps and differences of losses alike.
@@ -19,25 +20,124 @@ RESOLUTION_FACTOR = 4.0
 #: The resolution of convexity_den among the columns; no report shows it.
 DEN_RESOLUTION = "den_resolution"
 
+BOTH = (STEPS, REFERENCES)
 
-def inst_gap(loss: Column, loss_at_y: Column, grad_dot: Column) -> Column:
+given(
+    *("loss", REFERENCES),
+    operand="loss_at_row",
+    formula="f(x_t; z): replayed, else as recorded",
+    unit=LOSS,
+    symbol="f(x_t; z)",
+)
+given(
+    *("loss_ref", REFERENCES),
+    formula="f(x*; z)",
+    unit=LOSS,
+    symbol="f(x*; z)",
+    source="TZC",
+    family="convexity",
+    chart=(16, "loss at x*"),
+)
+
+
+@quantity(
+    *BOTH,
+    formula="f(x_t; z) - f(y; z) - <g_t, x_t - y>; convex: at most 0",
+    unit=LOSS,
+    source="TZC",
+    family="convexity",
+    chart={STEPS: (14, "convexity gap to x_{t−1}; convex: ≤ 0"), REFERENCES: (7, "convexity gap; convex: ≤ 0")},
+)
+def inst_gap(loss_at_x: Column, loss_at_y: Column, grad_dot_y: Column) -> Column:
     """inst_gap_t(y) = f(x_t; z) - f(y; z) - <grad f(x_t; z), x_t - y>, in units of the loss.
 
     Convex f: <= 0. Positive values prove that f is not convex between x_t and y. All three terms are of one sample and
     one evaluator. The sign means nothing where |gap| <= gap_resolution. Source: TZC.
     """
-    return loss - loss_at_y - grad_dot
+    return loss_at_x - loss_at_y - grad_dot_y
 
 
-def gap_resolution(loss: Column, loss_at_y: Column, epsilon: float) -> Column:
+@quantity(
+    *BOTH,
+    formula="4 eps (|f(x_t; z)| + |f(y; z)|), eps that of the replay: below it the gap has no certain sign",
+    unit=LOSS,
+    range="> 0",
+    family="convexity",
+)
+def gap_resolution(loss_at_x: Column, loss_at_y: Column, epsilon: float) -> Column:
     """c eps (|f(x)| + |f(y)|), c = RESOLUTION_FACTOR: below it a difference of two losses has no certain sign.
 
     `epsilon` is the machine epsilon of the replay's dtype. Positive, in units of the loss.
     """
-    return RESOLUTION_FACTOR * epsilon * (abs(loss) + abs(loss_at_y))
+    return RESOLUTION_FACTOR * epsilon * (abs(loss_at_x) + abs(loss_at_y))
 
 
-def convexity_ratio(num: Column, den: Column, den_resolution: Column) -> Column:
+@quantity(
+    *BOTH,
+    formula="weighted mean of inst_gap up to t",
+    unit=LOSS,
+    source="TZC",
+    family="convexity",
+    chart={STEPS: (15, "its average"), REFERENCES: (8, "its average")},
+)
+def avg_gap(inst_gap: Column, weights: np.ndarray, averaging: Averaging) -> Column:
+    """sum_{i<=t} w_i gap_i / sum_{i<=t} w_i. The authors' code restarts it each epoch; `averaging` says whether this
+    does."""
+    return averaging.mean(inst_gap, weights)
+
+
+@quantity(
+    *BOTH,
+    formula="exponential mean of inst_gap, beta .99, debiased",
+    unit=LOSS,
+    source="TZC",
+    family="convexity",
+    chart={STEPS: (16, "its exponential average"), REFERENCES: (9, "its exponential average")},
+)
+def exp_gap(inst_gap: Column, averaging: Averaging) -> dict[str, Column]:
+    """m_n / (1 - beta^n), m_n = beta m_{n-1} + (1 - beta) gap_n, beta = .99. The authors' code does not divide, and
+    logs .9999 too."""
+    return averaging.exponential(inst_gap)
+
+
+@quantity(
+    *BOTH,
+    formula="running sum of w <g, x - y>",
+    unit=LOSS,
+    source="TZC",
+    family="convexity",
+    of_tensor=True,
+    chart={STEPS: (18, "its numerator"), REFERENCES: (5, "its numerator")},
+)
+def convexity_num(loss_at_x: Column, loss_at_y: Column, grad_dot_y: Column, weights: np.ndarray) -> Column:
+    """sum_{i<=t} w_i <g_i, x_i - y>, over the rows of convexity_den where there are any, else over all with
+    gradients."""
+    terms = _terms(loss_at_x, loss_at_y, grad_dot_y)
+    return running_sum(grad_dot_y.along(terms) if terms.defined.any() else grad_dot_y, weights)
+
+
+@quantity(
+    *BOTH,
+    formula="running sum of w (f(x; z) - f(y; z))",
+    unit=LOSS,
+    source="TZC",
+    family="convexity",
+    chart={STEPS: (19, "its denominator"), REFERENCES: (6, "its denominator")},
+)
+def convexity_den(loss_at_x: Column, loss_at_y: Column, grad_dot_y: Column, weights: np.ndarray) -> Column:
+    """sum_{i<=t} w_i (f(x_i; z_i) - f(y; z_i)), over the rows that have a gradient too."""
+    return running_sum(_terms(loss_at_x, loss_at_y, grad_dot_y), weights)
+
+
+@quantity(
+    *BOTH,
+    formula="convexity_num / convexity_den: at least 1 if convex and the denominator is positive",
+    unit=NONE,
+    source="TZC",
+    family="convexity",
+    chart={STEPS: (17, "convexity ratio towards x_{t−1}"), REFERENCES: (4, "convexity ratio num/den")},
+)
+def convexity_ratio(convexity_num: Column, convexity_den: Column, den_resolution: Column) -> Column:
     """num_t / den_t of num = sum_{i<=t} w_i <g_i, x_i - y> and den = sum_{i<=t} w_i (f(x_i; z_i) - f(y; z_i)); any
     sign.
 
@@ -45,55 +145,91 @@ def convexity_ratio(num: Column, den: Column, den_resolution: Column) -> Column:
     0 the inequality turns round, so read num and den beside it. Undefined where |den| is not above its resolution, the
     same weighted sum of the resolutions of its terms. Source: TZC.
     """
-    unresolved = np.abs(den.values) <= den_resolution.values
-    return num.over(den.except_where(unresolved, "the denominator is below its resolution"), "the denominator is 0")
+    unresolved = np.abs(convexity_den.values) <= den_resolution.values
+    resolved = convexity_den.except_where(unresolved, "the denominator is below its resolution")
+    return convexity_num.over(resolved, "the denominator is 0")
 
 
-def window_sum(windows: Column) -> Column:
+@quantity(
+    *BOTH,
+    formula="running sum of w gap_resolution, over the terms of convexity_den",
+    unit=LOSS,
+    range="> 0",
+    hidden=True,
+)
+def den_resolution(
+    loss_at_x: Column, loss_at_y: Column, grad_dot_y: Column, gap_resolution: Column, weights: np.ndarray
+) -> Column:
+    """sum_{i<=t} w_i gap_resolution_i, over the rows of convexity_den."""
+    return running_sum(gap_resolution.along(_terms(loss_at_x, loss_at_y, grad_dot_y)), weights)
+
+
+def _terms(loss_at_x: Column, loss_at_y: Column, grad_dot_y: Column) -> Column:
+    """f(x; z) - f(y; z) on the rows that have a gradient too."""
+    return (loss_at_x - loss_at_y).along(grad_dot_y)
+
+
+@quantity(
+    REFERENCES,
+    formula="for runs recorded with windows=True: sum of <g_i, x_i - x*> over ALL steps i < t, recorded or not",
+    unit=LOSS,
+    source="TZC",
+    family="convexity",
+    when=("own", "windows"),
+    chart=(23, "numerator over all steps"),
+)
+def window_num(window_terms: Column) -> Column:
+    """sum_{i<t} <g_i, x_i - x*>, the numerator of the convexity ratio over all steps, exact for any x*.
+
+    A record's term is s + <G, x_k - x*>, G = sum g_i and s = sum <g_i, x_i - x_k> over the steps k <= i < t since
+    record k. Undefined from the first term on that is missing. Source: TZC's numerator.
+    """
+    return window_sum(window_terms)
+
+
+@quantity(
+    REFERENCES,
+    formula="the same with the iterate at the end of each window: sum of <G, x_t - x*>",
+    unit=LOSS,
+    family="convexity",
+    when=("own", "windows"),
+)
+def window_num_skip(window_skip_terms: Column) -> Column:
+    """sum of <G, x_t - x*>, in which no gradient meets an iterate that its own sample did not yet enter."""
+    return window_sum(window_skip_terms)
+
+
+@quantity(
+    STEPS, formula="sum of f(x_i; z_i) over all steps i < t", unit=LOSS, family="convexity", when=("own", "windows")
+)
+def window_loss_sum(window_losses: Column) -> Column:
+    """sum_{i<t} f(x_i; z_i), recorded or not."""
+    return window_sum(window_losses)
+
+
+@quantity(
+    STEPS,
+    formula="sum of |g_i|^2 over all steps i < t",
+    unit=Unit(loss=2, length=-2),
+    range=">= 0",
+    family="convexity",
+    when=("own", "windows"),
+)
+def window_grad_sq_sum(window_grad_squares: Column) -> Column:
+    """sum_{i<t} |g_i|^2, recorded or not."""
+    return window_sum(window_grad_squares)
+
+
+def window_sum(terms: Column) -> Column:
     """Sums over all steps i < t, from one term per record: that of the steps since the record before (0 in the first).
-
-    With the term s + <G, x_k - x*>, G = sum g_i and s = sum <g_i, x_i - x_k> over the steps k <= i < t since record k,
-    it is window_num_t = sum_{i<t} <g_i, x_i - x*>: the numerator of the convexity ratio over all steps, exact for any
-    x*, in units of the loss. With <G, x_t - x*> it is window_num_skip_t, in which no gradient meets an iterate that its
-    own sample did not yet enter. Undefined from the first term on that is missing. Source: TZC's numerator.
-    """
-    values = np.cumsum(windows.values)
-    lost = np.flatnonzero(~windows.defined)
-    since = str(windows.reasons[lost[0]]) if len(lost) else ""
-    reasons = np.where(windows.defined, f"an earlier part of the sum is missing: {since}", windows.reasons)
+    Undefined from the first term on that is missing."""
+    if not terms.defined.any():
+        return terms
+    values = np.cumsum(terms.values)
+    lost = np.flatnonzero(~terms.defined)
+    since = str(terms.reasons[lost[0]]) if len(lost) else ""
+    reasons = np.where(terms.defined, f"an earlier part of the sum is missing: {since}", terms.reasons)
     return Column(values, np.where(np.isnan(values), reasons, "").astype(object))
-
-
-def convexity_columns(
-    loss: Column,
-    loss_at_y: Column,
-    grad_dot: Column,
-    weights: np.ndarray,
-    epsilon: float,
-    averaging: Averaging,
-) -> dict[str, Column]:
-    """All columns towards one y: the gap, its averages (weighted; exponential with beta .99, debiased), the ratio.
-
-    num and den run over the same rows: those with losses where there are any, else num alone over those with gradients.
-    The authors' code restarts the average each epoch and does not debias the exponential one; `averaging` says whether
-    this does.
-    """
-    gap = inst_gap(loss, loss_at_y, grad_dot)
-    resolution = gap_resolution(loss, loss_at_y, epsilon)
-    den_terms = (loss - loss_at_y).along(grad_dot)
-    num_terms = grad_dot.along(den_terms) if den_terms.defined.any() else grad_dot
-    num, den = running_sum(num_terms, weights), running_sum(den_terms, weights)
-    den_resolution = running_sum(resolution.along(den_terms), weights)
-    return {
-        "inst_gap": gap,
-        "gap_resolution": resolution,
-        "avg_gap": averaging.mean(gap, weights),
-        **averaging.exponential("exp_gap", gap),
-        "convexity_num": num,
-        "convexity_den": den,
-        "convexity_ratio": convexity_ratio(num, den, den_resolution),
-        DEN_RESOLUTION: den_resolution,
-    }
 
 
 def shares(gap: Column, resolution: Column, weights: np.ndarray) -> dict[str, float] | None:

@@ -10,14 +10,65 @@ from collections.abc import Mapping
 from typing import Any
 
 from trajcheck.metrics.columns import Column
+from trajcheck.metrics.quantity import CURVATURE, STEPS, given, quantity
+
+given(
+    *("lambda_max", STEPS),
+    formula="largest eigenvalue of the Hessian of f(.; z) at x_t, a minibatch's, not the full batch's",
+    unit=CURVATURE,
+    source="TZC",
+    when="curvature",
+    chart=(25, "largest eigenvalue of the Hessian"),
+)
+given(
+    *("lambda_max_residual", STEPS),
+    formula="|Hv - lambda v| of it, |v| = 1",
+    unit=CURVATURE,
+    range=">= 0",
+    when="curvature",
+)
+given(
+    *("lambda_min", STEPS),
+    formula="smallest eigenvalue",
+    unit=CURVATURE,
+    source="EC",
+    when="curvature",
+    chart=(26, "smallest eigenvalue of the Hessian"),
+)
+given(
+    *("lambda_min_residual", STEPS),
+    formula="|Hv - lambda v| of it, |v| = 1",
+    unit=CURVATURE,
+    range=">= 0",
+    when="curvature",
+)
+given(
+    *("grad_curvature", STEPS),
+    formula="<g_t, H g_t> / |g_t|^2",
+    unit=CURVATURE,
+    when="curvature",
+    chart=(27, "curvature along the gradient"),
+)
 
 
-def stability_threshold(eta: Column, group: Mapping[str, Any]) -> Column:
+@quantity(
+    STEPS,
+    formula="2 / eta_t for gradient descent, 2 (1 + momentum) / eta_t with heavy-ball momentum",
+    unit=CURVATURE,
+    range="> 0",
+    power=0,
+    source="Cohen et al., arXiv 2103.00065",
+    of_sample=False,
+    when="curvature",
+    chart=(28, "threshold of stability, 2/lr"),
+)
+def stability_threshold(threshold_lr: Column, optimizer_group: Mapping[str, Any]) -> Column:
     """2 / eta_t for gradient descent, 2 (1 + beta) / eta_t with heavy-ball momentum beta; > 0, in loss / length^2.
 
-    The lambda_max of a full-batch quadratic above which the iteration diverges. `group` is the optimizer's parameter
-    group. Undefined where eta_t = 0; for Nesterov's momentum, with dampening, and for Adam, whose threshold is that of
-    the preconditioned Hessian. Source: Cohen et al., arXiv 2103.00065.
+    The lambda_max of a full-batch quadratic above which the iteration diverges. `optimizer_group` is the optimizer's
+    parameter group. Undefined where eta_t = 0; for Nesterov's momentum, with dampening, and for Adam, whose threshold
+    is that of the preconditioned Hessian. Source: Cohen et al., arXiv 2103.00065.
     """
-    top = Column(0 * eta.values + 2 * (1 + float(group.get("momentum") or 0)), eta.reasons)
-    return top.over(eta, "the learning rate is 0")
+    momentum = float(optimizer_group.get("momentum") or 0)
+    top = Column(0 * threshold_lr.values + 2 * (1 + momentum), threshold_lr.reasons)
+    return top.over(threshold_lr, "the learning rate is 0")

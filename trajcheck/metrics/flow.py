@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trajcheck.metrics.columns import Column, column, lift
+from trajcheck.metrics.quantity import CURVATURE, FLOW, LENGTH, LOSS, NONE, RATE, Unit, given, quantity
 
 AFTER_LAST = "after the last time at which the Hessian's eigenvalues are known"
 
@@ -20,11 +21,86 @@ AFTER_LAST = "after the last time at which the Hessian's eigenvalues are known"
 SAME_RATE = 1e-9
 
 
-FLOW_COLUMNS = (
-    *("tau", "flow_dist", "init_dist", "relative_flow_dist", "loss", "flow_loss", "flow_error", "flow_grad_norm"),
+AT_START = "x_t is where the flow starts"
+
+given("tau", FLOW, formula="sum of eta_i over the steps up to x_t", unit=RATE, range=">= 0", power=0, source="EC")
+given(
+    *("flow_dist", FLOW),
+    formula="|x_t - theta(tau_t)|",
+    unit=LENGTH,
+    range=">= 0",
+    source="EC",
+    chart=(1, "distance to the flow"),
 )
-#: Those that --curvature adds.
-FLOW_CURVATURE = ("lambda_min", "lambda_min_residual", "lambda_max", "lambda_max_residual", "bound_estimate")
+given(
+    *("init_dist", FLOW),
+    formula="|x_t - x_s|, x_s where the flow starts",
+    unit=LENGTH,
+    range=">= 0",
+    source="EC",
+    chart=(4, "distance from the start"),
+)
+
+
+@quantity(
+    FLOW,
+    formula="flow_dist / init_dist",
+    unit=NONE,
+    range=">= 0",
+    source="EC",
+    chart=(2, "relative to the distance from the start"),
+)
+def relative_flow_dist(flow_dist: Column, init_dist: Column) -> Column:
+    """|x_t - theta(tau_t)| / |x_t - x_s|, >= 0; undefined where x_t is x_s, as where the flow starts."""
+    return flow_dist.over(init_dist, AT_START)
+
+
+given("loss", FLOW, formula="f(x_t) on the flow's sample", unit=LOSS, chart=(5, "loss of the run"))
+given("flow_loss", FLOW, formula="f(theta(tau_t))", unit=LOSS, chart=(6, "loss of the flow"))
+given(
+    *("flow_error", FLOW),
+    formula="|theta - theta of a solution at twice the tolerance|: the integration's own error",
+    unit=LENGTH,
+    range=">= 0",
+    chart=(3, "error of the integration"),
+)
+given(
+    *("flow_grad_norm", FLOW),
+    formula="|grad f(theta(tau_t))|",
+    unit=Unit(loss=1, length=-1),
+    range=">= 0",
+    source="EC",
+    chart=(7, "norm of the flow's gradient"),
+)
+#: What --curvature adds: the Hessian's extreme eigenvalues on the flow, each with |Hv - lambda v|.
+EIGENVALUES = ("lambda_min", "lambda_min_residual", "lambda_max", "lambda_max_residual")
+
+for _end, _word, _rank in (("min", "smallest", 10), ("max", "largest", 9)):
+    given(
+        *(f"lambda_{_end}", FLOW),
+        formula=f"{_word} eigenvalue of the Hessian at theta(tau_t)",
+        unit=CURVATURE,
+        source="EC",
+        when="curvature",
+        chart=(_rank, f"{_word} eigenvalue on the flow"),
+    )
+    given(
+        *(f"lambda_{_end}_residual", FLOW),
+        formula="|Hv - lambda v| of it, |v| = 1",
+        unit=CURVATURE,
+        range=">= 0",
+        when="curvature",
+    )
+given(
+    *("bound_estimate", FLOW),
+    formula="eta beta gamma max over s <= tau of the integral from 0 to s of exp(- integral from u to s of m) du, with "
+    "m <= lambda_min, beta >= |Hessian|, gamma >= |grad f| as sampled on the path; constant rate",
+    unit=LENGTH,
+    range=">= 0",
+    source="EC",
+    when="curvature",
+    chart=(8, "estimated bound"),
+)
 
 
 @dataclass(frozen=True)
@@ -69,7 +145,7 @@ def bound(times: np.ndarray, columns: Mapping[str, Column]) -> Bound:
     low = lift(np.subtract, columns["lambda_min"], columns["lambda_min_residual"])
     extreme = lift(
         lambda a, b, c, d: np.maximum(np.abs(a) + b, np.abs(c) + d),
-        *(columns[name] for name in FLOW_CURVATURE[:-1]),
+        *(columns[name] for name in EIGENVALUES),
     )
     rows = np.flatnonzero(norm.defined)
     known = np.flatnonzero(norm.defined & low.defined & extreme.defined)

@@ -1,6 +1,7 @@
 """Progress of an update (TZC, arXiv 2407.01825). Letters: g_t = grad f(x_t; z_t), d_t = x_t - x_{t-1}.
 
 Identity, exact: sum of loss_change - sum of update_corr = sum of inst_gap(x_{t-1}).
+All of these need the pair (t-1, t); sums weigh by the row's weight divided by the stride.
 """
 
 from __future__ import annotations
@@ -8,31 +9,102 @@ from __future__ import annotations
 import numpy as np
 
 from trajcheck.metrics.columns import Column, running_sum
+from trajcheck.metrics.quantity import LOSS, NONE, STEPS, given, quantity
+
+given(
+    *("update_corr", STEPS),
+    operand="grad_dot_step",
+    formula="<g_t, d_t>: the update judged by a fresh sample; negative is progress",
+    unit=LOSS,
+    symbol="<g_t, d_t>",
+    source="TZC",
+    family="progress",
+    of_tensor=True,
+    chart=(8, "⟨g_t, d_t⟩"),
+)
 
 
-def progress_columns(
-    grad_dot_step: Column, descent: Column, loss_change: Column, weights: np.ndarray
-) -> dict[str, Column]:
-    """The three measures of what an update did, and their running sums; any sign, in units of the loss.
-
-    update_corr_t = <grad f(x_t; z_t), d_t>: the update judged by a fresh sample; negative is progress.
-    descent_t     = <grad f(x_{t-1}; z_{t-1}), d_t>: the descent lemma's first-order term, on the sample that made d_t.
-    loss_change_t = f(x_t; z_t) - f(x_{t-1}; z_t): what the update did to the loss on a fresh sample.
-
-    All need the pair (t-1, t); sums weigh by the row's weight divided by the stride. update_corr_sum runs over the rows
-    of loss_change_sum, where there are any, so that the identity holds. Source: TZC.
-    """
-    summed = grad_dot_step.along(loss_change) if loss_change.defined.any() else grad_dot_step
-    return {
-        "update_corr": grad_dot_step,
-        "update_corr_sum": running_sum(summed, weights),
-        "descent": descent,
-        "descent_sum": running_sum(descent, weights),
-        "loss_change": loss_change,
-        "loss_change_sum": running_sum(loss_change, weights),
-    }
+@quantity(
+    STEPS,
+    formula="running sum of update_corr",
+    unit=LOSS,
+    source="TZC",
+    family="progress",
+    of_tensor=True,
+    chart=(9, "its sum"),
+)
+def update_corr_sum(grad_dot_step: Column, loss_change: Column, weights: np.ndarray) -> Column:
+    """sum_{i<=t} w_i <g_i, d_i>, over the rows of loss_change_sum, where there are any, so that the identity holds."""
+    return running_sum(grad_dot_step.along(loss_change) if loss_change.defined.any() else grad_dot_step, weights)
 
 
+given(
+    *("descent", STEPS),
+    formula="<grad f(x_{t-1}; z), d_t>: the descent lemma's first-order term; on own samples <g_{t-1}, d_t>",
+    unit=LOSS,
+    source="TZC",
+    family="progress",
+    of_tensor=True,
+    chart=(12, "⟨g_{t−1}, d_t⟩"),
+)
+
+
+@quantity(
+    STEPS,
+    formula="running sum of descent",
+    unit=LOSS,
+    source="TZC",
+    family="progress",
+    of_tensor=True,
+    chart=(13, "its sum"),
+)
+def descent_sum(descent: Column, weights: np.ndarray) -> Column:
+    """sum_{i<=t} w_i descent_i."""
+    return running_sum(descent, weights)
+
+
+@quantity(
+    STEPS,
+    formula="f(x_t; z) - f(x_{t-1}; z): what the update did to the loss on one sample",
+    unit=LOSS,
+    source="TZC",
+    family="progress",
+    chart=(10, "f(x_t) − f(x_{t−1})"),
+)
+def loss_change(loss_at_x: Column, loss_at_y: Column) -> Column:
+    """f(x_t; z) - f(x_{t-1}; z), both replayed; any sign, in units of the loss. Source: TZC."""
+    return loss_at_x - loss_at_y
+
+
+@quantity(
+    STEPS, formula="running sum of loss_change", unit=LOSS, source="TZC", family="progress", chart=(11, "its sum")
+)
+def loss_change_sum(loss_change: Column, weights: np.ndarray) -> Column:
+    """sum_{i<=t} w_i loss_change_i."""
+    return running_sum(loss_change, weights)
+
+
+given(
+    *("path_integral", STEPS),
+    formula="integral over 0 <= s <= 1 of <grad f(x_{t-1} + s d_t; z), d_t>, by the Gauss-Legendre points of "
+    "--path-integral; should equal loss_change",
+    unit=LOSS,
+    source="TZC",
+    family="progress",
+    of_tensor=True,
+    when="path_integral",
+)
+
+
+@quantity(
+    STEPS,
+    formula="|path_integral - loss_change| / |loss_change|",
+    unit=NONE,
+    range=">= 0",
+    source="TZC",
+    family="progress",
+    when="path_integral",
+)
 def path_integral_error(path_integral: Column, loss_change: Column) -> Column:
     """|path_integral_t - loss_change_t| / |loss_change_t|, >= 0: how well the rule's few points integrate the gradient.
 

@@ -8,17 +8,34 @@ from __future__ import annotations
 import numpy as np
 
 from trajcheck.metrics.columns import Column
+from trajcheck.metrics.quantity import CURVATURE, LOSS, NONE, RATE, REFERENCES, given, quantity
 
 AT_REFERENCE = "x_t is the reference itself"
 NO_GRADIENT = "the gradient is 0"
 
-#: |p|^2 / |g|^2 below which the part p of a gradient g orthogonal to e is rounding.
-ROUNDING = 1e-13
+#: Of a quantity that promises nothing where steps are not along -g_t: where that is so, and why in words.
+NotAlong = tuple[np.ndarray, str]
 
-#: Times the rounding of what was recorded below which an orthogonal part is taken for it.
-SAFETY = 16.0
+given(
+    *("grad_dot_ref", REFERENCES),
+    formula="<g_t, e_t>",
+    unit=LOSS,
+    symbol="<g_t, e_t>",
+    source="NWT",
+    family=("convexity", "secant"),
+    of_tensor=True,
+)
 
 
+@quantity(
+    REFERENCES,
+    formula="<g_t, e_t> / |e_t|^2: restricted secant inequality",
+    unit=CURVATURE,
+    source="NWT",
+    family="secant",
+    of_tensor=True,
+    chart=(11, "restricted secant inequality"),
+)
 def rsi(grad_dot_ref: Column, ref_sq: Column) -> Column:
     """rsi_t = <g_t, e_t> / |e_t|^2, the restricted secant inequality's constant at t; any sign, in loss / length^2.
 
@@ -27,6 +44,16 @@ def rsi(grad_dot_ref: Column, ref_sq: Column) -> Column:
     return grad_dot_ref.over(ref_sq, AT_REFERENCE)
 
 
+@quantity(
+    REFERENCES,
+    formula="|g_t| / |e_t|: error bound",
+    unit=CURVATURE,
+    range=">= 0",
+    source="NWT",
+    family="secant",
+    of_tensor=True,
+    chart=(12, "error bound"),
+)
 def eb(grad_sq: Column, ref_sq: Column) -> Column:
     """eb_t = |g_t| / |e_t|, the error bound's constant at t; >= 0, in loss / length^2.
 
@@ -35,27 +62,41 @@ def eb(grad_sq: Column, ref_sq: Column) -> Column:
     return grad_sq.sqrt().over(ref_sq.sqrt(), AT_REFERENCE)
 
 
-def cos(grad_dot: Column, grad_sq: Column, distance_sq: Column, at_reference: str = AT_REFERENCE) -> Column:
-    """<g_t, e> / (|g_t| |e|), in [-1, 1]; with e = e_t it is rsi / eb.
+@quantity(
+    REFERENCES,
+    formula="<g_t, e_t> / (|g_t| |e_t|) = rsi / eb",
+    unit=NONE,
+    range="[-1, 1]",
+    source="NWT",
+    family="secant",
+    of_tensor=True,
+    chart=(1, "cosine of the gradient and x_t − x*"),
+)
+def cos(grad_dot_ref: Column, grad_sq: Column, ref_sq: Column) -> Column:
+    """<g_t, e_t> / (|g_t| |e_t|) = rsi / eb, in [-1, 1].
 
-    Towards a later iterate of the same run it holds the step's own term: pure noise gives cos_floor, not 0. With
-    e = x_s - x*, s the next record (cos_skip), that term is gone. Undefined where e or g_t is 0.
-    Source: NWT.
+    Towards a later iterate of the same run it holds the step's own term: pure noise gives cos_floor, not 0.
+    Undefined where e_t or g_t is 0. Source: NWT.
     """
+    return cosine(grad_dot_ref, grad_sq, ref_sq)
+
+
+def cosine(grad_dot: Column, grad_sq: Column, distance_sq: Column, at_reference: str = AT_REFERENCE) -> Column:
+    """<g, e> / (|g| |e|), in [-1, 1]; undefined where e or g is 0."""
     norm = grad_sq.sqrt().except_where(grad_sq.values == 0, NO_GRADIENT)
     return grad_dot.over(norm * distance_sq.sqrt(), at_reference)
 
 
-def lo_lr(grad_dot_ref: Column, grad_sq: Column) -> Column:
-    """lo_lr_t = rsi / eb^2 = <g_t, e_t> / |g_t|^2: the learning rate at which an SGD step comes nearest to x*.
-
-    Any sign, in length^2 / loss; that step contracts |e_t|^2 by 1 - cos_t^2. It promises nothing for momentum or Adam,
-    whose steps are not along g_t. Undefined where g_t = 0. Source: NWT.
-    """
-    return grad_dot_ref.over(grad_sq, NO_GRADIENT)
-
-
-def cos_floor(eta: Column, eta_squares_to_ref: Column) -> Column:
+@quantity(
+    REFERENCES,
+    formula="eta_t / sqrt(sum of eta_i^2 from t up to x*): what pure noise gives for cos; plain SGD",
+    unit=NONE,
+    range="(0, 1]",
+    family="secant",
+    when="own",
+    chart=(3, "what pure noise gives for cos (plain SGD)"),
+)
+def cos_floor(floor_lr: Column, eta_squares_to_ref: Column) -> Column:
     """eta_t / sqrt( sum_{t<=i<r} eta_i^2 ), in (0, 1]: the cos_t towards x* = x_r that pure noise gives under plain
     SGD.
 
@@ -63,23 +104,70 @@ def cos_floor(eta: Column, eta_squares_to_ref: Column) -> Column:
     contains the step's own eta_t g_t. Undefined for other optimizers, and unless x* is a later iterate of the same
     run.
     """
-    return eta.over(eta_squares_to_ref.sqrt(), "the learning rate is 0 up to the reference")
+    return floor_lr.over(eta_squares_to_ref.sqrt(), "the learning rate is 0 up to the reference")
 
 
-def lo_lr_smooth(grad_dot_ref: Column, grad_sq: Column, weights: np.ndarray, rows: int) -> Column:
-    """sum w <g, e> / sum w |g|^2 over the `rows` rows around t: the one learning rate by which SGD steps from these
-    points would come nearest to x*, in length^2 / loss; any sign.
+@quantity(
+    REFERENCES,
+    formula="cos(g_t, x_s - x*), s the first record at least --skip steps after t: free of the step's own term",
+    unit=NONE,
+    range="[-1, 1]",
+    family="secant",
+    of_tensor=True,
+    when="own",
+    chart=(2, "the same without the step's own term"),
+)
+def cos_skip(grad_dot_skip: Column, grad_sq: Column, skip_sq: Column) -> Column:
+    """<g_t, x_s - x*> / (|g_t| |x_s - x*|), in [-1, 1], s the next record or a later one (--skip).
+
+    x_s - x* holds no term of the step's own, which cos_t towards a later iterate of the same run does. Undefined where
+    g_t is 0 or x_s is x*; towards points that do not depend on the step, for which cos is free of it already.
+    """
+    return cosine(grad_dot_skip, grad_sq, skip_sq, "x_s is the reference itself")
+
+
+@quantity(
+    REFERENCES,
+    formula="<g_t, e_t> / |g_t|^2 = rsi / eb^2: the SGD step that comes nearest to x*; not for momentum or Adam",
+    unit=RATE,
+    source="NWT",
+    family="secant",
+    of_tensor=True,
+    chart=(14, "prescribed learning rate, single rows"),
+)
+def lo_lr(grad_dot_ref: Column, grad_sq: Column, not_along: NotAlong) -> Column:
+    """lo_lr_t = rsi / eb^2 = <g_t, e_t> / |g_t|^2: the learning rate at which an SGD step comes nearest to x*.
+
+    Any sign, in length^2 / loss; that step contracts |e_t|^2 by 1 - cos_t^2. It promises nothing for momentum or Adam,
+    whose steps are not along g_t. Undefined where g_t = 0. Source: NWT.
+    """
+    return grad_dot_ref.over(grad_sq, NO_GRADIENT).except_where(*not_along)
+
+
+@quantity(
+    REFERENCES,
+    formula="sum of w <g, e> / sum of w |g|^2 over --smoothing rows: the schedule that the path prescribes",
+    unit=RATE,
+    source="NWT",
+    family="secant",
+    chart=(13, "prescribed learning rate, over a window"),
+)
+def lo_lr_smooth(
+    grad_dot_ref: Column, grad_sq: Column, weights: np.ndarray, smoothing: int, not_along: NotAlong
+) -> Column:
+    """sum w <g, e> / sum w |g|^2 over the `smoothing` rows around t: the one learning rate by which SGD steps from
+    these points would come nearest to x*, in length^2 / loss; any sign.
 
     The schedule that the run's own path prescribes, to be held against the one that was used. Near the ends the window
     is what is left of it. Undefined where lo_lr is. Source: NWT's LOLR, averaged.
     """
     here = grad_dot_ref.along(grad_sq)
     defined = here.defined & (grad_sq.values != 0)
-    top = _windowed(np.where(defined, weights * here.values, 0.0), rows)
-    bottom = _windowed(np.where(defined, weights * grad_sq.values, 0.0), rows)
+    top = _windowed(np.where(defined, weights * here.values, 0.0), smoothing)
+    bottom = _windowed(np.where(defined, weights * grad_sq.values, 0.0), smoothing)
     with np.errstate(all="ignore"):
         values = np.where(defined, top / bottom, np.nan)
-    return Column(values, here.except_where(~defined, NO_GRADIENT).reasons)
+    return Column(values, here.except_where(~defined, NO_GRADIENT).reasons).except_where(*not_along)
 
 
 def _windowed(values: np.ndarray, rows: int) -> np.ndarray:
@@ -88,7 +176,33 @@ def _windowed(values: np.ndarray, rows: int) -> np.ndarray:
     return np.array([values[max(0, i - before) : i + after + 1].sum() for i in range(len(values))])
 
 
-def implied_rate(rsi: Column, eb: Column) -> Column:
+@quantity(
+    REFERENCES,
+    formula="the learning rate that was used, beside the prescribed one; where lo_lr is given",
+    unit=RATE,
+    range=">= 0",
+    symbol="eta_t",
+    power=0,
+    family="secant",
+    of_sample=False,
+)
+def lr(recorded_lr: Column, not_along: NotAlong) -> Column:
+    """eta_t, the rate of the update from x_t; undefined where lo_lr promises nothing."""
+    return recorded_lr.except_where(*not_along)
+
+
+@quantity(
+    REFERENCES,
+    formula="1 - mu^2/L^2, mu the smallest rsi and L the largest eb so far: how a step of rate mu/L^2 would contract "
+    "|x - x*|^2; plain SGD",
+    unit=NONE,
+    range="[0, 1)",
+    source="NWT",
+    family="secant",
+    when="own",
+    chart=(24, "contraction that rsi and eb imply"),
+)
+def implied_rate(rsi: Column, eb: Column, not_along: NotAlong) -> Column:
     """1 - mu^2 / L^2, mu the smallest rsi and L the largest eb up to t, in [0, 1).
 
     Where rsi >= mu > 0 and eb <= L along the path, SGD steps of mu / L^2 contract |x - x*|^2 by this factor or less
@@ -100,49 +214,5 @@ def implied_rate(rsi: Column, eb: Column) -> Column:
     with np.errstate(all="ignore"):
         values = 1 - (mu / largest) ** 2
     rate = Column(np.where(here.defined, values, np.nan), here.reasons)
-    return rate.except_where(mu <= 0, "mu, the smallest rsi so far, is not positive: no rate follows")
-
-
-def memory_cos(
-    one: tuple[float, float, float],
-    other: tuple[float, float, float],
-    across: tuple[float, ...],
-    rounding: float = 0.0,
-) -> float | None:
-    """cos(p, p'), in [-1, 1], of p = g_t - (<g_t, e_t> / |e_t|^2) e_t, and p' the same at step t + k.
-
-    1: beside the direction of x*, the gradient still points where it pointed k steps before. `one` and `other` are
-    (|g|^2, <g, e>, |e|^2) at the two steps, `across` is (<g, g'>, <g, e'>, <e, g'>, <e, e'>). None where |p|^2
-    or |p'|^2 is within SAFETY `rounding` |g|^2: 0 but for the rounding of what was recorded. Source: NWT.
-    """
-    (gg, ge, ee), (gg2, ge2, ee2) = one, other
-    dot, g_e2, e_g2, e_e2 = across
-    a, b = ge / ee, ge2 / ee2
-    p_sq, p2_sq = gg - a * ge, gg2 - b * ge2
-    limit = max(ROUNDING, SAFETY * rounding)
-    if p_sq <= limit * gg or p2_sq <= limit * gg2:
-        return None
-    return float((dot - b * g_e2 - a * e_g2 + a * b * e_e2) / (p_sq**0.5 * p2_sq**0.5))
-
-
-def mean_with_error(values: Column, weights: np.ndarray) -> tuple[float, float | None] | None:
-    """Weighted mean over the defined rows, and its standard error by batch means; None where no row is defined.
-
-    Neighbouring rows are correlated, so the rows are cut into about sqrt(n) consecutive batches (n rows, at least 4
-    batches of at least 2), and the error is that of the mean of the batches' means. With fewer than 8 rows there is no
-    error.
-    """
-    here = values.defined & (weights > 0)
-    value, weight = values.values[here], weights[here]
-    if not len(value):
-        return None
-    mean = float(np.average(value, weights=weight))
-    if len(value) < 8:
-        return mean, None
-    parts = np.array_split(np.arange(len(value)), max(4, round(len(value) ** 0.5)))
-    masses = np.array([weight[part].sum() for part in parts])
-    means = np.array([np.average(value[part], weights=weight[part]) for part in parts])
-    share = masses / masses.sum()
-    count = len(parts)
-    variance = count / (count - 1) * float((share**2 * (means - mean) ** 2).sum())
-    return mean, variance**0.5
+    rate = rate.except_where(mu <= 0, "mu, the smallest rsi so far, is not positive: no rate follows")
+    return rate.except_where(*not_along)

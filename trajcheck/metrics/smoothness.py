@@ -9,31 +9,83 @@ import numpy as np
 
 from trajcheck.metrics.averaging import Averaging
 from trajcheck.metrics.columns import Column, constant, running_max, running_sum
+from trajcheck.metrics.quantity import CURVATURE, REFERENCES, STEPS, quantity
+
+BOTH = (STEPS, REFERENCES)
 
 
-def inst_smooth(grad_change: Column, distance: Column) -> Column:
+@quantity(
+    *BOTH,
+    formula="|grad f(x_t; z) - grad f(y; z)| / |x_t - y|; towards x* with --ref-gradients",
+    unit=CURVATURE,
+    range=">= 0",
+    source="TZC",
+    family="smoothness",
+    of_tensor=True,
+    chart={STEPS: (20, "smoothness"), REFERENCES: (17, "smoothness towards x*")},
+)
+def inst_smooth(grad_change_y: Column, distance_y: Column) -> Column:
     """inst_smooth_t(y) = |grad f(x_t; z) - grad f(y; z)| / |x_t - y|, >= 0, in loss / length^2.
 
     At most the Lipschitz constant of the gradient; on a quadratic at most its largest |eigenvalue|. Undefined where
     x_t = y. The arguments are the two norms: over all parameters, or, as in the authors' code, version 1, sums of
     the tensors' norms. Source: TZC.
     """
-    return grad_change.over(distance, "x_t and the point it is compared with are equal")
+    return grad_change_y.over(distance_y, "x_t and the point it is compared with are equal")
 
 
-def smoothness_columns(
-    grad_change: Column, distance: Column, weights: np.ndarray, averaging: Averaging
-) -> dict[str, Column]:
-    """inst_smooth with its running maximum, its weighted mean, and its exponential mean (debiased, beta .99)."""
-    inst = inst_smooth(grad_change, distance)
-    return {
-        "inst_smooth": inst,
-        "max_smooth": running_max(inst),
-        "avg_smooth": averaging.mean(inst, weights),
-        **averaging.exponential("exp_smooth", inst),
-    }
+@quantity(
+    *BOTH,
+    formula="largest inst_smooth up to t",
+    unit=CURVATURE,
+    range=">= 0",
+    source="TZC",
+    family="smoothness",
+    of_tensor=True,
+    chart={STEPS: (21, "its maximum so far"), REFERENCES: (19, "its maximum so far")},
+)
+def max_smooth(inst_smooth: Column) -> Column:
+    """max_{i<=t} inst_smooth_i."""
+    return running_max(inst_smooth)
 
 
+@quantity(
+    *BOTH,
+    formula="weighted mean of inst_smooth up to t",
+    unit=CURVATURE,
+    range=">= 0",
+    source="TZC",
+    family="smoothness",
+    of_tensor=True,
+)
+def avg_smooth(inst_smooth: Column, weights: np.ndarray, averaging: Averaging) -> Column:
+    """sum_{i<=t} w_i inst_smooth_i / sum_{i<=t} w_i."""
+    return averaging.mean(inst_smooth, weights)
+
+
+@quantity(
+    *BOTH,
+    formula="exponential mean of inst_smooth, beta .99, debiased",
+    unit=CURVATURE,
+    range=">= 0",
+    source="TZC",
+    family="smoothness",
+    of_tensor=True,
+    chart={STEPS: (22, "its exponential average"), REFERENCES: (18, "its exponential average")},
+)
+def exp_smooth(inst_smooth: Column, averaging: Averaging) -> dict[str, Column]:
+    """m_n / (1 - beta^n), m_n = beta m_{n-1} + (1 - beta) inst_smooth_n, beta = .99."""
+    return averaging.exponential(inst_smooth)
+
+
+@quantity(
+    STEPS,
+    formula="- sum of inst_gap / (1/2 sum of |d|^2)",
+    unit=CURVATURE,
+    source="TZC",
+    family="smoothness",
+    chart=(23, "smoothness ratio"),
+)
 def smoothness_ratio(
     inst_gap: Column, grad_dot_step: Column, step_sq: Column, weights: np.ndarray, averaging: Averaging
 ) -> Column:
@@ -50,15 +102,24 @@ def smoothness_ratio(
     return numerator.over(0.5 * moved, "the path has not moved up to here")
 
 
+@quantity(
+    STEPS,
+    formula="|f(x_t; z) - f(x_{t-1}; z) - <grad f(x_{t-1}; z), d_t>| / (1/2 |d_t|^2)",
+    unit=CURVATURE,
+    range=">= 0",
+    source="DS",
+    family="smoothness",
+    chart=(24, "directional smoothness"),
+)
 def directional_smoothness(
-    loss: Column, loss_previous: Column, previous_grad_dot_step: Column, step_sq: Column, resolution: Column
+    loss_at_x: Column, loss_at_y: Column, previous_grad_dot_step: Column, step_sq: Column, gap_resolution: Column
 ) -> Column:
     """| f(x_t; z_t) - f(x_{t-1}; z_t) - <grad f(x_{t-1}; z_t), d_t> | / ( 1/2 |d_t|^2 ), >= 0, in loss / length^2.
 
     DS's H. Undefined where d_t = 0, and where the numerator is below the resolution of the difference of losses in it:
     it would be rounding divided by a small number. Source: DS.
     """
-    numerator = abs(loss - loss_previous - previous_grad_dot_step)
-    unresolved = numerator.values <= resolution.values
+    numerator = abs(loss_at_x - loss_at_y - previous_grad_dot_step)
+    unresolved = numerator.values <= gap_resolution.values
     resolved = numerator.except_where(unresolved, "the numerator is below the resolution of the losses")
     return resolved.over(0.5 * step_sq, "x_t equals x_{t-1}")

@@ -1,4 +1,4 @@
-"""What the spread between probe batches says about a mean over them.
+"""What the spread between probe batches, or along the path, says about a mean over them.
 
 Probe batches are drawn once, independently of the run, so that the error of a mean over B of them is that of B
 independent draws. It says nothing of batches of another size, or of other data.
@@ -28,11 +28,6 @@ def standard_error(batches: Sequence[Column]) -> Column:
     return lift(lambda *values: np.std(values, axis=0, ddof=1) / len(values) ** 0.5, *batches)
 
 
-def ratio_of_means(num: Sequence[Column], den: Sequence[Column], zero: str) -> Column:
-    """mean(num) / mean(den) over B batches; undefined, for the reason `zero`, where the mean of den is 0."""
-    return mean_over_batches(num).over(mean_over_batches(den), zero)
-
-
 def jackknife_error(num: Sequence[Column], den: Sequence[Column]) -> Column:
     """Standard error of mean(num) / mean(den) over B batches by the delete-one jackknife, >= 0.
 
@@ -54,3 +49,26 @@ def jackknife_error(num: Sequence[Column], den: Sequence[Column]) -> Column:
 
 def _one_batch(column: Column) -> Column:
     return column.except_where(np.ones(len(column), dtype=bool), ONE_BATCH)
+
+
+def mean_with_error(values: Column, weights: np.ndarray) -> tuple[float, float | None] | None:
+    """Weighted mean over the defined rows, and its standard error by batch means; None where no row is defined.
+
+    Neighbouring rows are correlated, so the rows are cut into about sqrt(n) consecutive batches (n rows, at least 4
+    batches of at least 2), and the error is that of the mean of the batches' means. With fewer than 8 rows there is no
+    error.
+    """
+    here = values.defined & (weights > 0)
+    value, weight = values.values[here], weights[here]
+    if not len(value):
+        return None
+    mean = float(np.average(value, weights=weight))
+    if len(value) < 8:
+        return mean, None
+    parts = np.array_split(np.arange(len(value)), max(4, round(len(value) ** 0.5)))
+    masses = np.array([weight[part].sum() for part in parts])
+    means = np.array([np.average(value[part], weights=weight[part]) for part in parts])
+    share = masses / masses.sum()
+    count = len(parts)
+    variance = count / (count - 1) * float((share**2 * (means - mean) ** 2).sum())
+    return mean, variance**0.5

@@ -7,59 +7,75 @@ Letters as in definitions: d_t = x_t - x_{t-1}, e_t = x_t - x*, g_t = grad f(x_t
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import Any, TypeVar
+from dataclasses import dataclass, field, fields, make_dataclass
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from trajcheck.inner_products.catalogue import REFERENCE_PRODUCTS, STEP_PRODUCTS
+
+#: What a step has by itself beside inner products: losses; the extreme eigenvalues of the Hessian of f(.; z_t) at x_t
+#: with |H v - lambda v|; <g_t, H g_t> / |g_t|^2; how many products were made, and 1 or 0: whether they converged.
+STEP_EVALUATIONS = (
+    *("loss", "loss_previous", "lambda_max", "lambda_max_residual", "lambda_min", "lambda_min_residual"),
+    *("grad_curvature", "products", "converged"),
+)
+STEP_VALUES = (*STEP_PRODUCTS, *STEP_EVALUATIONS)
+#: What it has towards one reference: inner products, and f(x*; z_t).
+REFERENCE_VALUES = (*REFERENCE_PRODUCTS, "loss_ref")
+
+if TYPE_CHECKING:
+
+    @dataclass(init=False)
+    class _Scalars:
+        """A row with the step's number, and the fields that catalogue.py and the names above give it."""
+
+        step: int
+
+        def __init__(self, step: int, **values: float | bool | None) -> None: ...
+
+        def __getattr__(self, name: str) -> float | None: ...
+
+        def __setattr__(self, name: str, value: Any) -> None: ...
+
+    class StepScalars(_Scalars):
+        """What one step t has by itself; `replayed`: whether loss and g_t were replayed."""
+
+        replayed: bool
+
+    class ReferenceScalars(_Scalars):
+        """What one step t has towards one reference x*."""
+
+else:
+
+    def _scalars(name: str, values: Iterable[str], *more: tuple[str, type, Any]) -> type:
+        fields = [("step", int), *((each, float | None, None) for each in values), *more]
+        return make_dataclass(name, fields, slots=True, namespace={"__module__": __name__})
+
+    StepScalars = _scalars("StepScalars", STEP_VALUES, ("replayed", bool, False))
+    ReferenceScalars = _scalars("ReferenceScalars", REFERENCE_VALUES)
+
 
 @dataclass(slots=True)
-class StepScalars:
-    """What one step t has by itself."""
+class LagScalars:
+    """Products of a step and the one k steps on, towards one reference. g, e are the gradient and x - x* at the step,
+    g', e' (`later`) those k steps on; `rounding` is what |p|^2 / |g|^2 can be of nothing, p the part of g orthogonal to
+    e, by the rounding of what was recorded."""
 
-    step: int
-    param_sq: float | None = None  # |x_t|^2
-    step_sq: float | None = None  # |d_t|^2
-    step_dot_next: float | None = None  # <d_t, d_{t+1}>
-    init_sq: float | None = None  # |x_t - x_0|^2
-    grad_sq: float | None = None  # |g_t|^2
-    grad_dot_param: float | None = None  # <g_t, x_t>
-    grad_dot_step: float | None = None  # <g_t, d_t>
-    grad_dot_next: float | None = None  # <g_t, d_{t+1}>
-    previous_grad_dot_step: float | None = None  # <grad f(x_{t-1}; z_t), d_t>
-    grad_change_sq: float | None = None  # |g_t - grad f(x_{t-1}; z_t)|^2
-    regularised_sq: float | None = None  # |g_t + lambda x_t|^2
-    recorded_sq: float | None = None  # |recorded g_t|^2, where g_t was replayed
-    disagreement_sq: float | None = None  # |g_t - recorded g_t|^2
-    path_integral: float | None = None  # sum of Gauss-Legendre weights times <grad f(x_{t-1} + s d_t; z_t), d_t>
-    loss: float | None = None  # f(x_t; z_t)
-    loss_previous: float | None = None  # f(x_{t-1}; z_t)
-    lambda_max: float | None = None  # the extreme eigenvalues of the Hessian of f(.; z_t) at x_t
-    lambda_max_residual: float | None = None  # |H v - lambda v|, |v| = 1
-    lambda_min: float | None = None
-    lambda_min_residual: float | None = None
-    grad_curvature: float | None = None  # <g_t, H g_t> / |g_t|^2
-    products: float | None = None  # Hessian-vector products that were made
-    converged: float | None = None  # 1 or 0: whether the eigenvalues are
-    replayed: bool = False  # whether loss and g_t were replayed
+    grad_sq: float = 0.0
+    grad_dot_ref: float = 0.0
+    ref_sq: float = 0.0
+    later_grad_sq: float = 0.0
+    later_grad_dot_ref: float = 0.0
+    later_ref_sq: float = 0.0
+    grad_dot_later_grad: float = 0.0
+    grad_dot_later_ref: float = 0.0
+    ref_dot_later_grad: float = 0.0
+    ref_dot_later_ref: float = 0.0
+    rounding: float = 0.0
 
 
-@dataclass(slots=True)
-class ReferenceScalars:
-    """What one step t has towards one reference x*."""
-
-    step: int
-    ref_sq: float | None = None  # |e_t|^2
-    skip_sq: float | None = None  # |x_s - x*|^2
-    next_dot_ref: float | None = None  # <d_{t+1}, e_t>
-    grad_dot_ref: float | None = None  # <g_t, e_t>
-    regularised_dot_ref: float | None = None  # <g_t + lambda x_t, e_t>
-    grad_dot_skip: float | None = None  # <g_t, x_s - x*>
-    ref_grad_change_sq: float | None = None  # |g_t - grad f(x*; z_t)|^2
-    loss_ref: float | None = None  # f(x*; z_t)
-    window_dot_ref: float | None = None  # <G, x_k - x*>, G the sum of the gradients of the steps from record k to t
-    window_dot_skip: float | None = None  # <G, x_t - x*>
-
+LAG_PRODUCTS = tuple(each.name for each in fields(LagScalars))
 
 S = TypeVar("S", StepScalars, ReferenceScalars)
 
@@ -132,32 +148,31 @@ class PairScalars:
 def summed(rows: Iterable[RowScalars]) -> RowScalars:
     """The sum of several tensors' shares of one row; what one of them lacks is lacking in the sum."""
     first, *others = rows
-    total = first.keep(_names(StepScalars), _names(ReferenceScalars))
+    total = first.keep(STEP_VALUES, REFERENCE_VALUES)
     for row in others:
         for mine, theirs in zip(total.all, row.all, strict=True):
-            for name in _names(type(mine)):
+            for name in _names(mine):
                 a, b = getattr(mine, name), getattr(theirs, name)
                 setattr(mine, name, None if a is None or b is None else a + b)
     total.own.replayed = first.own.replayed
     return total
 
 
-def _names(kind: type[StepScalars | ReferenceScalars]) -> list[str]:
-    return [each.name for each in fields(kind) if each.name not in ("step", "replayed")]
+def _names(row: StepScalars | ReferenceScalars) -> tuple[str, ...]:
+    return STEP_VALUES if isinstance(row, StepScalars) else REFERENCE_VALUES
 
 
 def agree(rows: Sequence[RowScalars]) -> None:
     """Make rows that will be averaged have the same values: what one lacks, none has."""
     for group in zip(*(row.all for row in rows), strict=True):
-        for each in fields(group[0]):
-            if each.name == "replayed":
-                value: Any = all(getattr(row, "replayed", True) for row in group)
-            elif any(getattr(row, each.name) is None for row in group):
-                value = None
-            else:
-                continue
+        for name in _names(group[0]):
+            if any(getattr(row, name) is None for row in group):
+                for row in group:
+                    setattr(row, name, None)
+        if isinstance(group[0], StepScalars):
+            replayed = all(getattr(row, "replayed", True) for row in group)
             for row in group:
-                setattr(row, each.name, value)
+                row.replayed = replayed
 
 
 def _copy(row: S, names: Collection[str]) -> S:
@@ -165,10 +180,11 @@ def _copy(row: S, names: Collection[str]) -> S:
 
 
 def _take(mine: StepScalars | ReferenceScalars, theirs: StepScalars | ReferenceScalars) -> None:
-    for each in fields(theirs):
-        value = getattr(theirs, each.name)
-        if value is not None and value is not False:
-            setattr(mine, each.name, value)
+    for name in _names(theirs):
+        if (value := getattr(theirs, name)) is not None:
+            setattr(mine, name, value)
+    if getattr(theirs, "replayed", False):
+        mine.replayed = True
 
 
 #: Products by name: where each stands among sums.

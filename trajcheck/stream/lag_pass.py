@@ -1,7 +1,7 @@
-"""Orthogonal memory (NWT): do gradients k steps apart still point the same way, beside the reference's direction?
+"""Inner products of gradients and iterates k steps apart, for --memory-lags.
 
-A pass of its own over the recorded gradients and iterates: it looks further ahead than the streaming pass (gather.py),
-and is made only when asked for. Block by block, as there; per step it keeps inner products alone.
+A pass of its own over the recorded gradients and iterates: it looks further ahead than the row pass (row_pass.py), and
+is made only when asked for. Block by block, as there; per step it keeps inner products alone.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ import numpy as np
 
 from trajcheck.files.extent_reader import ExtentReader, Piece, blocks, length_of
 from trajcheck.files.extents import EPSILON, Extent
-from trajcheck.metrics.secant import AT_REFERENCE, NO_GRADIENT, memory_cos
 from trajcheck.runs.references import Reference
 from trajcheck.runs.snapshot import Snapshot
 from trajcheck.runs.trajectory import Trajectory
 from trajcheck.scalars.rows import Row, Rows
+from trajcheck.scalars.values import LagScalars
 from trajcheck.stream.row_pass import CHUNK
 
 #: Elements per block, and records ahead of a row whose vectors are held: some 20 MB for one reference.
 BLOCK, HELD = 16384, 64
 
-#: Where a cosine would be, or why there is none.
-Cell = float | str
+#: The products of a row and the step k on, or why there are none.
+Lagged = LagScalars | str
 
 
 @dataclass
@@ -39,7 +39,7 @@ class _Sums:
     ge: list[float] = field(default_factory=list)
 
 
-def memory_cells(
+def gather_lags(
     trajectory: Trajectory,
     rows: Rows,
     references: Sequence[Reference],
@@ -48,10 +48,9 @@ def memory_cells(
     *,
     chunk: int = CHUNK,
     block: int = BLOCK,
-) -> dict[int, list[list[Cell]]]:
-    """For each lag and each reference, the cosine on each of `rows.rows` (metrics/secant.memory_cos) or the reason for
-    which there is none."""
-    cells: dict[int, list[list[Cell]]] = {lag: [[] for _ in references] for lag in lags}
+) -> dict[int, list[list[Lagged]]]:
+    """For each lag and each reference, the products on each of `rows.rows`, or the reason for which there are none."""
+    found: dict[int, list[list[Lagged]]] = {lag: [[] for _ in references] for lag in lags}
     numels = {name: math.prod(shape) for name, shape in trajectory.shapes.items()}
     total = sum(numels.values())
     for _, group in groupby(rows.rows, key=lambda row: row.place // chunk):
@@ -65,8 +64,8 @@ def memory_cells(
         for row in members:
             for lag in lags:
                 for number in range(len(references)):
-                    cells[lag][number].append(work.cell(row.place, lag, number))
-    return cells
+                    found[lag][number].append(work.lagged(row.place, lag, number))
+    return found
 
 
 def _partner(trajectory: Trajectory, row: Row, lag: int) -> int | str:
@@ -145,30 +144,33 @@ class _ChunkPass:
                     crossed[:, number] += (g @ error, e @ later, e @ error)
                 self.across[place, partner] = dot + float(g @ later), crossed
 
-    def cell(self, place: int, lag: int, number: int) -> Cell:
-        """The cosine on a row towards a reference."""
+    def lagged(self, place: int, lag: int, number: int) -> Lagged:
+        """The products on a row towards a reference."""
         partner = self.pairs[place, lag]
         if isinstance(partner, str):
             return partner
         one, other = self.alone[place], self.alone[partner]
-        if not (one.gg and other.gg):
-            return NO_GRADIENT
-        if not (one.ee[number] and other.ee[number]):
-            return AT_REFERENCE
         dot, crossed = self.across[place, partner]
-        cosine = memory_cos(
-            one=(one.gg, one.ge[number], one.ee[number]),
-            other=(other.gg, other.ge[number], other.ee[number]),
-            across=(dot, *(float(value) for value in crossed[:, number])),
+        return LagScalars(
+            grad_sq=one.gg,
+            grad_dot_ref=one.ge[number],
+            ref_sq=one.ee[number],
+            later_grad_sq=other.gg,
+            later_grad_dot_ref=other.ge[number],
+            later_ref_sq=other.ee[number],
+            grad_dot_later_grad=dot,
+            grad_dot_later_ref=float(crossed[0, number]),
+            ref_dot_later_grad=float(crossed[1, number]),
+            ref_dot_later_ref=float(crossed[2, number]),
             rounding=max(self._rounding(place, one, number), self._rounding(partner, other, number)),
         )
-        return "a gradient lies along x - x*, and nothing of it is orthogonal" if cosine is None else cosine
 
     def _rounding(self, place: int, sums: _Sums, number: int) -> float:
         """|p|^2 / |g|^2 that the rounding of recorded gradients and iterates can make of nothing."""
         snapshot = self.snapshots[place]
         of_gradient, of_iterate = _epsilon(snapshot.gradients), _epsilon(snapshot.parameters)
-        return of_gradient**2 + of_iterate**2 * sums.xx / sums.ee[number]
+        distance = sums.ee[number]
+        return of_gradient**2 + (of_iterate**2 * sums.xx / distance if distance else 0.0)
 
     @staticmethod
     def _read(reader: ExtentReader, tensors: Mapping[str, Extent], pieces: list[Piece]) -> np.ndarray:

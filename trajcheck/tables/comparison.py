@@ -10,26 +10,17 @@ import numpy as np
 from trajcheck.metrics import comparison
 from trajcheck.metrics.columns import Column, column
 from trajcheck.metrics.families import Family
+from trajcheck.metrics.quantity import COMPARE
 from trajcheck.runs.trajectory import Trajectory
 from trajcheck.scalars.pairs import Pair, agreed
 from trajcheck.scalars.rows import Rows
 from trajcheck.scalars.values import PairScalars
+from trajcheck.tables.evaluated import Evaluated
 from trajcheck.tables.samples import SE
 from trajcheck.tables.source import NOT_FINITE
 
 #: What each run is measured for towards the other's last iterate.
-SIDE = Family(
-    reference_columns=(
-        *("ref_dist", "rsi", "eb", "cos", "inst_gap", "gap_resolution"),
-        *("convexity_num", "convexity_den", "convexity_ratio"),
-    ),
-    step_products=("grad_sq",),
-    reference_products=("ref_sq", "grad_dot_ref"),
-    evaluations=("loss_ref",),
-)
-
-#: Those columns of a pair that make sense for one tensor.
-LAYER_COLUMNS = ("dist", "init_dist_a", "init_dist_b", "displacement_cos", "update_cos")
+SIDE = Family(reference_columns=tuple(comparison.SIDE))
 
 BETWEEN = "x_b lies between two records (--interpolate): only what its weights give is known there"
 
@@ -88,45 +79,35 @@ def pair_columns(
     *,
     gap: bool,
 ) -> dict[str, Column]:
-    """All columns of compare.csv after `interpolated`, and tau_a, tau_b, in the order of the contract; with `gap`,
-    tau_gap = |tau_a - tau_b|."""
+    """All columns of compare.csv after `interpolated`, in the order of the contract; with `gap`, tau_gap too."""
     places_a: list[int | None] = [pair.place_a for pair in pairs]
     places_b = [None if pair.interpolated else pair.place_b for pair in pairs]
-    tau_a, tau_b = _tau(a, pairs, lambda pair: (pair.place_a,)), _tau(b, pairs, lambda pair: pair.near_b)
-    names = SIDE.reference_columns
-    return {
-        "tau_a": tau_a,
-        "tau_b": tau_b,
-        **({"tau_gap": abs(tau_a - tau_b)} if gap else {}),
-        "loss_a": side_a.at("loss", places_a, ""),
-        "loss_b": side_b.at("loss", places_b, BETWEEN),
-        **distance_columns(scalars, no_update),
-        **{f"{name}_a": side_a.at(name, places_a, "") for name in names},
-        **{f"{name}_b": side_b.at(name, places_b, BETWEEN) for name in names},
-        **(_line_columns(line) if line else {}),
+    operands: dict[str, Column | Mapping[str, Column]] = {
+        "tau_a": _tau(a, pairs, lambda pair: (pair.place_a,)),
+        "tau_b": _tau(b, pairs, lambda pair: pair.near_b),
+        **_products(scalars, no_update),
+        **{f"{name}_a": side_a.at(name, places_a, "") for name in ("loss", *comparison.SIDE)},
+        **{f"{name}_b": side_b.at(name, places_b, BETWEEN) for name in ("loss", *comparison.SIDE)},
+        **(_along_line(line) if line else {}),
     }
+    holds = {name for name, holds in (("gap", gap), ("line", line is not None)) if holds}
+    return Evaluated(COMPARE, operands.__getitem__).columns(holds)
 
 
-def distance_columns(scalars: Sequence[PairScalars], no_update: Sequence[str]) -> dict[str, Column]:
-    """What the weights alone give, of all parameters or of one tensor.
+def tensor_columns(scalars: Sequence[PairScalars], no_update: Sequence[str]) -> dict[str, Column]:
+    """Those of compare.csv that make sense for one tensor, from its shares."""
+    return Evaluated(COMPARE, _products(scalars, no_update).__getitem__).columns((), of_tensor=True)
 
-    dist = |x_a - x_b| and init_dist_a = |x_a - a_0|, init_dist_b = |x_b - b_0|, each from its own run's first record.
-    """
+
+def _products(scalars: Sequence[PairScalars], no_update: Sequence[str]) -> dict[str, Column]:
+    """The inner products of pairs, of all parameters or of one tensor; `no_update`: why a pair has no two updates."""
 
     def scalar(name: str, reasons: Sequence[str] | str = "") -> Column:
         return column((getattr(each, name) for each in scalars), reasons)
 
-    init_sq_a, init_sq_b = scalar("init_sq_a"), scalar("init_sq_b")
-    dist, init_dist_a, init_dist_b = scalar("dist_sq").sqrt(), init_sq_a.sqrt(), init_sq_b.sqrt()
     return {
-        "dist": dist,
-        "init_dist_a": init_dist_a,
-        "init_dist_b": init_dist_b,
-        "relative_dist": comparison.relative_dist(dist, init_dist_a, init_dist_b),
-        "displacement_cos": comparison.displacement_cos(scalar("displacement_dot"), init_sq_a, init_sq_b),
-        "update_cos": comparison.update_cos(
-            *(scalar(name, no_update) for name in ("step_dot", "step_sq_a", "step_sq_b"))
-        ),
+        **{name: scalar(name) for name in ("dist_sq", "init_sq_a", "init_sq_b", "displacement_dot")},
+        **{name: scalar(name, no_update) for name in ("step_dot", "step_sq_a", "step_sq_b")},
     }
 
 
@@ -142,30 +123,25 @@ def _tau(run: Trajectory, pairs: Sequence[Pair], near: Callable[[Pair], tuple[in
     return column(values, reasons)
 
 
-def _line_columns(line: Line) -> dict[str, Column]:
-    """barrier and the losses along the line: means over probe batches with their standard errors, or of one sample."""
+def _along_line(line: Line) -> dict[str, Column | Mapping[str, Column]]:
+    """The barrier and the losses along the line, by what is added to their names: means over probe batches with their
+    standard errors, or of one sample."""
     finite = np.where(np.isfinite(line.losses), line.losses, np.nan)
     lost = [why or (NOT_FINITE if np.isnan(row).any() else "") for why, row in zip(line.missing, finite, strict=True)]
-    height, error = comparison.barrier(finite, line.s)
+    height, error = comparison.barrier_height(finite, line.s)
     count = finite.shape[1]
     one = "" if count > 1 else "one probe batch has no standard error"
-    columns = {"barrier": column(height, lost)}
-    if line.probe:
-        columns["barrier" + SE] = column(error, lost, one)
-    columns["barrier_resolution"] = column(comparison.barrier_resolution(finite, line.epsilon), lost)
+    barrier = {"": column(height, lost), **({SE: column(error, lost, one)} if line.probe else {})}
+    losses: dict[str, Column] = {}
     for number, s in enumerate(line.s):
         each = finite[:, :, number]
         why = [
             reason or (NOT_FINITE if np.isnan(row).any() else "")
             for reason, row in zip(line.missing, each, strict=True)
         ]
-        columns[line_name(s)] = column(each.mean(axis=1), why)
+        losses[f"{s:.6g}"] = column(each.mean(axis=1), why)
         if line.probe:
             spread = each.std(axis=1, ddof=1) / count**0.5 if count > 1 else np.full(len(each), np.nan)
-            columns[line_name(s) + SE] = column(spread, why, one)
-    return columns
-
-
-def line_name(s: float) -> str:
-    """The column of the loss at the fraction s of the way from x_a to x_b: line_0, line_0.1, ..., line_1."""
-    return f"line_{s:.6g}"
+            losses[f"{s:.6g}{SE}"] = column(spread, why, one)
+    resolution = column(comparison.barrier_resolution(finite, line.epsilon), lost)
+    return {"barrier": barrier, "barrier_resolution": resolution, "line_": losses}

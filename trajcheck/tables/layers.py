@@ -1,28 +1,14 @@
-"""The columns of layers.csv: what steps.csv and references.csv hold, for one tensor or one group of them."""
+"""Single tensors and groups of them: what layers.csv has rows for."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
-from trajcheck.metrics.columns import Column
-from trajcheck.metrics.geometry import radial_cos
 from trajcheck.scalars.values import RowScalars, summed
 from trajcheck.tables.source import Source
-
-#: What makes sense for some of the parameters: inner products and norms, without the loss.
-STEP_COLUMNS = (
-    *("param_norm", "grad_norm", "radial_cos", "step_norm", "init_dist", "path_length", "update_cos"),
-    *("update_corr", "update_corr_sum", "descent", "descent_sum", "path_integral", "convexity_num"),
-    *("inst_smooth", "max_smooth", "avg_smooth", "exp_smooth"),
-)
-REFERENCE_COLUMNS = (
-    *("ref_dist", "grad_norm", "radial_cos", "grad_dot_ref", "rsi", "eb", "cos", "cos_skip", "lo_lr"),
-    *("update_dot_ref", "convexity_num", "inst_smooth", "max_smooth", "avg_smooth", "exp_smooth"),
-    *("rsi_wd", "eb_wd", "cos_wd"),
-)
 
 
 def groups_of(names: Sequence[str], patterns: Sequence[str]) -> dict[str, list[str]]:
@@ -59,10 +45,3 @@ def not_empty(source: Source) -> list[str]:
 def numel(source: Source, tensors: Sequence[str]) -> int:
     """How many parameters some tensors hold."""
     return sum(math.prod(source.trajectory.shapes[name]) for name in tensors)
-
-
-def with_radial_cos(source: Source, columns: Mapping[str, Column]) -> dict[str, Column]:
-    """The columns, and radial_cos beside grad_norm."""
-    dot = source.recorded("grad_dot_param", source.no_gradient)
-    grad_sq = source.recorded("grad_sq", source.no_gradient)
-    return {**columns, "radial_cos": radial_cos(dot, grad_sq, source.recorded("param_sq"))}

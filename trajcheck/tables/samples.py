@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
+from trajcheck.metrics.catalogue import quantities
 from trajcheck.metrics.columns import Column, lift
 from trajcheck.metrics.convexity import DEN_RESOLUTION, convexity_ratio
+from trajcheck.metrics.families import Family
+from trajcheck.metrics.quantity import REFERENCES, STEPS
 from trajcheck.metrics.uncertainty import jackknife_error, mean_over_batches, standard_error
 from trajcheck.runs.references import Reference
-from trajcheck.tables.references import reference_columns
+from trajcheck.tables.operands import Operands, columns_of
 from trajcheck.tables.source import Source
-from trajcheck.tables.steps import step_columns
 
-#: Columns that no sample enters.
-SAMPLE_FREE = frozenset(
-    (
-        *("prev_step", "stride", "weight", "tau", "lr", "param_norm", "step_norm", "init_dist", "path_length"),
-        *("update_cos", "ref_dist", "update_dot_ref", "stability_threshold", "numel"),
-    )
-)
 #: Bounds on rounding: their means over batches have no error worth a column.
 RESOLUTIONS = frozenset(("gap_resolution", DEN_RESOLUTION))
 SE = "_se"
@@ -32,48 +27,49 @@ SE = "_se"
 class Measured:
     """What was measured under one sample convention: a source for each of its samples of a row.
 
-    `decorate` adds columns to those of the two tables.
+    Of all tensors together, or, `of_tensor`, of one or some of them.
     """
 
     sample: str
     sources: tuple[Source, ...]
     references: tuple[Reference, ...]
-    decorate: Callable[[Source, Mapping[str, Column]], dict[str, Column]] = lambda source, columns: dict(columns)
+    of_tensor: bool = False
 
     @cached_property
     def own(self) -> dict[str, Column]:
         """The columns of steps.csv."""
-        return self._joined([self.decorate(source, step_columns(source)) for source in self.sources])
+        return self._joined(STEPS, [columns_of(Operands(each), of_tensor=self.of_tensor) for each in self.sources])
 
     @cached_property
     def towards(self) -> dict[str, dict[str, Column]]:
         """Those of references.csv, by the reference as it was given."""
-        return {reference.spec: self._joined(self.each_towards[reference.spec]) for reference in self.references}
+        return {each.spec: self._joined(REFERENCES, self.each_towards[each.spec]) for each in self.references}
 
     @cached_property
     def each_towards(self) -> dict[str, list[dict[str, Column]]]:
         """Those of references.csv on each sample by itself."""
         return {
             reference.spec: [
-                self.decorate(source, reference_columns(source, number, reference)) for source in self.sources
+                columns_of(Operands(source, number, reference), of_tensor=self.of_tensor) for source in self.sources
             ]
             for number, reference in enumerate(self.references)
         }
 
-    def _joined(self, each: Sequence[Mapping[str, Column]]) -> dict[str, Column]:
-        return over_batches(each) if self.sample == "probe" else dict(each[0])
+    def _joined(self, table: str, each: Sequence[Mapping[str, Column]]) -> dict[str, Column]:
+        return over_batches(table, each) if self.sample == "probe" else dict(each[0])
 
 
-def over_batches(each: Sequence[Mapping[str, Column]]) -> dict[str, Column]:
-    """Columns over probe batches: the mean, and beside it `<name>_se`.
+def over_batches(table: str, each: Sequence[Mapping[str, Column]]) -> dict[str, Column]:
+    """Columns of one table over probe batches: the mean, and beside it `<name>_se`.
 
     The convexity ratio alone is the ratio of the means of its num and den, with a jackknife error; it is undefined
     where |den| is not above its resolution and its own standard error.
     """
     result: dict[str, Column] = {}
+    declared = quantities(table)
     for name in each[0]:
         batches = [columns[name] for columns in each]
-        if name in SAMPLE_FREE:
+        if name in declared and not declared[name].of_sample:
             result[name] = batches[0]
             continue
         result[name] = mean_over_batches(batches)
@@ -87,3 +83,20 @@ def over_batches(each: Sequence[Mapping[str, Column]]) -> dict[str, Column]:
         result["convexity_ratio"] = ratio
         result["convexity_ratio" + SE] = lift(lambda _, spread: spread, ratio, jackknife_error(num, den))
     return result
+
+
+def chosen(
+    table: str, columns: Mapping[str, Column], families: Mapping[str, Family], *beside: str
+) -> dict[str, Column]:
+    """Those of the columns of a table that some families give, those that every report has, and some `beside`."""
+    wanted = set(beside) | {name for family in families.values() for name in family.of(table)}
+    wanted |= {name for name, each in quantities(table).items() if not each.families and not each.hidden}
+    return {name: each for name, each in columns.items() if _declared(table, name) in wanted}
+
+
+def _declared(table: str, column: str) -> str:
+    """The name under which a column was declared: without `_se`, and without what a declaration of several adds."""
+    name = column.removesuffix(SE)
+    if name in quantities(table):
+        return name
+    return max((each for each in quantities(table) if name.startswith(each)), key=len, default=name)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from trajcheck.runs.references import Reference
-from trajcheck.tables.layers import layer_source, numel, with_radial_cos
+from trajcheck.tables.layers import layer_source, numel
+from trajcheck.tables.operands import Operands
 from trajcheck.tables.source import Source
 
 #: Rows on which radial_cos is looked at when nobody asked for layers, and the fewest that can tell anything.
@@ -31,7 +32,7 @@ def scale_invariant(source: Source, references: Sequence[Reference]) -> ScaleInv
     """The tensors with <g_w, w> = 0 on every row looked at; None where too few rows have a gradient."""
     names, found, looked_at = list(source.trajectory.shapes), [], 0
     for name in names:
-        radial = with_radial_cos(layer_source(source, [name]), {})["radial_cos"]
+        radial = Operands(layer_source(source, [name]))["radial_cos"]
         values = radial.values[radial.defined]
         looked_at = max(looked_at, len(values))
         size = numel(source, [name])

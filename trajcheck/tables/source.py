@@ -14,7 +14,7 @@ from trajcheck.metrics.averaging import Averaging
 from trajcheck.metrics.columns import Column, column
 from trajcheck.runs.trajectory import Trajectory
 from trajcheck.scalars.rows import Row, Rows
-from trajcheck.scalars.values import RowScalars, StepScalars
+from trajcheck.scalars.values import LagScalars, RowScalars, StepScalars
 
 NEEDS_OBJECTIVE = "needs the loss replayed: give --objective FILE.py:NAME"
 NOT_FINITE = "the replayed loss or gradient is not finite here"
@@ -37,7 +37,7 @@ class Source:
     path_integral: bool = False
     smoothing: int = 51  # rows over which lo_lr_smooth is taken
     averaging: Averaging = field(default_factory=Averaging)
-    memory: Mapping[int, Sequence[Sequence[float | str]]] = field(default_factory=dict)  # by lag, reference and row
+    lags: Mapping[int, Sequence[Sequence[LagScalars | str]]] = field(default_factory=dict)  # by lag, reference and row
 
     def each(self, value: Callable[[Row], T]) -> list[T]:
         return [value(row) for row in self.rows.rows]

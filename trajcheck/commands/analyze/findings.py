@@ -15,6 +15,7 @@ from trajcheck.files.extents import EPSILON
 from trajcheck.measuring.options import Options
 from trajcheck.metrics.columns import Column
 from trajcheck.metrics.families import Family
+from trajcheck.metrics.quantity import REFERENCES, STEPS
 from trajcheck.reports.making.csv_table import Table, undefined_frame
 from trajcheck.reports.making.folder import SUMMARY, ReportFolder
 from trajcheck.reports.making.headline import (
@@ -29,7 +30,8 @@ from trajcheck.reports.making.layers_table import layers_table
 from trajcheck.reports.making.results import Report
 from trajcheck.runs.references import Reference
 from trajcheck.runs.trajectory import Trajectory
-from trajcheck.tables.samples import SE, Measured
+from trajcheck.tables.needed import needed
+from trajcheck.tables.samples import Measured, chosen
 from trajcheck.tables.scale import ScaleInvariant, scale_invariant
 from trajcheck.tables.source import NOT_FINITE, Source
 
@@ -42,17 +44,6 @@ SCALE_SHARE = 0.1
 
 #: Steps after which momentum of 0.9 has forgotten a gradient.
 LASTING = 50
-
-#: Columns of which a convention may give several.
-EXPONENTIAL = frozenset(("exp_gap", "exp_smooth"))
-
-_STEP_BASE = ("prev_step", "stride", "weight", "tau", "lr", "loss")
-_REFERENCE_BASE = ("weight", "loss")
-_CURVATURE = (
-    *("lambda_max", "lambda_max_residual", "lambda_min", "lambda_min_residual"),
-    *("grad_curvature", "stability_threshold"),
-)
-_FIDELITY = ("replay_loss_error", "replay_grad_error")
 
 
 @dataclass(frozen=True)
@@ -82,30 +73,15 @@ class Findings:
     @cached_property
     def own(self) -> dict[str, dict[str, Column]]:
         """The columns of steps.csv that were asked for, in the order of the contract, by sample."""
-        more = (*(_CURVATURE if self.source.curvature else ()), *(_FIDELITY if self.replay else ()))
-        base = (*_STEP_BASE, *self._grad_norm, *more)
-        return {each.sample: self._chosen(each.own, "step_columns", base) for each in self.measured}
+        return {each.sample: chosen(STEPS, each.own, self.families) for each in self.measured}
 
     @cached_property
     def towards(self) -> dict[str, dict[str, dict[str, Column]]]:
         """Those of references.csv, by sample and by the reference as it was given."""
-        memory = (f"memory_{lag}" for lag in self.source.memory)
-        base = (*_REFERENCE_BASE, *self._grad_norm, *memory)
         return {
-            each.sample: {
-                spec: self._chosen(columns, "reference_columns", base) for spec, columns in each.towards.items()
-            }
+            each.sample: {spec: chosen(REFERENCES, columns, self.families) for spec, columns in each.towards.items()}
             for each in self.measured
         }
-
-    @property
-    def _grad_norm(self) -> tuple[str, ...]:
-        return ("grad_norm",) if any("grad_sq" in family.step_products for family in self.families.values()) else ()
-
-    def _chosen(self, columns: Mapping[str, Column], of: str, base: Sequence[str]) -> dict[str, Column]:
-        wanted = {*base, *(name for family in self.families.values() for name in getattr(family, of))}
-        wanted |= {f"{name}{ending}" for name in wanted & EXPONENTIAL for ending, _ in self.source.averaging.betas}
-        return {name: each for name, each in columns.items() if name.removesuffix(SE) in wanted}
 
     def report(self, folder: ReportFolder) -> Report:
         """Write everything into the folder."""
@@ -142,7 +118,7 @@ class Findings:
             found += [
                 f"--metrics {name}: its losses need --objective FILE.py:NAME"
                 for name in self.options.metrics
-                if self.families[name].evaluations
+                if needed([self.families[name]]).evaluations
             ]
         for each in self.measured if self.replay else ():
             source, sample = each.sources[0], each.sample

@@ -18,6 +18,7 @@ from trajcheck.readable import time_text
 from trajcheck.runs.references import Reference, resolve_references
 from trajcheck.scalars.values import RowScalars
 from trajcheck.stream.row_pass import gather
+from trajcheck.tables.needed import needed
 
 Clock = Callable[[], float]
 
@@ -124,13 +125,14 @@ def _pass(
     analysis: MeasuredRun, references: Sequence[Reference], progress: Callable[[float], object]
 ) -> Iterator[RowScalars]:
     """The pass over recorded vectors, with the products that the families need."""
-    families, replayed = analysis.families.values(), analysis.options.objective is not None
+    replayed = analysis.options.objective is not None
+    products = needed(analysis.families.values(), without=("path_integral",))
     return gather(
         analysis.trajectory,
         analysis.rows,
         references,
-        list(dict.fromkeys(name for family in families for name in family.step_products if name != "path_integral")),
-        list(dict.fromkeys(name for family in families for name in family.reference_products)),
+        list(products.step_products),
+        list(products.reference_products),
         replayed=[row.step for row in analysis.rows.work if replayed and not row.no_sample],
         threads=analysis.options.threads,
         progress=progress,

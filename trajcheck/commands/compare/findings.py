@@ -20,7 +20,7 @@ from trajcheck.reports.making.pair_table import PairTable, undefined_cells
 from trajcheck.reports.making.results import Comparison
 from trajcheck.runs.trajectory import Trajectory
 from trajcheck.scalars.rows import Rows
-from trajcheck.tables.comparison import LAYER_COLUMNS, distance_columns, pair_columns
+from trajcheck.tables.comparison import pair_columns, tensor_columns
 from trajcheck.tables.samples import SE, Measured
 
 if TYPE_CHECKING:
@@ -96,9 +96,8 @@ class ComparisonFindings:
             keys = self._keys(each)
             for tensor, shape in self.a.shapes.items():
                 if numel := int(np.prod(shape, dtype=np.int64)):
-                    columns = distance_columns([scalars.tensors[tensor] for scalars in each.scalars], each.no_update)
-                    chosen = {name: columns[name] for name in LAYER_COLUMNS}
-                    table.add({**keys, "tensor": tensor, "numel": numel}, chosen)
+                    columns = tensor_columns([scalars.tensors[tensor] for scalars in each.scalars], each.no_update)
+                    table.add({**keys, "tensor": tensor, "numel": numel}, columns)
         return table
 
     def incomplete(self) -> list[str]:

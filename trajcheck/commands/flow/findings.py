@@ -55,12 +55,11 @@ class FlowFindings:
     @cached_property
     def columns(self) -> dict[str, Column]:
         """The columns of flow.csv, in their order."""
-        found = flow_columns(self.done.rows, self.taus, self.done.missing, self.curvature)
-        if self.bound is None:
-            return found
-        eta, reason = self.rate
-        empty = column([None] * len(self.steps), reason)
-        return {**found, "bound_estimate": empty if eta is None else self.bound.at(eta)}
+        limit = None
+        if self.bound is not None:
+            eta, reason = self.rate
+            limit = column([None] * len(self.steps), reason) if eta is None else self.bound.at(eta)
+        return flow_columns(self.done.rows, self.taus, self.done.missing, self.curvature, limit)
 
     @cached_property
     def bound(self) -> Bound | None:

@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from trajcheck.metrics.catalogue import TABLES, quantities
 from trajcheck.metrics.columns import Column, column
 from trajcheck.readable import runs_of_steps
 
-INTEGERS = ("prev_step", "stride", "weight")
+INTEGERS = frozenset(name for table in TABLES for name, each in quantities(table).items() if each.integer)
 UNDEFINED = ("table", "column", "ref", "sample", "steps", "reason")
 
 

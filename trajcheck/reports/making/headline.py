@@ -11,7 +11,7 @@ import numpy as np
 
 from trajcheck.metrics.columns import Column
 from trajcheck.metrics.convexity import shares
-from trajcheck.metrics.secant import mean_with_error
+from trajcheck.metrics.uncertainty import mean_with_error
 from trajcheck.version import __version__
 
 #: Version of the definitions that the columns follow.

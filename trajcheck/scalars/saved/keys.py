@@ -93,11 +93,11 @@ class Identity:
         """What the replay gives on the `draw`-th sample of a convention."""
         return _digest("replayed", self.replay, row, sample, draw, self._probes if sample == "probe" else (), reference)
 
-    def memory(self, row: bytes, step: int, lag: int, reference: bytes) -> bytes:
-        """The memory cosine between a row's step and the one `lag` steps on."""
+    def lagged(self, row: bytes, step: int, lag: int, reference: bytes) -> bytes:
+        """The products of a row's step and the one `lag` steps on."""
         place = self.trajectory.index(step + lag)
         partner = None if place is None else (self._files.get(step + lag), self._gradient(place))
-        return _digest("memory", row, lag, partner, reference)
+        return _digest("lagged", row, lag, partner, reference)
 
     def _gradient(self, place: int) -> bool:
         return bool(self.trajectory.snapshots[place].gradients)

@@ -1,0 +1,29 @@
+"""Every column of every table, in the order of the contract."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import import_module
+
+from trajcheck.metrics.quantity import COMPARE, DECLARED, FLOW, REFERENCES, STEPS, Quantity
+
+TABLES = (STEPS, REFERENCES, COMPARE, FLOW)
+
+#: The modules that declare columns; a table's stand in this order, and within a module in that of their declarations.
+MODULES = (
+    *("run", "geometry", "secant", "memory", "progress", "convexity", "smoothness", "curvature", "weight_decay"),
+    *("replay_errors", "comparison", "flow"),
+)
+
+
+@cache
+def quantities(table: str) -> dict[str, Quantity]:
+    """The columns of one table by name."""
+    found: dict[str, Quantity] = {}
+    for name in MODULES:
+        module = import_module(f"trajcheck.metrics.{name}").__name__
+        for (of, column), each in DECLARED.get(module, {}).items():
+            if of == table:
+                assert column not in found, f"{table} declares {column} twice"
+                found[column] = each
+    return found

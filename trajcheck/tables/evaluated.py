@@ -1,0 +1,41 @@
+"""Columns of a table, made as their declarations say: each operand and each column once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from trajcheck.metrics.catalogue import quantities
+from trajcheck.metrics.columns import Column
+from trajcheck.metrics.quantity import Quantity
+
+
+class Evaluated:
+    """The columns of one table, from operands that `base` makes by name."""
+
+    def __init__(self, table: str, base: Callable[[str], Any]) -> None:
+        self.table, self._base = table, base
+        self._known: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        """A column that a function makes, or what columns are made of."""
+        if name not in self._known:
+            one = quantities(self.table).get(name)
+            self._known[name] = self._base(name) if one is None or one.function is None else self._made(one)
+        return self._known[name]
+
+    def _made(self, one: Quantity) -> Any:
+        assert one.function is not None
+        return one.function(*(self[each] for each in one.operands))
+
+    def columns(self, holds: Collection[str], *, of_tensor: bool = False) -> dict[str, Column]:
+        """The table's columns, in the order of the contract, whose conditions (`Quantity.when`) are among those that
+        hold: all of them, or those that make sense for one tensor."""
+        found: dict[str, Column] = {}
+        for name, one in quantities(self.table).items():
+            suits = one.of_tensor or one.only_of_tensor if of_tensor else not one.only_of_tensor
+            if not suits or not set(one.when) <= set(holds):
+                continue
+            value: Column | Mapping[str, Column] = self[name if one.function is not None else one.operands[0]]
+            found |= {name: value} if isinstance(value, Column) else {f"{name}{end}": c for end, c in value.items()}
+        return found

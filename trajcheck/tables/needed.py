@@ -1,0 +1,67 @@
+"""What columns need, told by their declarations: inner products, and evaluations of the objective."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+
+from trajcheck.inner_products.catalogue import REFERENCE_PRODUCTS, STEP_PRODUCTS, vectors_needed
+from trajcheck.metrics.catalogue import quantities
+from trajcheck.metrics.families import Family
+from trajcheck.metrics.quantity import REFERENCES, STEPS
+
+# What is declared there is looked up here.
+from trajcheck.tables import reference_operands as reference_operands
+from trajcheck.tables import step_operands as step_operands
+from trajcheck.tables import windows as windows
+from trajcheck.tables.operands import MADE
+
+
+@dataclass(frozen=True)
+class Needed:
+    """Products by name, of the step and towards each reference, and evaluations beyond f and its gradient at x_t; each
+    once, in a fixed order."""
+
+    step_products: dict[str, None] = field(default_factory=dict)
+    reference_products: dict[str, None] = field(default_factory=dict)
+    evaluations: dict[str, None] = field(default_factory=dict)
+
+
+def needed(families: Iterable[Family], without: Collection[str] = ()) -> Needed:
+    """What the columns of some families need. `without`: conditions (`Quantity.when`) that do not hold."""
+    found = Needed()
+    seen: set[tuple[str, str]] = set()
+    for family in families:
+        for table in (STEPS, REFERENCES):
+            for name in family.of(table):
+                if not set(quantities(table)[name].when) & set(without):
+                    for operand in quantities(table)[name].operands:
+                        _follow(table, operand, found, seen)
+    return found
+
+
+def _follow(table: str, name: str, found: Needed, seen: set[tuple[str, str]]) -> None:
+    """Add what one operand needs."""
+    if (table, name) in seen:
+        return
+    seen.add((table, name))
+    quantity, made = quantities(table).get(name), MADE.get((table, name))
+    if quantity is not None and quantity.function is not None:
+        names: Iterable[str] = quantity.operands
+    elif made is not None:
+        names = made.needs
+        found.evaluations.update(dict.fromkeys(made.evaluations))
+        for product in made.products:
+            _place(product, found)
+    else:
+        names = ()
+        if "gradient_previous" in vectors_needed([STEP_PRODUCTS.get(name) or REFERENCE_PRODUCTS[name]]):
+            found.evaluations["gradient_previous"] = None
+        _place(name, found)
+    for each in names:
+        _follow(table, each, found, seen)
+
+
+def _place(product: str, found: Needed) -> None:
+    where = found.step_products if product in STEP_PRODUCTS else found.reference_products
+    where[product] = None

@@ -1,0 +1,160 @@
+"""What the columns of one table are made of, by name: inner products, losses, rates; each a column with its reasons.
+
+An inner product is undefined where a vector of it is missing, for that vector's reason; nothing more has to be said for
+a product that is new in inner_products/catalogue.py. What is no product is made by a function under `@operand`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, TypeVar
+
+from trajcheck.inner_products.catalogue import REFERENCE_PRODUCTS, STEP_PRODUCTS, vectors_needed
+from trajcheck.metrics.columns import Column, column
+from trajcheck.metrics.quantity import REFERENCES, STEPS
+from trajcheck.runs.references import Reference
+from trajcheck.scalars.rows import Row
+from trajcheck.scalars.values import REFERENCE_VALUES, ReferenceScalars
+from trajcheck.tables.evaluated import Evaluated
+from trajcheck.tables.source import NEEDS_OBJECTIVE, NOT_FINITE, Source
+
+NEEDS_REF_GRADIENTS = "needs the gradient at the reference: give --ref-gradients"
+NO_SKIP = "no recorded step lies that far ahead (--skip)"
+#: Vectors that a replay alone brings.
+REPLAYED = {"gradient_previous", "gradient_between", "gradient_reference", "recorded"}
+
+F = TypeVar("F", bound="Callable[[Operands], Any]")
+
+
+@dataclass(frozen=True)
+class Made:
+    """How an operand is made: of which other operands, products and evaluations, and by which function."""
+
+    needs: tuple[str, ...]
+    products: tuple[str, ...]
+    evaluations: tuple[str, ...]
+    function: Callable[[Operands], Any]
+
+
+#: Operands that are no products, by table and name.
+MADE: dict[tuple[str, str], Made] = {}
+
+
+def operand(
+    *tables: str, needs: Sequence[str] = (), products: Sequence[str] = (), evaluations: Sequence[str] = ()
+) -> Callable[[F], F]:
+    """Declare that a function makes the operand of its name, in some tables. It takes the `Operands`.
+
+    `needs`: the operands that it asks for; `products`: those that it takes from other rows than its own; `evaluations`
+    of the objective beyond f and its gradient at x_t: `loss_previous`, `gradient_previous`, `descent`, `loss_ref`.
+    """
+
+    def declare(function: F) -> F:
+        for table in tables:
+            MADE[table, function.__name__] = Made(tuple(needs), tuple(products), tuple(evaluations), function)
+        return function
+
+    return declare
+
+
+class Operands(Evaluated):
+    """Of the path by itself (steps.csv), or towards the `number`-th reference (references.csv), on one sample."""
+
+    def __init__(self, source: Source, number: int | None = None, reference: Reference | None = None) -> None:
+        self.source, self.number, self.reference = source, number, reference
+        super().__init__(STEPS if number is None else REFERENCES, self._operand)
+
+    def _operand(self, name: str) -> Any:
+        made = MADE.get((self.table, name))
+        return self.product(name) if made is None else made.function(self)
+
+    # -- inner products -----------------------------------------------------------------------------------------------
+
+    def product(self, name: str) -> Column:
+        """An inner product of the row, or of the row and its reference."""
+        return column(self._values(name), *self.why_not(name))
+
+    def norm(self, name: str) -> Column:
+        """The norm whose square is a product: of all parameters, or as `averaging` says."""
+        return self.source.norm(name, None if name in STEP_PRODUCTS else self.number, *self.why_not(name))
+
+    def why_not(self, name: str) -> list[list[str]]:
+        """Why a product is missing, row by row: reasons for each vector that it needs, of which the first counts."""
+        source = self.source
+        vectors = vectors_needed([STEP_PRODUCTS.get(name) or REFERENCE_PRODUCTS[name]])
+        asked = {
+            "gradient_reference": lambda: self.no_reference_gradient,
+            "previous": lambda: source.no_pair,
+            "gradient_previous": lambda: source.no_pair,
+            "next": lambda: source.each(lambda row: row.no_next),
+            "recorded": lambda: source.each(lambda row: row.no_gradient),
+            **({} if vectors & REPLAYED else {"gradient": lambda: source.no_gradient}),
+            "regularised": lambda: source.no_gradient,
+            "skip": lambda: self.no_skip,
+        }
+        reasons = [why() for vector, why in asked.items() if vector in vectors]
+        if vectors & REPLAYED:
+            reasons += [source.no_replay, self.failed(name)]
+        return reasons
+
+    def replayed(self, name: str, *reasons: list[str]) -> Column:
+        """A scalar that only a replay gives."""
+        return column(self._values(name), *reasons, self.source.no_replay, self.failed(name))
+
+    def failed(self, name: str) -> list[str]:
+        """Where a scalar that a replay gives is not there, and so was not finite."""
+        return [NOT_FINITE if value is None else "" for value in self._values(name)]
+
+    def _values(self, name: str) -> list[float | None]:
+        scalars = self.towards if name in REFERENCE_VALUES else self.source.own
+        return [getattr(each, name) for each in scalars]
+
+    @cached_property
+    def towards(self) -> list[ReferenceScalars]:
+        """The scalars of each row towards the reference."""
+        source, number = self.source, self.number
+        assert number is not None
+        return source.each(lambda row: source.scalars[row.place].references[number])
+
+    @cached_property
+    def no_reference_gradient(self) -> list[str]:
+        source = self.source
+        missing = "" if source.ref_gradients else NEEDS_REF_GRADIENTS
+        return source.each(lambda row: NEEDS_OBJECTIVE if source.epsilon is None else missing)
+
+    @cached_property
+    def no_skip(self) -> list[str]:
+        reference = self.reference
+        assert reference is not None
+        return self.source.each(lambda row: own_term(row, reference) or (NO_SKIP if row.skip is None else ""))
+
+
+def own_term(row: Row, reference: Reference) -> str:
+    """Why cos_skip is not what frees a cosine of the step's own term; '' where it does.
+
+    Towards a later iterate, x_t - x_T holds the term of z_t, and x_s - x_T does not. But where x* lies behind, or
+    elsewhere, cos(g_t, x_t - x*) is free of it already, and x_s - x* would bring it in, with the other sign.
+    """
+    if not reference.own_steps or row.step >= max(reference.own_steps):
+        return "x* does not depend on this step's sample: cos holds no term of the step's own"
+    return "" if row.step < min(reference.own_steps) else "x* averages iterates before and after this step"
+
+
+#: What a column may take beside its operands (Quantity.when): whether a report on one sample has it.
+CONDITIONS: Mapping[str, Callable[[Source], bool]] = {
+    "own": lambda source: source.sample == "own",
+    "replay": lambda source: source.epsilon is not None,
+    "decay": lambda source: bool(source.trajectory.info.decay),
+    "windows": lambda source: any(snapshot.window is not None for snapshot in source.trajectory.snapshots),
+    "curvature": lambda source: bool(source.curvature),
+    "path_integral": lambda source: source.path_integral,
+    "lags": lambda source: bool(source.lags),
+}
+
+
+def columns_of(operands: Operands, *, of_tensor: bool = False) -> dict[str, Column]:
+    """The columns of the table, in the order of the contract: all of them, or those that make sense for one tensor."""
+    holds = {name for name, holds_in in CONDITIONS.items() if holds_in(operands.source)}
+    return operands.columns(holds, of_tensor=of_tensor)

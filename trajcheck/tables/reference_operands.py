@@ -1,0 +1,165 @@
+"""What the columns of references.csv are made of beside inner products."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from trajcheck.metrics.columns import Column, column
+from trajcheck.metrics.quantity import REFERENCES
+from trajcheck.metrics.secant import NotAlong
+from trajcheck.runs.snapshot import Snapshot
+from trajcheck.scalars.values import LAG_PRODUCTS, LagScalars
+from trajcheck.tables.operands import Operands, operand
+
+SKIPPED = "the loss scaler skipped this step: its gradient is not in x_t - x*"
+NOT_LATER = "the reference is not a later iterate of this run"
+
+# -- towards x* ------------------------------------------------------------------------------------------------------
+
+
+@operand(REFERENCES)
+def loss_at_x(o: Operands) -> Column:
+    """f(x_t; z), replayed."""
+    return o.source.replayed("loss")
+
+
+@operand(REFERENCES, evaluations=("loss_ref",))
+def loss_ref(o: Operands) -> Column:
+    """f(x*; z)."""
+    return o.replayed("loss_ref")
+
+
+@operand(REFERENCES, needs=("loss_ref",))
+def loss_at_y(o: Operands) -> Column:
+    """f(x*; z)."""
+    return o["loss_ref"]
+
+
+@operand(REFERENCES, needs=("grad_dot_ref",))
+def grad_dot_y(o: Operands) -> Column:
+    """<g_t, x_t - x*>."""
+    return o["grad_dot_ref"]
+
+
+@operand(REFERENCES, needs=("ref_grad_change_sq",))
+def grad_change_y(o: Operands) -> Column:
+    """|grad f(x_t; z) - grad f(x*; z)|."""
+    return o.norm("ref_grad_change_sq")
+
+
+@operand(REFERENCES, needs=("ref_sq",))
+def distance_y(o: Operands) -> Column:
+    """|x_t - x*|."""
+    return o.norm("ref_sq")
+
+
+# -- the optimizer's steps -------------------------------------------------------------------------------------------
+
+
+@operand(REFERENCES)
+def smoothing(o: Operands) -> int:
+    """Rows over which lo_lr_smooth is taken."""
+    return o.source.smoothing
+
+
+@operand(REFERENCES)
+def not_along(o: Operands) -> NotAlong:
+    """Where lo_lr promises nothing: a step that is known not to be along -g_t."""
+    info = o.source.trajectory.info
+    known = info.plain_sgd is False or (info.plain_sgd is True and info.weight_decay)
+    name = f"{info.optimizer} with momentum" if info.heavy_ball else info.optimizer
+    if info.weight_decay and not info.heavy_ball and info.optimizer == "SGD":
+        name = "SGD with weight decay"
+    return np.full(len(o.source.rows.rows), known), f"promises nothing for {name}, whose steps are not along -g_t"
+
+
+@operand(REFERENCES)
+def floor_lr(o: Operands) -> Column:
+    """eta_t where the cosine of pure noise is known."""
+    if why := _no_floor(o):
+        return column([None] * len(o.source.rows.rows), why)
+    return o.source.per_group("lr")
+
+
+@operand(REFERENCES)
+def eta_squares_to_ref(o: Operands) -> Column:
+    """sum of eta_i^2 over the steps from t up to x*."""
+    if why := _no_floor(o):
+        return column([None] * len(o.source.rows.rows), why)
+    trajectory, reference = o.source.trajectory, o.reference
+    assert reference is not None and reference.step is not None
+    end = trajectory.steps.index(reference.step)
+    sums = dict(enumerate(eta_squares(trajectory.snapshots[: end + 1])))
+    later = o.source.each(
+        lambda row: NOT_LATER if row.place >= end else SKIPPED if trajectory.snapshots[row.place].skipped else ""
+    )
+    unknown = o.source.each(
+        lambda row: "the rates of steps that were not recorded are unknown" if sums.get(row.place) is None else ""
+    )
+    return column(o.source.each(lambda row: sums.get(row.place)), later, unknown)
+
+
+def _no_floor(o: Operands) -> str:
+    """Why the cosine of pure noise is not known at any step; '' where it is."""
+    trajectory, info, reference = o.source.trajectory, o.source.trajectory.info, o.reference
+    if info.plain_sgd is None:
+        return "the optimizer is unknown: run.json does not name it, or not its momentum"
+    if not info.plain_sgd or info.weight_decay:
+        return (
+            f"known for plain SGD only; the run used {info.optimizer}, with momentum or weight decay or of another kind"
+        )
+    if any(snapshot.clip != 1.0 for snapshot in trajectory.snapshots):
+        return "known for plain SGD only; the run's gradients were clipped"
+    return "the reference is an average, another run or a file" if reference is None or reference.step is None else ""
+
+
+def eta_squares(snapshots: Sequence[Snapshot]) -> list[float | None]:
+    """For each snapshot, sum of eta_i^2 over ALL steps i from its own up to the last one's; None where it is not known.
+
+    Between two records the sum is the one step's rate, or the recorder's own (`tau_squares`), or in closed form when
+    the rate stood still (both records and the elapsed tau agree on it). It is never guessed for steps that nobody
+    recorded.
+    """
+    sums: list[float | None] = [0.0]
+    for before, after in pairwise(reversed(snapshots)):
+        part = _eta_squares_between(after, before)
+        sums.append(None if part is None or sums[-1] is None else sums[-1] + part)
+    return sums[::-1]
+
+
+def _eta_squares_between(first: Snapshot, last: Snapshot) -> float | None:
+    steps, rate, later_rate = last.step - first.step, _agreed(first.lr), _agreed(last.lr)
+    if steps == 1 and rate is not None:
+        return 0.0 if first.skipped else rate**2
+    squares = _agreed(first.tau_squares), _agreed(last.tau_squares)
+    if squares[0] is not None and squares[1] is not None:
+        return squares[1] - squares[0]
+    start, stop = _agreed(first.tau), _agreed(last.tau)
+    if rate is None or start is None or stop is None or (later_rate is not None and later_rate != rate):
+        return None
+    return steps * rate**2 if abs(stop - start - steps * rate) <= 1e-9 * abs(stop) else None
+
+
+def _agreed(groups: tuple[float, ...] | None) -> float | None:
+    return groups[0] if groups and len(set(groups)) == 1 else None
+
+
+# -- gradients k steps apart -----------------------------------------------------------------------------------------
+
+
+@operand(REFERENCES)
+def lag_products(o: Operands) -> Mapping[int, Mapping[str, Column]]:
+    """For each lag, the products of a row and the step so many steps on."""
+    assert o.number is not None
+
+    def products(cells: Sequence[LagScalars | str]) -> dict[str, Column]:
+        missing = [each if isinstance(each, str) else "" for each in cells]
+        return {
+            name: column((None if isinstance(each, str) else getattr(each, name) for each in cells), missing)
+            for name in LAG_PRODUCTS
+        }
+
+    return {lag: products(cells[o.number]) for lag, cells in o.source.lags.items()}

@@ -1,0 +1,244 @@
+"""What the columns of both tables are made of beside inner products, and those of steps.csv alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from trajcheck.metrics.averaging import Averaging
+from trajcheck.metrics.columns import Column, column
+from trajcheck.metrics.quantity import REFERENCES, STEPS
+from trajcheck.scalars.rows import FIRST, Row
+from trajcheck.tables.operands import Operands, operand
+from trajcheck.tables.source import NOT_FINITE
+
+NOT_CHOSEN = "not among the rows that --curvature chooses"
+NO_BEFORE = "there is no step d_{t-1}: x_{t-1} is the first recorded iterate"
+
+# -- of both tables --------------------------------------------------------------------------------------------------
+
+
+@operand(STEPS, REFERENCES)
+def row_weights(o: Operands) -> Column:
+    return column(o.source.rows.weights)
+
+
+@operand(STEPS, REFERENCES)
+def weights(o: Operands) -> np.ndarray:
+    """Those of sums and averages: of quantities with d_t in steps.csv, of one point in references.csv."""
+    return o.source.rows.pair_weights if o.table == STEPS else o.source.rows.weights
+
+
+@operand(STEPS, REFERENCES)
+def averaging(o: Operands) -> Averaging:
+    return o.source.averaging
+
+
+@operand(STEPS, REFERENCES)
+def epsilon(o: Operands) -> float:
+    """That of the replay's dtype."""
+    return o.source.epsilon or 0.0
+
+
+@operand(STEPS, REFERENCES)
+def recorded_lr(o: Operands) -> Column:
+    return o.source.per_group("lr")
+
+
+@operand(STEPS, REFERENCES)
+def loss_at_row(o: Operands) -> Column:
+    """f(x_t; z): replayed where the row was, else, on the step's own sample, as recorded."""
+    return o.source.loss
+
+
+# -- towards x_{t-1} -------------------------------------------------------------------------------------------------
+
+
+@operand(STEPS)
+def loss_at_x(o: Operands) -> Column:
+    """f(x_t; z), replayed, on rows with a step before them."""
+    return o.replayed("loss", o.source.no_pair)
+
+
+@operand(STEPS, evaluations=("loss_previous",))
+def loss_at_y(o: Operands) -> Column:
+    """f(x_{t-1}; z)."""
+    return o.replayed("loss_previous", o.source.no_pair)
+
+
+@operand(STEPS, needs=("grad_dot_step",))
+def grad_dot_y(o: Operands) -> Column:
+    """<g_t, x_t - x_{t-1}>."""
+    return o.product("grad_dot_step")
+
+
+@operand(STEPS, needs=("grad_change_sq",))
+def grad_change_y(o: Operands) -> Column:
+    """|grad f(x_t; z) - grad f(x_{t-1}; z)|."""
+    return o.norm("grad_change_sq")
+
+
+@operand(STEPS, needs=("step_sq",))
+def distance_y(o: Operands) -> Column:
+    """|x_t - x_{t-1}|."""
+    return o.norm("step_sq")
+
+
+# -- of the path -----------------------------------------------------------------------------------------------------
+
+
+def _no_previous(o: Operands) -> list[str]:
+    return o.source.each(lambda row: FIRST if row.prev_step is None else "")
+
+
+@operand(STEPS)
+def prev_step(o: Operands) -> Column:
+    return column(o.source.each(lambda row: row.prev_step), _no_previous(o))
+
+
+@operand(STEPS)
+def stride(o: Operands) -> Column:
+    return column(o.source.each(lambda row: row.stride), _no_previous(o))
+
+
+@operand(STEPS)
+def tau(o: Operands) -> Column:
+    return o.source.per_group("tau")
+
+
+@operand(STEPS)
+def first(o: Operands) -> np.ndarray:
+    """Whether a row is of the run's first record."""
+    return o.source.places == 0
+
+
+@operand(STEPS, products=("step_sq",))
+def chord(o: Operands) -> Column:
+    """|x_t - x_{t-1}| of any stride, where the row before is the record before."""
+    jumps = (np.diff(o.source.places, prepend=-1) != 1) & ~o["first"]
+    length = o.source.recorded("step_sq", _no_previous(o)).sqrt()
+    return length.except_where(jumps, "the chord to the previous row is not a recorded one")
+
+
+def _from_before(o: Operands, name: str) -> Column:
+    """A product of the record before."""
+    source = o.source
+
+    def missing(row: Row) -> str:
+        before = source.rows.before(row)
+        return "" if before is None else NO_BEFORE if before.no_pair == FIRST else before.no_pair
+
+    before = [source.scalars[row.place - 1].own if not row.no_pair else None for row in source.rows.rows]
+    values = (None if own is None else getattr(own, name) for own in before)
+    return column(values, source.no_pair, source.each(missing))
+
+
+@operand(STEPS, products=("step_dot_next",))
+def step_dot_previous(o: Operands) -> Column:
+    """<d_t, d_{t-1}>."""
+    return _from_before(o, "step_dot_next")
+
+
+@operand(STEPS, products=("step_sq",))
+def previous_step_sq(o: Operands) -> Column:
+    """|d_{t-1}|^2."""
+    return _from_before(o, "step_sq")
+
+
+@operand(STEPS, products=("grad_dot_next", "previous_grad_dot_step"), evaluations=("descent",))
+def descent(o: Operands) -> Column:
+    """<grad f(x_{t-1}), d_t>: on the step's own sample that gradient is the one of the step before, on its own."""
+    source = o.source
+    if source.sample != "own":
+        return o.replayed("previous_grad_dot_step", source.no_pair)
+
+    def missing(row: Row) -> str:
+        before = source.rows.before(row)
+        reason = "" if before is None else source.gradient_missing(before)
+        return reason and f"at the step before: {reason}"
+
+    values = (None if row.no_pair else source.scalars[row.place - 1].own.grad_dot_next for row in source.rows.rows)
+    return column(values, source.no_pair, source.each(missing))
+
+
+# -- of the Hessian --------------------------------------------------------------------------------------------------
+
+
+def _of_hessian(o: Operands, name: str, *reasons: list[str]) -> Column:
+    source = o.source
+    not_asked = source.each(lambda row: "" if row.place in source.curvature else NOT_CHOSEN)
+    failed = [NOT_FINITE if own.converged is not None and own.lambda_max is None else "" for own in source.own]
+    return source.recorded(name, not_asked, source.no_replay, failed, *reasons)
+
+
+def _unfinished(o: Operands) -> list[str]:
+    return [
+        f"Lanczos did not converge in {own.products:.0f} products" if own.converged == 0 else "" for own in o.source.own
+    ]
+
+
+@operand(STEPS)
+def lambda_max(o: Operands) -> Column:
+    return _of_hessian(o, "lambda_max", _unfinished(o))
+
+
+@operand(STEPS)
+def lambda_max_residual(o: Operands) -> Column:
+    return _of_hessian(o, "lambda_max_residual")
+
+
+@operand(STEPS)
+def lambda_min(o: Operands) -> Column:
+    return _of_hessian(o, "lambda_min", _unfinished(o))
+
+
+@operand(STEPS)
+def lambda_min_residual(o: Operands) -> Column:
+    return _of_hessian(o, "lambda_min_residual")
+
+
+@operand(STEPS)
+def grad_curvature(o: Operands) -> Column:
+    return _of_hessian(o, "grad_curvature", ["the gradient is 0" if own.grad_sq == 0 else "" for own in o.source.own])
+
+
+@operand(STEPS)
+def optimizer_group(o: Operands) -> Mapping[str, Any]:
+    """The settings of the first parameter group."""
+    groups = o.source.trajectory.info.groups
+    return groups[0] if groups else {}
+
+
+@operand(STEPS)
+def threshold_lr(o: Operands) -> Column:
+    """eta_t where a threshold of stability is known for the optimizer."""
+    info = o.source.trajectory.info
+    eta = o.source.per_group("lr")
+    if info.optimizer is None or not info.groups:
+        why = "the optimizer is unknown: run.json does not name it, or not its momentum"
+    elif info.optimizer != "SGD":
+        why = f"not known for {info.optimizer}: its threshold is that of the preconditioned Hessian"
+    elif any(each.get("nesterov") or each.get("dampening") or each.get("maximize") for each in info.groups):
+        why = "known for gradient descent and heavy-ball momentum, without Nesterov, dampening, maximize"
+    elif len({each.get("momentum") or 0 for each in info.groups}) > 1:
+        why = "parameter groups differ in momentum"
+    else:
+        why = ""
+    return eta.except_where(np.full(len(eta), bool(why)), why)
+
+
+# -- of the replay ---------------------------------------------------------------------------------------------------
+
+
+@operand(STEPS)
+def replayed_loss(o: Operands) -> Column:
+    return o.replayed("loss")
+
+
+@operand(STEPS)
+def recorded_loss(o: Operands) -> Column:
+    """The loss of the step as it was recorded."""
+    losses = o.source.each(lambda row: o.source.trajectory.snapshots[row.place].loss)
+    return column(losses, ["" if loss is not None else "no loss was recorded at this step" for loss in losses])
