@@ -102,11 +102,12 @@ def exp_gap(inst_gap: Column, averaging: Averaging) -> dict[str, Column]:
 
 @quantity(
     *BOTH,
-    formula="running sum of w <g, x - y>",
+    formula="running sum of w <g, x - y>, over the rows of convexity_den where there are any",
     unit=LOSS,
     source="TZC",
     family="convexity",
     of_tensor=True,
+    optional=("loss_at_x", "loss_at_y"),
     chart={STEPS: (18, "its numerator"), REFERENCES: (5, "its numerator")},
 )
 def convexity_num(loss_at_x: Column, loss_at_y: Column, grad_dot_y: Column, weights: np.ndarray) -> Column:

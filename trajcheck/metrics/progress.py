@@ -31,6 +31,7 @@ given(
     source="TZC",
     family="progress",
     of_tensor=True,
+    optional=("loss_change",),
     chart=(9, "its sum"),
 )
 def update_corr_sum(grad_dot_step: Column, loss_change: Column, weights: np.ndarray) -> Column:

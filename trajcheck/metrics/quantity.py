@@ -50,7 +50,8 @@ class Quantity:
     tensor; `only_of_tensor`: for nothing else. `of_sample`: whether a sample enters. `when`: what it takes beside its
     operands (CONDITIONS of tables/operands.py). `words` for the page's chart, '' where that does not offer it, and its
     `rank` there. `hidden`: an operand of others that no report shows. `integer`: written as one. `operands`: what the
-    function takes; a column without a function is its operand as it stands.
+    function takes, `optional` those of them that it uses only where they are there; a column without a function is its
+    operand as it stands.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Quantity:
     hidden: bool = False
     integer: bool = False
     operands: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
     function: Callable[..., Any] | None = field(default=None, compare=False)
 
 
@@ -112,6 +114,7 @@ def _declare(
     power: int | str | None = "of the unit",
     chart: tuple[int, str] | Mapping[str, tuple[int, str]] = (0, ""),
     when: str | tuple[str, ...] = (),
+    optional: tuple[str, ...] = (),
     **flags: bool,
 ) -> None:
     """Fields as of `Quantity`. `power` is that of the unit unless it is given; `chart` is (rank, words), or that by
@@ -133,6 +136,7 @@ def _declare(
             words=words,
             rank=rank,
             operands=operands,
+            optional=optional,
             function=function,
             **flags,
         )

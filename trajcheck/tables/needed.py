@@ -30,14 +30,24 @@ class Needed:
 def needed(families: Iterable[Family], without: Collection[str] = ()) -> Needed:
     """What the columns of some families need. `without`: conditions (`Quantity.when`) that do not hold."""
     found = Needed()
-    seen: set[tuple[str, str]] = set()
     for family in families:
         for table in (STEPS, REFERENCES):
-            for name in family.of(table):
-                if not set(quantities(table)[name].when) & set(without):
-                    for operand in quantities(table)[name].operands:
-                        _follow(table, operand, found, seen)
+            chosen = [quantities(table)[name] for name in family.of(table)]
+            operands = [name for one in chosen if not set(one.when) & set(without) for name in one.operands]
+            _add(table, operands, found, set())
     return found
+
+
+def needed_by(table: str, operands: Iterable[str], optional: Collection[str] = ()) -> Needed:
+    """What some operands of a column need, but for those that it uses only where they are there."""
+    found = Needed()
+    _add(table, operands, found, {(table, name) for name in optional})
+    return found
+
+
+def _add(table: str, operands: Iterable[str], found: Needed, seen: set[tuple[str, str]]) -> None:
+    for name in operands:
+        _follow(table, name, found, seen)
 
 
 def _follow(table: str, name: str, found: Needed, seen: set[tuple[str, str]]) -> None:
@@ -58,8 +68,7 @@ def _follow(table: str, name: str, found: Needed, seen: set[tuple[str, str]]) ->
         if "gradient_previous" in vectors_needed([STEP_PRODUCTS.get(name) or REFERENCE_PRODUCTS[name]]):
             found.evaluations["gradient_previous"] = None
         _place(name, found)
-    for each in names:
-        _follow(table, each, found, seen)
+    _add(table, names, found, seen)
 
 
 def _place(product: str, found: Needed) -> None:

@@ -1,0 +1,117 @@
+"""The tables of columns.md, from the declarations of the columns: `python docs/columns.py` writes them anew."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from trajcheck.inner_products.catalogue import REFERENCE_PRODUCTS, STEP_PRODUCTS, vectors_needed
+from trajcheck.metrics.catalogue import quantities
+from trajcheck.metrics.quantity import COMPARE, FLOW, REFERENCES, STEPS, Quantity
+from trajcheck.tables.needed import needed_by
+
+PAGE = Path(__file__).with_name("columns.md")
+BEGIN, END = "<!-- columns: begin -->", "<!-- columns: end -->"
+
+#: What a condition of a column (`Quantity.when`) asks for.
+CONDITIONS = {
+    "own": "`--sample own`",
+    "replay": "objective",
+    "decay": "a run with weight decay",
+    "windows": "`Recorder(windows=True)`",
+    "curvature": "objective, `--curvature`",
+    "path_integral": "objective, `--path-integral`",
+    "lags": "recorded gradients, `--memory-lags`",
+    "gap": "`--align time`",
+    "line": "objective",
+}
+SECTIONS = {
+    STEPS: "A row a recorded step and `sample`, with its `step`: the path by itself, y being x_{t-1}.",
+    REFERENCES: "A row a step, `ref` (the reference as it was given) and `sample`; y is x\\*.",
+    COMPARE: "A row a pair of iterates: `run_a`, `run_b`, `step_a`, `step_b` (between two records: that of the first), "
+    "and `interpolated`, whether x_b lies between two records.",
+    FLOW: "A row a recorded `step`; theta is the [gradient flow](flow.md), started at x_s.",
+}
+
+
+def tables() -> str:
+    """Everything between the two marks."""
+    parts = []
+    for table, words in SECTIONS.items():
+        rows = [_row(each) for each in quantities(table).values() if not (each.hidden or each.only_of_tensor)]
+        parts.append(f"## {table}.csv\n\n{words}\n\n{_table(rows)}")
+        if table == REFERENCES:
+            parts.append(f"## layers.csv\n\n{_layers()}")
+    return "\n\n".join(parts)
+
+
+def page() -> str:
+    """The page with its tables as the declarations have them."""
+    text = PAGE.read_text()
+    before, after = text.index(BEGIN) + len(BEGIN), text.index(END)
+    return f"{text[:before]}\n{tables()}\n{text[after:]}"
+
+
+def _table(rows: Iterable[str]) -> str:
+    return "\n".join(
+        ("| column | meaning | unit | range | takes | `--metrics` | source |", "|---|---|---|---|---|---|---|", *rows)
+    )
+
+
+def _row(one: Quantity) -> str:
+    name = re.sub(r"_$", "_K", one.name)
+    unit = "" if str(one.unit) == "none" else str(one.unit)
+    cells = (_text(one.formula), unit, one.range, ", ".join(takes(one)), ", ".join(one.families), one.source)
+    return f"| `{name}` | " + " | ".join(cells) + " |"
+
+
+def takes(one: Quantity) -> list[str]:
+    """What a column takes beside the recorded iterates, in words."""
+    found: dict[str, None] = {}
+    if one.table in (STEPS, REFERENCES):
+        what = needed_by(one.table, one.operands, one.optional)
+        products = [STEP_PRODUCTS[name] for name in what.step_products]
+        vectors = vectors_needed(products + [REFERENCE_PRODUCTS[name] for name in what.reference_products])
+        if what.evaluations.keys() - {"descent"} or "gradient_reference" in vectors:
+            found["objective"] = None
+        elif vectors & {"gradient", "regularised"}:
+            found["gradient"] = None
+        if "gradient_reference" in vectors:
+            found["`--ref-gradients`"] = None
+    more = ", ".join(CONDITIONS[name] for name in one.when)
+    return list(found | dict.fromkeys(more.split(", ") if more else ()))
+
+
+def _layers() -> str:
+    own, towards = (
+        [f"`{name}`" for name, one in quantities(table).items() if one.of_tensor] for table in (STEPS, REFERENCES)
+    )
+    radial = quantities(STEPS)["radial_cos"]
+    return (
+        "With `--layers` or `--group`: a row a step, reference, sample and `tensor` (its name, or the text that "
+        "`--group` matched), with `numel`, the number of its elements, and `radial_cos`, "
+        f"{_text(radial.formula)} ({radial.source}). Rows with an empty `ref` hold, of the path, {', '.join(own)}; "
+        f"those with a reference {', '.join(towards)}."
+    )
+
+
+def _text(formula: str) -> str:
+    """A formula as Markdown: inner products in angle brackets, nothing that marks up."""
+    text = re.sub(r"<(?=[^<>]*,[^<>]*>)([^<>]*)>", "⟨\\1⟩", formula)
+    text = re.sub(r"(--[a-z][a-z-]*|windows=True)", r"`\1`", text)
+    text = re.sub(
+        r"\b([a-z]+_(?:gap|num|den|cos|corr|change|dist|integral|smooth|resolution|wd|dist_a|dist_b|a|b))\b",
+        _code,
+        text,
+    )
+    return text.replace("|", "\\|").replace("x*", "x\\*")
+
+
+def _code(match: re.Match[str]) -> str:
+    known = {name for table in (STEPS, REFERENCES, COMPARE, FLOW) for name in quantities(table)}
+    return f"`{match[1]}`" if match[1] in known else match[1]
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page())
