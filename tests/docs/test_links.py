@@ -43,7 +43,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 @pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
 def test_files_that_are_named_are_there(page: Path) -> None:
     for word in code_words(page.read_text()):
-        if PATH.fullmatch(word) and not re.search("[A-Z]{2}", Path(word).stem):
+        if PATH.fullmatch(word) and page.stem != "house":  # whose recipes name files that are to be made
             assert (ROOT / word).exists(), f"{page.name}: {word}"
 
 

@@ -4,6 +4,7 @@ What a test has to know of a block beyond its language stands in a comment befor
 
     <!-- file: NAME -->      the block is a file of this name, which the page's other blocks find where they run
     <!-- session: NAME -->   it goes on where the page's blocks of this name before it ended, in their folder
+    <!-- example: NAME -->   what it shows is not there: a test of its own tries it, as if it were
     <!-- not run: WHY -->    it cannot run in a test
 """
 
@@ -19,7 +20,7 @@ from places import ROOT
 
 README, DOCS = ROOT / "README.md", ROOT / "docs"
 BESIDE = ("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "sample_checkpoints/README.md", "benchmarks/README.md")
-NOTES = ("file", "session", "not run")
+NOTES = ("file", "session", "example", "not run")
 
 _FENCE = re.compile(r"^```(\S*)\s*$")
 _NOTE = re.compile(r"^<!-- ([a-z ]+): (.*) -->$")

@@ -6,6 +6,7 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from difflib import unified_diff
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +29,17 @@ PICTURES = ("text", "json", "toml", "yaml")
 
 def same_but_for_rounding(shown: str, got: str) -> None:
     """The words are equal; numbers agree to the last digit shown, give or take what another processor rounds."""
-    assert NUMBER.sub("#", shown).split() == NUMBER.sub("#", got).split()
+    difference = "\n".join(unified_diff(shown.splitlines(), got.splitlines(), "shown", "printed", lineterm=""))
+    assert NUMBER.sub("#", shown).split() == NUMBER.sub("#", got).split(), difference
     for a, b in zip(NUMBER.findall(shown), NUMBER.findall(got), strict=True):
         x, y = float(a.replace(",", "")), float(b.replace(",", ""))
-        assert x == pytest.approx(y, rel=0.02, abs=1.01 if "." not in a else 0), (a, b)
+        assert x == pytest.approx(y, rel=0.02, abs=1.01 if "." not in a else 0), difference
 
 
 def is_run(block: Block) -> bool:
     """Whether a block is run by itself; a file is run by the blocks that name it."""
     runs = block.language in (*SHELL, SESSION, PYTHON)
-    return runs and not block.notes.keys() & {"not run", "file"}
+    return runs and not block.notes.keys() & {"not run", "file", "example"}
 
 
 def before(block: Block) -> list[Block]:
@@ -125,5 +127,6 @@ def check_extras(wanted: Sequence[str]) -> None:
 
 def check_tests(arguments: Sequence[str]) -> None:
     """What pytest is told to run is there."""
-    for each in arguments:
-        assert each.startswith("-") or each.isdigit() or (ROOT / each.partition("::")[0]).exists(), each
+    for option, each in zip(("", *arguments), arguments, strict=False):
+        if not (option in ("-k", "-n", "-m") or each.startswith("-")):
+            assert (ROOT / each.partition("::")[0]).exists(), each
