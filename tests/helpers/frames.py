@@ -9,18 +9,31 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-AVERAGES = ("inst_gap", "gap_resolution", "avg_gap", "exp_gap", "convexity_num", "convexity_den", "convexity_ratio")
-STEPS = (
-    *("step", "prev_step", "stride", "weight", "tau", "lr", "loss", "param_norm", "grad_norm", "step_norm"),
-    *("init_dist", "path_length", "update_cos", "update_corr", "update_corr_sum", "descent", "descent_sum"),
-    *("loss_change", "loss_change_sum", *AVERAGES),
-    *("inst_smooth", "max_smooth", "avg_smooth", "exp_smooth", "smoothness_ratio", "directional_smoothness"),
-)
-REFERENCES = (
-    *("step", "weight", "ref_dist", "grad_norm", "grad_dot_ref", "rsi", "eb", "cos", "cos_floor", "cos_skip"),
-    *("lo_lr", "update_dot_ref", "loss", "loss_ref", *AVERAGES),
-)
+from trajcheck.metrics.catalogue import quantities
+
+#: Columns that have a dense reference of their own, beside the test that is about them; dense.py has all others.
+ELSEWHERE = {
+    "steps": {
+        *("path_integral", "path_integral_error", "window_loss_sum", "window_grad_sq_sum"),
+        *("lambda_max", "lambda_max_residual", "lambda_min", "lambda_min_residual"),
+        *("grad_curvature", "stability_threshold", "replay_loss_error", "replay_grad_error"),
+    },
+    "references": {
+        *("lo_lr_smooth", "lr", "implied_rate", "memory_", "window_num", "window_num_skip"),
+        *("rsi_wd", "eb_wd", "cos_wd"),
+    },
+}
+
+
+def _with_dense_reference(table: str) -> tuple[str, ...]:
+    declared = quantities(table).items()
+    names = (name for name, one in declared if not (one.hidden or one.only_of_tensor or name in ELSEWHERE[table]))
+    return ("step", *names)
+
+
+STEPS = _with_dense_reference("steps")
 REFERENCES_IF_ASKED = ("inst_smooth", "max_smooth", "avg_smooth", "exp_smooth")
+REFERENCES = tuple(name for name in _with_dense_reference("references") if name not in REFERENCES_IF_ASKED)
 
 
 def col(frame: pd.DataFrame, name: str) -> NDArray[np.float64]:

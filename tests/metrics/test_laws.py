@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from dense import Record, Reference, dense, flat
-from frames import REFERENCES, REFERENCES_IF_ASKED, STEPS, assert_close, col, towards
+from frames import assert_close, col, towards
 from handwritten import cut, write_objective, write_run
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,6 +22,7 @@ from quadratics import Layout, Problem, Quadratic, cosine_rates, descend, keep, 
 from safetensors.numpy import save_file
 
 import trajcheck
+from trajcheck.metrics.catalogue import quantities
 from trajcheck.metrics.convexity import RESOLUTION_FACTOR
 
 few = settings(max_examples=6, deadline=None)
@@ -234,18 +235,14 @@ def test_on_a_quadratic_smoothness_lies_in_the_spectrum(eigenvalues: list[float]
 
 # Symmetries
 
-LIKE_THE_LOSS = {
-    *("loss", "loss_ref", "grad_norm", "update_corr", "update_corr_sum", "descent", "descent_sum"),
-    *("loss_change", "loss_change_sum", "inst_gap", "gap_resolution", "avg_gap", "exp_gap"),
-    *("convexity_num", "convexity_den", "inst_smooth", "max_smooth", "avg_smooth", "exp_smooth"),
-    *("smoothness_ratio", "directional_smoothness", "grad_dot_ref", "rsi", "eb"),
-}
 
-
-def assert_scaled(one: pd.DataFrame, other: pd.DataFrame, names: Sequence[str], factor: float) -> None:
-    for name in names:
-        power = 1 if name in LIKE_THE_LOSS else -1 if name == "lo_lr" else 0
-        assert_close(other, name, col(one, name) * factor**power)
+def assert_scaled(table: str, one: pd.DataFrame, other: pd.DataFrame, factor: float) -> None:
+    """Every column of the other is `factor` to the power of the loss that its declaration gives times that of the
+    one."""
+    assert list(one) == list(other)
+    for name, each in quantities(table).items():
+        if each.power is not None and name in one:
+            assert_close(other, name, col(one, name) * factor**each.power)
 
 
 @pytest.mark.parametrize("replay", [True, False])
@@ -263,20 +260,20 @@ def test_scaling_the_loss_scales_the_right_columns_and_only_those(factor: float,
         analyzed(rows, problem if replay else None, refs=specs, ref_gradients=replay)
         for rows, problem in ((records, quadratic), (scaled, bigger))
     )
-    assert_scaled(one.steps, other.steps, STEPS, factor)
+    assert_scaled("steps", one.steps, other.steps, factor)
     for spec in specs:
         rows = [towards(report.references, spec) for report in (one, other)]
-        assert_scaled(rows[0], rows[1], (*REFERENCES, *REFERENCES_IF_ASKED), factor)
+        assert_scaled("references", rows[0], rows[1], factor)
 
 
 SAME = ["final", "init", "mean:4"]
 
 
 def assert_equal_reports(one: Any, other: Any) -> None:
-    assert_scaled(one.steps, other.steps, STEPS, 1.0)
+    assert_scaled("steps", one.steps, other.steps, 1.0)
     for spec in SAME:
         rows = [towards(report.references, spec) for report in (one, other)]
-        assert_scaled(rows[0], rows[1], (*REFERENCES, *REFERENCES_IF_ASKED), 1.0)
+        assert_scaled("references", rows[0], rows[1], 1.0)
 
 
 FIVE = [0.1, 0.5, 1.0, 2.0, 4.0]

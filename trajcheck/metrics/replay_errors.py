@@ -11,6 +11,7 @@ from trajcheck.metrics.quantity import NONE, STEPS, quantity
     formula="|replayed - recorded| / |recorded| loss",
     unit=NONE,
     range=">= 0",
+    power=None,
     when=("own", "replay"),
     chart=(29, "replayed against recorded loss"),
 )
@@ -24,6 +25,7 @@ def replay_loss_error(replayed_loss: Column, recorded_loss: Column) -> Column:
     formula="|replayed - recorded| / |recorded| gradient",
     unit=NONE,
     range=">= 0",
+    power=None,
     when=("own", "replay"),
     chart=(30, "replayed against recorded gradient"),
 )

@@ -125,8 +125,7 @@ def _iterates(
 ) -> frozenset[int]:
     """The places of the iterates that one sample of a row needs."""
     needed = plan.vectors(sample == "own", is_row, bool(references))
-    places: dict[str, int | None] = {"previous": row.place - 1, "next": row.place + 1, "skip": row.skip}
-    found = {row.place} | {place for name, place in places.items() if name in needed and place is not None}
+    found = {row.place} | {place for name, place in row.iterates.items() if name in needed and place is not None}
     if is_row and not row.no_pair and ("loss_previous" in plan.evaluations or plan.path_points):
         found.add(row.place - 1)
     return frozenset(place for place in found if 0 <= place < len(trajectory.snapshots))

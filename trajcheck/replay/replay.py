@@ -272,8 +272,8 @@ class Replay:
                 )
             else:
                 done.losses["loss_previous"] = on.loss(row.prev_step, previous, where("x_{t-1}"))
-        for kind, place in (("previous", row.place - 1), ("next", row.place + 1), ("skip", row.skip)):
-            if kind in needed and place in self.iterates:
+        for kind, place in row.iterates.items():
+            if kind in needed and place is not None and place in self.iterates:
                 vectors[kind] = self.iterates[place].tensors
         divisors = {}
         if "recorded" in needed and data.recorded is not None:

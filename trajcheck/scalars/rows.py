@@ -44,6 +44,12 @@ class Row:
     no_window: str
 
     @property
+    def iterates(self) -> dict[str, int | None]:
+        """The places of the iterates that its products are made of, by their names in inner_products/catalogue.py; some
+        may lie beyond the run's ends."""
+        return {"x": self.place, "previous": self.place - 1, "next": self.place + 1, "skip": self.skip, "first": 0}
+
+    @property
     def near(self) -> tuple[int, ...]:
         """The places of the iterates that its products are made of, its own first."""
         return (self.place, self.place - 1, self.place + 1, self.place if self.skip is None else self.skip)

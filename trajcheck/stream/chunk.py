@@ -117,8 +117,7 @@ class ChunkPass:
     def _request(self, row: Row) -> RowRequest:
         """The vectors of a row by their names in products.py, as keys, and the products to take."""
         vectors: dict[str, Key] = {}
-        places = {"x": row.place, "previous": row.place - 1, "next": row.place + 1, "skip": row.skip, "first": 0}
-        for name, place in places.items():
+        for name, place in row.iterates.items():
             if name in self.needed and place is not None and 0 <= place < len(self.snapshots):
                 vectors[name] = ("iterate", place)
         if "gradient" in self.needed and not row.no_gradient and row.step not in self.replayed:
