@@ -266,7 +266,7 @@ def test_the_masks_are_those_of_the_gradient(make: Callable[[], nn.Module], loss
     torch.testing.assert_close(hessian.product(v), hessian.product(v), rtol=0, atol=0)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("case", ["transformer", "convolutional", "recurrent"])
 def test_a_gpu_gives_the_same(case: str) -> None:
     """Without dropout, whose masks differ; fused attention and cuDNN's LSTM could not be differentiated twice."""

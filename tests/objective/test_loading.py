@@ -139,7 +139,7 @@ def test_devices_and_dtypes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
         load_objective(f"{folder}/train.py:make", dtype="float8")
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_on_a_gpu() -> None:
     class Deep(Recurrent):
         def __init__(self) -> None:

@@ -263,7 +263,7 @@ def test_the_reducers_against_plain_sums(kind: str, numel: int) -> None:
             assert values[place] == pytest.approx(expected, rel=1e-12, abs=1e-11 * numel**0.5), (number, product)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("small", [False, True])
 def test_on_a_gpu(small: bool, tmp_path: Path) -> None:
     """The same numbers as on the CPU but for rounding, with everything on the device and with the least."""

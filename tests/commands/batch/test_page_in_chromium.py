@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import chromium
 import numpy as np
 import pytest
+from browser import Heard, need_browser, open_page
 from index_rows import NASTY, done, failed
 
 from trajcheck.commands.batch.page import write_page
 
-if chromium.BINARY is None:
-    pytest.skip("needs Chromium", allow_module_level=True)
+if TYPE_CHECKING:
+    from playwright.sync_api import Page
+
+need_browser()
 
 READY = "document.documentElement.dataset.ready === 'yes'"
 COUNT = "document.getElementById('count').textContent"
@@ -48,7 +51,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def page(folder: Path) -> Iterator[chromium.Page]:
+def opened(folder: Path) -> Iterator[tuple[Page, Heard]]:
     rows = [
         done(
             f"/archive/gpt2/lr-{'0.1' if i % 2 else '0.03'}/seed{i}",
@@ -61,122 +64,126 @@ def page(folder: Path) -> Iterator[chromium.Page]:
     ]
     rows += [failed(f"/archive/{NASTY}{i}", f"{NASTY}: truncated at byte {9000 + i}") for i in range(FAILED)]
     write_page(folder, rows)
-    with chromium.Page(folder / "profile") as page:
-        page.prefer("light")
-        page.open(folder / "index.html", READY)
-        yield page
+    with open_page() as (page, heard):
+        show(page, folder)
+        yield page, heard
 
 
-def type_words(page: chromium.Page, words: str) -> None:
-    page.value("document.getElementById('words').focus(); document.getElementById('words').select()")
-    page.call("Input.insertText", text=words)
-    if not words:
-        page.value(
-            "(() => { const field = document.getElementById('words'); field.value = '';"
-            " field.dispatchEvent(new Event('input', {bubbles: true})); })()"
-        )
+@pytest.fixture
+def page(opened: tuple[Page, Heard]) -> Page:
+    return opened[0]
 
 
-def test_nothing_is_logged_nothing_is_requested_and_no_name_has_run(page: chromium.Page) -> None:
-    assert page.console == []
-    assert [url.rpartition("/")[2] for url in page.requests] == ["index.html"]
-    assert page.value("document.querySelectorAll('script, b[onclick]').length") == 2
+@pytest.fixture
+def heard(opened: tuple[Page, Heard]) -> Heard:
+    return opened[1]
 
 
-def test_a_click_sorts_by_the_unrounded_values_and_a_second_turns_it(page: chromium.Page) -> None:
+def show(page: Page, folder: Path) -> None:
+    page.goto((folder / "index.html").as_uri())
+    page.wait_for_function(READY)
+
+
+def test_nothing_is_logged_nothing_is_requested_and_no_name_has_run(page: Page, heard: Heard) -> None:
+    assert heard.console == []
+    assert [url.rpartition("/")[2] for url in heard.requests] == ["index.html"]
+    assert page.evaluate("document.querySelectorAll('script, b[onclick]').length") == 2
+
+
+def test_a_click_sorts_by_the_unrounded_values_and_a_second_turns_it(page: Page) -> None:
     page.click(head("cosine, towards final"))
-    page.wait_for(f"{COUNT}.includes('sorted by cosine, towards final, ascending')")
+    page.wait_for_function(f"{COUNT}.includes('sorted by cosine, towards final, ascending')")
     known = np.array([value if i % 10 else np.nan for i, value in enumerate(COSINES[: RUNS - FAILED])])
     order = [f"seed{i}" for i in np.argsort(known)[:200]]
-    assert [name.rpartition("/")[2] for name in page.value(NAMES)] == order
-    assert page.value("document.querySelectorAll('[aria-sort]').length") == 1
+    assert [name.rpartition("/")[2] for name in page.evaluate(NAMES)] == order
+    assert page.evaluate("document.querySelectorAll('[aria-sort]').length") == 1
     page.click(head("cosine, towards final"))
-    page.wait_for(f"{COUNT}.includes('descending')")
+    page.wait_for_function(f"{COUNT}.includes('descending')")
     order = [f"seed{i}" for i in np.argsort(-known)[:200]]
-    assert [name.rpartition("/")[2] for name in page.value(NAMES)] == order
-    assert page.value("document.querySelector('[aria-sort]').getAttribute('aria-sort')") == "descending"
+    assert [name.rpartition("/")[2] for name in page.evaluate(NAMES)] == order
+    assert page.evaluate("document.querySelector('[aria-sort]').getAttribute('aria-sort')") == "descending"
 
 
-def test_numbers_in_names_are_in_the_order_of_their_values(page: chromium.Page) -> None:
-    type_words(page, "seed9")
+def test_numbers_in_names_are_in_the_order_of_their_values(page: Page) -> None:
+    page.fill("#words", "seed9")
     page.click(head("run"))
-    page.wait_for(f"{COUNT}.includes('sorted by run, ascending')")
-    names = page.value(NAMES)
+    page.wait_for_function(f"{COUNT}.includes('sorted by run, ascending')")
+    names = page.evaluate(NAMES)
     seeds = [9, *range(90, 100), *range(900, 1000)]
     order = [f"gpt2/lr-{lr}/seed{i}" for odd, lr in ((0, 0.03), (1, 0.1)) for i in seeds if i % 2 == odd]
     assert names == [name for name in order if int(name.rpartition("seed")[2]) < RUNS - FAILED]
-    type_words(page, "")
+    page.fill("#words", "")
 
 
-def test_an_empty_cell_comes_last_either_way(page: chromium.Page) -> None:
-    type_words(page, "truncated seed10")
-    assert page.value(NAMES) == []
-    type_words(page, "")
+def test_an_empty_cell_comes_last_either_way(page: Page) -> None:
+    page.fill("#words", "truncated seed10")
+    assert page.evaluate(NAMES) == []
+    page.fill("#words", "")
     page.click("#all")
     for _ in range(2):
         page.click(head("duration"))
-        assert page.value(f"{column('duration')}.slice(-{FAILED})") == ["–"] * FAILED
+        assert page.evaluate(f"{column('duration')}.slice(-{FAILED})") == ["–"] * FAILED
 
 
-def test_words_and_statuses_filter_and_are_counted_aloud(page: chromium.Page) -> None:
-    assert page.value("document.getElementById('count').getAttribute('role')") == "status"
-    type_words(page, "LR-0.1 seed99")
-    page.wait_for(f"{COUNT}.startsWith('2 of 1,000 runs')")  # 99 and 991
-    type_words(page, "")
+def test_words_and_statuses_filter_and_are_counted_aloud(page: Page) -> None:
+    assert page.evaluate("document.getElementById('count').getAttribute('role')") == "status"
+    page.fill("#words", "LR-0.1 seed99")
+    page.wait_for_function(f"{COUNT}.startsWith('2 of 1,000 runs')")  # 99 and 991
+    page.fill("#words", "")
     page.click('input[value="done"]')
-    page.wait_for(f"{COUNT}.startsWith('{STATUSES[: RUNS - FAILED].count('gone') + FAILED} of 1,000')")
+    page.wait_for_function(f"{COUNT}.startsWith('{STATUSES[: RUNS - FAILED].count('gone') + FAILED} of 1,000')")
     page.click('input[value="gone"]')
-    page.wait_for(f"{COUNT}.startsWith('{FAILED} of 1,000')")
-    assert all("truncated at byte" in each for each in page.value(column("message")))
-    type_words(page, "BYTE 9003")
-    page.wait_for(f"{COUNT}.startsWith('1 of 1,000')")
-    type_words(page, "")
+    page.wait_for_function(f"{COUNT}.startsWith('{FAILED} of 1,000')")
+    assert all("truncated at byte" in each for each in page.evaluate(column("message")))
+    page.fill("#words", "BYTE 9003")
+    page.wait_for_function(f"{COUNT}.startsWith('1 of 1,000')")
+    page.fill("#words", "")
     page.click('input[value="done"]')
     page.click('input[value="gone"]')
-    page.wait_for(f"{COUNT}.startsWith('1,000 of 1,000')")
+    page.wait_for_function(f"{COUNT}.startsWith('1,000 of 1,000')")
 
 
-def test_columns_are_hidden(page: chromium.Page) -> None:
+def test_columns_are_hidden(page: Page) -> None:
     seen = "getComputedStyle(document.querySelector('td.r1')).display"
-    assert page.value(seen) == "table-cell"
+    assert page.evaluate(seen) == "table-cell"
     page.click('input[value="r1"]')
     page.click('input[value="message"]')
-    assert page.value(seen) == "none"
-    assert page.value(f"{left('th.group.r0')} === {left('td.r0')}")
+    assert page.evaluate(seen) == "none"
+    assert page.evaluate(f"{left('th.group.r0')} === {left('td.r0')}")
     page.click('input[value="message"]')
-    assert page.value("[...document.querySelectorAll('thead th.r1')].every((each) => !each.offsetWidth)")
+    assert page.evaluate("[...document.querySelectorAll('thead th.r1')].every((each) => !each.offsetWidth)")
     page.click('input[value="r1"]')
-    assert page.value(seen) == "table-cell"
+    assert page.evaluate(seen) == "table-cell"
 
 
-def test_a_thousand_runs_stay_fluent(page: chromium.Page, folder: Path) -> None:
-    page.open(folder / "index.html", READY)
-    assert page.value(f"{NAMES}.length") == 200
+def test_a_thousand_runs_stay_fluent(page: Page, folder: Path) -> None:
+    show(page, folder)
+    assert page.evaluate(f"{NAMES}.length") == 200
     spent = (
         "(async (act) => { const start = performance.now(); act(); document.body.offsetHeight; await new Promise("
         "(drawn) => requestAnimationFrame(() => setTimeout(drawn))); return performance.now() - start; })"
     )
     for label in ("run", "cosine, towards init", "analyzed"):
-        assert page.value(f"{spent}(() => document.querySelector({json.dumps(head(label))}).click())") < FLUENT
+        assert page.evaluate(f"{spent}(() => document.querySelector({json.dumps(head(label))}).click())") < FLUENT
     act = (
         "const field = document.getElementById('words'); field.value = 'seed7'; field.dispatchEvent(new Event('input'))"
     )
-    assert page.value(f"{spent}(() => {{ {act} }})") < FLUENT
-    type_words(page, "")
-    assert page.value(f"{NAMES}.length") == 200
+    assert page.evaluate(f"{spent}(() => {{ {act} }})") < FLUENT
+    page.fill("#words", "")
+    assert page.evaluate(f"{NAMES}.length") == 200
     page.click("#all")
-    assert page.value(f"{NAMES}.length") == RUNS
-    assert page.value("document.activeElement.id") == "runs"
+    assert page.evaluate(f"{NAMES}.length") == RUNS
+    assert page.evaluate("document.activeElement.id") == "runs"
 
 
-def test_the_keyboard_sorts_and_one_sees_where_one_is(page: chromium.Page) -> None:
-    page.value("document.activeElement.blur(); window.scrollTo(0, 0); document.querySelector('.skip').focus()")
+def test_the_keyboard_sorts_and_one_sees_where_one_is(page: Page) -> None:
+    page.evaluate("document.activeElement.blur(); window.scrollTo(0, 0); document.querySelector('.skip').focus()")
     seen = []
     for _ in range(40):
-        page.press("Tab")
+        page.keyboard.press("Tab")
         here = "document.activeElement"
-        seen.append(page.value(f"{here}.getAttribute('aria-label') || {here}.id || {here}.value || {here}.tagName"))
-        assert page.value(f"getComputedStyle({here}).outlineStyle") != "none", seen
+        seen.append(page.evaluate(f"{here}.getAttribute('aria-label') || {here}.id || {here}.value || {here}.tagName"))
+        assert page.evaluate(f"getComputedStyle({here}).outlineStyle") != "none", seen
         if seen[-1] == "duration":
             break
     names = (
@@ -192,54 +199,58 @@ def test_the_keyboard_sorts_and_one_sees_where_one_is(page: chromium.Page) -> No
         "ratio, towards init",
     )
     assert [name for name in names if name not in seen] == []
-    page.press(" ")
-    page.wait_for(f"{COUNT}.includes('sorted by duration, ascending')")
+    page.keyboard.press("Space")
+    page.wait_for_function(f"{COUNT}.includes('sorted by duration, ascending')")
 
 
-def test_light_and_dark(page: chromium.Page) -> None:
+def test_light_and_dark(page: Page) -> None:
     background = "getComputedStyle(document.querySelector('tbody td')).backgroundColor"
-    assert page.value(background) == "rgb(255, 255, 255)"
+    assert page.evaluate(background) == "rgb(255, 255, 255)"
     page.click("#theme")
-    assert page.value(background) == "rgb(22, 24, 27)"
-    assert page.value("document.getElementById('theme').getAttribute('aria-label')") == "Change to light colours"
-    page.value("delete document.documentElement.dataset.theme")
-    page.prefer("dark")
-    page.wait_for(f"{background} === 'rgb(22, 24, 27)'")
-    page.prefer("light")
-    page.wait_for(f"{background} === 'rgb(255, 255, 255)'")
+    assert page.evaluate(background) == "rgb(22, 24, 27)"
+    assert page.evaluate("document.getElementById('theme').getAttribute('aria-label')") == "Change to light colours"
+    page.evaluate("delete document.documentElement.dataset.theme")
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_function(f"{background} === 'rgb(22, 24, 27)'")
+    page.emulate_media(media="screen", color_scheme="light")
+    page.wait_for_function(f"{background} === 'rgb(255, 255, 255)'")
 
 
 @pytest.mark.parametrize("width", [360, 1400])
-def test_the_page_is_not_wider_than_the_window_and_the_table_scrolls(page: chromium.Page, width: int) -> None:
-    page.resize(width, 900)
-    assert page.value("document.documentElement.scrollWidth") == width
-    assert page.value("(() => { const e = document.getElementById('runs'); return e.scrollWidth > e.clientWidth; })()")
-    page.resize(1400, 900)
+def test_the_page_is_not_wider_than_the_window_and_the_table_scrolls(page: Page, width: int) -> None:
+    page.set_viewport_size({"width": width, "height": 900})
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    assert page.evaluate(
+        "(() => { const e = document.getElementById('runs'); return e.scrollWidth > e.clientWidth; })()"
+    )
+    page.set_viewport_size({"width": 1400, "height": 900})
 
 
-def test_on_paper_there_are_all_runs_and_no_controls(page: chromium.Page, folder: Path) -> None:
-    page.open(folder / "index.html", READY)
-    assert page.value(f"{NAMES}.length") == 200
-    page.prefer("dark", "print")
-    page.value("dispatchEvent(new Event('beforeprint'))")
-    assert page.value(f"{NAMES}.length") == RUNS
-    assert page.value(COUNT) == "1,000 of 1,000 runs."
-    assert page.value("getComputedStyle(document.getElementById('filter')).display") == "none"
-    assert page.value("getComputedStyle(document.querySelector('tbody td')).backgroundColor") == "rgb(255, 255, 255)"
-    page.value("dispatchEvent(new Event('afterprint'))")
-    assert page.value(f"{NAMES}.length") == 200
-    page.prefer("light")
+def test_on_paper_there_are_all_runs_and_no_controls(page: Page, folder: Path) -> None:
+    show(page, folder)
+    assert page.evaluate(f"{NAMES}.length") == 200
+    page.emulate_media(media="print", color_scheme="dark")
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.evaluate(f"{NAMES}.length") == RUNS
+    assert page.evaluate(COUNT) == "1,000 of 1,000 runs."
+    assert page.evaluate("getComputedStyle(document.getElementById('filter')).display") == "none"
+    assert page.evaluate("getComputedStyle(document.querySelector('tbody td')).backgroundColor") == "rgb(255, 255, 255)"
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.evaluate(f"{NAMES}.length") == 200
+    page.emulate_media(media="screen", color_scheme="light")
 
 
-def test_without_scripts_the_whole_table_is_there(page: chromium.Page, tmp_path: Path) -> None:
+def test_without_scripts_the_whole_table_is_there(page: Page, tmp_path: Path) -> None:
     write_page(tmp_path, [done(f"/runs/{i}") for i in range(300)])
-    page.call("Emulation.setScriptExecutionDisabled", value=True)
-    page.call("Page.navigate", url=(tmp_path / "index.html").as_uri())
-    page.wait_for("document.readyState === 'complete' && document.querySelectorAll('tbody tr').length === 300")
-    assert page.value("document.querySelectorAll('tbody tr[hidden]').length") == 0
-    assert page.value("getComputedStyle(document.getElementById('filter')).display") == "none"
-    page.call("Emulation.setScriptExecutionDisabled", value=False)
+    assert page.context.browser is not None
+    silent = page.context.browser.new_page(java_script_enabled=False)
+    silent.goto((tmp_path / "index.html").as_uri())
+    rows = silent.locator("tbody tr")
+    assert rows.count() == 300 and all(row.is_visible() for row in (rows.first, rows.last))
+    assert silent.locator("tbody tr[hidden]").count() == 0
+    assert silent.locator("#filter").is_hidden()
+    silent.context.close()
 
 
-def test_no_control_has_logged_anything(page: chromium.Page) -> None:
-    assert page.console == []
+def test_no_control_has_logged_anything(heard: Heard) -> None:
+    assert heard.console == []
