@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
+import pandas as pd
 import pytest
 from documents import DOCS, blocks, code_words, section
+from handwritten import write_objective, write_run
 from places import SAMPLES
+from quadratics import Quadratic, descend
+from safetensors.numpy import save_file
 from saved_reports import analysis
 from typer.testing import CliRunner
 
@@ -36,6 +42,8 @@ def test_every_room_is_explained() -> None:
 @pytest.fixture
 def pretended(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, ModuleType]]:
     """The recipes' examples as modules of the package."""
+    import trajcheck.cli.printing  # so that its folder is a package, whatever ran before
+
     names = {"command": "trajcheck.commands.weights.command", "command line": "trajcheck.cli.weights"}
     made = {}
     for example, name in names.items():
@@ -59,6 +67,33 @@ def test_the_command_of_the_recipe(pretended: dict[str, ModuleType], monkeypatch
     assert "--largest" in CliRunner().invoke(app, ["weights", "--help"]).stdout
 
 
+def test_the_quantity_of_the_recipe(tmp_path: Path) -> None:
+    """Towards the minimum of a quadratic it is what one writes down, between the extreme eigenvalues."""
+    quadratic = Quadratic(np.diag([0.5, 2.0]))
+    records = descend(quadratic, np.array([1.0, 1.0]), [np.zeros((3, 2))] * 12, [0.1] * 12)
+    run = write_run(tmp_path / "run", records)
+    objective = write_objective(tmp_path / "objective.py", quadratic, {"x": (2,)})
+    save_file({"x": np.zeros(2)}, tmp_path / "minimum.safetensors")
+    script = f"""
+import sys
+from types import ModuleType
+from trajcheck.metrics import catalogue
+catalogue.MODULES += ("growth",)
+module = sys.modules["trajcheck.metrics.growth"] = ModuleType("trajcheck.metrics.growth")
+exec({EXAMPLES["quantity"].text!r}, module.__dict__)
+import trajcheck
+report = trajcheck.analyze({str(run)!r}, ["minimum.safetensors"], {objective!r}, out="report")
+report.references["pl"].to_csv("pl.csv", index=False)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = pd.read_csv(tmp_path / "pl.csv", skip_blank_lines=False)["pl"].to_numpy()
+    x = np.array([record.x for record in records[:-1]])
+    expected = ((x * [0.5, 2.0]) ** 2).sum(1) / (x**2 * [0.5, 2.0]).sum(1)
+    np.testing.assert_allclose(found[:-1], expected, rtol=1e-9)
+    assert np.isnan(found[-1]) and (expected > 0.5).all() and (expected < 2.0).all()
+
+
 def test_the_figure_of_the_recipe(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     from trajcheck.reports.figures.catalogue import PICTURES
@@ -80,5 +115,5 @@ def test_files_that_recipes_name_are_there_or_are_to_be_made() -> None:
     paths = [word for word in code_words(PAGE.read_text()) if word.startswith(("trajcheck/", "tests/", "docs/"))]
     assert len(paths) > 10
     for path in paths:
-        made = re.search("NAME|weights", path)
+        made = re.search("NAME|weights|growth", path)
         assert made or (DOCS.parent / path).exists(), path

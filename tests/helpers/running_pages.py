@@ -109,6 +109,8 @@ class Page:
                 check_extras(wanted)
             case ["pytest", *arguments]:
                 check_tests(arguments)
+            case ["python", script] if script.startswith("docs/"):
+                compile((ROOT / script).read_text(), script, "exec")  # it writes into docs/; test_columns_page runs it
             case ["torchrun", "--nproc-per-node", ranks, script]:
                 on_ranks(Path(script).read_text(), int(ranks))
             case _:
