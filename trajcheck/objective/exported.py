@@ -26,8 +26,9 @@ from trajcheck.errors import ObjectiveError, RecorderError
 from trajcheck.files.plain_json import parse_json
 from trajcheck.objective.file import Program, Traits, describe
 from trajcheck.runs.batch_tree import flatten
+from trajcheck.runs.formats.stored_run import PROGRAM
 
-FILE = "objective.pt2"
+FILE = PROGRAM
 FORMAT = 1
 
 #: The entry of the archive that holds the facts, and where the parts of the program stand in the exported module.

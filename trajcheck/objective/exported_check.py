@@ -23,8 +23,8 @@ from trajcheck.objective.exported import Facts
 from trajcheck.objective.objective import Objective
 from trajcheck.objective.sample import Sample, make_sample
 from trajcheck.runs.batch_tree import flatten, unflatten
-from trajcheck.runs.formats.native.reading import read_step
-from trajcheck.runs.formats.native.step_files import StepFiles, step_files
+from trajcheck.runs.formats.recognise import open_run
+from trajcheck.runs.formats.stored_run import StoredRun
 from trajcheck.runs.snapshot import Snapshot
 
 #: Largest relative difference of loss and gradient norm. Other kernels and processors round otherwise, deep networks
@@ -121,15 +121,15 @@ def _checksum(batch: Any) -> int:
 
 def _stored(run: Path, step: int) -> tuple[dict[str, Tensor], Any, dict[str, Any]]:
     """Parameters (frozen ones too), first micro-batch, buffers and generator states of a recorded step."""
-    files = step_files(run)
-    snapshot = source = _step(run, files, step)
+    stored = open_run(run)
+    snapshot = source = _step(stored, step)
     if snapshot.batch_from not in (None, step):
-        source = _step(run, files, int(snapshot.batch_from or 0))
+        source = _step(stored, int(snapshot.batch_from or 0))
     if not source.batch:
         raise RunError(f"{source.path} holds no batch")
     extents = dict(snapshot.parameters)
     if snapshot.frozen_from not in (None, step):
-        extents = {**_step(run, files, int(snapshot.frozen_from or 0)).parameters, **extents}
+        extents = {**_step(stored, int(snapshot.frozen_from or 0)).parameters, **extents}
     with ExtentReader() as reader:
         parameters = {name: read_tensor(reader, extent) for name, extent in extents.items()}
         batch = unflatten(
@@ -142,7 +142,8 @@ def _stored(run: Path, step: int) -> tuple[dict[str, Tensor], Any, dict[str, Any
     return parameters, first, {"buffers": buffers, "generators": generators}
 
 
-def _step(run: Path, files: Mapping[int, StepFiles], step: int) -> Snapshot:
-    if step not in files or files[step].missing:
-        raise RunError(f"{run} does not hold step {step}")
-    return read_step(files, step)
+def _step(stored: StoredRun, step: int) -> Snapshot:
+    there = stored.steps().get(step)
+    if there is None or there.missing is not None:
+        raise RunError(f"{stored.path} does not hold step {step}")
+    return stored.snapshot(step)

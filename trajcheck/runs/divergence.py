@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,13 +12,13 @@ from trajcheck.errors import NotFiniteError, RunError
 from trajcheck.files.extent_reader import BLOCK, ExtentReader
 from trajcheck.files.extents import Extent
 from trajcheck.runs.snapshot import Snapshot
-from trajcheck.runs.trajectory import Shapes, Trajectory, open_trajectory
+from trajcheck.runs.trajectory import Trajectory, open_trajectory
 
 
-def not_finite(reader: ExtentReader, tensors: Mapping[str, Extent], shapes: Shapes) -> str | None:
-    """The first tensor that holds NaN or Inf, or None. Reads no further than that."""
+def not_finite(reader: ExtentReader, tensors: Mapping[str, Extent], names: Iterable[str]) -> str | None:
+    """The first of some tensors that holds NaN or Inf, or None. Reads no further than that."""
     out = np.empty(BLOCK)
-    for name in shapes:
+    for name in names:
         extent = tensors[name]
         for start in range(0, extent.numel, BLOCK):
             part = out[: min(BLOCK, extent.numel - start)]
@@ -28,16 +28,16 @@ def not_finite(reader: ExtentReader, tensors: Mapping[str, Extent], shapes: Shap
     return None
 
 
-def not_finite_in(reader: ExtentReader, snapshot: Snapshot, shapes: Shapes) -> str | None:
+def not_finite_in(reader: ExtentReader, snapshot: Snapshot, names: Iterable[str]) -> str | None:
     """`param/<name>`, `grad/<name>` or `window/<name>` of the first tensor that is not finite, or None.
 
     The gradient of a step that the loss scaler skipped was never used, and may hold Inf.
     """
-    if name := not_finite(reader, snapshot.parameters, shapes):
+    if name := not_finite(reader, snapshot.parameters, names):
         return f"param/{name}"
-    if snapshot.gradients and not snapshot.skipped and (name := not_finite(reader, snapshot.gradients, shapes)):
+    if snapshot.gradients and not snapshot.skipped and (name := not_finite(reader, snapshot.gradients, names)):
         return f"grad/{name}"
-    if snapshot.window_gradient and (name := not_finite(reader, snapshot.window_gradient, shapes)):
+    if snapshot.window_gradient and (name := not_finite(reader, snapshot.window_gradient, names)):
         return f"window/{name}"
     return None
 

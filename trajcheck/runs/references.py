@@ -24,12 +24,12 @@ import numpy as np
 from trajcheck.errors import InvalidReferenceError, OutputError, StepFileError, TrajcheckError
 from trajcheck.files.extent_reader import BLOCK, ExtentReader
 from trajcheck.files.extents import FLOATING, Extent
-from trajcheck.files.plain_json import parse_json
 from trajcheck.files.prints import FilePrints, hash_file
 from trajcheck.files.safetensors_header import read_header
 from trajcheck.files.streamed_writing import write_streamed
 from trajcheck.files.whole_files import TEMPORARY
 from trajcheck.runs.divergence import cut_at_divergence, not_finite
+from trajcheck.runs.formats.weights_file import read_weights
 from trajcheck.runs.snapshot import Snapshot
 from trajcheck.runs.trajectory import Shapes, Trajectory, open_trajectory
 
@@ -245,32 +245,24 @@ def _checksum(path: Path) -> str:
 
 def _from_file(spec: str, trajectory: Trajectory) -> Reference:
     try:
-        file = read_header(spec)
+        file = read_weights(spec)
     except StepFileError as error:
         raise InvalidReferenceError(f"reference {spec!r}: {error}") from error
-    specs = file.layout.specs
-    prefixed = bool(file.layout.sections.get("param"))
-    names = dict(file.layout.sections["param"]) if prefixed else {name: name for name in specs}
-    names |= file.layout.sections.get("master", {}) if prefixed else {}
     known = {*trajectory.snapshots[0].frozen, *trajectory.info.tied, *trajectory.snapshots[0].buffers}
-    _same_model(spec, {name: specs[names[name]].shape for name in names}, trajectory, allowed=known)
-    parameters = file.extents({name: names[name] for name in trajectory.shapes})
+    _same_model(spec, file.shapes, trajectory, allowed=known)
+    parameters = file.parameters(trajectory.shapes)
     for name, extent in parameters.items():
         if extent.dtype not in FLOATING:
             raise InvalidReferenceError(
                 f"reference {spec!r}: tensor {name!r} has dtype {extent.dtype}; expected one of {', '.join(FLOATING)}."
             )
-    own_step = _own_step(parameters, trajectory, file.metadata)
+    own_step = _own_step(parameters, trajectory, file.step)
     return Reference(spec, hash_file(spec), parameters, own_step, (spec,))
 
 
-def _own_step(parameters: Mapping[str, Extent], trajectory: Trajectory, metadata: Mapping[str, str]) -> tuple[int, ...]:
+def _own_step(parameters: Mapping[str, Extent], trajectory: Trajectory, step: int | None) -> tuple[int, ...]:
     """The step of the run whose iterate a file holds: one of its step files, or the final weights saved elsewhere."""
-    try:
-        step = parse_json(metadata["trajcheck"])["step"]
-    except (KeyError, ValueError, TypeError):
-        step = None
-    place = trajectory.index(step) if isinstance(step, int) else None
+    place = None if step is None else trajectory.index(step)
     with ExtentReader() as reader:
         for snapshot in (trajectory.snapshots[-1], *(() if place is None else (trajectory.snapshots[place],))):
             if equal_points(reader, parameters, snapshot.parameters, trajectory.shapes):

@@ -1,4 +1,4 @@
-"""What run.json says about a run: its parameters, its optimizer, where it was recorded."""
+"""What is known of a run as a whole: its parameters, its optimizer, where it was recorded."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class RunInfo:
-    """Empty fields mean that nobody said: a run written by hand may come without run.json."""
+    """Empty fields mean that nobody said, as of a run written by hand. `files` are those that say it."""
 
     id: str | None = None
     parameters: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # recorded, trainable; in their order
@@ -20,6 +20,7 @@ class RunInfo:
     groups: tuple[Mapping[str, Any], ...] = ()
     versions: Mapping[str, Any] = field(default_factory=dict)
     decay: Mapping[str, float] = field(default_factory=dict)  # of each parameter that has weight decay
+    files: tuple[str, ...] = ()
     thinned: bool = False  # whether records may have been deleted while the run grew
 
     @property

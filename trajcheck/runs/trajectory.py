@@ -13,10 +13,8 @@ from pathlib import Path
 from trajcheck.errors import RunError, StepFileError, UnevenStepError
 from trajcheck.files.extents import Extent
 from trajcheck.files.prints import hash_file
-from trajcheck.runs.formats.native import reading as native
-from trajcheck.runs.formats.native.description import read_run_info
-from trajcheck.runs.formats.native.probes import probe_files, read_probe
-from trajcheck.runs.formats.native.step_files import StepFiles, step_files
+from trajcheck.runs.formats.recognise import open_run
+from trajcheck.runs.formats.stored_run import StoredRun
 from trajcheck.runs.run_info import RunInfo
 from trajcheck.runs.snapshot import Probe, Snapshot
 
@@ -29,13 +27,15 @@ class Trajectory:
     `shapes`.
 
     `shapes` are the trainable parameters, tied ones once, in the run's order: the space in which every inner product
-    is taken. `left_out` says which step files are not part of it, and why.
+    is taken. `files` are those in which the record of each step lies. `left_out` says which step files are not part of
+    it, and why.
     """
 
     path: Path
     info: RunInfo
     snapshots: tuple[Snapshot, ...]
     shapes: Shapes
+    files: Mapping[int, tuple[str, ...]]
     left_out: Mapping[int, str] = field(default_factory=dict)
     ended: str | None = None  # why the trajectory stops before its recorded end
     probes: tuple[Probe, ...] = ()  # batches set aside, in order; not part of any step
@@ -46,7 +46,7 @@ class Trajectory:
 
     @cached_property
     def id(self) -> str:
-        """The run's id, or the hash of its first step file where run.json does not give one."""
+        """The run's id, or the hash of its first step file where nothing gives one."""
         if self.info.id:
             return self.info.id
         return hash_file(self.snapshots[0].path)
@@ -83,30 +83,26 @@ def open_trajectory(path: Path, *, skip_bad: bool = False) -> Trajectory:
     an error all the same.
     Raises RunError or StepFileError, naming path, step and tensor.
     """
-    if not path.exists():
-        raise RunError(f"{path}: no such run. Give the folder that holds its step-*.safetensors files.")
-    if not path.is_dir() or not native.recognise(path):
-        kind = "a folder without step-*.safetensors files" if path.is_dir() else "a file, not a run's folder"
-        raise RunError(f"{path}: {kind}. A run is a folder of step files (and run.json).")
-    files = step_files(path)
-    if not files:
-        raise RunError(f"{path}: an empty run: there is a run.json but no step file.")
-    info = read_run_info(path)
-    left_out = _incomplete(files, info, skip_bad)
-    probes = tuple(read_probe(file) for file in probe_files(path))
+    stored = open_run(path)
+    steps = stored.steps()
+    if not steps:
+        raise RunError(f"{path}: an empty run: there is no step file yet.")
+    info = stored.info()
+    left_out = _incomplete(stored, info, skip_bad)
+    probes = stored.probes()
     snapshots = []
-    for step in files:
+    for step in steps:
         if step in left_out:
             continue
         try:
-            snapshots.append(native.read_step(files, step))
+            snapshots.append(stored.snapshot(step))
         except StepFileError as error:
-            ended = isinstance(error, UnevenStepError) and all(later in left_out for later in files if later > step)
+            ended = isinstance(error, UnevenStepError) and all(later in left_out for later in steps if later > step)
             if not (skip_bad or ended):
                 raise
             left_out[step] = str(error)
     if not snapshots:
-        raise RunError(f"{path}: none of its {len(files)} steps can be read; {next(iter(left_out.values()))}")
+        raise RunError(f"{path}: none of its {len(steps)} steps can be read; {next(iter(left_out.values()))}")
     snapshots = _with_frozen(path, info, snapshots)
     shapes = dict(info.parameters) or _usual_shapes(snapshots)
     fitting = []
@@ -121,28 +117,26 @@ def open_trajectory(path: Path, *, skip_bad: bool = False) -> Trajectory:
             fitting.append(snapshot)
     if not fitting:
         raise RunError(f"{path}: no step fits the run's parameters; {next(iter(left_out.values()))}")
-    return Trajectory(path, info, tuple(fitting), shapes, left_out, probes=probes)
+    files = {snapshot.step: steps[snapshot.step].files for snapshot in fitting}
+    return Trajectory(path, info, tuple(fitting), shapes, files, left_out, probes=probes)
 
 
-def _incomplete(files: Mapping[int, StepFiles], info: RunInfo, skip_bad: bool) -> dict[int, str]:
-    """The steps of which a rank's file is not there, with the reason.
+def _incomplete(stored: StoredRun, info: RunInfo, skip_bad: bool) -> dict[int, str]:
+    """The steps of which a file is not there, with the reason.
 
     A job that is killed leaves such steps at its end, and where it deletes records in between as well; elsewhere a file
     was lost. Raises StepFileError for that, unless `skip_bad`.
     """
     left_out = {}
     at_the_end = True
-    for step, there in sorted(files.items(), reverse=True):
+    for step, there in sorted(stored.steps().items(), reverse=True):
         if there.missing is None:
             at_the_end = False
         elif at_the_end or info.thinned or skip_bad:
-            left_out[step] = (
-                f"{there.path.parent}: {there.missing}; the job ended before it was written, it was lost, or that "
-                "rank had no Recorder"
-            )
+            left_out[step] = f"{stored.path}: {there.missing}; {there.cause}"
         else:
             raise StepFileError(
-                f"{there.path}: {there.missing}. Copy it here, or leave the step out (analyze --skip-bad)."
+                f"{there.files[0]}: {there.missing}. Copy it here, or leave the step out (analyze --skip-bad)."
             )
     return left_out
 

@@ -60,7 +60,7 @@ def test_no_such_run(cli: Cli, tmp_path: Path) -> None:
 
 def test_a_folder_that_is_no_run(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    refused(cli("analyze", tmp_path / "empty"), 3, tmp_path / "empty", "without step-*.safetensors files")
+    refused(cli("analyze", tmp_path / "empty"), 3, tmp_path / "empty", "trajcheck's own (step-*.safetensors files")
 
 
 def test_an_empty_run(cli: Cli, tmp_path: Path) -> None:

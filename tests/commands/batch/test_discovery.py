@@ -11,7 +11,7 @@ from archives import write_archive, write_walk
 
 from trajcheck.commands.batch.discovery import find_runs
 from trajcheck.errors import RunError
-from trajcheck.runs.formats.native import reading as native
+from trajcheck.runs.formats.native.run import NativeRun
 
 NAMES = ("a", "gpt2/one", "gpt2/two", "gpt2/deep/three")
 
@@ -71,14 +71,14 @@ def test_reports_are_not_looked_at(archive: Path) -> None:
 def test_a_folder_that_vanishes_or_cannot_be_read_is_left_out_with_a_word(
     archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    recognise = native.recognise
+    recognise = NativeRun.recognise
 
     def vanishing(folder: Path) -> bool:
         if folder.name == "one":
             shutil.rmtree(folder)
         return recognise(folder)
 
-    monkeypatch.setattr(native, "recognise", vanishing)
+    monkeypatch.setattr(NativeRun, "recognise", vanishing)
     with caplog.at_level(logging.WARNING, "trajcheck.batch"):
         assert names(archive, tmp_path / "out") == ["a", "gpt2/deep/three", "gpt2/two"]
     assert str(archive / "gpt2/one") in caplog.text

@@ -20,9 +20,9 @@ from run_files import amend
 from safetensors.numpy import load_file
 
 import trajcheck
-from trajcheck.commands.verify import file_check
 from trajcheck.errors import RunError, UsageError
 from trajcheck.recording.recorder import Recorder
+from trajcheck.runs.formats.native import file_check
 
 Cli = Callable[..., Outcome]
 

@@ -25,7 +25,7 @@ from trajcheck.recording.recorder import Recorder
 from trajcheck.recording.run import probe_batches
 from trajcheck.runs.batch_tree import unflatten
 from trajcheck.runs.divergence import cut_at_divergence
-from trajcheck.runs.formats.native import reading as native
+from trajcheck.runs.formats.recognise import recognise
 from trajcheck.runs.trajectory import open_trajectory
 
 
@@ -229,8 +229,8 @@ def test_probe_files_written_by_hand(plain_run: Path) -> None:
 
 def test_a_probe_alone_is_no_run(tmp_path: Path) -> None:
     write_probe(tmp_path / "probe-000.safetensors", {"batch/0": X}, {"format": 1, "batches": 1})
-    assert not native.recognise(tmp_path)
-    with pytest.raises(RunError, match="without step"):
+    assert recognise(tmp_path) is None
+    with pytest.raises(RunError, match="without a run"):
         open_trajectory(tmp_path)
 
 

@@ -28,6 +28,7 @@ from trajcheck.measuring.options import Options
 from trajcheck.runners import Done, Failed, Lost, Outcome, Runner, Task, make_runner
 from trajcheck.runners.calls import call
 from trajcheck.runners.local import LocalRunner
+from trajcheck.runs.formats.recognise import known_formats, recognise
 from trajcheck.scalars.saved import FOLDER
 
 log = logging.getLogger("trajcheck.batch")
@@ -138,7 +139,7 @@ class _Batch:
             where = ", ".join(map(str, self.archives))
             if any(Path(os.path.realpath(each)) == Path(os.path.realpath(self.out)) for each in self.archives):
                 raise UsageError(f"--out {self.out} is the archive itself, which is not looked into. Choose another.")
-            raise RunError(f"{where}: no run below, or none that the patterns leave. A run is a folder of step files.")
+            raise RunError(f"{where}: no run below, or none that the patterns leave. {known_formats()}")
         try:
             self.out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -296,8 +297,9 @@ class _Batch:
 def _extent(run: Path) -> tuple[int, int]:
     """How many step files a run has, and their bytes, about."""
     try:
-        sizes = [entry.stat().st_size for entry in os.scandir(run) if entry.name.startswith("step-")]
-    except OSError:
+        stored = recognise(run)
+        sizes = [os.path.getsize(file) for step in (stored.steps().values() if stored else ()) for file in step.files]
+    except (OSError, RunError):
         return 0, 0
     return len(sizes), sum(sizes)
 

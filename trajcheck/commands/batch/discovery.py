@@ -12,7 +12,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from trajcheck.errors import OutputError, RunError
-from trajcheck.runs.formats.native import reading as native
+from trajcheck.runs.formats.recognise import recognise
 
 log = logging.getLogger("trajcheck.batch")
 
@@ -44,7 +44,7 @@ def find_runs(
             raise RunError(f"{archive}: no such folder. Give the folder under which the runs lie.")
     away = Path(os.path.abspath(out))
     for folder in (away, *away.parents):
-        if folder.is_dir() and native.recognise(folder):
+        if folder.is_dir() and recognise(folder):
             raise OutputError(
                 f"{out}: lies in the recorded run {folder}; runs are never written to. Choose another --out."
             )
@@ -90,7 +90,7 @@ def _walk(root: Path, away: Path) -> Iterator[Path]:
             folders.clear()
             continue
         try:
-            found = native.recognise(folder)
+            found = recognise(folder) is not None
         except OSError as error:  # it has gone meanwhile
             unreadable(error)
         folders[:] = [] if found else sorted(folders)

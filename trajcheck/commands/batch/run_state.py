@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -17,7 +16,7 @@ from trajcheck.files.prints import FilePrints, file_print, hash_file
 from trajcheck.files.whole_files import write_json
 from trajcheck.measuring.options import Options
 from trajcheck.reports.making.folder import SUMMARY
-from trajcheck.runs.formats.native.step_files import RANK_FILE, STEP_FILE
+from trajcheck.runs.formats.recognise import recognise
 from trajcheck.version import __version__
 
 #: Hidden, as it belongs to the batch and not to the report.
@@ -127,25 +126,21 @@ def _is_source(path: str, known: str, hashes: FilePrints) -> bool:
 
 
 def _run_files(run: Path, prints: FilePrints) -> dict[str, str]:
+    """Those of a run as its format names them; none where it cannot be read, which the analysis will say."""
     try:
-        entries = sorted((entry for entry in os.scandir(run) if _matters(entry.name)), key=lambda entry: entry.name)
-    except OSError:
+        stored = recognise(run)
+        files = () if stored is None else stored.files()
+    except (OSError, RunError):
         return {}
-    return {entry.path: _print(entry, prints) for entry in entries}
+    return {path: _print(Path(path), prints) for path in files}
 
 
-def _matters(name: str) -> bool:
-    if name in ("run.json", "objective.pt2"):
-        return True
-    return bool(STEP_FILE.fullmatch(name) or RANK_FILE.fullmatch(name)) or name.startswith("probe-")
-
-
-def _print(file: os.DirEntry[str] | Path, prints: FilePrints) -> str:
+def _print(file: Path, prints: FilePrints) -> str:
     """Name, size, time and mode of a file; deep prints have the hash of its bytes in place of size and time. One that
     cannot be read has the reason."""
     try:
         found = file.stat()
-        known = prints.of(os.fspath(file)) if prints.deep else f"{file.name}:{found.st_size}:{found.st_mtime_ns}"
+        known = prints.of(file) if prints.deep else f"{file.name}:{found.st_size}:{found.st_mtime_ns}"
     except (OSError, RunError) as error:
         return f"{file.name}:{error}"
     return f"{known}:{found.st_mode:o}"

@@ -21,6 +21,7 @@ from trajcheck.files.prints import hash_file
 from trajcheck.progress_bar import progress_bar
 from trajcheck.reports.making.folder import ReportFolder, default_folder
 from trajcheck.runs.divergence import load_trajectory
+from trajcheck.runs.formats.stored_run import PROGRAM
 from trajcheck.runs.snapshot import Snapshot
 from trajcheck.runs.trajectory import Trajectory
 from trajcheck.scalars.values import FlowScalars
@@ -276,7 +277,7 @@ class _Flow:
         for free in ("max_evaluations", "wanted_distance", "start"):
             del options[free]
         spec = self.options.objective
-        file = self.run / "objective.pt2" if spec == "run" else Path(spec.rpartition(":")[0]).expanduser()
+        file = self.run / PROGRAM if spec == "run" else Path(spec.rpartition(":")[0]).expanduser()
         facts = {
             "run": self.trajectory.id,
             "steps": self.steps,

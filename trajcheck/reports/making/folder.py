@@ -13,7 +13,7 @@ from trajcheck.errors import OutputError
 from trajcheck.files.other_processes import is_gone
 from trajcheck.files.plain_json import parse_json
 from trajcheck.files.whole_files import sync_folder
-from trajcheck.runs.formats.native import reading as native
+from trajcheck.runs.formats.recognise import recognise
 
 SUMMARY = "summary.json"
 UNFINISHED = ".unfinished-"
@@ -89,7 +89,7 @@ class ReportFolder:
     def _check_owner(self) -> None:
         for folder in (Path(os.path.abspath(self.path)), *Path(os.path.abspath(self.path)).parents):
             with suppress(OSError):
-                if folder.is_dir() and native.recognise(folder):
+                if folder.is_dir() and recognise(folder):
                     raise OutputError(
                         f"{self.path}: lies in the recorded run {folder}; runs are never written to. Choose another "
                         "folder with --out."

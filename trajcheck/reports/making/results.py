@@ -8,18 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-
-@dataclass
-class RunVerification:
-    """One run. `damage` is what makes it unusable, or not what was recorded; `notes` is what one may want to know."""
-
-    path: Path
-    steps: int = 0  # of which all files are there
-    files: int = 0  # of steps and probes
-    bytes: int = 0
-    checked: int = 0  # files of which every tensor has a checksum, and was compared with it
-    damage: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+from trajcheck.runs.formats.verification import RunVerification
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from functools import cached_property
 
 from trajcheck.files.extents import Extent
 from trajcheck.files.prints import FilePrints
-from trajcheck.runs.formats.native.step_files import step_files
 from trajcheck.runs.references import Reference, files_of
 from trajcheck.runs.snapshot import Snapshot
 from trajcheck.runs.trajectory import Trajectory
@@ -37,18 +36,13 @@ class Identity:
     @cached_property
     def _run(self) -> str:
         trajectory = self.trajectory
-        path = trajectory.path / "run.json"
-        described = self.prints.of(path) if path.exists() else ""
+        described = ";".join(map(self.prints.of, trajectory.info.files))
         return repr((FORMAT, ARITHMETIC, __version__, trajectory.id, described, tuple(trajectory.shapes.items())))
 
     @cached_property
     def _files(self) -> Mapping[int, tuple[str, ...]]:
         """The prints of each step's files."""
-        found = step_files(self.trajectory.path)
-        return {
-            step: tuple(self.prints.of(path) for _, path in sorted(files.paths.items()))
-            for step, files in found.items()
-        }
+        return {step: tuple(map(self.prints.of, files)) for step, files in self.trajectory.files.items()}
 
     @cached_property
     def _probes(self) -> tuple[str, ...]:

@@ -10,10 +10,12 @@ from trajcheck.errors import RunError
 from trajcheck.files.plain_json import parse_json
 from trajcheck.runs.run_info import RunInfo
 
+DESCRIPTION = "run.json"
+
 
 def read_run_info(folder: Path) -> RunInfo:
     """What run.json says; a run without one is valid, and then nothing is known of its optimizer."""
-    path = folder / "run.json"
+    path = folder / DESCRIPTION
     if path.exists() and not path.is_file():
         raise RunError(f"{path}: not a regular file; expected a run description in format 1.")
     try:

@@ -31,12 +31,6 @@ from trajcheck.runs.formats.native.step_files import RANK_FILE, STEP_FILE, StepF
 from trajcheck.runs.snapshot import Snapshot, Window
 
 
-def recognise(folder: Path) -> bool:
-    """Whether a folder looks like a run in this format."""
-    names = [path.name for path in folder.iterdir()]
-    return (folder / "run.json").is_file() or any(STEP_FILE.fullmatch(n) or RANK_FILE.fullmatch(n) for n in names)
-
-
 def read_step(files: Mapping[int, StepFiles], step: int) -> Snapshot:
     """The headers of a step's files as one snapshot. Raises StepFileError."""
     if files[step].ranks == 1:

@@ -8,9 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trajcheck.errors import RunError
+from trajcheck.runs.formats.stored_run import StoredStep
 
 STEP_FILE = re.compile(r"step-(\d+)\.safetensors")
 RANK_FILE = re.compile(r"step-(\d+)-of-rank-(\d+)-of-(\d+)\.safetensors")
+
+#: A folder in a run: the step files that a resumed job made way for.
+SUPERSEDED = "superseded"
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,17 @@ class StepFiles:
         others = self.ranks - len(self.paths) - 1
         more = f", nor are those of {others} others" if others else ""
         return f"step {self.step} was written by {self.ranks} ranks, and the file of rank {rank} is not there{more}"
+
+    @property
+    def stored(self) -> StoredStep:
+        """As the seam of formats has it."""
+        files = tuple(str(path) for _, path in sorted(self.paths.items()))
+        cause = "the job ended before it was written, it was lost, or that rank had no Recorder"
+        return StoredStep(self.step, files, self.missing, cause)
+
+
+def is_step_file(name: str) -> bool:
+    return bool(STEP_FILE.fullmatch(name) or RANK_FILE.fullmatch(name))
 
 
 def step_files(folder: Path) -> dict[int, StepFiles]:

@@ -1,0 +1,36 @@
+"""The formats that trajcheck reads, and the one door to them: whoever meets a folder asks here what it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from trajcheck.errors import RunError
+from trajcheck.runs.formats.native.run import NativeRun
+from trajcheck.runs.formats.stored_run import StoredRun
+
+#: A row a format; the first that recognises a place has it.
+FORMATS: tuple[type[StoredRun], ...] = (NativeRun,)
+
+
+def recognise(path: Path) -> StoredRun | None:
+    """The run at `path`, in the format that it is in; None where there is no run of a known format. Raises OSError."""
+    return next((each(path) for each in FORMATS if each.recognise(path)), None)
+
+
+def open_run(path: Path) -> StoredRun:
+    """The run at `path`. Raises RunError where there is none, saying which formats are known."""
+    if not path.exists():
+        raise RunError(f"{path}: no such run. Give the folder that holds its files.")
+    try:
+        found = recognise(path)
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read: {error.strerror}.") from error
+    if found is None:
+        kind = "a folder without a run" if path.is_dir() else "a file, not a run's folder"
+        raise RunError(f"{path}: {kind} of a known format. {known_formats()}")
+    return found
+
+
+def known_formats() -> str:
+    """What a run may look like, in a sentence."""
+    return f"Known are: {'; '.join(f'{each.name} ({each.looks})' for each in FORMATS)}."
