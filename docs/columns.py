@@ -54,15 +54,14 @@ def page() -> str:
 
 
 def _table(rows: Iterable[str]) -> str:
-    return "\n".join(
-        ("| column | meaning | unit | range | takes | `--metrics` | source |", "|---|---|---|---|---|---|---|", *rows)
-    )
+    return "\n".join(("| column | meaning | unit, range | takes | `--metrics` |", "|---|---|---|---|---|", *rows))
 
 
 def _row(one: Quantity) -> str:
     name = re.sub(r"_$", "_K", one.name)
-    unit = "" if str(one.unit) == "none" else str(one.unit)
-    cells = (_text(one.formula), unit, one.range, ", ".join(takes(one)), ", ".join(one.families), one.source)
+    meaning = _text(one.formula) + (f" ({one.source})" if one.source else "")
+    unit = ", ".join(([] if str(one.unit) == "none" else [str(one.unit)]) + [one.range])
+    cells = (meaning, unit, ", ".join(takes(one)), ", ".join(one.families))
     return f"| `{name}` | " + " | ".join(cells) + " |"
 
 
