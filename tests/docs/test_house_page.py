@@ -6,8 +6,10 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,7 +22,9 @@ from safetensors.numpy import save_file
 from saved_reports import analysis
 from typer.testing import CliRunner
 
+import trajcheck
 from tests.test_layers import FLOORS
+from trajcheck.runs.formats import recognise
 
 PAGE = DOCS / "house.md"
 EXAMPLES = {block.notes["example"]: block for block in blocks(PAGE) if "example" in block.notes}
@@ -42,7 +46,7 @@ def test_every_room_is_explained() -> None:
 @pytest.fixture
 def pretended(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, ModuleType]]:
     """The recipes' examples as modules of the package."""
-    import trajcheck.cli.printing  # so that its folder is a package, whatever ran before
+    import_module("trajcheck.cli.printing")  # so that its folder is a package, whatever ran before
 
     names = {"command": "trajcheck.commands.weights.command", "command line": "trajcheck.cli.weights"}
     made = {}
@@ -92,6 +96,20 @@ report.references["pl"].to_csv("pl.csv", index=False)
     expected = ((x * [0.5, 2.0]) ** 2).sum(1) / (x**2 * [0.5, 2.0]).sum(1)
     np.testing.assert_allclose(found[:-1], expected, rtol=1e-9)
     assert np.isnan(found[-1]) and (expected > 0.5).all() and (expected < 2.0).all()
+
+
+def test_the_format_of_the_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A walk of known lengths, in a layout that nobody else knows."""
+    names: dict[str, Any] = {"__name__": "recipe"}
+    exec(compile(EXAMPLES["format"].text, str(EXAMPLES["format"]), "exec"), names)
+    monkeypatch.setattr(recognise, "FORMATS", (*recognise.FORMATS, names["WeightFolders"]))
+    for step in (0, 5, 10):
+        (tmp_path / "run" / f"checkpoint-{step}").mkdir(parents=True)
+        save_file({"w": np.array([3.0 * step, 4.0 * step])}, tmp_path / f"run/checkpoint-{step}/model.safetensors")
+    report = trajcheck.analyze(tmp_path / "run", ["init"], out=tmp_path / "report")
+    assert report.steps["step"].tolist() == [0, 5, 10]
+    assert report.references["ref_dist"].tolist() == [0.0, 25.0, 50.0]
+    assert not trajcheck.verify(tmp_path / "run").damaged
 
 
 def test_the_figure_of_the_recipe(tmp_path: Path) -> None:
