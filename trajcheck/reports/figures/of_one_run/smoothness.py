@@ -42,7 +42,8 @@ def _draw(report: SavedReport) -> Figure:
         entries += towards.entries()
     for ax in axes[:, 0]:
         finish(ax, r"$|\nabla f(x_t)-\nabla f(y)|\,/\,|x_t-y|$" "\n[loss/length²]", steps=ax is axes[-1, 0])
-    entries += sample_entries(list(dict.fromkeys(sample for *_, sample in (*own, *towards.lines))))
+    samples = [sample for _, sample in own] + [sample for *_, sample in towards.lines]
+    entries += sample_entries(list(dict.fromkeys(samples)))
     legend(figure, [*entries, *(towards.not_drawn if towards.lines else [])])
     return figure
 
