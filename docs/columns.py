@@ -97,13 +97,9 @@ def _layers() -> str:
 
 def _text(formula: str) -> str:
     """A formula as Markdown: inner products in angle brackets, nothing that marks up."""
-    text = re.sub(r"<(?=[^<>]*,[^<>]*>)([^<>]*)>", "⟨\\1⟩", formula)
+    text = re.sub(r"<(?![= ])([^<>]*,[^<>]*)>", "⟨\\1⟩", formula)
     text = re.sub(r"(--[a-z][a-z-]*|windows=True)", r"`\1`", text)
-    text = re.sub(
-        r"\b([a-z]+_(?:gap|num|den|cos|corr|change|dist|integral|smooth|resolution|wd|dist_a|dist_b|a|b))\b",
-        _code,
-        text,
-    )
+    text = re.sub(r"\b([a-z]+(?:_[a-z]+)+)\b", _code, text)
     return text.replace("|", "\\|").replace("x*", "x\\*")
 
 
