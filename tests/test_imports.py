@@ -1,0 +1,83 @@
+"""Light things stay light, nothing unpickles, and only the command line exits."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from places import SAMPLES
+
+from tests.test_layers import modules, parsed
+
+HEAVY = {"torch", "pandas", "scipy", "matplotlib", "plotly"}
+
+
+def test_nothing_but_the_command_line_imports_it_or_exits() -> None:
+    for name, tree in parsed():
+        if name.startswith("cli") or name in ("__main__", "runners.worker"):  # a worker ends its own process
+            continue
+        assert not any(module.startswith("trajcheck.cli") for module in modules(tree)), name
+        calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
+        exits = [f for f in calls if isinstance(f, ast.Attribute) and f.attr in ("exit", "_exit")]
+        assert not [f for f in exits if isinstance(f.value, ast.Name) and f.value.id in ("sys", "os")], name
+
+
+def test_nothing_unpickles() -> None:
+    for name, tree in parsed():
+        assert not modules(tree) & {"pickle", "dill", "cloudpickle", "torch.serialization"}, name
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
+                assert "weights_only=True" in ast.unparse(node), name
+
+
+def loaded_after(code: str) -> set[str]:
+    script = f"import sys\n{code}\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def test_importing_the_package_is_light() -> None:
+    assert not loaded_after("import trajcheck") & HEAVY
+
+
+def test_help_is_light() -> None:
+    code = "\n".join(
+        [
+            "from trajcheck.cli import main",
+            "commands = ([name, '--help'] for name in ('analyze', 'compare', 'flow', 'report'))",
+            "for arguments in (['--help'], *commands, ['--version']):",
+            "    sys.argv = ['trajcheck', *arguments]",
+            "    try: main()",
+            "    except SystemExit: pass",
+        ]
+    )
+    assert not loaded_after(code) & HEAVY
+
+
+def test_the_stored_vector_road_needs_no_torch(tmp_path: Path) -> None:
+    run = SAMPLES / "digits-sgd-seed0"
+    code = f"import trajcheck; trajcheck.analyze({str(run)!r}, ['final', 'mean:3'], out={str(tmp_path / 'report')!r})"
+    assert "torch" not in loaded_after(code)
+    other = SAMPLES / "digits-sgd-seed1"
+    code = f"import trajcheck; trajcheck.compare({str(run)!r}, {str(other)!r}, out={str(tmp_path / 'compared')!r})"
+    assert "torch" not in loaded_after(code)
+
+
+def test_public_names() -> None:
+    import trajcheck
+
+    assert sorted(trajcheck.__all__) == trajcheck.__all__
+    for name in trajcheck.__all__:
+        assert getattr(trajcheck, name).__doc__, name
+    with pytest.raises(AttributeError, match="nothing"):
+        trajcheck.nothing  # noqa: B018
+
+
+def test_python_m_trajcheck() -> None:
+    done = subprocess.run([sys.executable, "-m", "trajcheck", "--version"], capture_output=True, text=True, check=True)
+    version, _, loop = done.stdout.partition(" (inner loop: ")
+    assert version == f"trajcheck {__import__('trajcheck').__version__}"
+    assert loop.startswith(("compiled", "numpy"))
