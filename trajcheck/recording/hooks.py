@@ -7,15 +7,20 @@ from typing import Any
 
 import torch
 
+from trajcheck.recording.guard import Guard
 from trajcheck.recording.step.sample_state import ForwardHook
 from trajcheck.recording.step_recorder import StepRecorder
 
+Call = tuple[tuple[Any, ...], dict[str, Any]]  # positional (the optimizer first) and keyword arguments of step()
+
 
 class LoopHooks:
-    """Calls the StepRecorder's methods through `contained`, until `remove()`."""
+    """Tell the StepRecorder of the loop, inside the guard, until `remove()`."""
 
-    def __init__(self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, contained: Callable[..., Any]) -> None:
-        self._contained = contained
+    def __init__(
+        self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, steps: StepRecorder, guard: Guard
+    ) -> None:
+        self._steps, self._guard = steps, guard
         self._handles: list[Any] = [
             model.register_forward_pre_hook(ForwardHook(self._before_forward)),
             optimizer.register_step_pre_hook(self._before_step),
@@ -27,10 +32,43 @@ class LoopHooks:
             handle.remove()
 
     def _before_forward(self, module: torch.nn.Module) -> None:
-        self._contained(StepRecorder.before_forward, module)
+        if self._guard.active:
+            with self._guard:
+                self._steps.before_forward(module)
 
-    def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> Any:
-        return self._contained(StepRecorder.before_step, optimizer, args, kwargs)
+    def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> Call | None:
+        if self._guard.active:
+            with self._guard:
+                watched = watch_closure(args, kwargs, self._closure_ran)
+                self._steps.before_step(optimizer, closure=watched is not None)
+                return watched if self._steps.watching else None
+        return None
+
+    def _closure_ran(self) -> None:
+        if self._guard.active:
+            with self._guard:
+                self._steps.closure_ran()
 
     def _after_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
-        self._contained(StepRecorder.after_step, optimizer)
+        if self._guard.active:
+            with self._guard:
+                self._steps.after_step(optimizer)
+
+
+def watch_closure(args: tuple[Any, ...], kwargs: dict[str, Any], ran: Callable[[], Any]) -> Call | None:
+    """The arguments of step() with a closure, by which the optimizer evaluates loss and gradients itself, that calls
+    `ran` whenever it was evaluated; None if there is no closure.
+
+    The gradients that it leaves are not taken after the step where it can be helped: torch.optim.SGD(nesterov=True,
+    foreach=True), the default on a GPU, adds the momentum to .grad in place.
+    """
+    closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
+    if not callable(closure):
+        return None
+
+    def watched() -> Any:
+        result = closure()
+        ran()
+        return result
+
+    return ((*args[:1], watched, *args[2:]), kwargs) if len(args) > 1 else (args, {**kwargs, "closure": watched})

@@ -25,13 +25,14 @@ import torch
 from trajcheck.recording.arguments import check_arguments, check_windows, one_overhead, one_schedule
 from trajcheck.recording.export import ObjectiveExport, check_loss, exportable
 from trajcheck.recording.failures import announce, brief, failure, to_nobody, to_stderr
+from trajcheck.recording.guard import Guard
 from trajcheck.recording.hooks import LoopHooks
 from trajcheck.recording.model.ranks import current_ranks, without_wrapper
 from trajcheck.recording.model.recorded_model import RecordedModel
 from trajcheck.recording.model.shards import whole
 from trajcheck.recording.run.folder import RunFolder, describe_run
 from trajcheck.recording.run.probe_batches import store_probe
-from trajcheck.recording.run.recording import Recording
+from trajcheck.recording.run.run_writer import RunWriter
 from trajcheck.recording.schedule.schedules import Budget, Schedule
 from trajcheck.recording.schedule.time_spent import TimeSpent
 from trajcheck.recording.step.observations import Observations
@@ -75,8 +76,6 @@ class Recorder:
     loaded into the model: closing records the final iterate.
     """
 
-    epoch: int | None = None
-
     def __init__(
         self,
         path: str | Path,
@@ -105,7 +104,7 @@ class Recorder:
         overhead = one_overhead(overhead, schedule, ranks.count)
         if windows:
             check_windows(schedule, total_steps)
-        self.path, self.active = Path(path), True
+        self.path = Path(path)
         self._alone, self._finish = ranks.count == 1, True
         self._start, self._strict, self._say = start_step, strict, to_nobody if quiet or not ranks.first else to_stderr
         self._optimizer = optimizer
@@ -113,13 +112,14 @@ class Recorder:
         self._observations = Observations(self._model, model, scaler)
         sums = WindowSums(self._model.stored) if windows else None
         self.spent = TimeSpent()
+        self.guard = Guard(self.spent, self._fail)
         self._steps: StepRecorder | None = None
         self._hooks: LoopHooks | None = None
         description = describe_run(self._model, model, optimizer, schedule=repr(schedule), overhead=overhead, user=user)
         try:
             terms = {"schedule": repr(schedule), "start_step": start_step, "windows": windows}
             with ranks.agreed(str(self.path), terms) as agreed:
-                recording = Recording(
+                writer = RunWriter(
                     RunFolder(self.path, start_step, description, ranks, agreed),
                     self._model,
                     schedule,
@@ -133,15 +133,30 @@ class Recorder:
                     say=self._say,
                 )
             loss = exportable(objective, self._model, self._say) if ranks.first else None
-            export = ObjectiveExport(self.path, model, loss, resumed=recording.resumed, say=self._say)
+            export = ObjectiveExport(self.path, model, loss, resumed=writer.resumed, say=self._say)
         except OSError as error:
             self._fail(error)
             return
         self._steps = StepRecorder(
-            optimizer, self._model, self._observations, recording, export, sums, self.spent, grad_dtype, self._contained
+            optimizer, self._model, self._observations, writer, export, sums, self.spent, grad_dtype
         )
-        self._hooks = LoopHooks(model, optimizer, self._contained)
+        self._hooks = LoopHooks(model, optimizer, self._steps, self.guard)
         atexit.register(self.close)
+
+    @property
+    def active(self) -> bool:
+        """Whether recording goes on."""
+        return self.guard.active
+
+    @property
+    def epoch(self) -> int | None:
+        """Stored with the steps that are made while it is set."""
+        return None if self._steps is None else self._steps.epoch
+
+    @epoch.setter
+    def epoch(self, epoch: int | None) -> None:
+        if self._steps is not None:
+            self._steps.epoch = epoch
 
     @property
     def step(self) -> int:
@@ -151,7 +166,12 @@ class Recorder:
     @property
     def watching(self) -> bool:
         """Whether anything of the coming step is wanted: its record, or its part of the window's sums."""
-        return self.active and self._steps is not None and self._steps.watching
+        return self._going is not None and self._going.watching
+
+    @property
+    def _going(self) -> StepRecorder | None:
+        """What follows the steps, while recording goes on."""
+        return self._steps if self.active else None
 
     # What the training loop calls
 
@@ -162,22 +182,27 @@ class Recorder:
         Needed only where something else is called than the model itself, a method of it or a part; the model's own
         forward is seen. Of two beginnings the first counts; one in training mode replaces one in evaluation mode.
         """
-        self._contained(StepRecorder.before_forward, model)
+        if steps := self._going:
+            with self.guard:
+                steps.before_forward(model)
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed job needs beside `start_step=`, for a checkpoint: the step, and the sums of learning rates.
 
         Waits until the records so far are on the disk, so that a job that goes on from the checkpoint leaves no gap.
         """
-        return self._contained(StepRecorder.state_dict) or {"step": None}
+        if steps := self._going:
+            with self.guard:
+                return steps.state_dict()
+        return {"step": None}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a `state_dict()`, before the first step; without it tau goes on from recorded steps alone.
 
         Raises RecorderError where it is of another step than `start_step`, or of other parameter groups.
         """
-        if state["step"] is not None and self.active and self._steps is not None:
-            self._steps.load_state_dict(state)
+        if state["step"] is not None and (steps := self._going):
+            steps.load_state_dict(state)
 
     def observe(self, batch: Any, loss: Any, weight: float | None = None) -> None:
         """Tell the recorder the batch and its loss, after the backward pass and before the optimizer's step.
@@ -187,7 +212,9 @@ class Recorder:
         `(loss / 4).backward()` was called, pass `loss` and weight=0.25, so that f can be evaluated again from
         the batches. `batch` is tensors, and dicts, lists and tuples of them.
         """
-        self._contained(StepRecorder.observe, batch, loss, 1.0 if weight is None else weight)
+        if steps := self._going:
+            with self.guard:
+                steps.observe(batch, loss, 1.0 if weight is None else weight)
 
     def probe(self, batches: Iterable[Any]) -> None:
         """Store a few batches with the run, set aside from training: `--sample probe` measures on all of them.
@@ -211,12 +238,16 @@ class Recorder:
         """torch.nn.utils.clip_grad_norm_ on the optimizer's parameters, noting the factor. Returns the norm before."""
         tensors = [t for group in self._optimizer.param_groups for t in group["params"]]
         norm = whole(torch.nn.utils.clip_grad_norm_(tensors, max_norm, norm_type))
-        self._contained(StepRecorder.clip_noted, norm, max_norm)
+        if steps := self._going:
+            with self.guard:
+                steps.clip_noted(norm, max_norm)
         return norm
 
     def clipped(self, factor: float | None) -> None:
         """Say that the gradients of the coming step were multiplied by `factor`; None: by an unknown one."""
-        self._contained(StepRecorder.clipped, factor)
+        if steps := self._going:
+            with self.guard:
+                steps.clipped(factor)
 
     def close(self) -> None:
         """Record the iterate after the last update, finish writing, and remove the hooks.
@@ -224,8 +255,9 @@ class Recorder:
         Does nothing the second time. Raises OutputError or RecorderError with `strict=True` if something failed.
         """
         try:
-            if self._finish:
-                self._contained(StepRecorder.finish)
+            if self._finish and (steps := self._going):
+                with self.guard:
+                    steps.finish()
         finally:
             self._stop()
             if self._hooks is not None:
@@ -245,19 +277,8 @@ class Recorder:
 
     # Failures
 
-    def _contained(self, method: Callable[..., Any], *args: Any) -> Any:
-        """Call a method of the StepRecorder. What goes wrong in it does not reach the training loop, unless recording
-        is strict."""
-        if not self.active or self._steps is None:
-            return None
-        try:
-            self._steps.epoch = self.epoch
-            with self.spent.inside():
-                return method(self._steps, *args)
-        except Exception as error:
-            self._fail(error)
-
     def _fail(self, error: Exception) -> None:
+        """Record no more, and say why; raise it where recording is strict."""
         self._stop()
         reason = failure(error, self.path, self.step)
         if self._strict:
@@ -267,6 +288,6 @@ class Recorder:
     def _stop(self) -> None:
         """Record no more. The hooks stay, idle, until close(): one of them may be running, and an optimizer does not
         bear that its hooks change while it calls them."""
-        self.active = False
+        self.guard.active = False
         if self._steps is not None:
             self._steps.stop()

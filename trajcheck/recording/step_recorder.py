@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -11,9 +11,8 @@ import torch
 from trajcheck.errors import RecorderError
 from trajcheck.recording.export import ObjectiveExport
 from trajcheck.recording.model.recorded_model import RecordedModel
-from trajcheck.recording.run.recording import Recording
+from trajcheck.recording.run.run_writer import RunWriter
 from trajcheck.recording.schedule.time_spent import TimeSpent
-from trajcheck.recording.step.closure import watch_closure
 from trajcheck.recording.step.learning_time import Sums, current_rates
 from trajcheck.recording.step.observations import Observations, clip_by, clip_to_norm
 from trajcheck.recording.step.vectors import StepVectors
@@ -23,8 +22,8 @@ from trajcheck.recording.step.window_sums import Taken, WindowSums
 class StepRecorder:
     """Follows a training loop step by step. `step` is the number t of the next update, `epoch` is stored where set.
 
-    The methods raise what goes wrong in them; `contained(StepRecorder.method)` runs one and keeps its failure from the
-    training loop.
+    The methods raise what goes wrong in them; whoever calls does so inside a Guard, which keeps it from the training
+    loop.
     """
 
     def __init__(
@@ -32,22 +31,21 @@ class StepRecorder:
         optimizer: torch.optim.Optimizer,
         model: RecordedModel,
         observations: Observations,
-        recording: Recording,
+        writer: RunWriter,
         export: ObjectiveExport,
         windows: WindowSums | None,
         spent: TimeSpent,
         grad_dtype: torch.dtype | None,
-        contained: Callable[..., Any],
     ) -> None:
-        self.step = recording.start
+        self.step = writer.start
         self.epoch: int | None = None
         groups = len(optimizer.param_groups)
         self._rates_now = lambda: current_rates(optimizer, groups, self.step)
-        self._contained, self._optimizer, self._observations = contained, optimizer, observations
-        self._vectors = StepVectors(model, grad_dtype, recording.buffers)
-        self._recording, self._export, self._windows, self._spent = recording, export, windows, spent
+        self._optimizer, self._observations = optimizer, observations
+        self._vectors = StepVectors(model, grad_dtype, writer.buffers)
+        self._writer, self._export, self._windows, self._spent = writer, export, windows, spent
         self._window: Taken = {}, {}  # that of the step that is being made
-        self._scheduled = recording.wants(self.step)
+        self._scheduled = writer.wants(self.step)
         self._in_step = False
         self._rates: list[float] | None = None  # of the step that is being made
         self._evaluations = 0
@@ -85,27 +83,26 @@ class StepRecorder:
         if self.watching:
             self._observations.forward_begins(module, full=self._scheduled)
 
-    def before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> Any:
+    def before_step(self, optimizer: torch.optim.Optimizer, *, closure: bool) -> None:
+        """`closure`: the gradients are made inside the step; `closure_ran` is called when they are there."""
         self._in_step = True
         self._rates = self._rates_now()
         self._vectors.forget()
-        self._recording.begin()
+        self._writer.begin()
         if not self.watching:
-            return None
+            return
         if self._scheduled:
-            self._recording.check()
+            self._writer.check()
             self._vectors.take_iterate()
             self._turn_window()
         self._evaluations = 0
-        watched = watch_closure(args, kwargs, lambda: self._contained(StepRecorder.closure_ran))
-        if watched is not None:
+        if closure:
             if self._windows is not None:
                 self._windows.hold()
-            return watched
+            return
         self._sum_gradients()
         if self._scheduled and getattr(optimizer, "grad_scale", None) is None:
             self._vectors.take_gradients()
-        return None
 
     def closure_ran(self) -> None:
         self._evaluations += 1
@@ -159,7 +156,7 @@ class StepRecorder:
         """If the loss scaler skipped the update of the observed step, record it as skipped and count it."""
         if not self._observations.skipped():
             return
-        self._recording.begin()
+        self._writer.begin()
         scheduled, rates = self._scheduled, self._observations.rates
         if scheduled:
             self._turn_window()
@@ -175,13 +172,13 @@ class StepRecorder:
 
         This comes before any waiting: a KeyboardInterrupt later must not leave x_{t+1} under the number t.
         """
-        self._recording.begin()
-        step, sums = self.step, self._recording.sums() if self._scheduled else (None, None)
+        self._writer.begin()
+        step, sums = self.step, self._writer.sums() if self._scheduled else (None, None)
         self.step += 1
         self._in_step = False
         self._vectors.forget()
         if made:
-            self._recording.count(rates, found_inf)
+            self._writer.count(rates, found_inf)
         return step, sums
 
     def _record(
@@ -199,50 +196,50 @@ class StepRecorder:
     def _write(self, step: int, sums: Sums, tensors: dict[str, torch.Tensor], metadata: dict[str, Any]) -> None:
         if self.epoch is not None:
             metadata["epoch"] = self.epoch
-        self._recording.begin()
-        self._recording.write(step, sums, tensors, metadata, self._vectors.hand_over())
+        self._writer.begin()
+        self._writer.write(step, sums, tensors, metadata, self._vectors.hand_over())
 
     def _next(self) -> None:
         """Prepare for the next step."""
-        self._recording.thin()
+        self._writer.thin()
         self._observations.reset()
         self._spent.end_step(recorded=self._scheduled)
-        self._scheduled = self._recording.wants(self.step)
+        self._scheduled = self._writer.wants(self.step)
 
     # Ends
 
     def state_dict(self) -> dict[str, Any]:
         self._settle()
-        self._recording.begin()
-        self._recording.flush()  # a checkpoint ahead of the records would leave a gap in the run that goes on from it
-        tau, squares = self._recording.sums()
+        self._writer.begin()
+        self._writer.flush()  # a checkpoint ahead of the records would leave a gap in the run that goes on from it
+        tau, squares = self._writer.sums()
         return {"step": self.step, "tau": tau, "tau_squares": squares}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        if self.step != self._recording.start or state["step"] != self.step:
+        if self.step != self._writer.start or state["step"] != self.step:
             raise RecorderError(
                 f"load_state_dict(): this state is of step {state['step']}, and the recorder is at step {self.step}. "
                 f"Make it with start_step={state['step']}, and load its state before the first step."
             )
-        self._recording.go_on_from((state["tau"], state["tau_squares"]))
+        self._writer.go_on_from((state["tau"], state["tau_squares"]))
 
     def finish(self) -> None:
         """Record the final iterate, params alone, and wait until all is written."""
         self._settle()
-        if self._recording.resumed and self.step == self._recording.start:
+        if self._writer.resumed and self.step == self._writer.start:
             return
-        self._recording.begin()
+        self._writer.begin()
         held = self._vectors.iterate if self._in_step else None  # a step that failed half-way may have changed x_t
         if held is None and self._windows is not None:
             self._window = self._vectors.take_window(self._windows, self.step)
         (window, metadata), self._window = self._window, ({}, {})
-        self._write(self.step, self._recording.sums(), {**(held or self._vectors.take_iterate()), **window}, metadata)
-        self._recording.close()
-        self._recording.check()
+        self._write(self.step, self._writer.sums(), {**(held or self._vectors.take_iterate()), **window}, metadata)
+        self._writer.close()
+        self._writer.check()
 
     def stop(self) -> None:
         """Write what was handed over, and let go of everything."""
-        self._recording.close()
+        self._writer.close()
         self._observations.reset()
         self._vectors.release()
         self._windows = None

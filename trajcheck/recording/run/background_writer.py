@@ -56,7 +56,7 @@ class StoredBatch:
         return self._layout == self._key(tensors, metadata) and self._digest == _digest(tensors)
 
 
-class RecordWriter:
+class BackgroundWriter:
     """Takes records and deletions in order; `error` is the first failure, after which nothing more is written."""
 
     def __init__(

@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from torch.autograd import Variable
 
+from trajcheck.recording.hooks import Call, watch_closure
 from trajcheck.recording.recorder import Recorder
 from trajcheck.recording.step.gradient_watch import GradientWatch
 from trajcheck.recording.unedited_loop.gradient_factor import GradientMeasures
@@ -87,7 +88,7 @@ class LoopWatch:
             self._expect(forward, loss)
         others = (tensor for tensor in tensors_in(output) if tensor.requires_grad and tensor is not loss)
         if (other := next(others, None)) is not None:
-            other.register_hook(lambda gradient: self._contained(self._arrived, forward))
+            other.register_hook(lambda gradient: self._guarded(lambda: self._arrived(forward)))
 
     def loss_seen(self, loss: torch.Tensor, batch_with: Callable[[Any], Any]) -> None:
         """Something else than the model made a loss of the latest output; `batch_with` adds what it took to the batch.
@@ -105,22 +106,24 @@ class LoopWatch:
     def observe(self, batch: Any, loss: torch.Tensor, weight: float) -> None:
         """After a backward pass: it began at `loss`, which is the batch's times `weight` and the loss scale."""
         if self.wanted:
-            self._contained(lambda: self._say(batch, float(loss) / self._scale() / weight, weight))
-            self._contained(self._gradients_are_there)
+            self._guarded(lambda: self._say(batch, float(loss) / self._scale() / weight, weight))
+            self._guarded(self._gradients_are_there)
 
-    def _contained(self, method: Callable[..., Any], *args: Any) -> None:
-        """Call a method whose failure stops the recording, and not the training."""
-        self.recorder._contained(lambda steps: method(*args))
+    def _guarded(self, work: Callable[[], None]) -> None:
+        """What a hook does: its failure stops the recording, and not the training."""
+        if self.recorder.active:
+            with self.recorder.guard:
+                work()
 
     def _expect(self, forward: Forward, loss: torch.Tensor) -> None:
         forward.loss, forward.loss_is_known = loss.detach().clone(), True
-        loss.register_hook(lambda gradient: self._contained(self._arrived, forward, gradient))
+        loss.register_hook(lambda gradient: self._guarded(lambda: self._arrived(forward, gradient)))
 
     def _arrived(self, forward: Forward, gradient: torch.Tensor | None = None) -> None:
         """A backward pass has reached the loss of a forward, or without a gradient its output."""
         if not self._reached:
             self._accumulated.note()
-            Variable._execution_engine.queue_callback(lambda: self._contained(self._backward_ended))
+            Variable._execution_engine.queue_callback(lambda: self._guarded(self._backward_ended))
         if gradient is not None:
             forward.weight = gradient.detach().clone()
         if not any(forward is other for other in self._reached):
@@ -154,18 +157,11 @@ class LoopWatch:
     def _scale(self) -> float:
         return 1.0 if self._scaler is None else self._scaler.get_scale()
 
-    def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> Any:
-        closure = kwargs.get("closure", args[1] if len(args) > 1 else None)
-        if not callable(closure):
-            self._contained(self._measure)
-            return None
-
-        def measured() -> Any:
-            result = closure()
-            self._contained(self._measure)
-            return result
-
-        return ((args[0], measured, *args[2:]), kwargs) if len(args) > 1 else (args, {**kwargs, "closure": measured})
+    def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> Call | None:
+        watched = watch_closure(args, kwargs, lambda: self._guarded(self._measure))
+        if watched is None:
+            self._guarded(self._measure)
+        return watched
 
     def _measure(self) -> None:
         """Say by what the gradients were multiplied since the backward pass, apart from the loss scale."""

@@ -11,7 +11,7 @@ import torch
 from trajcheck.errors import RecorderError
 from trajcheck.readable import readable
 from trajcheck.recording.model.recorded_model import RecordedModel
-from trajcheck.recording.run.background_writer import Record, RecordWriter
+from trajcheck.recording.run.background_writer import BackgroundWriter, Record
 from trajcheck.recording.run.folder import Continuation, RunFolder
 from trajcheck.recording.schedule.overhead_budget import OverheadBudget
 from trajcheck.recording.schedule.plan import Plan, SchedulePlan, Situation, ThinningPlan, make_plan
@@ -21,7 +21,7 @@ from trajcheck.recording.step.host_buffers import HostBuffer, HostBuffers
 from trajcheck.recording.step.learning_time import LearningTime, Sums
 
 
-class Recording:
+class RunWriter:
     """Takes tensors and metadata of steps, adds tau and the frozen parameters, and hands them to the writer.
 
     `say` gets the plan in one line when the first record shows how large one is. Raises RecorderError at once where
@@ -52,7 +52,7 @@ class Recording:
         self._continuation: Continuation | None = None
         self._frozen_from: int | None = None
         self._plan: Plan | None = None
-        self._writer: RecordWriter | None = None
+        self._writer: BackgroundWriter | None = None
         self._completes = folder.resumed and folder.has(start)
         self._window_bytes = model.window_bytes() if windows else 0
         self._begins_window = windows and folder.resumed
@@ -100,7 +100,7 @@ class Recording:
             fit = all(values is None or len(values) == self._groups for values in sums)
             self._time.restart(*(sums if fit else (None, None)))
         self._frozen_from = there.frozen_from
-        self._writer = RecordWriter(
+        self._writer = BackgroundWriter(
             self._folder.path,
             there.stored_batch,
             self.buffers,

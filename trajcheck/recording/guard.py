@@ -1,0 +1,36 @@
+"""Between the training loop and what is done beside it: failures of the one must not reach the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from types import TracebackType
+
+from trajcheck.recording.schedule.time_spent import TimeSpent
+
+
+class Guard:
+    """A context for all work of a Recorder: `with guard: steps.observe(...)`, while it is `active`.
+
+    The time in it is counted as spent inside. An exception goes to `failed`, which ends the recording, and raises if
+    that is strict; training goes on after the block otherwise. What is no Exception, as KeyboardInterrupt, passes.
+    """
+
+    def __init__(self, spent: TimeSpent, failed: Callable[[Exception], None]) -> None:
+        self.active = True
+        self._spent, self._failed = spent, failed
+        self._blocks: list[AbstractContextManager[None]] = []  # one within another, where observing runs the model
+
+    def __enter__(self) -> None:
+        block = self._spent.inside()
+        block.__enter__()
+        self._blocks.append(block)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        self._blocks.pop().__exit__(None, None, None)
+        if isinstance(error, Exception):
+            self._failed(error)
+            return True
+        return False
