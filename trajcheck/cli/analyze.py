@@ -1,4 +1,4 @@
-"""`trajcheck analyze RUN`: options in, exit codes out; what it does is analysis.analyze."""
+"""`trajcheck analyze RUN`: options in, exit codes out; what it does is in commands/analyze."""
 
 from __future__ import annotations
 

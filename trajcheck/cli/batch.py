@@ -1,4 +1,4 @@
-"""`trajcheck batch ARCHIVE...`: options in, exit codes out; what it does is nightly.night.batch."""
+"""`trajcheck batch ARCHIVE...`: options in, exit codes out; what it does is in commands/batch."""
 
 from __future__ import annotations
 

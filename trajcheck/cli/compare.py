@@ -1,4 +1,4 @@
-"""`trajcheck compare RUN_A RUN_B`: options in, exit codes out; what it does is comparison.compare."""
+"""`trajcheck compare RUN_A RUN_B`: options in, exit codes out; what it does is in commands/compare."""
 
 from __future__ import annotations
 

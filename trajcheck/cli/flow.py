@@ -1,4 +1,4 @@
-"""`trajcheck flow RUN`: options in, exit codes out; what it does is gradient_flow.flow."""
+"""`trajcheck flow RUN`: options in, exit codes out; what it does is in commands/flow."""
 
 from __future__ import annotations
 

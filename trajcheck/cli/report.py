@@ -1,4 +1,4 @@
-"""`trajcheck report REPORT`: options in, exit codes out; what it does is drawing.draw_report."""
+"""`trajcheck report REPORT`: options in, exit codes out; what it does is in commands/report."""
 
 from __future__ import annotations
 

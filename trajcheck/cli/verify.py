@@ -1,4 +1,4 @@
-"""`trajcheck verify PATH...`: options in, exit codes out; what it does is verification.verify."""
+"""`trajcheck verify PATH...`: options in, exit codes out; what it does is in commands/verify."""
 
 from __future__ import annotations
 

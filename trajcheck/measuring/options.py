@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from trajcheck.errors import UsageError
 
-#: Sample conventions: on which z a row is measured; definitions in the README.
+#: Sample conventions: on which z a row is measured; docs/analyze.md says what each is.
 SAMPLES = ("own", "previous", "probe", "full")
 CONVENTIONS = ("tzc-v1",)
 

@@ -1,6 +1,6 @@
 """Weight matching: the order of hidden units in which one network lies nearest to another.
 
-    P minimises |a - P b|, over all orders of the units of every group (permutation_spec.py); since |P b| = |b|, it
+    P minimises |a - P b|, over all orders of the units of every group (declared.py); since |P b| = |b|, it
     maximises <a, P b>
 
 For one group this is a linear assignment, solved exactly. Several groups share parameters, and the joint problem is
