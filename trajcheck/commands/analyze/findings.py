@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
-from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,18 +14,18 @@ from trajcheck.measuring.options import Options
 from trajcheck.metrics.columns import Column
 from trajcheck.metrics.families import Family
 from trajcheck.metrics.quantity import REFERENCES, STEPS
-from trajcheck.reports.making.csv_table import Table, undefined_frame
-from trajcheck.reports.making.folder import SUMMARY, ReportFolder
-from trajcheck.reports.making.headline import (
-    DEFINITIONS,
-    NO_COSINE,
-    fidelity_warning,
-    headline,
-    headline_cosine,
-    versions,
-)
+from trajcheck.reports.making.csv_table import Table
+from trajcheck.reports.making.folder import ReportFolder
+from trajcheck.reports.making.headline import NO_COSINE, headline, headline_cosine
 from trajcheck.reports.making.layers_table import layers_table
+from trajcheck.reports.making.publishing import empty_columns, publish, steps_left_out, summary_of
 from trajcheck.reports.making.results import Report
+from trajcheck.reports.making.warnings import (
+    fidelity_warning,
+    left_out_warning,
+    randomness_warnings,
+    rounding_warning,
+)
 from trajcheck.runs.references import Reference
 from trajcheck.runs.trajectory import Trajectory
 from trajcheck.tables.needed import needed
@@ -85,31 +83,27 @@ class Findings:
 
     def report(self, folder: ReportFolder) -> Report:
         """Write everything into the folder."""
+        summary = self.summary()
+        frames = publish(folder, self.tables(), summary, optional=("layers", "trajectory"))
+        return Report(folder.path, **frames, summary=summary, incomplete=summary["incomplete"])
+
+    def tables(self) -> dict[str, Table]:
+        """The CSV files, by name."""
         steps = [row.step for row in self.source.rows.rows]
         tables = {
-            "steps": Table("steps", steps, self.trajectory.steps, after="weight"),
-            "references": Table("references", steps, self.trajectory.steps),
+            "steps": Table("steps", self.trajectory.steps, late="sample", after=("weight",)),
+            "references": Table("references", self.trajectory.steps),
         }
         for sample, columns in self.own.items():
-            tables["steps"].add({"sample": sample}, columns)
+            tables["steps"].add({"step": steps, "sample": sample}, columns)
         for spec in (reference.spec for reference in self.references):
             for sample, each in self.towards.items():
-                tables["references"].add({"ref": spec, "sample": sample}, each[spec])
+                tables["references"].add({"step": steps, "ref": spec, "sample": sample}, each[spec])
         if self.options.layers or self.options.group:
             tables["layers"] = layers_table(self.measured, self.families, self.options.group)
         if self.plane is not None:
             tables["trajectory"] = self.plane.table
-        frames = {name: table.frame() for name, table in tables.items()}
-        undefined = undefined_frame(tables.values())
-        incomplete = self.incomplete()
-        summary = self.summary(incomplete)
-        texts = {
-            f"{name}.csv": frame.to_csv(index=False, lineterminator="\n")
-            for name, frame in {**frames, "undefined": undefined}.items()
-        }
-        outdated = {"layers.csv", "trajectory.csv"} - texts.keys()  # of an earlier call, beside other tables
-        folder.publish({**texts, SUMMARY: json.dumps(summary, indent=2, allow_nan=False) + "\n"}, outdated)
-        return Report(folder.path, **frames, undefined=undefined, summary=summary, incomplete=incomplete)
+        return tables
 
     def incomplete(self) -> list[str]:
         """What was explicitly asked for and could not be computed."""
@@ -170,42 +164,41 @@ class Findings:
         previous = headline(self.own[sample], rows.pair_weights)
         return {"previous": {**NO_COSINE, **previous}, "references": references}
 
-    def summary(self, incomplete: list[str]) -> dict[str, Any]:
+    def summary(self) -> dict[str, Any]:
         """summary.json."""
+        return summary_of(
+            about={"run": self._run()},
+            found={
+                "headline": self.headline,
+                "permutations": None if self.alignments is None else {k: asdict(v) for k, v in self.alignments.items()},
+                "trajectory": None if self.plane is None else self.plane.facts,
+                "scale_invariant": None if self.scale is None else asdict(self.scale),
+            },
+            warnings=self.warnings(),
+            incomplete=self.incomplete(),
+            left_out=steps_left_out(self.trajectory.left_out),
+            empty={
+                "steps": empty_columns(self.own.values()),
+                "references": empty_columns(columns for each in self.towards.values() for columns in each.values()),
+            },
+            options=self.options,
+            replayed=self.options.objective is not None,
+            computed={"replay": self.replay, "scalars": dict(self.scalars)},
+        )
+
+    def _run(self) -> dict[str, Any]:
         trajectory, info, rows = self.trajectory, self.trajectory.info, self.source.rows
         return {
-            "format": 1,
-            "definitions": DEFINITIONS,
-            "run": {
-                "path": str(self.run),
-                "id": trajectory.id,
-                "recorded_steps": len(trajectory.steps),
-                "first_step": trajectory.steps[0],
-                "last_step": trajectory.steps[-1],
-                "stride": rows.stride,
-                "tensors": len(trajectory.shapes),
-                "parameters": trajectory.numel,
-                "optimizer": info.optimizer,
-                "plain_sgd": info.plain_sgd,
-            },
-            "headline": self.headline,
-            "permutations": None if self.alignments is None else {k: asdict(v) for k, v in self.alignments.items()},
-            "trajectory": None if self.plane is None else self.plane.facts,
-            "scale_invariant": None if self.scale is None else asdict(self.scale),
-            "warnings": self.warnings(),
-            "incomplete": incomplete,
-            "left_out": {
-                "steps": {str(step): reason for step, reason in trajectory.left_out.items()},
-                "columns": {
-                    "steps": _empty(self.own.values()),
-                    "references": _empty(columns for each in self.towards.values() for columns in each.values()),
-                },
-            },
-            "options": asdict(self.options),
-            "replay": self.replay,
-            "scalars": dict(self.scalars),
-            "versions": versions(self.options.objective is not None),
-            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "path": str(self.run),
+            "id": trajectory.id,
+            "recorded_steps": len(trajectory.steps),
+            "first_step": trajectory.steps[0],
+            "last_step": trajectory.steps[-1],
+            "stride": rows.stride,
+            "tensors": len(trajectory.shapes),
+            "parameters": trajectory.numel,
+            "optimizer": info.optimizer,
+            "plain_sgd": info.plain_sgd,
         }
 
     @cached_property
@@ -223,12 +216,8 @@ class Findings:
         found = [fidelity_warning(fidelity, steps, max(replay_epsilon, *(EPSILON[dtype] for dtype in dtypes)))]
         if self.source.rows.stride > 1:
             found.append(f"pair quantities (steps.csv) are over chords of {self.source.rows.stride} steps")
-        if self.replay and any(not words.startswith("recorded") for words in self.replay["randomness"]):
-            found += [
-                f"randomness of {count} steps: {words}"
-                for words, count in self.replay["randomness"].items()
-                if not words.startswith(("recorded", "seeded: no generator"))
-            ]
+        if self.replay:
+            found += randomness_warnings(self.replay)
         if self.options.convention and self.options.samples != ("previous",):
             found.append(
                 f"--convention {self.options.convention}: that code measures on the previous sample, this report on "
@@ -236,8 +225,7 @@ class Findings:
             )
         if self.options.convention and self.source.averaging.epochs is None:
             found.append(f"--convention {self.options.convention}: no epochs were recorded, so averages do not restart")
-        if low := {extent.dtype for extent in first.parameters.values()} & {"BF16", "F16"}:
-            found.append(f"parameters were recorded in {', '.join(sorted(low))}: differences are of rounded iterates")
+        found.append(rounding_warning(first.parameters.values()))
         info = self.trajectory.info
         if info.decoupled and "secant" in self.families:
             found.append("weight decay is decoupled: rsi_wd, eb_wd, cos_wd are not those of an objective's gradient")
@@ -248,8 +236,7 @@ class Findings:
                     "(summary.json names them): a normalisation follows them, and distances there mean little"
                 )
         found.append(self._carried_on())
-        if self.trajectory.left_out:
-            found.append(f"{len(self.trajectory.left_out)} steps were left out; summary.json lists them with reasons")
+        found.append(left_out_warning(self.trajectory.left_out))
         return [warning for warning in found if warning]
 
     def _carried_on(self) -> str | None:
@@ -275,10 +262,3 @@ def _cosine(values: Mapping[str, Any]) -> bool:
 
 def _any_value(each: Column | None) -> bool:
     return each is not None and bool(each.defined.any())
-
-
-def _empty(tables: Iterable[Mapping[str, Column]]) -> list[str]:
-    """Names of columns without a single value."""
-    tables = list(tables)
-    filled = {name for columns in tables for name, each in columns.items() if each.defined.any()}
-    return sorted({name for columns in tables for name in columns} - filled)

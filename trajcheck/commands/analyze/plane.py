@@ -33,9 +33,10 @@ def find_plane(
     """The plane of at most `count` evenly spaced iterates, and every reference in it. Raises NotFiniteError."""
     chosen = evenly_spaced(rows, count)
     found = principal_plane(*gather_gram(trajectory, chosen, references, progress))
-    table = Table("trajectory", [row.step for row in chosen], trajectory.steps)
+    table = Table("trajectory", trajectory.steps)
     first, second = found.components
-    table.add({}, {"component_1": first, "component_2": second, "off_plane": found.off_plane})
+    steps = [row.step for row in chosen]
+    table.add({"step": steps}, {"component_1": first, "component_2": second, "off_plane": found.off_plane})
     points = {
         reference.spec: {"component_1": first, "component_2": second, "off_plane": apart}
         for reference, (first, second, apart) in zip(references, found.points, strict=True)

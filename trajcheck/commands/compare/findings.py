@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -14,10 +12,17 @@ import numpy as np
 from trajcheck.commands.compare.options import ComparisonOptions
 from trajcheck.files.extents import EPSILON
 from trajcheck.metrics.columns import Column
-from trajcheck.reports.making.folder import SUMMARY, ReportFolder
-from trajcheck.reports.making.headline import DEFINITIONS, fidelity_warning, last, versions
-from trajcheck.reports.making.pair_table import PairTable, undefined_cells
+from trajcheck.reports.making.csv_table import Table
+from trajcheck.reports.making.folder import ReportFolder
+from trajcheck.reports.making.headline import last
+from trajcheck.reports.making.publishing import empty_columns, publish, steps_left_out, summary_of
 from trajcheck.reports.making.results import Comparison
+from trajcheck.reports.making.warnings import (
+    fidelity_warning,
+    left_out_warning,
+    randomness_warnings,
+    rounding_warning,
+)
 from trajcheck.runs.trajectory import Trajectory
 from trajcheck.scalars.rows import Rows
 from trajcheck.tables.comparison import pair_columns, tensor_columns
@@ -63,22 +68,22 @@ class ComparisonFindings:
 
     def report(self, folder: ReportFolder) -> Comparison:
         """Write everything into the folder."""
-        tables = {"compare": PairTable("compare")}
+        summary = self.summary()
+        frames = publish(folder, self.tables(), summary, optional=("layers",))
+        pairs = frames.pop("compare")
+        return Comparison(folder.path, pairs, **frames, summary=summary, incomplete=summary["incomplete"])
+
+    def tables(self) -> dict[str, Table]:
+        """The CSV files, by name."""
+        tables = {"compare": self._table("compare")}
         for each in self.others:
             tables["compare"].add(self._keys(each), self.columns[str(each.run.path)])
         if self.options.layers:
             tables["layers"] = self._layers()
-        frames = {name: table.frame() for name, table in tables.items()}
-        undefined = undefined_cells(tables.values(), self.a.steps)
-        incomplete = self.incomplete()
-        summary = self.summary(incomplete)
-        texts = {
-            f"{name}.csv": frame.to_csv(index=False, lineterminator="\n")
-            for name, frame in {**frames, "undefined": undefined}.items()
-        }
-        outdated = {"layers.csv"} - texts.keys()  # of an earlier call, beside another compare.csv
-        folder.publish({**texts, SUMMARY: json.dumps(summary, indent=2, allow_nan=False) + "\n"}, outdated)
-        return Comparison(folder.path, frames["compare"], undefined, summary, incomplete, frames.get("layers"))
+        return tables
+
+    def _table(self, name: str) -> Table:
+        return Table(name, self.a.steps, late="interpolated", after=("tau_a", "tau_b", "tau_gap"))
 
     def _keys(self, other: Other) -> dict[str, Any]:
         pairs = other.alignment.pairs
@@ -90,8 +95,8 @@ class ComparisonFindings:
             "interpolated": [pair.interpolated for pair in pairs],
         }
 
-    def _layers(self) -> PairTable:
-        table = PairTable("layers")
+    def _layers(self) -> Table:
+        table = self._table("layers")
         for each in self.others:
             keys = self._keys(each)
             for tensor, shape in self.a.shapes.items():
@@ -150,47 +155,27 @@ class ComparisonFindings:
                 values["max_barrier_se"] = float(error.values[place]) if defined and error.defined[place] else None
         return values
 
-    def summary(self, incomplete: list[str]) -> dict[str, Any]:
+    def summary(self) -> dict[str, Any]:
         """summary.json."""
         runs = [self.a, *(each.run for each in self.others)]
-        return {
-            "format": 1,
-            "definitions": DEFINITIONS,
-            "run": {"id": self.id, "path": str(self.a.path)},
-            "runs": [
-                {
-                    "path": str(run.path),
-                    "id": run.id,
-                    "recorded_steps": len(run.steps),
-                    "first_step": run.steps[0],
-                    "last_step": run.steps[-1],
-                    "tensors": len(run.shapes),
-                    "parameters": run.numel,
-                    "optimizer": run.info.optimizer,
-                }
-                for run in runs
-            ],
-            "headline": self.headline,
-            "inits": {str(each.run.path): self._init(each) for each in self.others},
-            "unmatched": {str(each.run.path): _unmatched(each) for each in self.others},
-            "relabelled": [str(each.run.path) for each in self.others if each.relabelling is not None],
-            "permutations": dict(self.permutations),
-            "line": self.line,
-            "warnings": self.warnings(),
-            "incomplete": incomplete,
-            "left_out": {
-                "steps": {
-                    str(run.path): {str(step): reason for step, reason in run.left_out.items()}
-                    for run in runs
-                    if run.left_out
-                },
-                "columns": self._empty(),
+        return summary_of(
+            about={"run": {"id": self.id, "path": str(self.a.path)}, "runs": [_about(run) for run in runs]},
+            found={
+                "headline": self.headline,
+                "inits": {str(each.run.path): self._init(each) for each in self.others},
+                "unmatched": {str(each.run.path): _unmatched(each) for each in self.others},
+                "relabelled": [str(each.run.path) for each in self.others if each.relabelling is not None],
+                "permutations": dict(self.permutations),
+                "line": self.line,
             },
-            "options": asdict(self.options),
-            "replay": self.replay if self.options.objective else None,
-            "versions": versions(self.options.objective is not None),
-            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        }
+            warnings=self.warnings(),
+            incomplete=self.incomplete(),
+            left_out={str(run.path): steps_left_out(run.left_out) for run in runs if run.left_out},
+            empty=empty_columns(self.columns.values()),
+            options=self.options,
+            replayed=self.options.objective is not None,
+            computed={"replay": self.replay if self.options.objective else None},
+        )
 
     def _init(self, other: Other) -> dict[str, Any]:
         """Whether the inits are one; distances from it are each run's from its own first record in any case."""
@@ -200,14 +185,9 @@ class ComparisonFindings:
         text = "both runs start from the same numbers" if other.one_init else "the runs start from different inits"
         return {"one": other.one_init, "text": text}
 
-    def _empty(self) -> list[str]:
-        """Names of columns without a single value."""
-        filled = {name for table in self.columns.values() for name, each in table.items() if each.defined.any()}
-        return sorted({name for table in self.columns.values() for name in table} - filled)
-
     def warnings(self) -> list[str]:
         """What a reader of the numbers should know first."""
-        found: list[str | None] = []
+        found: list[str] = []
         for each in self.others:
             unmatched = each.alignment.unmatched_a, each.alignment.unmatched_b
             parts = [
@@ -224,28 +204,31 @@ class ComparisonFindings:
                 found.append(f"{marked} points of {each.run.path} lie between two records, on the line through them")
         for path, measured in self.measured.items():
             trajectory, stride = measured.sources[0].trajectory, measured.sources[0].rows.stride
+            own: list[str | None] = []
             if stride > 1:
-                found.append(f"{path}: update_cos is over chords of {stride} steps, its smallest stride")
+                own.append(f"update_cos is over chords of {stride} steps, its smallest stride")
             first, facts = trajectory.snapshots[0], self.replay[path]
             dtypes = {extent.dtype for each in (first.parameters, first.gradients) for extent in each.values()}
             if facts is not None:
                 epsilon = max(facts["epsilon"], *(EPSILON[dtype] for dtype in dtypes))
-                warning = fidelity_warning(measured.own, [row.step for row in measured.sources[0].rows.rows], epsilon)
-                found.append(warning and f"{path}: {warning}")
-                found += [
-                    f"{path}: randomness of {count} steps: {words}"
-                    for words, count in facts["randomness"].items()
-                    if not words.startswith(("recorded", "seeded: no generator"))
-                ]
-            if low := {extent.dtype for extent in first.parameters.values()} & {"BF16", "F16"}:
-                found.append(
-                    f"{path}: parameters were recorded in {', '.join(sorted(low))}: differences are of rounded iterates"
-                )
-            if trajectory.left_out:
-                found.append(
-                    f"{path}: {len(trajectory.left_out)} steps were left out; summary.json lists them with reasons"
-                )
-        return [warning for warning in found if warning]
+                steps = [row.step for row in measured.sources[0].rows.rows]
+                own += [fidelity_warning(measured.own, steps, epsilon), *randomness_warnings(facts)]
+            own += [rounding_warning(first.parameters.values()), left_out_warning(trajectory.left_out)]
+            found += [f"{path}: {warning}" for warning in own if warning]
+        return found
+
+
+def _about(run: Trajectory) -> dict[str, Any]:
+    return {
+        "path": str(run.path),
+        "id": run.id,
+        "recorded_steps": len(run.steps),
+        "first_step": run.steps[0],
+        "last_step": run.steps[-1],
+        "tensors": len(run.shapes),
+        "parameters": run.numel,
+        "optimizer": run.info.optimizer,
+    }
 
 
 def _at_end(each: Column) -> float | None:

@@ -271,7 +271,7 @@ class _Flow:
 
     def _state_file(self, folder: ReportFolder) -> StateFile:
         from trajcheck.commands.flow.state_file import StateFile, key_of
-        from trajcheck.reports.making.headline import versions
+        from trajcheck.reports.making.publishing import versions
 
         options = asdict(self.options)
         for free in ("max_evaluations", "wanted_distance", "start"):

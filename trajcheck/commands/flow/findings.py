@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,10 +15,12 @@ from trajcheck.commands.flow.options import FlowOptions
 from trajcheck.files.extents import EPSILON
 from trajcheck.metrics.columns import Column, column
 from trajcheck.metrics.flow import Bound, bound, constant_rate, wanted_rate
-from trajcheck.reports.making.csv_table import Table, undefined_frame
-from trajcheck.reports.making.folder import SUMMARY, ReportFolder
-from trajcheck.reports.making.headline import DEFINITIONS, FIDELITY, FIDELITY_EPSILONS, last, versions
+from trajcheck.reports.making.csv_table import Table
+from trajcheck.reports.making.folder import ReportFolder
+from trajcheck.reports.making.headline import last
+from trajcheck.reports.making.publishing import publish, steps_left_out, summary_of
 from trajcheck.reports.making.results import FlowReport
+from trajcheck.reports.making.warnings import FIDELITY, FIDELITY_EPSILONS, left_out_warning, rounding_warning
 from trajcheck.runs.snapshot import Snapshot
 from trajcheck.runs.trajectory import Trajectory
 from trajcheck.tables.flow import flow_columns
@@ -81,19 +81,10 @@ class FlowFindings:
 
     def report(self, folder: ReportFolder) -> FlowReport:
         """Write everything into the folder."""
-        table = Table("flow", self.steps, self.trajectory.steps)
-        table.add({}, self.columns)
-        frame, undefined = table.frame(), undefined_frame([table])
-        incomplete = self.incomplete()
-        summary = self.summary(incomplete)
-        folder.publish(
-            {
-                "flow.csv": frame.to_csv(index=False, lineterminator="\n"),
-                "undefined.csv": undefined.to_csv(index=False, lineterminator="\n"),
-                SUMMARY: json.dumps(summary, indent=2, allow_nan=False) + "\n",
-            }
-        )
-        return FlowReport(folder.path, frame, undefined, summary, incomplete)
+        table, summary = Table("flow", self.trajectory.steps), self.summary()
+        table.add({"step": self.steps}, self.columns)
+        frames = publish(folder, {"flow": table}, summary)
+        return FlowReport(folder.path, **frames, summary=summary, incomplete=summary["incomplete"])
 
     def incomplete(self) -> list[str]:
         """What was asked for and could not be computed."""
@@ -132,56 +123,58 @@ class FlowFindings:
         each = self.columns.get(name)
         return float(each.values[each.defined].max()) if each is not None and each.defined.any() else None
 
-    def summary(self, incomplete: list[str]) -> dict[str, Any]:
+    def summary(self) -> dict[str, Any]:
         """summary.json."""
-        trajectory, info, options = self.trajectory, self.trajectory.info, self.options
-        atol = ABSOLUTE * options.rtol if options.atol is None else options.atol
-        reached = [i for i, (time, why) in enumerate(zip(self.times, self.done.missing, strict=True)) if not why]
+        return summary_of(
+            about={"run": self._run()},
+            found={"headline": self.headline, "flow": self._flow()},
+            warnings=self.warnings(),
+            incomplete=self.incomplete(),
+            left_out=steps_left_out(self.trajectory.left_out),
+            empty={"flow": [name for name, each in self.columns.items() if not each.defined.any()]},
+            options=self.options,
+            replayed=True,
+            computed={"replay": dict(self.replay)},
+        )
+
+    def _run(self) -> dict[str, Any]:
+        trajectory, info = self.trajectory, self.trajectory.info
         return {
-            "format": 1,
-            "definitions": DEFINITIONS,
-            "run": {
-                "path": str(self.run),
-                "id": f"{trajectory.id}/flow",  # whose report it is; an analysis of the run has its bare id
-                "run_id": trajectory.id,
-                "recorded_steps": len(trajectory.steps),
-                "first_step": self.steps[0],
-                "last_step": self.steps[-1],
-                "tensors": len(trajectory.shapes),
-                "parameters": trajectory.numel,
-                "optimizer": info.optimizer,
-                "plain_sgd": info.plain_sgd,
-            },
-            "headline": self.headline,
-            "flow": {
-                "method": "RK45",
-                "rtol": [options.rtol, options.rtol / 2],
-                "atol": [atol, atol / 2],
-                "state_dtype": "float64",
-                "sample": self.replay["sample"],
-                "gradient_evaluations": self.done.evaluations,
-                "last_step_reached": self.steps[reached[-1]] if reached else None,
-                "last_tau_reached": self.taus[reached[-1]] if reached else None,
-                "ended": self.done.ended or None,
-                "resumed_at_step": self.done.resumed_at,
-                **self.doubts,
-            },
-            "warnings": self.warnings(),
-            "incomplete": incomplete,
-            "left_out": {
-                "steps": {str(step): reason for step, reason in trajectory.left_out.items()},
-                "columns": {"flow": [name for name, each in self.columns.items() if not each.defined.any()]},
-            },
-            "options": asdict(options),
-            "replay": dict(self.replay),
-            "versions": versions(True),
-            "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+            "path": str(self.run),
+            "id": f"{trajectory.id}/flow",  # whose report it is; an analysis of the run has its bare id
+            "run_id": trajectory.id,
+            "recorded_steps": len(trajectory.steps),
+            "first_step": self.steps[0],
+            "last_step": self.steps[-1],
+            "tensors": len(trajectory.shapes),
+            "parameters": trajectory.numel,
+            "optimizer": info.optimizer,
+            "plain_sgd": info.plain_sgd,
+        }
+
+    def _flow(self) -> dict[str, Any]:
+        """How the flow was integrated, and how far."""
+        options = self.options
+        atol = ABSOLUTE * options.rtol if options.atol is None else options.atol
+        reached = [i for i, why in enumerate(self.done.missing) if not why]
+        return {
+            "method": "RK45",
+            "rtol": [options.rtol, options.rtol / 2],
+            "atol": [atol, atol / 2],
+            "state_dtype": "float64",
+            "sample": self.replay["sample"],
+            "gradient_evaluations": self.done.evaluations,
+            "last_step_reached": self.steps[reached[-1]] if reached else None,
+            "last_tau_reached": self.taus[reached[-1]] if reached else None,
+            "ended": self.done.ended or None,
+            "resumed_at_step": self.done.resumed_at,
+            **self.doubts,
         }
 
     def warnings(self) -> list[str]:
         """What a reader of the numbers should know first."""
         info, sample = self.trajectory.info, self.replay["sample"]
-        found = list(self.done.notes)
+        found: list[str | None] = list(self.done.notes)
         reasons = []
         if info.plain_sgd is False:
             reasons.append(f"its optimizer is {info.optimizer}{' with momentum' if info.heavy_ball else ''}")
@@ -212,8 +205,5 @@ class FlowFindings:
                 f"flow_error is over {100 * ERROR_SHARE:.0f}% of flow_dist at {near} of {int(both.sum())} times: "
                 "give a smaller --rtol"
             )
-        if self.trajectory.left_out:
-            found.append(f"{len(self.trajectory.left_out)} steps were left out; summary.json lists them with reasons")
-        if low := {extent.dtype for extent in extents} & {"BF16", "F16"}:
-            found.append(f"parameters were recorded in {', '.join(sorted(low))}: differences are of rounded iterates")
-        return found
+        found += [left_out_warning(self.trajectory.left_out), rounding_warning(extents)]
+        return [warning for warning in found if warning]

@@ -17,46 +17,50 @@ UNDEFINED = ("table", "column", "ref", "sample", "steps", "reason")
 
 
 class Part(NamedTuple):
-    """Rows of a table that have keys (ref, sample, tensor, ...) in common, one for each step."""
+    """Rows of a table that have keys in common, one for each step. A key (ref, sample, run_b, tensor, ...) is one value
+    or, as the steps are, one a row."""
 
     keys: Mapping[str, Any]
     columns: Mapping[str, Column]
+
+    @property
+    def steps(self) -> Sequence[int]:
+        """The step of each row; of a pair, that of run A."""
+        found: Sequence[int] = self.keys["step_a" if "step_a" in self.keys else "step"]
+        return found
+
+    @property
+    def where(self) -> tuple[str, str]:
+        """What undefined.csv calls `ref` and `sample`: towards what, and on what, the columns were measured."""
+        return str(self.keys.get("ref", self.keys.get("run_b", ""))), str(self.keys.get("sample", ""))
 
 
 class Table:
     """One CSV file: its parts one below the other. Columns that are empty throughout are left out.
 
-    `sample` stands after the column `after`, if given; the other keys come first, after `step`.
+    Keys come first, but for those from the key `late` on: they stand after the last of the columns `after` that there
+    are. `recorded` are all steps of the run (of run A), by which undefined.csv puts ranges of steps into words.
     """
 
-    def __init__(self, name: str, steps: Sequence[int], recorded: Sequence[int], after: str | None = None) -> None:
-        self.name, self.steps, self.recorded, self.after = name, steps, recorded, after
+    def __init__(self, name: str, recorded: Sequence[int], late: str = "", after: Sequence[str] = ()) -> None:
+        self.name, self.recorded, self.late, self.after = name, recorded, late, after
         self.parts: list[Part] = []
 
     def add(self, keys: Mapping[str, Any], columns: Mapping[str, Column]) -> None:
         self.parts.append(Part(keys, columns))
 
     def frame(self) -> pd.DataFrame:
-        names = self._filled()
-        keys = ["step", *self.parts[0].keys]
-        if self.after in names:
-            keys.remove("sample")
-            names.insert(names.index(self.after) + 1, "sample")
-        cells: dict[str, pd.Series] = {}
-        for name in (*keys, *names):
-            if name == "step":
-                values = [pd.Series(self.steps)] * len(self.parts)
-            elif name in self.parts[0].keys:
-                values = [pd.Series([part.keys[name]] * len(self.steps)) for part in self.parts]
-            else:
-                values = [self._cells(part, name) for part in self.parts]
-            cells[name] = pd.concat(values, ignore_index=True)
-        return pd.DataFrame(cells)
+        names, keys = self._filled(), list(self.parts[0].keys)
+        early = keys.index(self.late) if self.late else len(keys)
+        before = max((names.index(name) + 1 for name in self.after if name in names), default=0)
+        order = [*keys[:early], *names[:before], *keys[early:], *names[before:]]
+        cells = {name: [_cells(part, name) for part in self.parts] for name in order}
+        return pd.DataFrame({name: pd.concat(values, ignore_index=True) for name, values in cells.items()})
 
     def columns(self, part: Part) -> dict[str, Column]:
         """The columns of a part, with those that only other parts have."""
         missing = {
-            name: column([None] * len(self.steps), _why_missing(name, part, self.parts))
+            name: column([None] * len(part.steps), _why_missing(name, part, self.parts))
             for name in self._filled()
             if name not in part.columns
         }
@@ -66,10 +70,14 @@ class Table:
         filled = {name for part in self.parts for name, each in part.columns.items() if each.defined.any()}
         return [name for name in _merged([list(part.columns) for part in self.parts]) if name in filled]
 
-    def _cells(self, part: Part, name: str) -> pd.Series:
-        each = part.columns.get(name)
-        series = pd.Series(np.full(len(self.steps), np.nan) if each is None else each.values)
-        return series.astype("Int64") if name in INTEGERS else series
+
+def _cells(part: Part, name: str) -> pd.Series:
+    if name in part.keys:
+        key = part.keys[name]
+        return pd.Series(key if isinstance(key, list) else [key] * len(part.steps))
+    each = part.columns.get(name)
+    series = pd.Series(np.full(len(part.steps), np.nan) if each is None else each.values)
+    return series.astype("Int64") if name in INTEGERS else series
 
 
 def _merged(lists: Iterable[Sequence[str]]) -> list[str]:
@@ -98,7 +106,7 @@ def _why_missing(name: str, part: Part, parts: Iterable[Part]) -> str:
 
 
 def undefined_frame(tables: Iterable[Table]) -> pd.DataFrame:
-    """One row for each column and reason, with the steps on which the cell is empty for it.
+    """One row for each column and reason, with the steps (of run A) on which the cell is empty for it.
 
     Where a table has rows for single tensors and only some of them are concerned, the reason names them.
     """
@@ -110,16 +118,12 @@ def undefined_frame(tables: Iterable[Table]) -> pd.DataFrame:
             tensors.setdefault(table.name, set()).add(tensor)
             for name, each in table.columns(part).items():
                 for reason in dict.fromkeys(each.reasons[~each.defined]):
-                    where = [table.steps[int(index)] for index in np.flatnonzero(each.reasons == reason)]
-                    key: tuple[str, ...] = (
-                        *(table.name, name, str(part.keys.get("ref", "")), str(part.keys.get("sample", ""))),
-                        *(runs_of_steps(where, table.recorded), reason),
-                    )
+                    steps = [part.steps[int(index)] for index in np.flatnonzero(each.reasons == reason)]
+                    key = (table.name, name, *part.where, runs_of_steps(steps, table.recorded), reason)
                     found.setdefault(key, []).append(tensor)
     rows = []
-    for key, concerned in found.items():
-        *start, reason = key
-        if len(concerned) < len(tensors[key[0]]):
+    for (*start, reason), concerned in found.items():
+        if len(concerned) < len(tensors[start[0]]):
             more = f" and {len(concerned) - 3} more" if len(concerned) > 3 else ""
             reason += f" ({', '.join(concerned[:3])}{more})"
         rows.append((*start, reason))

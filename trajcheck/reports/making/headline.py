@@ -1,10 +1,8 @@
-"""summary.json: headline values, what was left out and why, and provenance."""
+"""The values to read first, towards one reference or the previous iterate."""
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -12,17 +10,6 @@ import numpy as np
 from trajcheck.metrics.columns import Column
 from trajcheck.metrics.convexity import shares
 from trajcheck.metrics.uncertainty import mean_with_error
-from trajcheck.version import __version__
-
-#: Version of the definitions that the columns follow.
-DEFINITIONS = 1
-
-#: Median relative disagreement between recorded and replayed gradients or losses from which a replay is not called the
-#: training; more where either is of lower precision, whose rounding alone is several of its epsilons.
-FIDELITY, FIDELITY_EPSILONS = 1e-3, 4.0
-
-#: How many times the median the largest disagreement is, beyond which the step itself is suspected.
-OUTLIER = 10.0
 
 NO_COSINE: dict[str, Any] = {"cosine": None, "cosine_error": None, "cosine_of": None, "cosine_sample": None}
 
@@ -78,40 +65,3 @@ def _same_row(columns: Mapping[str, Column], *names: str) -> bool:
     """Whether the last defined values of some columns stand in one row."""
     places = {tuple(np.flatnonzero(columns[name].defined)[-1:]) for name in names if name in columns}
     return len(places) == 1
-
-
-def fidelity_warning(columns: Mapping[str, Column], steps: Sequence[int], epsilon: float) -> str | None:
-    """A warning when replayed gradients, or losses, are not those that were recorded, on most steps or on a single one,
-    `epsilon` being the machine epsilon of the coarsest dtype that is involved and `steps` those of the rows."""
-    limit = max(FIDELITY, FIDELITY_EPSILONS * epsilon)
-    single = None
-    for name, what in (("replay_grad_error", "gradients"), ("replay_loss_error", "losses")):
-        each = columns.get(name)
-        if each is None or not each.defined.any():
-            continue
-        median = float(np.median(each.values[each.defined]))
-        if median > limit:
-            return (
-                f"replayed {what} differ from the recorded ones by {median:.1e} (median, relative): the replay is not "
-                "the training. Another loss, weights of accumulated micro-batches, augmentation, autocast, clipping or "
-                "dropout masks can be the cause."
-            )
-        worst = int(np.nanargmax(each.values))
-        largest = float(each.values[worst])
-        if single is None and largest > max(limit, OUTLIER * median):
-            single = (
-                f"replayed {what} differ from the recorded ones by {largest:.1e} at step {steps[worst]}, by "
-                f"{median:.1e} in the median (relative): its file may be damaged, or its gradient or loss lies within "
-                "rounding of 0."
-            )
-    return single
-
-
-def versions(replayed: bool) -> dict[str, str]:
-    """Versions of what computed the numbers; torch only where it was used."""
-    packages = ["numpy", "scipy", "pandas", "safetensors", *(["torch"] if replayed else [])]
-    return {
-        "trajcheck": __version__,
-        "python": platform.python_version(),
-        **{name: version(name) for name in packages},
-    }

@@ -16,7 +16,8 @@ def layers_table(measured: Sequence[Measured], families: Mapping[str, Family], p
     """Rows with an empty `ref` hold columns of steps.csv, those with a reference columns of references.csv."""
     source = measured[0].sources[0]
     trajectory = source.trajectory
-    table = Table("layers", [row.step for row in source.rows.rows], trajectory.steps)
+    steps = [row.step for row in source.rows.rows]
+    table = Table("layers", trajectory.steps)
     groups = groups_of(not_empty(source), patterns)
     layers = {
         (each.sample, label): replace(
@@ -30,6 +31,7 @@ def layers_table(measured: Sequence[Measured], families: Mapping[str, Family], p
             for label, tensors in groups.items():
                 layer = layers[each.sample, label]
                 of, columns = (REFERENCES, layer.towards[spec]) if spec else (STEPS, layer.own)
-                keys = {"ref": spec, "sample": each.sample, "tensor": label, "numel": numel(source, tensors)}
+                tensor = {"tensor": label, "numel": numel(source, tensors)}
+                keys = {"step": steps, "ref": spec, "sample": each.sample, **tensor}
                 table.add(keys, chosen(of, columns, families, "grad_norm"))
     return table

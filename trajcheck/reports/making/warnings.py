@@ -1,0 +1,68 @@
+"""What a reader of a report's numbers should know first: the warnings that several commands give."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from trajcheck.files.extents import Extent
+from trajcheck.metrics.columns import Column
+
+#: Median relative disagreement between recorded and replayed gradients or losses from which a replay is not called the
+#: training; more where either is of lower precision, whose rounding alone is several of its epsilons.
+FIDELITY, FIDELITY_EPSILONS = 1e-3, 4.0
+
+#: How many times the median the largest disagreement is, beyond which the step itself is suspected.
+OUTLIER = 10.0
+
+
+def fidelity_warning(columns: Mapping[str, Column], steps: Sequence[int], epsilon: float) -> str | None:
+    """A warning when replayed gradients, or losses, are not those that were recorded, on most steps or on a single one,
+    `epsilon` being the machine epsilon of the coarsest dtype that is involved and `steps` those of the rows."""
+    limit = max(FIDELITY, FIDELITY_EPSILONS * epsilon)
+    single = None
+    for name, what in (("replay_grad_error", "gradients"), ("replay_loss_error", "losses")):
+        each = columns.get(name)
+        if each is None or not each.defined.any():
+            continue
+        median = float(np.median(each.values[each.defined]))
+        if median > limit:
+            return (
+                f"replayed {what} differ from the recorded ones by {median:.1e} (median, relative): the replay is not "
+                "the training. Another loss, weights of accumulated micro-batches, augmentation, autocast, clipping or "
+                "dropout masks can be the cause."
+            )
+        worst = int(np.nanargmax(each.values))
+        largest = float(each.values[worst])
+        if single is None and largest > max(limit, OUTLIER * median):
+            single = (
+                f"replayed {what} differ from the recorded ones by {largest:.1e} at step {steps[worst]}, by "
+                f"{median:.1e} in the median (relative): its file may be damaged, or its gradient or loss lies within "
+                "rounding of 0."
+            )
+    return single
+
+
+def randomness_warnings(replay: Mapping[str, Any]) -> list[str]:
+    """Where a replay's draws are not those of the training, on how many steps; `replay` is that of the summary."""
+    return [
+        f"randomness of {count} steps: {words}"
+        for words, count in replay["randomness"].items()
+        if not words.startswith(("recorded", "seeded: no generator"))
+    ]
+
+
+def rounding_warning(parameters: Iterable[Extent]) -> str | None:
+    """That iterates were recorded in half precision."""
+    if low := {extent.dtype for extent in parameters} & {"BF16", "F16"}:
+        return f"parameters were recorded in {', '.join(sorted(low))}: differences are of rounded iterates"
+    return None
+
+
+def left_out_warning(left_out: Mapping[int, str]) -> str | None:
+    """That steps of a run were left out."""
+    if left_out:
+        return f"{len(left_out)} steps were left out; summary.json lists them with reasons"
+    return None
