@@ -7,8 +7,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from places import ROOT
 from plain_run_files import SHAPES, Outcome, write_plain_step
 
+sys.path.append(str(ROOT))  # for benchmarks; behind the installed package, whose inner loop is compiled
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tests' models are tiny, and threads in each other's way are slow
 os.environ.setdefault("TRAJCHECK_PLOTS", "0")  # figures are drawn by the tests that are about them
 

@@ -142,7 +142,7 @@ def test_any_number_of_references(references: int) -> None:
 @pytest.mark.skipif(os.environ.get("TRAJCHECK_KERNEL") == "numpy", reason="this is the other loop already")
 def test_numpy_says_the_same() -> None:
     arguments = [sys.executable, "-m", "pytest", "-q", __file__, "-k", "products_of_a_block or references"]
-    environment = {**os.environ, "TRAJCHECK_KERNEL": "numpy"}
+    environment = {**os.environ, "TRAJCHECK_KERNEL": "numpy", "PYTEST_ADDOPTS": ""}
     outcome = subprocess.run(arguments, env=environment, capture_output=True, text=True)
     assert outcome.returncode == 0, outcome.stdout[-2000:]
 

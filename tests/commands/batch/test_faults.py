@@ -1,5 +1,5 @@
-"""benchmarks/faults: a batch disturbed at random moments, a few times in each way, loses nothing and gets nothing
-wrong; the harness itself sees what is lost or wrong."""
+"""benchmarks/faults: a batch that is killed, or whose archive is damaged, loses nothing and gets nothing wrong; the
+harness itself sees what is lost or wrong."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from benchmarks.faults.batch import Result, differences, run_trials
-from benchmarks.faults.batch_faults import FAULTS
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
@@ -23,12 +22,15 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+#: One that strikes the call and one that strikes the archive; once a week `python -m benchmarks.faults batch` has all.
+HERE = ("SIGKILL", "bit flipped in a header")
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
 def test_a_disturbed_batch_loses_nothing(tmp_path: Path) -> None:
-    faults = [name for name, fault in FAULTS.items() if not fault.ray]
-    rows = run_trials(tmp_path, len(faults), seed=1, faults=faults, runs=4, share=0.0)
+    rows = run_trials(tmp_path, len(HERE), seed=1, faults=HERE, runs=4, share=0.0)
     assert [fault for row in rows for fault in row.faults] == []
-    assert sum(row.trials for row in rows) == len(faults)
+    assert [row.trials for row in rows] == [1, 1]
 
 
 ROW = {"run": "/r", "status": "done", "report": "r", "message": "", "analyzed": "now", "duration": "1"}
