@@ -36,3 +36,11 @@ def test_every_link_leads_to_the_repository() -> None:
 def test_what_is_no_relative_link_stays() -> None:
     text = "[a](https://b.c) [d](#e)\n```\n[h](i)\n```\n"
     assert absolute(text) == text
+
+
+def test_a_release_has_such_links() -> None:
+    """In every distribution that is built, before it is."""
+    jobs = (ROOT / ".github" / "workflows" / "release.yml").read_text()
+    built = [jobs.index("cibuildwheel=="), jobs.index("build --sdist")]
+    changed = [match.start() for match in re.finditer(re.escape(".ci/absolute_links.py"), jobs)]
+    assert len(changed) == 2 and all(before < after for before, after in zip(changed, built, strict=True))

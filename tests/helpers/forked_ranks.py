@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-
-from places import ROOT
+from pathlib import Path
 
 #: Reads the script from its standard input, imports what takes long, and forks a process for each rank.
 _START = """
@@ -32,9 +31,14 @@ sys.exit(max(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) != 0 for child i
 
 def on_ranks(script: str, ranks: int) -> str:
     """Run a script on so many ranks in the working folder; what they printed to their standard error."""
-    path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, "-c", _START, str(ranks)]
+    if sys.platform == "darwin":  # whose libraries do not bear a fork
+        Path("on_ranks.py").write_text(script)
+        command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        command += ["--nproc-per-node", str(ranks), "on_ranks.py"]
+    path = os.pathsep.join(each for each in sys.path if each)
     done = subprocess.run(
-        [sys.executable, "-c", _START, str(ranks)],
+        command,
         input=script,
         env={**os.environ, "PYTHONPATH": path},
         capture_output=True,
