@@ -39,7 +39,7 @@ from trajcheck.runs.references import resolve_references
 from trajcheck.runs.trajectory import Trajectory, open_trajectory
 from trajcheck.scalars.rows import choose_rows, parse_steps
 from trajcheck.scalars.saved.encoding import KEY, DamagedError, decode, encode, name_of
-from trajcheck.scalars.saved.record import Need, Record, Shares
+from trajcheck.scalars.saved.record import Need, Record, TensorShares
 from trajcheck.scalars.saved.store import ScalarStore
 from trajcheck.scalars.values import FlowScalars
 
@@ -301,7 +301,7 @@ def flow_state(data: bytes, folder: Path) -> None:
 def scalar_files() -> list[bytes]:
     """Records of rows and of tensors, as an analysis saves them."""
     values = {"gg": 0.5, "loss": None}
-    shares = Shares(tuple(values), {name: tuple(values.values()) for name in "ab"})
+    shares = TensorShares(tuple(values), {name: tuple(values.values()) for name in "ab"})
     records = [Record(values, "word", shares if i % 2 else None) for i in range(5)]
     return [encode({bytes([i]) * KEY: record for i, record in enumerate(records[:n])}) for n in (1, 5)]
 

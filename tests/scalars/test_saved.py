@@ -21,7 +21,7 @@ from trajcheck.measuring.options import Options
 from trajcheck.measuring.portions import Measurement
 from trajcheck.reports.making.results import Report
 from trajcheck.scalars.saved.encoding import DamagedError, decode, encode, name_of
-from trajcheck.scalars.saved.record import Need, Record, Shares
+from trajcheck.scalars.saved.record import Need, Record, TensorShares
 from trajcheck.scalars.saved.store import ScalarStore
 
 TABLES = ("steps.csv", "references.csv", "undefined.csv")
@@ -46,7 +46,7 @@ def key(number: int) -> bytes:
 RECORDS = {
     key(1): Record({"a": 1.5, "b": None}, "because"),
     key(2): Record({"a": -0.0, "b": 5e-324}),
-    key(3): Record({"loss": 1 / 3}, "", Shares(("loss",), {"w/x": (None,), "y": (0.1,)})),
+    key(3): Record({"loss": 1 / 3}, "", TensorShares(("loss",), {"w/x": (None,), "y": (0.1,)})),
 }
 
 
@@ -75,7 +75,7 @@ def test_a_store_gives_what_is_needed_and_no_less(tmp_path: Path) -> None:
     store = ScalarStore(tmp_path, interval=0)
     store.add({key(1): Record({"a": 1.0})})
     store.add({key(1): Record({"b": 2.0})})
-    store.add({key(2): Record({"a": 1.0}, shares=Shares(("a",), {"w": (1.0,)}))})
+    store.add({key(2): Record({"a": 1.0}, shares=TensorShares(("a",), {"w": (1.0,)}))})
     for each in (store, ScalarStore(tmp_path)):
         assert each.get(Need(key(1), ("a", "b"))) == Record({"a": 1.0, "b": 2.0})
         assert each.get(Need(key(1), ("a", "c"))) is None
@@ -86,7 +86,7 @@ def test_a_store_gives_what_is_needed_and_no_less(tmp_path: Path) -> None:
 
 def test_records_with_shares_and_without_make_one(tmp_path: Path) -> None:
     """More fields without shares, then fewer with them: neither may hide the other."""
-    wide, split = Record({"a": 1.0, "b": 2.0}), Record({"a": 1.0}, shares=Shares(("a",), {"w": (1.0,)}))
+    wide, split = Record({"a": 1.0, "b": 2.0}), Record({"a": 1.0}, shares=TensorShares(("a",), {"w": (1.0,)}))
     for one, other in ((wide, split), (split, wide)):
         store = ScalarStore(tmp_path / str(one is wide), interval=0)
         store.add({key(1): one})
@@ -94,7 +94,7 @@ def test_records_with_shares_and_without_make_one(tmp_path: Path) -> None:
         for each in (store, ScalarStore(tmp_path / str(one is wide))):
             assert each.get(Need(key(1), ("a", "b"))) and each.get(Need(key(1), ("a",), by_tensor=True))
             assert each.get(Need(key(1), ("b",), by_tensor=True)) is None
-        store.add({key(1): Record({"b": 2.0}, shares=Shares(("b",), {"w": (2.0,)}))})
+        store.add({key(1): Record({"b": 2.0}, shares=TensorShares(("b",), {"w": (2.0,)}))})
         assert ScalarStore(tmp_path / str(one is wide)).get(Need(key(1), ("a", "b"), by_tensor=True))
 
 

@@ -22,7 +22,7 @@ BLOCK = 131072
 _NUMPY = {"F64": "<f8", "F32": "<f4", "F16": "<f2", "BF16": "<u2"}
 
 
-class Piece(NamedTuple):
+class BlockPiece(NamedTuple):
     """Elements [start, stop) of one tensor, at `offset` in its block."""
 
     name: str
@@ -31,9 +31,9 @@ class Piece(NamedTuple):
     offset: int
 
 
-def blocks(numels: Mapping[str, int], size: int = BLOCK) -> list[list[Piece]]:
+def blocks(numels: Mapping[str, int], size: int = BLOCK) -> list[list[BlockPiece]]:
     """Cut all tensors, in order, into blocks of `size` elements; the borders depend on the shapes alone."""
-    result: list[list[Piece]] = [[]]
+    result: list[list[BlockPiece]] = [[]]
     filled = 0
     for name, numel in numels.items():
         start = 0
@@ -42,13 +42,13 @@ def blocks(numels: Mapping[str, int], size: int = BLOCK) -> list[list[Piece]]:
                 result.append([])
                 filled = 0
             stop = min(numel, start + size - filled)
-            result[-1].append(Piece(name, start, stop, filled))
+            result[-1].append(BlockPiece(name, start, stop, filled))
             filled += stop - start
             start = stop
     return [block for block in result if block]
 
 
-def length_of(pieces: Sequence[Piece]) -> int:
+def length_of(pieces: Sequence[BlockPiece]) -> int:
     """Elements of a block."""
     return pieces[-1].offset + pieces[-1].stop - pieces[-1].start
 
@@ -82,7 +82,7 @@ class ExtentReader:
         with self._lock:
             return self._descriptor(path) if path in self._open or len(self._open) < self._capacity else -1
 
-    def wide_block(self, tensors: Mapping[str, Extent], pieces: list[Piece], out: np.ndarray) -> np.ndarray:
+    def wide_block(self, tensors: Mapping[str, Extent], pieces: list[BlockPiece], out: np.ndarray) -> np.ndarray:
         """Fill `out` (float64) with a block of the flat vector of `tensors`; returns the part that was filled."""
         for piece in pieces:
             self.widen(tensors[piece.name], piece.start, out[piece.offset : piece.offset + piece.stop - piece.start])

@@ -24,7 +24,7 @@ from torch import Tensor, fx, nn
 
 from trajcheck.errors import ObjectiveError, RecorderError
 from trajcheck.files.plain_json import parse_json
-from trajcheck.objective.file import Program, Traits, describe
+from trajcheck.objective.file import LossProgram, Traits, describe
 from trajcheck.runs.batch_tree import flatten
 from trajcheck.runs.formats.stored_run import PROGRAM
 
@@ -188,7 +188,7 @@ def _constants(graph: fx.GraphModule) -> list[tuple[str, nn.Module, str, Tensor]
     return found
 
 
-def load_exported(path: Path) -> tuple[Program, Facts]:
+def load_exported(path: Path) -> tuple[LossProgram, Facts]:
     """The program in `path`, and the facts stored with it.
 
     Errors: ObjectiveError for a file that is missing, damaged, not the Recorder's, or that this torch cannot load.
@@ -203,7 +203,7 @@ def load_exported(path: Path) -> tuple[Program, Facts]:
     return from_bytes(data, path)
 
 
-def from_bytes(data: bytes, path: Path) -> tuple[Program, Facts]:
+def from_bytes(data: bytes, path: Path) -> tuple[LossProgram, Facts]:
     """`load_exported` of a file's content."""
     facts = _inspect(data, path)
     reasons: list[str] = []
@@ -223,7 +223,7 @@ def from_bytes(data: bytes, path: Path) -> tuple[Program, Facts]:
         raise _damaged(path, f"the program does not have what {FACTS} says ({describe(error, None)})") from error
 
 
-def _program(graph: fx.GraphModule, facts: Facts, path: Path) -> Program:
+def _program(graph: fx.GraphModule, facts: Facts, path: Path) -> LossProgram:
     model, state = ExportedModel(), Weightless()
     graph_tensors = {**dict(graph.named_parameters()), **dict(graph.named_buffers())}
     for entry in facts["parameters"]:
@@ -246,7 +246,7 @@ def _program(graph: fx.GraphModule, facts: Facts, path: Path) -> Program:
     if LOSS in graph._modules:
         graph.add_module(LOSS, state)
     model.traits = _traits(graph)
-    return Program(None, model, ExportedLoss(graph, model, state, facts, path))
+    return LossProgram(None, model, ExportedLoss(graph, model, state, facts, path))
 
 
 def _traits(graph: fx.GraphModule) -> Traits:

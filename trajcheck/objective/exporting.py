@@ -31,7 +31,7 @@ from trajcheck.errors import ObjectiveError
 from trajcheck.files.whole_files import write_bytes
 from trajcheck.objective.devices import devices_of
 from trajcheck.objective.exported import FACTS, FORMAT, MODEL, Facts, from_bytes, weightless
-from trajcheck.objective.file import Loss, Program, describe
+from trajcheck.objective.file import Loss, LossProgram, describe
 from trajcheck.objective.full_precision import evaluation
 from trajcheck.objective.sample import process_generators_untouched
 from trajcheck.runs.batch_tree import flatten
@@ -61,7 +61,7 @@ def export_objective(
     batch: Any,
     *,
     autocast: str | None = None,
-    reference: Callable[[Program], Facts | None] = lambda program: None,
+    reference: Callable[[LossProgram], Facts | None] = lambda program: None,
 ) -> Exported:
     """Export loss(model, batch), [] floating, into the file `path`, which appears whole or not at all.
 

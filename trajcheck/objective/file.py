@@ -26,7 +26,7 @@ _EXPECTED = "expected FILE.py:NAME, where NAME() returns (model, loss) and loss(
 _serial = itertools.count()
 
 
-class Program(NamedTuple):
+class LossProgram(NamedTuple):
     """What NAME() returned, and the file it stands in; None for a program that is no Python."""
 
     path: Path | None
@@ -83,7 +83,7 @@ def describe(error: BaseException, path: Path | None) -> str:
     return f"{text} ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else text
 
 
-def load_program(spec: str, device: torch.device) -> Program:
+def load_program(spec: str, device: torch.device) -> LossProgram:
     """Import the file, call NAME(), and check what it returns.
 
     Errors: ObjectiveError for a spec that cannot be read, a file that is missing or raises, a NAME that is missing,
@@ -108,9 +108,9 @@ def load_program(spec: str, device: torch.device) -> Program:
     permutations = getattr(module, "PERMUTATIONS", None)
     match made:
         case (nn.Module() as model, loss) if callable(loss):
-            return Program(path, model, loss, permutations=permutations, sources=sources)
+            return LossProgram(path, model, loss, permutations=permutations, sources=sources)
         case (nn.Module() as model, loss, Iterable() as batches) if callable(loss):
-            return Program(path, model, loss, batches, permutations, sources)
+            return LossProgram(path, model, loss, batches, permutations, sources)
         case tuple() | list():
             found = f"({', '.join(type(part).__name__ for part in made)})"
         case _:

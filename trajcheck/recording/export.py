@@ -11,7 +11,7 @@ import torch
 
 from trajcheck.errors import RecorderError, TrajcheckError
 from trajcheck.objective.exported import FILE, Facts
-from trajcheck.objective.file import Program
+from trajcheck.objective.file import LossProgram
 from trajcheck.objective.parameter_names import canonical
 from trajcheck.readable import readable
 from trajcheck.recording.failures import announce
@@ -88,7 +88,7 @@ def _export(
     device = next(iter(model.parameters())).device
     state = observed.state
 
-    def reference(program: Program) -> Facts | None:
+    def reference(program: LossProgram) -> Facts | None:
         objective = Objective(program.model, program.loss, device=device, title=str(path))
         parameters = {canonical(name): p.detach() for name, p in model.named_parameters()}
         sample = make_sample(

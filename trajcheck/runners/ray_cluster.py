@@ -19,7 +19,7 @@ from trajcheck.runners.calls import check_function, find_function, plain_tasks
 from trajcheck.runners.messages import call_encoded, decode
 from trajcheck.runners.outcomes import Lost, Outcome, Task
 from trajcheck.runners.processors import usable_processors
-from trajcheck.runners.ray_resources import Request, alive_nodes
+from trajcheck.runners.ray_resources import TaskResources, alive_nodes
 from trajcheck.runners.ray_session import answering, check_address, check_installed, ray_session
 from trajcheck.version import __version__
 
@@ -49,7 +49,7 @@ class RayRunner:
             check_address(address)
         here = usable_processors() if address is None else 1
         self._processors = max(here, workers or 1)  # of a Ray that is started here
-        self._request = Request(self._processors // workers if workers else 1, gpus_per_task, memory or 0)
+        self._request = TaskResources(self._processors // workers if workers else 1, gpus_per_task, memory or 0)
         self._address = address
         self._workers = workers
         self._allow = tuple(allow)
@@ -80,7 +80,7 @@ class RayRunner:
 class _Map:
     """One call of `map` on the Ray that this process is connected to."""
 
-    def __init__(self, function: str, tasks: Sequence[Task], request: Request, workers: int | None) -> None:
+    def __init__(self, function: str, tasks: Sequence[Task], request: TaskResources, workers: int | None) -> None:
         import ray
 
         self._nodes = alive_nodes()

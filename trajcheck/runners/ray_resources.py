@@ -9,7 +9,7 @@ from trajcheck.errors import UsageError
 
 
 @dataclass(frozen=True)
-class Request:
+class TaskResources:
     """What one task is given: processors, GPUs, bytes of memory (0: whatever there is)."""
 
     processors: int = 1

@@ -17,7 +17,7 @@ from trajcheck.inner_products.blocks import Segments
 #: Elements of a piece at the most.
 PIECE = 16384
 
-#: Pieces of a block at the most: each has sums of its own.
+#: TensorPieces of a block at the most: each has sums of its own.
 MOST_PIECES = 128
 
 
@@ -34,7 +34,7 @@ class Section(NamedTuple):
         return self.stop - self.start
 
 
-class Pieces(NamedTuple):
+class TensorPieces(NamedTuple):
     """Pieces of tensors that follow one another: `borders` [n + 1], elements from the first tensor's first; `tensors`
     [n], the number of the tensor that each lies in; `decay` [n], its weight decay."""
 
@@ -43,7 +43,7 @@ class Pieces(NamedTuple):
     decay: np.ndarray
 
     @classmethod
-    def of(cls, numels: Mapping[str, int], decay: Mapping[str, float], size: int = PIECE) -> Pieces:
+    def of(cls, numels: Mapping[str, int], decay: Mapping[str, float], size: int = PIECE) -> TensorPieces:
         """Cut tensors of so many elements, none of them empty, into pieces of `size` elements at the most."""
         ends = np.cumsum([0, *numels.values()], dtype=np.int64)
         borders = np.union1d(ends, np.arange(0, ends[-1], size))

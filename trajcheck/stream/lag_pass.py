@@ -13,7 +13,7 @@ from itertools import groupby
 
 import numpy as np
 
-from trajcheck.files.extent_reader import ExtentReader, Piece, blocks, length_of
+from trajcheck.files.extent_reader import BlockPiece, ExtentReader, blocks, length_of
 from trajcheck.files.extents import EPSILON, Extent
 from trajcheck.runs.references import Reference
 from trajcheck.runs.snapshot import Snapshot
@@ -112,7 +112,7 @@ class _ChunkPass:
             for partner in partners
         }
 
-    def block(self, reader: ExtentReader, pieces: list[Piece]) -> None:
+    def block(self, reader: ExtentReader, pieces: list[BlockPiece]) -> None:
         """Add one block's share of every inner product."""
         points = [self._read(reader, reference.parameters, pieces) for reference in self.references]
         held: dict[int, tuple[np.ndarray, list[np.ndarray]]] = {}
@@ -173,5 +173,5 @@ class _ChunkPass:
         return of_gradient**2 + (of_iterate**2 * sums.xx / distance if distance else 0.0)
 
     @staticmethod
-    def _read(reader: ExtentReader, tensors: Mapping[str, Extent], pieces: list[Piece]) -> np.ndarray:
+    def _read(reader: ExtentReader, tensors: Mapping[str, Extent], pieces: list[BlockPiece]) -> np.ndarray:
         return reader.wide_block(tensors, pieces, np.empty(length_of(pieces)))

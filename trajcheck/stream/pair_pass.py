@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 import numpy as np
 
 from trajcheck.errors import NotFiniteError, RunError
-from trajcheck.files.extent_reader import BLOCK, ExtentReader, Piece, blocks, length_of
+from trajcheck.files.extent_reader import BLOCK, BlockPiece, ExtentReader, blocks, length_of
 from trajcheck.files.extents import Extent
 from trajcheck.runs.divergence import not_finite
 from trajcheck.runs.trajectory import Trajectory
@@ -59,9 +59,9 @@ def gather_pairs(
         yield from done
 
 
-def whole_tensors(numels: Mapping[str, int]) -> list[list[Piece]]:
+def whole_tensors(numels: Mapping[str, int]) -> list[list[BlockPiece]]:
     """Blocks of one whole tensor each."""
-    return [[Piece(name, 0, numel, 0)] for name, numel in numels.items() if numel]
+    return [[BlockPiece(name, 0, numel, 0)] for name, numel in numels.items() if numel]
 
 
 def same_model(a: Trajectory, b: Trajectory) -> None:
@@ -103,7 +103,7 @@ class _ChunkPass:
         self.a, self.b = _Side(a, size), _Side(b, size, reorder)
         self.scratch = [np.empty(size) for _ in range(6)]
 
-    def block(self, reader: ExtentReader, pieces: list[Piece], done: Sequence[PairScalars]) -> None:
+    def block(self, reader: ExtentReader, pieces: list[BlockPiece], done: Sequence[PairScalars]) -> None:
         """Add one block's share of every product to the pairs in `done`."""
         self.a.start(reader, pieces)
         self.b.start(reader, pieces)
@@ -144,7 +144,7 @@ class _Side:
         self.held: dict[int, np.ndarray] = {}
         self.begin: np.ndarray | None = None
 
-    def start(self, reader: ExtentReader, pieces: list[Piece]) -> None:
+    def start(self, reader: ExtentReader, pieces: list[BlockPiece]) -> None:
         """Go on to another block."""
         self.forget(len(self.run.snapshots))
         if self.begin is not None:

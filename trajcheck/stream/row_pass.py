@@ -27,7 +27,7 @@ from trajcheck.scalars.rows import Row, Rows
 from trajcheck.scalars.values import RowScalars
 from trajcheck.stream.chunk import ChunkPass, Workers
 from trajcheck.stream.chunk_sums import ChunkSums, empty_row
-from trajcheck.stream.cuts import PIECE, Pieces, Section
+from trajcheck.stream.cuts import PIECE, Section, TensorPieces
 from trajcheck.stream.flat_vector import FlatVectors
 from trajcheck.stream.not_finite import _check_finite
 
@@ -86,7 +86,7 @@ def gather(
             threads = max(1, min(threads, memory // max(1, work.vectors.size)))  # a pass may need no vectors
         room = min(room, memory // threads)
     tensors = {name: numel for name, numel in numels.items() if numel}
-    pieces = Pieces.of(tensors, trajectory.info.decay, piece)
+    pieces = TensorPieces.of(tensors, trajectory.info.decay, piece)
     workers = Workers()
     with ThreadPoolExecutor(threads, "trajcheck-pass") as pool:
         for members in chunks:

@@ -10,7 +10,7 @@ from quadratics import Quadratic
 from scipy.integrate import solve_ivp
 from scipy.linalg import expm
 
-from trajcheck.commands.flow.integrate import Budget, Point, integrate
+from trajcheck.commands.flow.integrate import EvaluationCap, SolutionPoint, integrate
 from trajcheck.errors import IntegrationError, UsageError
 
 SADDLE = Quadratic.with_spectrum([-0.5, 0.1, 1.0, 4.0], seed=3)
@@ -27,7 +27,7 @@ def curved(theta: np.ndarray) -> np.ndarray:
     return -(theta**3) * np.array([40.0, 1.0, 5.0, 0.3]) - np.roll(theta, 1)
 
 
-def points(rhs: Callable[[np.ndarray], np.ndarray] = downhill, **options: object) -> list[Point]:
+def points(rhs: Callable[[np.ndarray], np.ndarray] = downhill, **options: object) -> list[SolutionPoint]:
     return list(integrate(rhs, START, TIMES, **options))  # type: ignore[arg-type]
 
 
@@ -46,7 +46,7 @@ def test_it_is_what_solve_ivp_gives() -> None:
 
 
 def test_evaluations_are_those_of_solve_ivp_and_do_not_grow_with_the_times() -> None:
-    budget = Budget()
+    budget = EvaluationCap()
     list(integrate(curved, START, np.linspace(0, 5, 400).tolist(), budget=budget))
     assert budget.spent == solve_ivp(lambda _, y: curved(y), (0.0, 5.0), START, rtol=1e-4, atol=1e-6).nfev < 400
 
@@ -55,19 +55,19 @@ def test_evaluations_are_those_of_solve_ivp_and_do_not_grow_with_the_times() -> 
 @pytest.mark.parametrize("stop", range(len(TIMES)))
 def test_going_on_from_any_point_gives_the_same_bits(rhs: Callable[[np.ndarray], np.ndarray], stop: int) -> None:
     whole = points(rhs)
-    budget = Budget(spent=whole[stop].state.evaluations)
+    budget = EvaluationCap(spent=whole[stop].state.evaluations)
     rest = list(integrate(rhs, START, TIMES, state=whole[stop].state, done=stop + 1, budget=budget))
     assert [point.theta.tobytes() for point in rest] == [point.theta.tobytes() for point in whole[stop + 1 :]]
     assert [point.state.evaluations for point in rest] == [point.state.evaluations for point in whole[stop + 1 :]]
-    everything = Budget()
+    everything = EvaluationCap()
     list(integrate(rhs, START, TIMES, budget=everything))
     assert not rest or budget.spent == everything.spent
 
 
 def test_the_cap_ends_it_with_what_was_reached() -> None:
-    everything = Budget()
+    everything = EvaluationCap()
     list(integrate(curved, START, TIMES, budget=everything))
-    budget, reached, calls = Budget(everything.spent - 1), 0, 0
+    budget, reached, calls = EvaluationCap(everything.spent - 1), 0, 0
 
     def counted(theta: np.ndarray) -> np.ndarray:
         nonlocal calls
@@ -78,11 +78,11 @@ def test_the_cap_ends_it_with_what_was_reached() -> None:
         for reached, _ in enumerate(integrate(counted, START, TIMES, budget=budget), start=1):  # noqa: B007
             pass
     assert reached == len(TIMES) - 1 and calls == budget.spent == everything.spent - 1
-    assert len(list(integrate(curved, START, TIMES, budget=Budget(everything.spent)))) == len(TIMES)
+    assert len(list(integrate(curved, START, TIMES, budget=EvaluationCap(everything.spent)))) == len(TIMES)
 
 
 def test_one_time_needs_no_evaluation() -> None:
-    budget = Budget(0)
+    budget = EvaluationCap(0)
     (point,) = integrate(downhill, START, [3.0], budget=budget)
     assert point.theta.tobytes() == START.tobytes() and point.time == 3.0 and budget.spent == 0
     assert [p.theta.tobytes() for p in integrate(downhill, START, [0.0] * 3, budget=budget)] == [START.tobytes()] * 3

@@ -32,7 +32,7 @@ MOST = 6
 STATUSES = (DONE, INCOMPLETE, FAILED, GONE)
 
 
-class Column(NamedTuple):
+class IndexColumn(NamedTuple):
     """`reference` is the place of the reference that it is towards; numbers are flush right and sorted as numbers."""
 
     name: str
@@ -113,22 +113,22 @@ def _common(paths: Sequence[str]) -> str:
     return "" if common == os.path.dirname(common) else common
 
 
-def _columns(out: Path, common: str, rows: Sequence[Row], references: Sequence[str]) -> Iterator[Column]:
-    yield Column("run", partial(cells.run_cell, out=out, common=common), False)
-    yield Column("status", cells.status_cell, False)
-    yield Column("warnings", partial(cells.count_cell, name="warnings"))
+def _columns(out: Path, common: str, rows: Sequence[Row], references: Sequence[str]) -> Iterator[IndexColumn]:
+    yield IndexColumn("run", partial(cells.run_cell, out=out, common=common), False)
+    yield IndexColumn("status", cells.status_cell, False)
+    yield IndexColumn("warnings", partial(cells.count_cell, name="warnings"))
     if _any_message(rows):
-        yield Column("message", cells.message_cell, False)
+        yield IndexColumn("message", cells.message_cell, False)
     for place, ref in enumerate(references):
-        yield Column("cosine", partial(cells.cosine_cell, ref=ref), True, place)
-        yield Column("ratio", partial(cells.ratio_cell, ref=ref), True, place)
+        yield IndexColumn("cosine", partial(cells.cosine_cell, ref=ref), True, place)
+        yield IndexColumn("ratio", partial(cells.ratio_cell, ref=ref), True, place)
         for name, share in (("convex", "convex"), ("not", "not_convex"), ("?", "undetermined")):
-            yield Column(name, partial(cells.share_cell, ref=ref, name=share), True, place)
-    yield Column("steps", cells.steps_cell)
-    yield Column("parameters", partial(cells.count_cell, name="parameters"))
-    yield Column("analyzed", cells.analyzed_cell, False)
-    yield Column("duration", cells.duration_cell)
-    yield Column("left out", partial(cells.count_cell, name="left_out"))
+            yield IndexColumn(name, partial(cells.share_cell, ref=ref, name=share), True, place)
+    yield IndexColumn("steps", cells.steps_cell)
+    yield IndexColumn("parameters", partial(cells.count_cell, name="parameters"))
+    yield IndexColumn("analyzed", cells.analyzed_cell, False)
+    yield IndexColumn("duration", cells.duration_cell)
+    yield IndexColumn("left out", partial(cells.count_cell, name="left_out"))
 
 
 def _any_message(rows: Sequence[Row]) -> bool:
@@ -138,7 +138,7 @@ def _any_message(rows: Sequence[Row]) -> bool:
 # -- the table --------------------------------------------------------------------------------------------------------
 
 
-def _head(columns: Sequence[Column], references: Sequence[str]) -> str:
+def _head(columns: Sequence[IndexColumn], references: Sequence[str]) -> str:
     """The headings, which are buttons; above them, where there are references, these over the columns of each."""
     above = []
     for place, group in groupby(columns, key=lambda column: column.reference):
@@ -155,7 +155,7 @@ def _head(columns: Sequence[Column], references: Sequence[str]) -> str:
     return f"<thead>{first}<tr>{names}</tr></thead>"
 
 
-def _heading(place: int, column: Column, references: Sequence[str]) -> str:
+def _heading(place: int, column: IndexColumn, references: Sequence[str]) -> str:
     spoken = (
         column.name if column.reference is None else f"{column.name}, towards {visible(references[column.reference])}"
     )
@@ -165,7 +165,7 @@ def _heading(place: int, column: Column, references: Sequence[str]) -> str:
     )
 
 
-def _line(columns: Sequence[Column]) -> Callable[[Sequence[Cell]], str]:
+def _line(columns: Sequence[IndexColumn]) -> Callable[[Sequence[Cell]], str]:
     kinds = [f' class="{kind}"' if (kind := _kind(column)) else "" for column in columns]
 
     def line(row: Sequence[Cell]) -> str:
@@ -178,7 +178,7 @@ def _line(columns: Sequence[Column]) -> Callable[[Sequence[Cell]], str]:
     return line
 
 
-def _kind(column: Column) -> str:
+def _kind(column: IndexColumn) -> str:
     towards = "" if column.reference is None else f"r{column.reference}"
     return " ".join(word for word in ("n" if column.numbers else column.name.replace(" ", "-"), towards) if word)
 
@@ -235,7 +235,7 @@ def _switched(rows: Sequence[Row], references: Sequence[str]) -> list[tuple[str,
     return message + [(f"towards {_short(ref)}", f"r{place}") for place, ref in enumerate(references)]
 
 
-def _reading(columns: Sequence[Column], others: Sequence[str]) -> str:
+def _reading(columns: Sequence[IndexColumn], others: Sequence[str]) -> str:
     names = list(dict.fromkeys(column.name for column in columns))
     said = "".join(f"<dt>{text(name)}</dt><dd>{READING[name]}</dd>" for name in names)
     more = (

@@ -306,7 +306,7 @@ class _Flow:
 
     def _integrated(self, function: SampleFunction, file: StateFile) -> Integrated:
         """Both solutions carried along to every recorded time, row by row."""
-        from trajcheck.commands.flow.integrate import ABSOLUTE, Budget, integrate
+        from trajcheck.commands.flow.integrate import ABSOLUTE, EvaluationCap, integrate
         from trajcheck.commands.flow.state_file import Progress
 
         found, notes = self._resumed(file)
@@ -314,7 +314,7 @@ class _Flow:
         done = found.points if found else 0
         states = found.states if found else (None, None)
         resumed_at = self.steps[len(rows)] if found and len(rows) < len(self.steps) else None
-        budget = Budget(self.options.max_evaluations, sum(state.evaluations for state in states if state))
+        budget = EvaluationCap(self.options.max_evaluations, sum(state.evaluations for state in states if state))
         rtol = self.options.rtol
         atol = ABSOLUTE * rtol if self.options.atol is None else self.options.atol
         times = [time for time in self.times if time is not None]

@@ -16,7 +16,7 @@ ABSOLUTE = 1e-2
 
 
 @dataclass
-class Budget:
+class EvaluationCap:
     """A cap on evaluations of the right-hand side, for as many integrations as share it; None: no cap."""
 
     limit: int | None = None
@@ -44,7 +44,7 @@ class State:
 
 
 @dataclass(frozen=True)
-class Point:
+class SolutionPoint:
     """theta [n] float64 at a time that was asked for, and the state from which what follows can be computed again."""
 
     time: float
@@ -59,10 +59,10 @@ def integrate(
     *,
     rtol: float = 1e-4,
     atol: float | None = None,
-    budget: Budget | None = None,
+    budget: EvaluationCap | None = None,
     state: State | None = None,
     done: int = 0,
-) -> Iterator[Point]:
+) -> Iterator[SolutionPoint]:
     """theta at each of `times`, for theta' = rhs(theta), theta(times[0]) = theta0 [n]; all in float64.
 
     By the explicit Runge-Kutta pair of Dormand and Prince, RK45: the stepper of scipy's solve_ivp, driven step by step.
@@ -82,7 +82,7 @@ def integrate(
     check_tolerances(rtol, atol)
     if any(b < a for a, b in pairwise(times)) or not np.isfinite(times).all():
         raise UsageError("the times to integrate to must be finite and must not decrease")
-    count = _Count(rhs, budget or Budget())
+    count = _Count(rhs, budget or EvaluationCap())
     state = state or State(float(times[0]), np.array(theta0, dtype=np.float64), None, 0)
     solver: RK45 | None = None
     between: Callable[[float], np.ndarray] | None = None
@@ -98,7 +98,7 @@ def integrate(
             else:
                 between = between or solver.dense_output()
                 theta = between(time)
-        yield Point(float(time), np.array(theta), state)
+        yield SolutionPoint(float(time), np.array(theta), state)
 
 
 def check_tolerances(rtol: float, atol: float) -> None:
@@ -113,7 +113,7 @@ def check_tolerances(rtol: float, atol: float) -> None:
 class _Count:
     """The right-hand side as scipy calls it, counted: `own` of this integration, and those of the budget."""
 
-    def __init__(self, rhs: Callable[[np.ndarray], np.ndarray], budget: Budget) -> None:
+    def __init__(self, rhs: Callable[[np.ndarray], np.ndarray], budget: EvaluationCap) -> None:
         self._rhs, self._budget = rhs, budget
         self.own = 0
         self.free = 0  # evaluations to come that were counted before

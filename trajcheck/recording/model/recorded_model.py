@@ -19,7 +19,7 @@ from trajcheck.errors import RecorderError
 from trajcheck.files.torch_tensors import CODES, FLOATING
 from trajcheck.objective.parameter_names import canonical
 from trajcheck.recording.model.ranks import ALONE, Ranks
-from trajcheck.recording.model.shards import Piece, is_sharded, local, stored_piece
+from trajcheck.recording.model.shards import StoredPiece, is_sharded, local, stored_piece
 
 Copy = Callable[..., torch.Tensor]  # (name, tensor, dtype=None) -> a copy in host memory
 LOW_PRECISION = (torch.float16, torch.bfloat16)
@@ -41,7 +41,7 @@ class Parameter:
     group: int | None
     trainable: bool
     recorded: bool
-    piece: Piece | None
+    piece: StoredPiece | None
 
     @property
     def has_master(self) -> bool:

@@ -9,7 +9,7 @@ import torch
 from trajcheck.errors import RecorderError
 
 
-class Piece(NamedTuple):
+class StoredPiece(NamedTuple):
     """The part of a parameter that a rank stores: from `offset` on in each dimension. None: all of it."""
 
     offset: tuple[int, ...] | None = None
@@ -34,7 +34,7 @@ def whole(tensor: torch.Tensor) -> torch.Tensor:
     return tensor.full_tensor() if is_sharded(tensor) else tensor  # type: ignore[attr-defined]
 
 
-def stored_piece(name: str, tensor: torch.Tensor, first: bool) -> Piece | None:
+def stored_piece(name: str, tensor: torch.Tensor, first: bool) -> StoredPiece | None:
     """What this rank stores of a parameter: None where others store it.
 
     Of a tensor that is not sharded, the `first` rank stores all. Of one that is sharded along its first dimension every
@@ -42,7 +42,7 @@ def stored_piece(name: str, tensor: torch.Tensor, first: bool) -> Piece | None:
     Raises RecorderError for any other placement.
     """
     if not is_sharded(tensor):
-        return Piece() if first else None
+        return StoredPiece() if first else None
     mesh: Any = tensor.device_mesh  # type: ignore[attr-defined]
     placements: Any = tensor.placements  # type: ignore[attr-defined]
     coordinate = mesh.get_coordinate()
@@ -52,7 +52,7 @@ def stored_piece(name: str, tensor: torch.Tensor, first: bool) -> Piece | None:
     if any(coordinate[i] for i in range(len(placements)) if i not in cut):
         return None
     if not cut:
-        return Piece()
+        return StoredPiece()
     if len(cut) > 1 or type(placements[cut[0]]) is not torch.distributed.tensor.Shard or placements[cut[0]].dim:
         raise RecorderError(
             f"parameter {name!r} is placed as {tuple(placements)}; expected Shard(0) in one dimension of the mesh and "
@@ -68,5 +68,5 @@ def stored_piece(name: str, tensor: torch.Tensor, first: bool) -> Piece | None:
             f"{min(share, rows - begin)}, the even division that fully_shard makes."
         )
     if held == rows:
-        return Piece()
-    return Piece((begin,) + (0,) * (tensor.dim() - 1)) if held else None
+        return StoredPiece()
+    return StoredPiece((begin,) + (0,) * (tensor.dim() - 1)) if held else None

@@ -25,7 +25,7 @@ QUEUE_LENGTH = 2
 
 
 @dataclass
-class Record:
+class StepToWrite:
     """One step on its way to the disk: CPU tensors by their names in the file, complete after `buffer.wait()`, and its
     metadata."""
 
@@ -73,12 +73,12 @@ class BackgroundWriter:
         self._foreign = foreign or {}  # files of earlier jobs with other numbers of ranks, to be deleted here
         self._buffers, self._spent = buffers, spent
         self._wrote_any = stored_batch is not None
-        self._queue: Queue[Record | list[int] | None] = Queue(maxsize=QUEUE_LENGTH)
+        self._queue: Queue[StepToWrite | list[int] | None] = Queue(maxsize=QUEUE_LENGTH)
         self.error: BaseException | None = None
         self._thread = threading.Thread(target=self._work, name="trajcheck-writer", daemon=True)
         self._thread.start()
 
-    def put(self, record: Record) -> None:
+    def put(self, record: StepToWrite) -> None:
         """Hand over a record; waits while the queue is full."""
         self._queue.put(record)
 
@@ -106,8 +106,8 @@ class BackgroundWriter:
                 self._queue.task_done()
         self._queue.task_done()
 
-    def _take(self, item: Record | list[int]) -> None:
-        if isinstance(item, Record):
+    def _take(self, item: StepToWrite | list[int]) -> None:
+        if isinstance(item, StepToWrite):
             self._spent.stalled(item.buffer.wait())
             self._write(item)
             self._buffers.give_back(item.buffer)
@@ -115,7 +115,7 @@ class BackgroundWriter:
             for step in item:
                 self._delete(step)
 
-    def _write(self, record: Record) -> None:
+    def _write(self, record: StepToWrite) -> None:
         self._share_batch(record)
         free = shutil.disk_usage(self._folder).free
         if free < 2 * record.bytes:
@@ -132,7 +132,7 @@ class BackgroundWriter:
         for path in (own, *self._foreign.get(step, ())):
             path.unlink(missing_ok=True)
 
-    def _share_batch(self, record: Record) -> None:
+    def _share_batch(self, record: StepToWrite) -> None:
         batch = batch_tensors(record.tensors)
         if not batch:
             return

@@ -11,10 +11,10 @@ import torch
 from trajcheck.errors import RecorderError
 from trajcheck.readable import readable
 from trajcheck.recording.model.recorded_model import RecordedModel
-from trajcheck.recording.run.background_writer import BackgroundWriter, Record
+from trajcheck.recording.run.background_writer import BackgroundWriter, StepToWrite
 from trajcheck.recording.run.folder import Continuation, RunFolder
 from trajcheck.recording.schedule.overhead_budget import OverheadBudget
-from trajcheck.recording.schedule.plan import Plan, SchedulePlan, Situation, ThinningPlan, make_plan
+from trajcheck.recording.schedule.plan import RecordingPlan, SchedulePlan, Situation, ThinningPlan, make_plan
 from trajcheck.recording.schedule.schedules import Budget, Schedule
 from trajcheck.recording.schedule.time_spent import TimeSpent
 from trajcheck.recording.step.host_buffers import HostBuffer, HostBuffers
@@ -51,7 +51,7 @@ class RunWriter:
         self._state: Sums | None = None
         self._continuation: Continuation | None = None
         self._frozen_from: int | None = None
-        self._plan: Plan | None = None
+        self._plan: RecordingPlan | None = None
         self._writer: BackgroundWriter | None = None
         self._completes = folder.resumed and folder.has(start)
         self._window_bytes = model.window_bytes() if windows else 0
@@ -153,7 +153,7 @@ class RunWriter:
         metadata |= self._model.boxes(tensors)
         if self._plan is None:
             metadata |= self._model.replicated_norms()
-        record = Record(step, tensors, metadata, buffer)
+        record = StepToWrite(step, tensors, metadata, buffer)
         self._planned(record).captured(step, self._bytes(record.bytes))
         self._writer.put(record)
 
@@ -183,7 +183,7 @@ class RunWriter:
         """How large a plan takes a record to be: the files of several ranks differ, and all must come to one plan."""
         return size if self._folder.ranks.count == 1 else self._record_bytes
 
-    def _planned(self, first: Record) -> Plan:
+    def _planned(self, first: StepToWrite) -> RecordingPlan:
         if self._plan is None:
             window_bytes = 0 if "window" in first.metadata else self._window_bytes  # the first record of all has none
             plan = make_plan(self._schedule, self._situation(self._bytes(first.bytes + window_bytes)))
@@ -217,6 +217,6 @@ class RunWriter:
         if needed > situation.free_bytes:
             raise RecorderError(
                 f"{self._folder.path}: recording needs at least {readable(needed)}, and "
-                f"{readable(situation.free_bytes)} are free on that disk. Record fewer steps (every=, "
+                f"{readable(situation.free_bytes)} are free on that disk. StepToWrite fewer steps (every=, "
                 "schedule=Budget(bytes=...)), fewer parameters (parameters=), or elsewhere."
             )

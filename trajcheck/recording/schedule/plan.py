@@ -37,7 +37,7 @@ class Situation:
     seed: str
 
 
-class Plan(Protocol):
+class RecordingPlan(Protocol):
     def wants(self, step: int) -> bool: ...
 
     def captured(self, step: int, size: int) -> None:
@@ -52,7 +52,7 @@ class Plan(Protocol):
     def describe(self) -> str: ...
 
 
-def make_plan(schedule: Schedule | Budget, situation: Situation) -> Plan:
+def make_plan(schedule: Schedule | Budget, situation: Situation) -> RecordingPlan:
     if not isinstance(schedule, Budget):
         return SchedulePlan(schedule, situation)
     limit = schedule.bytes

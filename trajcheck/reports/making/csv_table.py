@@ -16,7 +16,7 @@ INTEGERS = frozenset(name for table in TABLES for name, each in quantities(table
 UNDEFINED = ("table", "column", "ref", "sample", "steps", "reason")
 
 
-class Part(NamedTuple):
+class TablePart(NamedTuple):
     """Rows of a table that have keys in common, one for each step. A key (ref, sample, run_b, tensor, ...) is one value
     or, as the steps are, one a row."""
 
@@ -44,10 +44,10 @@ class Table:
 
     def __init__(self, name: str, recorded: Sequence[int], late: str = "", after: Sequence[str] = ()) -> None:
         self.name, self.recorded, self.late, self.after = name, recorded, late, after
-        self.parts: list[Part] = []
+        self.parts: list[TablePart] = []
 
     def add(self, keys: Mapping[str, Any], columns: Mapping[str, Column]) -> None:
-        self.parts.append(Part(keys, columns))
+        self.parts.append(TablePart(keys, columns))
 
     def frame(self) -> pd.DataFrame:
         names, keys = self._filled(), list(self.parts[0].keys)
@@ -57,7 +57,7 @@ class Table:
         cells = {name: [_cells(part, name) for part in self.parts] for name in order}
         return pd.DataFrame({name: pd.concat(values, ignore_index=True) for name, values in cells.items()})
 
-    def columns(self, part: Part) -> dict[str, Column]:
+    def columns(self, part: TablePart) -> dict[str, Column]:
         """The columns of a part, with those that only other parts have."""
         missing = {
             name: column([None] * len(part.steps), _why_missing(name, part, self.parts))
@@ -71,7 +71,7 @@ class Table:
         return [name for name in _merged([list(part.columns) for part in self.parts]) if name in filled]
 
 
-def _cells(part: Part, name: str) -> pd.Series:
+def _cells(part: TablePart, name: str) -> pd.Series:
     if name in part.keys:
         key = part.keys[name]
         return pd.Series(key if isinstance(key, list) else [key] * len(part.steps))
@@ -96,7 +96,7 @@ def _merged(lists: Iterable[Sequence[str]]) -> list[str]:
     return result
 
 
-def _why_missing(name: str, part: Part, parts: Iterable[Part]) -> str:
+def _why_missing(name: str, part: TablePart, parts: Iterable[TablePart]) -> str:
     """Why some rows of a table do not have a column at all."""
     others = [other.keys for other in parts if name in other.columns]
     if not any(keys["sample"] == part.keys["sample"] for keys in others):

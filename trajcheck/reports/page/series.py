@@ -25,7 +25,7 @@ MOST_ROWS = 20_000
 DIGITS = 14
 
 
-class Line(NamedTuple):
+class ChartLine(NamedTuple):
     """One line of a quantity: the words that choose it."""
 
     ref: str
@@ -107,19 +107,19 @@ def pack(report: SavedReport) -> Packed:
     return Packed(data, meta, left_out)
 
 
-def _lines(report: SavedReport, table: str) -> Iterator[tuple[Line, dict[str, str]]]:
+def _lines(report: SavedReport, table: str) -> Iterator[tuple[ChartLine, dict[str, str]]]:
     if table == "references":
         for ref in report.references:
             for sample in report.keys(table, "sample"):
-                yield Line(ref, sample), {"ref": ref, "sample": sample}
+                yield ChartLine(ref, sample), {"ref": ref, "sample": sample}
     elif table == "steps":
         for sample in report.samples:
-            yield Line("", sample), {"sample": sample}
+            yield ChartLine("", sample), {"sample": sample}
     elif table == "compare":
         for run in report.others:
-            yield Line(run, ""), {"run_b": run}
+            yield ChartLine(run, ""), {"run_b": run}
     else:
-        yield Line("", ""), {}
+        yield ChartLine("", ""), {}
 
 
 def _tau(report: SavedReport, table: str, steps: np.ndarray, keys: dict[str, str]) -> np.ndarray | None:

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from trajcheck.scalars.saved.record import Record, Shares, Values
+from trajcheck.scalars.saved.record import Record, TensorShares, Values
 
 FORMAT = 1
 KEY = 16  # bytes of a record's key
@@ -103,7 +103,9 @@ def _read(tensors: Mapping[str, np.ndarray], number: int, table: Mapping[str, An
     for key, row, place, parts in zip(keys, values, places, shares, strict=True):
         if place < 0:
             raise ValueError("a word's place is negative")
-        each = None if parts is None else Shares(tuple(of_shares), dict(zip(names, map(_known, parts), strict=True)))
+        each = (
+            None if parts is None else TensorShares(tuple(of_shares), dict(zip(names, map(_known, parts), strict=True)))
+        )
         found[key.tobytes()] = Record(dict(zip(fields, _known(row), strict=True)), words[place], each)
     return found
 

@@ -12,26 +12,26 @@ from trajcheck.scalars.values import ReferenceScalars, RowScalars, StepScalars, 
 Values = Mapping[str, float | None]
 
 
-class Shares(NamedTuple):
+class TensorShares(NamedTuple):
     """The shares of single tensors: by tensor the values of some fields, in their order."""
 
     fields: tuple[str, ...]
     tensors: Mapping[str, tuple[float | None, ...]]
 
-    def joined(self, other: Shares) -> Shares:
+    def joined(self, other: TensorShares) -> TensorShares:
         """With the fields of other shares of the same tensors besides; where both have one, with the other's."""
         own = [place for place, name in enumerate(self.fields) if name not in other.fields]
         tensors = {
             name: (*(values[place] for place in own), *other.tensors[name]) for name, values in self.tensors.items()
         }
-        return Shares((*(self.fields[place] for place in own), *other.fields), tensors)
+        return TensorShares((*(self.fields[place] for place in own), *other.fields), tensors)
 
-    def of(self, fields: tuple[str, ...]) -> Shares:
+    def of(self, fields: tuple[str, ...]) -> TensorShares:
         """Some of the fields."""
         if fields == self.fields:
             return self
         places = [self.fields.index(name) for name in fields]
-        return Shares(fields, {name: tuple([each[at] for at in places]) for name, each in self.tensors.items()})
+        return TensorShares(fields, {name: tuple([each[at] for at in places]) for name, each in self.tensors.items()})
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Record:
 
     values: Values
     word: str = ""
-    shares: Shares | None = None
+    shares: TensorShares | None = None
 
     def has(self, fields: Collection[str], by_tensor: bool) -> bool:
         """Whether all of these were computed."""
@@ -75,10 +75,12 @@ def record_of(number: int | None, row: RowScalars, need: Need, word: str = "") -
     shares = None
     if need.by_tensor:
         if isinstance(row.tensors, TensorSums):
-            shares = Shares(need.fields, row.tensors.values_of(number, need.fields))
+            shares = TensorShares(need.fields, row.tensors.values_of(number, need.fields))
         else:
             values = _getter(need.fields)
-            shares = Shares(need.fields, {name: values(_part(share, number)) for name, share in row.tensors.items()})
+            shares = TensorShares(
+                need.fields, {name: values(_part(share, number)) for name, share in row.tensors.items()}
+            )
     return Record(_values(_part(row, number), need.fields), word, shares)
 
 

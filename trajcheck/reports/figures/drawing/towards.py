@@ -16,7 +16,7 @@ from trajcheck.reports.reading.report import SavedReport, Series
 
 
 @dataclass(frozen=True)
-class Towards:
+class ReferenceLines:
     """The lines of references.csv that one figure shows: `references` are those that it tells apart, of `of` that the
     report has; `lines` are the columns that have a value, by column, reference (its place) and sample."""
 
@@ -49,7 +49,9 @@ class Towards:
         return not_drawn(len(self.references), self.of)
 
 
-def towards_references(report: SavedReport, columns: Iterable[str], samples: Sequence[str] | None = None) -> Towards:
+def towards_references(
+    report: SavedReport, columns: Iterable[str], samples: Sequence[str] | None = None
+) -> ReferenceLines:
     """Those columns towards each reference that a figure can tell apart, on each sample of the report, or on
     `samples`."""
     references = told_apart(report.references)
@@ -59,4 +61,4 @@ def towards_references(report: SavedReport, columns: Iterable[str], samples: Seq
         for number, reference in enumerate(references)
         for sample in (report.samples if samples is None else samples)
     }
-    return Towards(references, len(report.references), {key: series for key, series in every.items() if series})
+    return ReferenceLines(references, len(report.references), {key: series for key, series in every.items() if series})

@@ -16,7 +16,7 @@ from trajcheck.files.extents import ITEM_SIZE, Extent, Extents, Part, Spec
 from trajcheck.runs.formats.native.rank_boxes import Box
 
 
-class Pieces(Mapping[str, Extent]):
+class RankPieces(Mapping[str, Extent]):
     """Lazy view of the tensors of a section, whose pieces lie in the files of several ranks."""
 
     __slots__ = ("_sources", "_table")

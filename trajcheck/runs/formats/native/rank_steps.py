@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from trajcheck.errors import StepFileError, UnevenStepError
 from trajcheck.files.extents import Extent, Extents
 from trajcheck.runs.formats.native.rank_batches import with_batches
-from trajcheck.runs.formats.native.rank_pieces import Box, Pieces
+from trajcheck.runs.formats.native.rank_pieces import Box, RankPieces
 from trajcheck.runs.snapshot import Snapshot, Window
 
 #: Norms that ranks computed of what must be equal on all of them differ by less.
@@ -79,7 +79,7 @@ def _section(section: str, shares: Sequence[Share]) -> Mapping[str, Extent]:
     if len(holders) == 1 and not holders[0].boxes:
         return holders[0].sections[section]
     try:
-        return Pieces(section, [share.sections[section] for share in shares], [share.boxes for share in shares])
+        return RankPieces(section, [share.sections[section] for share in shares], [share.boxes for share in shares])
     except ValueError as error:
         snapshot = shares[0].snapshot
         raise StepFileError(f"{snapshot.path} and the other ranks' files of step {snapshot.step}: {error}") from error
