@@ -1,4 +1,4 @@
-"""The reference value of `objective.pt2`: f and |grad f| at the run's first recorded step, as the program gave them
+"""The golden value of `objective.pt2`: f and |grad f| at the run's first recorded step, as the program gave them
 when it was exported. Before a replay the program must give them again, from what the run's folder holds.
 
 Parameters, batch, buffers and randomness of that step are in its step file; only the two numbers are stored with the
@@ -33,7 +33,7 @@ TOLERANCE = {torch.float64: 1e-7, torch.float32: 1e-3}
 LOW_PRECISION_TOLERANCE = 5e-2
 
 
-def reference_value(
+def golden_value(
     objective: Objective, parameters: Mapping[str, Tensor], batch: Any, sample: Sample, step: int, *, random: bool
 ) -> Facts | None:
     """What is stored: f(x_t; z) and |grad f(x_t; z)| on the first micro-batch z of `step`; None where not finite.
@@ -55,48 +55,48 @@ def reference_value(
     }
 
 
-def check_reference(objective: Objective, run: Path, facts: Facts, path: Path) -> str:
-    """Evaluate the program of `path` at its reference; in words, how that went, or why it could not be done.
+def check_golden_value(objective: Objective, run: Path, facts: Facts, path: Path) -> str:
+    """Evaluate the program of `path` where its golden value was taken; in words, how that went, or why it was not done.
 
     Errors: ObjectiveError where loss or gradient norm differ by more than rounding.
     """
-    reference = facts["reference"]
-    if reference is None:
+    golden = facts["reference"]
+    if golden is None:
         return "no reference value is stored with the exported objective"
     try:
-        stored, batch, extras = _stored(run, int(reference["step"]))
+        stored, batch, extras = _stored(run, int(golden["step"]))
     except (RunError, OSError) as error:
-        return f"the exported objective could not be checked at step {reference['step']}: {error}"
-    unchecked = f"the exported objective could not be checked at step {reference['step']}"
+        return f"the exported objective could not be checked at step {golden['step']}: {error}"
+    unchecked = f"the exported objective could not be checked at step {golden['step']}"
     if missing := set(objective.names) - set(stored):
         return f"{unchecked}: its file lacks {min(missing)}"
     parameters = {name: stored[name].to(objective.device) for name in objective.names}
     tensors, tree = flatten(batch)
     sample = make_sample(
-        tensors, device=objective.device, tree=tree, seed=reference["step"], recorded_torch=facts["torch"], **extras
+        tensors, device=objective.device, tree=tree, seed=golden["step"], recorded_torch=facts["torch"], **extras
     )
-    same_norm = math.isclose(_norm(parameters), reference["param_norm"], rel_tol=1e-5)
-    if not same_norm or _checksum(batch) != reference["batch"]:
+    same_norm = math.isclose(_norm(parameters), golden["param_norm"], rel_tol=1e-5)
+    if not same_norm or _checksum(batch) != golden["batch"]:
         return f"{unchecked}: the step has been recorded anew since"
-    drawn = (sample.randomness, objective.device.type) == (reference["randomness"], reference["device"])
-    if reference["random"] and not drawn:
+    drawn = (sample.randomness, objective.device.type) == (golden["randomness"], golden["device"])
+    if golden["random"] and not drawn:
         return f"{unchecked}: its random numbers are not those of the export ({sample.randomness})"
     loss, norm = _value(objective, parameters, sample)
     widest = _tolerance(parameters.values())
-    for what, now, then in (("loss", loss, reference["loss"]), ("gradient norm", norm, reference["grad_norm"])):
+    for what, now, then in (("loss", loss, golden["loss"]), ("gradient norm", norm, golden["grad_norm"])):
         if not abs(now - then) <= widest * (abs(then) + 1e-3):
             raise ObjectiveError(
-                f"{path}: at step {reference['step']} the program gives the {what} {now:.7g}; when it was exported, by "
-                f"torch {facts['torch']} on {reference['device']}, it gave {then:.7g}. This is torch "
+                f"{path}: at step {golden['step']} the program gives the {what} {now:.7g}; when it was exported, by "
+                f"torch {facts['torch']} on {golden['device']}, it gave {then:.7g}. This is torch "
                 f"{torch.__version__} on {objective.device.type}: use that version, or an objective file "
                 "(--objective FILE.py:NAME)"
             )
-    apart = abs(loss - reference["loss"]) / (abs(reference["loss"]) or 1.0)
-    return f"the exported objective gives its reference loss at step {reference['step']} (relative error {apart:.1e})"
+    apart = abs(loss - golden["loss"]) / (abs(golden["loss"]) or 1.0)
+    return f"the exported objective gives its reference loss at step {golden['step']} (relative error {apart:.1e})"
 
 
 def _value(objective: Objective, parameters: Mapping[str, Tensor], sample: Sample) -> tuple[float, float]:
-    loss, gradient = objective.loss_and_gradient(parameters, sample, where="the reference value")
+    loss, gradient = objective.loss_and_gradient(parameters, sample, where="the golden value")
     return float(loss), _norm(gradient)
 
 

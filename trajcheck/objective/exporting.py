@@ -61,13 +61,13 @@ def export_objective(
     batch: Any,
     *,
     autocast: str | None = None,
-    reference: Callable[[LossProgram], Facts | None] = lambda program: None,
+    golden: Callable[[LossProgram], Facts | None] = lambda program: None,
 ) -> Exported:
     """Export loss(model, batch), [] floating, into the file `path`, which appears whole or not at all.
 
     Sizes of the batch's tensors stay open where the program allows it; where it cannot be exported so, they are those
-    of `batch`. `autocast` is noted: the program is exported without it, as everything is replayed. `reference` gets
-    the program as it is loaded again, and returns its reference value (see exported_reference.py).
+    of `batch`. `autocast` is noted: the program is exported without it, as everything is replayed. `golden` gets
+    the program as it is loaded again, and returns its golden value (exported_check.py).
     Errors: ObjectiveError, in one line, for a program that torch cannot export or whose replay would be wrong; OSError.
     """
     started = time.perf_counter()
@@ -98,7 +98,7 @@ def export_objective(
         "reference": None,
     }
     loaded, _ = from_bytes(_saved(program, facts), path)  # what torch cannot load again is not worth writing
-    facts["reference"] = reference(loaded)
+    facts["reference"] = golden(loaded)
     data = _saved(program, facts)
     write_bytes(path, data)
     return Exported(len(data), time.perf_counter() - started, dynamic, facts)

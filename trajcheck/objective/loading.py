@@ -18,7 +18,7 @@ def load_objective(spec: str, *, run: Path | None = None, device: str = "auto", 
     """The objective FILE.py:NAME on a device, or "run": the objective.pt2 in the folder `run`, checked first.
 
     `dtype` None keeps the dtypes that NAME() gave its model, or that were exported.
-    Errors: ObjectiveError for a file that cannot be used, or a program that no longer gives its reference value;
+    Errors: ObjectiveError for a file that cannot be used, or a program that no longer gives its golden value;
     UsageError for a device or a dtype that does not exist.
     """
     place = resolve_device(device)
@@ -36,14 +36,14 @@ def load_objective(spec: str, *, run: Path | None = None, device: str = "auto", 
 
 
 def _load_exported(run: Path | None, place: torch.device) -> Objective:
-    from trajcheck.objective.exported_check import check_reference
+    from trajcheck.objective.exported_check import check_golden_value
 
     if run is None:
         raise ObjectiveError("objective 'run' is the program exported with a run; say which run, or give FILE.py:NAME")
     path = run / FILE
     program, facts = load_exported(path)
     objective = Objective(program.model, program.loss, device=place, title=str(path))
-    objective.note = check_reference(objective, run, facts, path)
+    objective.note = check_golden_value(objective, run, facts, path)
     objective.sources = {str(path): hash_file(path)}
     return objective
 

@@ -53,7 +53,7 @@ class Objective:
         data: Iterable[Any] | None = None,
     ) -> None:
         self.device, self.title, self.data = torch.device(device), title, data
-        self.note = ""  # of an exported program: how its reference value was checked
+        self.note = ""  # of an exported program: how its golden value was checked
         self.sources: Mapping[str, str] = {}  # the hash of each file that it was made from
         self.permutations: Any = None  # PERMUTATIONS of the objective file, not checked yet
         self.dtype: torch.dtype | None = None

@@ -79,7 +79,7 @@ def _export(
     path: Path, model: torch.nn.Module, loss: Any, batch: Any, observed: MicroBatch, step: int
 ) -> tuple[str, str]:
     """Export, and say so; and a warning where the program does not give the loss that was observed, else ""."""
-    from trajcheck.objective.exported_check import reference_value
+    from trajcheck.objective.exported_check import golden_value
     from trajcheck.objective.exporting import export_objective
     from trajcheck.objective.objective import Objective
     from trajcheck.objective.sample import make_sample
@@ -88,7 +88,7 @@ def _export(
     device = next(iter(model.parameters())).device
     state = observed.state
 
-    def reference(program: LossProgram) -> Facts | None:
+    def golden(program: LossProgram) -> Facts | None:
         objective = Objective(program.model, program.loss, device=device, title=str(path))
         parameters = {canonical(name): p.detach() for name, p in model.named_parameters()}
         sample = make_sample(
@@ -103,12 +103,12 @@ def _export(
         drawn = state is None or any(observed.consumed.values())
         whole = unflatten(observed.tensors, observed.tree)
         try:
-            return reference_value(objective, parameters, whole, sample, step, random=drawn)
+            return golden_value(objective, parameters, whole, sample, step, random=drawn)
         except torch.OutOfMemoryError:
             return None  # training fills the device; the program is as good without it
 
     autocast = None if state is None else state.autocast
-    done = export_objective(path, model, loss, batch, autocast=autocast, reference=reference)
+    done = export_objective(path, model, loss, batch, autocast=autocast, golden=golden)
     notes = [readable(done.bytes), f"{done.seconds:.1f} s"]
     if not done.dynamic:
         notes.append("for batches of this shape only")
