@@ -27,6 +27,7 @@ from trajcheck.runners.ray_folder import temporary_folder
 from trajcheck.runners.ray_session import ray_session
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'trajcheck[ray]'")
+pytestmark = pytest.mark.xdist_group("ray")
 
 ALLOW = (mapped_functions.THIS,)
 
@@ -201,7 +202,7 @@ def test_one_connection_serves_several_maps(cluster: Any) -> None:
 
 
 def test_another_version_on_a_node_is_an_error(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trajcheck.__version__", "9.9")
+    monkeypatch.setattr("trajcheck.runners.ray_cluster.__version__", "9.9")
     with pytest.raises(RunnerError, match=r"on a node of the Ray cluster; expected 9\.9"):
         list(on(cluster).map(mapped("square"), [{"name": "a", "number": 3}]))
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 need_browser()
+pytestmark = pytest.mark.xdist_group("browser of a batch")
 
 READY = "document.documentElement.dataset.ready === 'yes'"
 COUNT = "document.getElementById('count').textContent"

@@ -43,8 +43,9 @@ class ReportFolder:
         try:
             for folder in (*reversed(self.path.parents), self.path):
                 if not folder.exists():
-                    folder.mkdir()
-                    self._created.append(folder)
+                    with suppress(FileExistsError):  # another process has made it meanwhile
+                        folder.mkdir()
+                        self._created.append(folder)
             self._remove_remains()
             self.staging.mkdir(exist_ok=True)
         except OSError as error:
