@@ -85,6 +85,7 @@ def analysis(
     rows: int = 40,
     samples: Sequence[str] = ("own",),
     change: Mapping[str, Any] | None = None,
+    only: Sequence[str] = (*OF_STEPS, *OF_REFERENCES),
     **about: Any,
 ) -> Path:
     """An analysis with noise in every column; `change` replaces columns by values, or (None) leaves them out."""
@@ -101,9 +102,10 @@ def analysis(
                 columns[name] = values
         return pd.DataFrame({"step": steps, **columns, "weight": 1})
 
-    own = [frame(OF_STEPS, seed).assign(sample=sample, tau=0.1 * steps) for seed, sample in enumerate(samples)]
+    of_steps, of_references = ([name for name in names if name in only] for names in (OF_STEPS, OF_REFERENCES))
+    own = [frame(of_steps, seed).assign(sample=sample, tau=0.1 * steps) for seed, sample in enumerate(samples)]
     towards = [
-        frame(OF_REFERENCES, 100 + 10 * place + seed).assign(ref=ref, sample=sample)
+        frame(of_references, 100 + 10 * place + seed).assign(ref=ref, sample=sample)
         for place, ref in enumerate(refs)
         for seed, sample in enumerate(samples)
     ]

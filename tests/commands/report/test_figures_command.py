@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +15,9 @@ import trajcheck
 from trajcheck.commands.report import one_report as drawing
 
 Cli = Callable[..., Outcome]
+
+#: Of these there are three figures.
+FEW = ("cos", "loss", "lambda_max")
 
 with_plots = pytest.mark.skipif(not drawing.can_draw(), reason="needs the extra `plots`")
 
@@ -89,7 +91,7 @@ def test_an_older_page_is_pointed_out(cli: Cli, plain_run: Path, tmp_path: Path)
 
 @with_plots
 def test_formats_and_what_is_replaced(tmp_path: Path) -> None:
-    folder = analysis(tmp_path / "report", rows=4)
+    folder = analysis(tmp_path / "report", rows=4, only=FEW)
     drawn = trajcheck.draw_report(folder)
     (folder / "figures" / "mine.png").write_bytes(b"mine")
     tables = {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file() and path.suffix != ".html"}
@@ -105,15 +107,15 @@ def test_formats_and_what_is_replaced(tmp_path: Path) -> None:
 @with_plots
 def test_figures_that_have_no_columns_any_more_are_removed(tmp_path: Path) -> None:
     folder = tmp_path / "report"
-    trajcheck.draw_report(analysis(folder, rows=4), ["png"])
+    trajcheck.draw_report(analysis(folder, rows=4, only=FEW), ["png"])
     assert (folder / "figures" / "sharpness.png").exists()
-    trajcheck.draw_report(analysis(folder, rows=4, change={"lambda_max": None}), ["png"])
+    trajcheck.draw_report(analysis(folder, rows=4, only=FEW, change={"lambda_max": None}), ["png"])
     assert not (folder / "figures" / "sharpness.png").exists() and (folder / "figures" / "cosine.png").exists()
 
 
 @with_plots
 def test_into_another_folder(cli: Cli, tmp_path: Path) -> None:
-    folder, out = analysis(tmp_path / "report", rows=4), tmp_path / "paper" / "pictures"
+    folder, out = analysis(tmp_path / "report", rows=4, only=FEW), tmp_path / "paper" / "pictures"
     before = sorted(path.name for path in folder.iterdir())
     for _ in range(2):
         assert cli("report", folder, "--format", "svg", "--out", out, "--quiet") == (0, "", "")
@@ -127,11 +129,11 @@ def test_into_another_folder(cli: Cli, tmp_path: Path) -> None:
 
 
 @with_plots
-@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
 def test_a_folder_that_cannot_be_written(cli: Cli, tmp_path: Path) -> None:
-    folder = analysis(tmp_path / "report", rows=4)
-    folder.chmod(0o500)
-    assert cli("report", folder).code == 5
+    folder = analysis(tmp_path / "report", rows=4, only=FEW)
+    (folder / "figures").write_text("")  # root writes wherever a file is not in the way
+    done = cli("report", folder)
+    assert done.code == 5 and "the report could not be written: File exists" in done.err, done
 
 
 @with_plots
@@ -150,7 +152,7 @@ def test_a_folder_that_cannot_be_written(cli: Cli, tmp_path: Path) -> None:
     ],
 )
 def test_bad_reports(cli: Cli, tmp_path: Path, spoil: Callable[[Path], object], words: str) -> None:
-    folder = analysis(tmp_path / "report", rows=4)
+    folder = analysis(tmp_path / "report", rows=4, only=FEW)
     spoil(folder)
     done = cli("report", folder)
     assert done.code == 3 and words in done.err, done
@@ -158,14 +160,14 @@ def test_bad_reports(cli: Cli, tmp_path: Path, spoil: Callable[[Path], object], 
 
 @with_plots
 def test_bad_options(cli: Cli, tmp_path: Path) -> None:
-    done = cli("report", analysis(tmp_path / "report", rows=4), "--format", "gif")
+    done = cli("report", analysis(tmp_path / "report", rows=4, only=FEW), "--format", "gif")
     assert done.code == 2 and "--format: 'gif'; expected some of png, svg, pdf" in done.err
     assert cli("report", tmp_path / "nowhere").code == 3
 
 
 @with_plots
 def test_layers_of_an_earlier_report_are_not_drawn(tmp_path: Path) -> None:
-    folder = analysis(tmp_path / "report", rows=4)
+    folder = analysis(tmp_path / "report", rows=4, only=FEW)
     (folder / "layers.csv").write_text("step,ref,sample,tensor,grad_norm\n0,,own,weight,1.0\n")
     assert "Tensor by tensor" in trajcheck.draw_report(folder, ["png"]).left_out
     about = json.loads((folder / "summary.json").read_text())
