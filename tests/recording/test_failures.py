@@ -165,10 +165,11 @@ def test_an_unsuitable_batch_is_named(tmp_path: Path) -> None:
     model = network()
     with (
         Recorder(tmp_path, model, sgd(model), every=1, quiet=True) as recorder,
-        pytest.warns(RuntimeWarning, match=r"batch\['image'\] is a PosixPath"),
+        pytest.warns(RuntimeWarning, match=r"batch\['image'\] is a PosixPath") as caught,
     ):
         loss_of(model, batch_of(0)).backward()
         recorder.observe({"image": tmp_path}, 1.0)
+    assert caught[0].filename == __file__, "the warning points at the loop"
 
 
 Usage = namedtuple("Usage", "total used free")

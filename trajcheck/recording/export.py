@@ -72,7 +72,7 @@ class ObjectiveExport:
             warn = message[1]
         if warn:
             self._say(warn)
-            warnings.warn(warn, RuntimeWarning, stacklevel=5)
+            warnings.warn(warn, RuntimeWarning, stacklevel=4)
 
 
 def _export(

@@ -152,7 +152,7 @@ class Observations:
                 "copy of it, was), so the randomness and the buffers of its samples are not "
                 "recorded. Give the Recorder what is called.",
                 RuntimeWarning,
-                stacklevel=6,
+                stacklevel=5,
             )
 
     def note(self, rates: Callable[[], list[float] | None]) -> None:
