@@ -11,6 +11,10 @@ from torch import Tensor
 
 from trajcheck.errors import UsageError
 
+#: Residual, relative to the largest |eigenvalue|, at which Lanczos stops (in float32 rounding allows ten times that).
+#: On the sample runs it takes 33 to 42 products; 1e-4 takes 27 to 32, but leaves a lambda_min near 0 without a right
+#: digit.
+TOLERANCE = 1e-6
 #: Elements that are widened to float64 at a time: 8 MB on a CPU, to stay in its cache; 256 MB on a GPU, to occupy it.
 BLOCK = {"cpu": 1 << 20, "cuda": 1 << 25}
 #: Vectors of the basis, however much memory there is: more cost more to orthogonalise against than they save.
@@ -45,7 +49,7 @@ def extreme_eigenvalues(
     device: torch.device | str,
     dtype: torch.dtype,
     seed: int,
-    tolerance: float = 1e-6,
+    tolerance: float = TOLERANCE,
     max_products: int = 500,
     memory: int | None = None,
 ) -> Extremes:

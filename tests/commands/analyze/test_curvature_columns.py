@@ -98,9 +98,9 @@ def test_only_every_so_many_rows(plain_run: Path, objective_file: Path, tmp_path
 def test_eigenvalues_that_were_not_found_are_empty(
     plain_run: Path, objective_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import trajcheck.replay.replay
+    import trajcheck.replay.row_evaluation
 
-    monkeypatch.setattr(trajcheck.replay.replay, "TOLERANCE", -1.0)
+    monkeypatch.setattr(trajcheck.replay.row_evaluation, "TOLERANCE", -1.0)
     report = trajcheck.analyze(plain_run, objective=f"{objective_file}:good", curvature=4, out=tmp_path / "report")
     assert "lambda_max" not in report.steps and report.steps["lambda_max_residual"].notna().sum() == 3
     reasons = report.undefined[report.undefined["column"] == "lambda_max"]["reason"]

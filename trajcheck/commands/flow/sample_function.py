@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from trajcheck.commands.flow.options import FLOW_SAMPLES
-from trajcheck.curvature.lanczos import Extremes, extreme_eigenvalues
+from trajcheck.curvature.lanczos import TOLERANCE, Extremes, extreme_eigenvalues
 from trajcheck.errors import RunError
 from trajcheck.files.extent_reader import ExtentReader
 from trajcheck.files.extents import Extent
@@ -24,7 +24,6 @@ from trajcheck.files.torch_tensors import read_tensor
 from trajcheck.objective.objective import Objective
 from trajcheck.objective.sample import Sample
 from trajcheck.replay.fitting import fit_objective, recorded_dtype
-from trajcheck.replay.replay import TOLERANCE
 from trajcheck.replay.sample_conventions import DataSet, buffers_of, data_set, probe_samples, recorded_sample
 from trajcheck.runs.snapshot import Snapshot
 from trajcheck.runs.trajectory import Trajectory

@@ -1,0 +1,201 @@
+"""From a row's vectors and samples to its numbers, still on the device: losses, and inner products of gradients with
+whatever they meet.
+
+f and grad f at x_t and, where a pair exists, at x_{t-1}; f (and, if asked for, grad f) at every reference. One
+evaluator gives them all, with the same buffers and the same randomness, so that they may be subtracted.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trajcheck.curvature.lanczos import TOLERANCE, extreme_eigenvalues
+from trajcheck.replay.evaluations import Evaluations
+from trajcheck.replay.reducer import Reducer, Shares, Vector
+from trajcheck.replay.row_reading import RowData, RowReading
+from trajcheck.replay.row_samples import RowSamples
+from trajcheck.replay.sample_conventions import DataSet
+from trajcheck.replay.setting import Setting
+from trajcheck.runs.references import Reference
+from trajcheck.scalars.rows import Row
+
+#: Names step and point, for messages.
+Where = Callable[[str], str]
+
+
+@dataclass
+class Evaluated:
+    """A row on one sample. All but the curvature is on the device; `losses` at x_t and x_{t-1}, `ref_losses` at each
+    reference, by their names among scalars."""
+
+    losses: dict[str, Tensor] = field(default_factory=dict)
+    ref_losses: list[dict[str, Tensor]] = field(default_factory=list)
+    shares: list[Shares] = field(default_factory=list)
+    curvature: dict[str, float | None] = field(default_factory=dict)
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All that is to be fetched: the losses, then the shares."""
+        losses = [self.losses, *self.ref_losses]
+        return [value for table in losses for value in table.values()] + [each.values for each in self.shares]
+
+
+class RowEvaluation:
+    """Evaluates rows as they are read; `count` is the number of evaluations made."""
+
+    def __init__(self, setting: Setting, samples: RowSamples, reading: RowReading, reducer: Reducer) -> None:
+        self._setting, self._samples, self._reading, self._reducer = setting, samples, reading, reducer
+        self.count = 0
+
+    def of_row(self, data: RowData) -> dict[str, list[Evaluated]]:
+        """A row by convention, over its samples. Raises ObjectiveError, naming step and point."""
+        self._samples.forget(data.reads.row.place)
+        kept = 0
+        found: dict[str, list[Evaluated]] = {}
+        with self._setting.objective.several():
+            for name in data.reads.samples:
+                found[name] = []
+                for number, on in enumerate(self._samples.of_row(name, data)):
+                    before = on.count
+                    keep = self._samples.asked_again(name) and kept < self._setting.residency.kept
+                    kept += keep
+                    found[name].append(self._on(data, on, name, number, keep))
+                    self.count += on.count - before
+        return found
+
+    def _on(self, data: RowData, on: Evaluations, name: str, number: int, keep: bool) -> Evaluated:
+        """One row on one sample, the `number`-th of a convention; its own one meets the recorded gradients too. With
+        `keep`, the gradient at x_t stays with the sample."""
+        plan, row, is_row, own = self._setting.plan, data.reads.row, data.reads.is_row, name == "own"
+        which = {"full": ", on the data set", "probe": f", on probe batch {number}"}.get(name, "")
+
+        def where(point: str) -> str:
+            return f"step {row.step}, at {point}{which}"
+
+        references = self._setting.references if is_row else ()
+        step_products, reference_products = plan.products(own, is_row)
+        needed = plan.vectors(own, is_row, bool(references))
+        x = data.iterates[row.place]
+        vectors: dict[str, Vector] = {"x": x}
+        done = Evaluated()
+        done.losses["loss"], vectors["gradient"] = on.loss_and_gradient(row.step, x, where("x_t"))
+        paired = is_row and not row.no_pair
+        if paired and "loss_previous" in plan.evaluations:
+            previous, at_previous = data.iterates[row.place - 1], where("x_{t-1}")
+            if plan.previous_gradient(own):
+                loss, vectors["gradient_previous"] = on.loss_and_gradient(row.prev_step, previous, at_previous)
+            else:
+                loss = on.loss(row.prev_step, previous, at_previous)
+            done.losses["loss_previous"] = loss
+        for kind, place in (("previous", row.place - 1), ("next", row.place + 1), ("skip", row.skip)):
+            if kind in needed and place is not None and place in data.iterates:
+                vectors[kind] = data.iterates[place]
+        divisors = {}
+        if "recorded" in needed and data.recorded is not None:
+            vectors["recorded"] = data.recorded
+            divisors["recorded"] = self._setting.trajectory.snapshots[row.place].clip or 1.0
+        self._towards(done, on, references, vectors, divisors, step_products, reference_products, where)
+        vectors.clear()
+        on.forget(losses=self._known(row), gradients={row.step} if keep else set())
+        if plan.path_points and paired:
+            done.shares += self._along_the_chord(data, on, where)
+        if row.place in plan.curvature and is_row:
+            done.curvature = self._curvature(data, on)
+        return done
+
+    def _known(self, row: Row) -> set[Hashable]:
+        """Points at which later rows may ask for the loss again."""
+        return {row.step, *(_key(number, reference) for number, reference in enumerate(self._setting.references))}
+
+    def _towards(
+        self,
+        done: Evaluated,
+        on: Evaluations,
+        references: Sequence[Reference],
+        vectors: Mapping[str, Vector],
+        divisors: Mapping[str, float],
+        step_products: Sequence[str],
+        reference_products: Sequence[str],
+        where: Where,
+    ) -> None:
+        """The losses at the references, and all products: of references on the device together with the step's; of one
+        whose gradient is evaluated, or that is read for this row, by itself, so that there is one of them at a time."""
+        reduce, resident = self._reducer.reduce, min(self._reading.resident, len(references))
+        together = 0 if self._setting.plan.ref_gradients else resident
+        known: dict[int, dict[str, Vector]] = {}
+        for number in range(together):
+            with self._reading.reference(number) as point:
+                known[number] = {"reference": point}
+                done.ref_losses.append(self._loss_at(number, known[number], on, where))
+        done.shares.append(reduce(vectors, known, step_products, reference_products, divisors))
+        for number in range(together, len(references)):
+            with self._reading.reference(number) as point:
+                alone: dict[str, Vector] = {"reference": point}
+                done.ref_losses.append(self._loss_at(number, alone, on, where))
+                done.shares.append(reduce(vectors, {number: alone}, (), reference_products, divisors))
+
+    def _loss_at(self, number: int, known: dict[str, Vector], on: Evaluations, where: Where) -> dict[str, Tensor]:
+        """f(x*; z), and its gradient into `known` where asked for."""
+        reference, plan = self._setting.references[number], self._setting.plan
+        key, point = _key(number, reference), known["reference"]
+        place = where(f"the reference {reference.spec}")
+        if plan.ref_gradients:
+            loss, known["gradient_reference"] = on.loss_and_gradient(key, point, place, keep=False)
+            return {"loss_ref": loss}
+        return {"loss_ref": on.loss(key, point, place)} if "loss_ref" in plan.evaluations else {}
+
+    def _along_the_chord(self, data: RowData, on: Evaluations, where: Where) -> list[Shares]:
+        """integral_0^1 <grad f(x_{t-1} + s d_t; z), d_t> ds by the Gauss-Legendre rule, a share a node."""
+        x, previous = (data.iterates[place] for place in (data.reads.row.place, data.reads.row.place - 1))
+        dtype = self._setting.objective.dtype
+        nodes, weights = np.polynomial.legendre.leggauss(self._setting.plan.path_points)
+        found = []
+        for s, weight in zip((nodes + 1) / 2, weights / 2, strict=True):
+            between = {
+                name: torch.lerp(previous[name].to(dtype), x[name].to(dtype), float(s)) for name in self._setting.names
+            }
+            point = where(f"x_{{t-1}} + {s:.3f} (x_t - x_{{t-1}})")
+            _, gradient = on.loss_and_gradient(("between", float(s)), between, point, keep=False)
+            vectors = {"x": x, "previous": previous, "gradient_between": gradient}
+            shares = self._reducer.reduce(vectors, {}, ["path_integral"], ())
+            found.append(Shares(shares.labels, float(weight) * shares.values))
+        return found
+
+    def _curvature(self, data: RowData, on: Evaluations) -> dict[str, float | None]:
+        """Extreme eigenvalues of the Hessian at x_t on the sample; the start vector is seeded by the step."""
+        row = data.reads.row
+        hessian = self._setting.objective.hessian(
+            {**data.iterates[row.place], **data.frozen},
+            on.sample,
+            where=f"step {row.step}, the Hessian at x_t",
+            keep_graph=not isinstance(on.sample, DataSet),
+        )
+        found = extreme_eigenvalues(
+            hessian.product,
+            hessian.dimension,
+            device=hessian.device,
+            dtype=hessian.dtype,
+            seed=row.step,
+            tolerance=TOLERANCE,
+            memory=self._setting.residency.basis,
+        )
+        along = hessian.gradient_curvature()
+        names = ("lambda_max", "lambda_max_residual", "lambda_min", "lambda_min_residual")
+        values: dict[str, float | None] = {name: _finite(getattr(found, name)) for name in names}
+        values["grad_curvature"] = None if along is None else _finite(along)
+        return values | {"products": float(found.products), "converged": float(found.converged)}
+
+
+def _key(number: int, reference: Reference) -> Hashable:
+    """A reference among the points of evaluations: an iterate of the run is known by its step."""
+    return ("reference", number) if reference.step is None else reference.step
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
