@@ -30,7 +30,7 @@ from benchmarks.faults.archive import Archive, make_archive
 from benchmarks.faults.batch_calls import Call, index, start, tables, unexpected
 from benchmarks.faults.batch_faults import FAULTS, Fault, Scene
 from benchmarks.faults.table import Trials, show
-from trajcheck.commands.batch.options import read_config
+from trajcheck.commands.batch.config_file import read_config
 
 #: Columns of the index that differ from call to call.
 TIMES = ("analyzed", "duration")

@@ -16,7 +16,8 @@ from documents import DOCS, code_words, fenced
 from places import ROOT
 from plain_run_files import Outcome
 
-from trajcheck.commands.batch.options import BatchConfig, read_config
+from trajcheck.commands.batch.config_file import read_config
+from trajcheck.commands.batch.options import BatchConfig
 
 PAGE = DOCS / "batch.md"
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
+from textwrap import indent
 from types import ModuleType
 from typing import Any
 
@@ -96,6 +97,34 @@ report.references["pl"].to_csv("pl.csv", index=False)
     expected = ((x * [0.5, 2.0]) ** 2).sum(1) / (x**2 * [0.5, 2.0]).sum(1)
     np.testing.assert_allclose(found[:-1], expected, rtol=1e-9)
     assert np.isnan(found[-1]) and (expected > 0.5).all() and (expected < 2.0).all()
+
+
+def test_the_option_of_the_recipe() -> None:
+    """The lines in a dataclass of options are an option of the command line, of Python and of a file."""
+    import typer
+
+    from trajcheck.cli.parameters import with_options
+    from trajcheck.errors import UsageError
+    from trajcheck.measuring import options
+    from trajcheck.options.declared import declarations
+
+    names = {**vars(options), "BETA": 0.99, "__name__": options.__name__}
+    text = "@dataclass(frozen=True, kw_only=True)\nclass More(Options):\n" + indent(EXAMPLES["option"].text, "    ")
+    exec(compile(text, str(EXAMPLES["option"]), "exec"), names)
+    made: list[Any] = []
+
+    @with_options(names["More"])
+    def command(*, said: Mapping[str, Any]) -> None:
+        made.append(names["More"](**said))
+
+    app = typer.Typer(rich_markup_mode=None)
+    app.command()(command)
+    assert CliRunner().invoke(app, ["--beta", "0.9", "--skip", "2"]).exit_code == 0
+    assert CliRunner().invoke(app, ["--beta", "2"]).exit_code == 0
+    assert (made[0].beta, made[0].skip) == (0.9, 2) and "beta" in [each.word for each in declarations(names["More"])]
+    with pytest.raises(UsageError, match="--beta 2: expected a number from 0 to 1"):
+        made[1].check()
+    assert "[default: 0.99]" in CliRunner().invoke(app, ["--help"]).stdout
 
 
 def test_the_format_of_the_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

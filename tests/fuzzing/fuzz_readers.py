@@ -22,7 +22,7 @@ from safetensors.numpy import save
 
 import trajcheck
 from trajcheck.commands.analyze.command import estimate
-from trajcheck.commands.batch.options import read_config
+from trajcheck.commands.batch.config_file import read_config
 from trajcheck.commands.flow.integrate import State
 from trajcheck.commands.flow.state_file import NAME, Progress, StateFile
 from trajcheck.commands.report.one_report import can_draw, draw_report

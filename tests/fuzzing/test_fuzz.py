@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save, save_file
 
 import trajcheck
-from trajcheck.commands.batch.options import read_config
+from trajcheck.commands.batch.config_file import read_config
 from trajcheck.errors import BadInputError, RunError, StepFileError, TrajcheckError, UsageError
 from trajcheck.files.plain_json import MOST_LEVELS, parse_json
 from trajcheck.files.safetensors_header import read_header

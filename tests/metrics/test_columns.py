@@ -54,7 +54,7 @@ def test_overflow_has_a_reason() -> None:
 def test_every_nan_has_a_reason_and_every_number_none(numbers: list[float | None]) -> None:
     a = make(numbers)
     weights = np.ones(len(a))
-    for each in (a * a, abs(a), a.over(a, "zero"), running_sum(a, weights), exponential_mean(a), running_max(a)):
+    for each in (a * a, abs(a), a.over(a, "zero"), running_sum(a, weights), exponential_mean(a, 0.99), running_max(a)):
         assert (np.isnan(each.values) == (each.reasons != "")).all()
 
 
@@ -66,7 +66,7 @@ def test_running_values_are_those_of_the_defined_prefix(numbers: list[float | No
         running_sum(a, weights),
         running_mean(a, weights),
         running_max(a),
-        exponential_mean(a),
+        exponential_mean(a, 0.99),
     )
     for t, number in enumerate(numbers):
         if number is None:

@@ -11,8 +11,7 @@ from places import SAMPLES
 
 from trajcheck.inner_products.catalogue import REFERENCE_PRODUCTS, STEP_PRODUCTS
 from trajcheck.metrics.catalogue import MODULES, TABLES, quantities
-from trajcheck.metrics.families import NAMES
-from trajcheck.metrics.quantity import CURVATURE, LOSS, NONE, RATE, Quantity, Unit
+from trajcheck.metrics.quantity import CURVATURE, FAMILY_NAMES, LOSS, NONE, RATE, Quantity, Unit
 from trajcheck.tables import needed as needed
 from trajcheck.tables.operands import CONDITIONS, MADE
 
@@ -22,7 +21,7 @@ EVERY = [pytest.param(one, id=f"{table}-{name}") for table in TABLES for name, o
 @pytest.mark.parametrize("one", EVERY)
 def test_a_declaration_is_whole(one: Quantity) -> None:
     assert one.formula and one.range and one.symbol
-    assert set(one.families) <= set(NAMES)
+    assert set(one.families) <= set(FAMILY_NAMES)
     assert set(one.optional) <= set(one.operands)
     if one.table in ("steps", "references"):
         assert set(one.when) <= CONDITIONS.keys()

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from trajcheck.cli.analyze import INCOMPLETE
-from trajcheck.cli.report import Plots
+from trajcheck.cli.finishing import INCOMPLETE, Plots
+from trajcheck.cli.parameters import with_options
+from trajcheck.commands.batch.options import BatchConfig
 
 if TYPE_CHECKING:
     from trajcheck.commands.batch.command import BatchResult
 
 
+@with_options(BatchConfig, in_place=True)
 def batch_command(
     archives: Annotated[
         list[Path],
@@ -37,40 +40,8 @@ def batch_command(
     objective: Annotated[
         str | None, typer.Option(metavar="FILE.py:NAME|run", help="As of analyze; in place of the file's.")
     ] = None,
-    include: Annotated[
-        list[str] | None,
-        typer.Option(metavar="PATTERN", help="Only runs whose path below the archive matches, as 'gpt2/*'. Repeat."),
-    ] = None,
-    exclude: Annotated[
-        list[str] | None, typer.Option(metavar="PATTERN", help="No runs whose path below the archive matches. Repeat.")
-    ] = None,
-    workers: Annotated[
-        int | None, typer.Option(metavar="N", help="Worker processes.  (default: none, all in this process)")
-    ] = None,
-    device: Annotated[
-        list[str] | None,
-        typer.Option("--devices", metavar="DEVICE", help="A worker on each, as cuda:0; repeat or separate by commas."),
-    ] = None,
-    runner: Annotated[
-        str | None,
-        typer.Option(metavar="local|ray", help="Where work runs; ray needs the extra `ray`.  (default: local)"),
-    ] = None,
-    address: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="Of a Ray cluster, or auto.  (default: a Ray of this machine)")
-    ] = None,
-    gpus_per_task: Annotated[
-        float | None, typer.Option(metavar="N", help="GPUs that Ray gives each task.  (default: 0)")
-    ] = None,
-    timeout: Annotated[
-        str | None, typer.Option(metavar="TIME", help="End after that time, as 6h or 90m; the next call goes on.")
-    ] = None,
-    max_runs: Annotated[
-        int | None, typer.Option(metavar="N", help="Analyze no more than so many runs; the next call goes on.")
-    ] = None,
-    deep: Annotated[
-        bool,
-        typer.Option("--deep", help="Know files by the hash of their bytes, not by size and time; reads all of them."),
-    ] = False,
+    *,
+    said: Mapping[str, Any],
     plots: Plots = None,
     log_file: Annotated[
         Path | None, typer.Option("--log", metavar="FILE", help="Append a line a run; may be rotated meanwhile.")
@@ -90,31 +61,17 @@ def batch_command(
     """
     from trajcheck.cli.batch_log import batch_log
     from trajcheck.commands.batch.command import batch, with_command_line
+    from trajcheck.commands.batch.config_file import read_config
     from trajcheck.commands.batch.lock import HeldError
-    from trajcheck.commands.batch.options import BatchConfig, read_config, seconds
-    from trajcheck.errors import UsageError
     from trajcheck.progress_bar import progress_bar
 
     silent = quiet or not sys.stdout.isatty()
-    chosen = with_command_line(
-        BatchConfig() if config is None else read_config(config),
-        include=tuple(include or ()),
-        exclude=tuple(exclude or ()),
-        workers=workers,
-        devices=tuple(name.strip() for each in device or [] for name in each.split(",")),
-        runner=runner,
-        address=address,
-        gpus_per_task=gpus_per_task,
-        timeout=None if timeout is None else seconds(timeout),
-        max_runs=max_runs,
-        deep=deep,
-    )
+    chosen = with_command_line(BatchConfig() if config is None else read_config(config), **said)
     if plots is not None:
         chosen = replace(chosen, plots=plots)
     options = replace(chosen.options, refs=tuple(ref or chosen.options.refs))
     chosen = replace(chosen, options=options if objective is None else replace(options, objective=objective))
-    if workers is not None and workers < 1:
-        raise UsageError(f"--workers {workers}: expected a number, 1 or more.")
+    chosen.check()
     with ExitStack() as stack:
         stack.enter_context(batch_log(log_file, as_json=json_log, verbose=not silent))
         bars = []

@@ -1,35 +1,14 @@
-"""What the commands print on stdout, and the option that chooses its format."""
+"""What the commands print on stdout."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
 from trajcheck.errors import OutputError
-
-
-def _known(name: str) -> str:
-    """Refuse an unknown format before anything is computed."""
-    from trajcheck.reports.terminal.formats import check_format
-
-    check_format(name)
-    return name
-
-
-#: The option of analyze, compare and flow.
-Form = Annotated[
-    str,
-    typer.Option(
-        "--format",
-        metavar="NAME",
-        callback=_known,
-        help="What to print: table; json, the headline with warnings; csv or markdown, the headline, with warnings on "
-        "stderr. With these three nothing else is on stdout, with --quiet nothing at all.",
-    ),
-]
 
 
 def say(text: str) -> None:

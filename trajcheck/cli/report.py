@@ -10,38 +10,6 @@ import typer
 
 from trajcheck.cli.printing import say
 
-#: The option of analyze, compare and flow.
-Plots = Annotated[
-    bool | None,
-    typer.Option(
-        "--plots/--no-plots",
-        envvar="TRAJCHECK_PLOTS",
-        help="Draw figures/ and report.html too.  (default: where the extra `plots` is installed)",
-    ),
-]
-
-
-def draw_after(folder: Path, plots: bool | None, quiet: bool) -> bool:
-    """What analyze, compare and flow do last: draw the report that they wrote, if that is asked for or possible.
-
-    False where figures were explicitly asked for and cannot be drawn.
-    """
-    from trajcheck.commands.report.one_report import INSTALL, PAGE, can_draw, draw_report
-
-    if plots is not False and can_draw():
-        page = draw_report(folder).page
-        if not quiet:
-            typer.echo(str(page).encode("utf-8", "replace").decode())
-        return True
-    if plots:
-        typer.echo(f"trajcheck: not computed: --plots: figures need {INSTALL}", err=True)
-        return False
-    if not quiet and (folder / PAGE).exists():
-        typer.echo(f"{PAGE} is of an earlier report; `trajcheck report {folder}` draws it anew")
-    elif not quiet and plots is None:
-        typer.echo(f"figures and a page: {INSTALL}")
-    return True
-
 
 def report_command(
     reports: Annotated[

@@ -56,7 +56,7 @@ class MeasuredRun:
         self.run, self.options, self.quiet = run, options, quiet
         self.families = choose_families(options.metrics) if families is None else families
         steps = parse_steps(options.steps)
-        options.check(self.families)
+        options.check()
         self.prints = FilePrints(deep)
         self.device = options.device if device is None or options.device != "auto" else device
         self.trajectory = trajectory or load_trajectory(run, options.skip_bad)
@@ -182,13 +182,13 @@ class MeasuredRun:
             self.trajectory,
             self.rows,
             {},
+            self.options.smoothing,
             self.replay_facts["epsilon"] if self.replay_facts else None,
             self.options.ref_gradients,
             self.request.curvature,
             sample,
             self.options.path_integral is not None,
-            self.options.smoothing,
-            self._averaging(),
+            self.averaging(),
             lags,
         )
         return Measured(sample, tuple(replace(source, scalars=rows) for rows in draws), tuple(references))
@@ -207,7 +207,7 @@ class MeasuredRun:
             neighbours=bool(self.request.vectors & {"previous", "next", "skip", "first"}),
         )
 
-    def _averaging(self) -> Averaging:
+    def averaging(self) -> Averaging:
         if self.options.convention is None:
             return Averaging()
         epochs = [self.trajectory.snapshots[row.place].epoch for row in self.rows.rows]

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import KW_ONLY, dataclass
+from typing import Annotated
 
 from trajcheck.errors import UsageError
+from trajcheck.metrics.quantity import FAMILY_NAMES
+from trajcheck.options import shared
+from trajcheck.options.checks import among, at_least, between, pattern
+from trajcheck.options.declared import Declared, Option
 
 #: Sample conventions: on which z a row is measured; docs/analyze.md says what each is.
 SAMPLES = ("own", "previous", "probe", "full")
@@ -16,31 +21,210 @@ CONVENTIONS = ("tzc-v1",)
 FEWEST, MOST = 3, 500
 
 
-@dataclass(frozen=True)
-class Options:
-    """What to analyze; see `analyze`."""
+def numbers(text: str) -> tuple[int, ...]:
+    """`1,2,5` as numbers. Raises UsageError."""
+    try:
+        return tuple(int(part) for part in text.split(",")) if text else ()
+    except ValueError:
+        raise UsageError(f"--memory-lags {text!r}: expected numbers of steps, as in 1,2,5,10,20,50.") from None
 
-    refs: tuple[str, ...] = ("final",)
-    objective: str | None = None
-    ref_gradients: bool = False
-    metrics: tuple[str, ...] = ()
-    steps: str | None = None
-    skip: int = 1
-    skip_bad: bool = False
-    replay_dtype: str | None = None
-    device: str = "auto"
-    curvature: int | None = None
-    sample: tuple[str, ...] = ()  # none: own, or what the convention uses
-    layers: bool = False
-    group: tuple[str, ...] = ()
-    path_integral: int | None = None
-    memory_lags: tuple[int, ...] = ()
-    smoothing: int = 51
-    convention: str | None = None
-    memory: str | None = None
-    threads: int | None = None
-    match_permutations: bool = False
-    pca: int | None = None
+
+@dataclass(frozen=True)
+class Options(Declared):
+    """What to analyze. Their order is that of summary.json and of the page."""
+
+    refs: Annotated[
+        Sequence[str],
+        Option(
+            "A reference point x*: final, init, best (lowest recorded loss), step:N, mean:N (the last N recorded "
+            "iterates), OTHER_RUN, OTHER_RUN@(any of these), FILE.safetensors. Repeat for several; all are measured in "
+            "one pass.  (default: final)",
+            "SPEC",
+            flag="--ref",
+            python="reference points x*, each one of final, init, best, step:N, mean:N, OTHER_RUN, OTHER_RUN@(any of "
+            "these), FILE.safetensors.",
+        ),
+    ] = ("final",)
+    objective: Annotated[
+        str | None,
+        shared.objective(
+            "The loss to replay: NAME() returns (model, loss), loss(model, batch) a scalar tensor; the file is "
+            f"executed. {shared.TRUST} Without it, what needs no replay is computed, and undefined.csv says what that "
+            "leaves out.",
+            python='"FILE.py:NAME"; NAME() returns (model, loss), loss(model, batch) a scalar. The file is executed. '
+            '"run": the program that the Recorder exported, the run\'s objective.pt2; loading it can execute code too. '
+            "Without it, what needs no replayed loss is computed, and undefined.csv says what that leaves out.",
+        ),
+    ] = None
+    _: KW_ONLY
+    ref_gradients: Annotated[
+        bool,
+        Option(
+            "Replay the gradient at every reference too: smoothness towards it.",
+            python="also replay the gradient at every reference, for smoothness towards it.",
+            replays=True,
+        ),
+    ] = False
+    metrics: Annotated[
+        Sequence[str],
+        Option(
+            f"{', '.join(FAMILY_NAMES)}; repeat or separate by commas.  (default: all)",
+            "FAMILY",
+            after="sample",
+            commas=True,
+            check=among(FAMILY_NAMES, "expected some of"),
+            python=f"families of metrics ({', '.join(FAMILY_NAMES)}); all when empty.",
+        ),
+    ] = ()
+    steps: Annotated[
+        str | None,
+        Option(
+            "Rows, as a slice of step numbers; moves neither init nor final nor x_(t-1).",
+            "A:B:C",
+            python='"A:B:C", the rows, like a slice of step numbers; moves neither init nor final nor x_{t-1}.',
+        ),
+    ] = None
+    skip: Annotated[
+        int,
+        Option(
+            "cos_skip takes the first record at least N steps on (momentum, Adam: 50).",
+            "N",
+            check=at_least(1, "a number of steps"),
+            python="cos_skip takes the first record at least this many steps on.",
+        ),
+    ] = 1
+    skip_bad: shared.SkipBad = False
+    replay_dtype: Annotated[
+        str | None,
+        Option(
+            "float64, float32 or bfloat16.  (default: the run's, float32 at least)",
+            "DTYPE",
+            replays=True,
+            python="float64, float32 or bfloat16; by default the run's own, float32 at least.",
+        ),
+    ] = None
+    device: Annotated[str, shared.device()] = shared.AUTO
+    curvature: Annotated[
+        int | None,
+        Option(
+            "At every so many rows, the extreme eigenvalues of the Hessian at x_t on z (80 gradients each).",
+            "EVERY",
+            check=at_least(1, "a number of rows"),
+            replays=True,
+            python="at every that many rows, the extreme eigenvalues of the Hessian at x_t on z; needs an objective.",
+        ),
+    ] = None
+    sample: Annotated[
+        Sequence[str],
+        Option(
+            "Which z a row is measured on: own (the step's batch), previous (that of the record before), probe (the "
+            "run's probe batches, with standard errors), full (the objective's data set). Repeat for several.  "
+            "(default: own; previous under tzc-v1)",
+            "NAME",
+            after="objective",
+            commas=True,
+            check=among(SAMPLES, "expected some of"),
+            python="on which z a row is measured, some of own (the step's), previous (that of the record before), "
+            "probe (the run's probe batches, with standard errors), full (the objective's data set); by default own, "
+            "and previous under tzc-v1.",
+        ),
+    ] = ()
+    layers: Annotated[
+        bool,
+        Option(
+            "Write layers.csv too: the tables for each tensor.", python="also write layers.csv, a row for each tensor."
+        ),
+    ] = False
+    group: Annotated[
+        Sequence[str],
+        Option(
+            "Write layers.csv with the tensors summed in whose names the expression matches the same text (its first "
+            "group, if it has one). Repeat for several; the first that matches counts.",
+            "REGEX",
+            check=pattern,
+            python="regular expressions; tensors in whose names one matches the same text are one row of layers.csv.",
+        ),
+    ] = ()
+    path_integral: Annotated[
+        int | None,
+        Option(
+            "Integrate the gradient along each step by N points, 1 to 64: should equal loss_change.",
+            "N",
+            check=between(1, 64, "a number of points, 1 to 64"),
+            replays=True,
+            python="points of a Gauss-Legendre rule for the gradient along each step.",
+        ),
+    ] = None
+    memory_lags: Annotated[
+        Sequence[int],
+        Option(
+            "Cosines between the parts of g_t and g_(t+K) orthogonal to x_t - x*, for these numbers of steps (the "
+            "paper's: 1,2,5,10,20,50).",
+            "K,K,...",
+            reads=numbers,
+            check=at_least(1, "numbers of steps"),
+            python="steps k of the cosine between the parts of g_t and g_{t+k} orthogonal to e_t and e_{t+k}.",
+        ),
+    ] = ()
+    smoothing: Annotated[
+        int,
+        Option("Rows over which lo_lr_smooth is taken.", "ROWS", check=at_least(1, "a number of rows")),
+    ] = 51
+    convention: Annotated[
+        str | None,
+        Option(
+            "The conventions of the code of arXiv 2407.01825v1, to compare with its figures.",
+            "tzc-v1",
+            check=among(CONVENTIONS, "expected"),
+            replays=True,
+            python="tzc-v1, for the conventions of that paper's own code.",
+        ),
+    ] = None
+    memory: Annotated[
+        str | None,
+        Option(
+            "As in 4GB: bounds the vectors that the pass holds, and what the replay keeps on its device: parameters, "
+            "gradients, references, what is read ahead, Lanczos vectors. The activations of the model's own forward "
+            "and backward come on top.",
+            "SIZE",
+            after="curvature",
+            python='such as "4GB": a bound on the vectors that the pass holds, and on what the replay keeps on its '
+            "device: parameters, gradients, references, what is read ahead, Lanczos vectors; not on what the model's "
+            "own forward and backward take.",
+        ),
+    ] = None
+    threads: Annotated[
+        int | None,
+        Option(
+            "Threads of the pass over vectors.  (default: all processors)",
+            "N",
+            after="memory",
+            check=at_least(1, "a number"),
+            python="how many read and multiply recorded vectors; by default as many as there are processors, or one "
+            "where numpy does the work of the compiled loop.",
+        ),
+    ] = None
+    match_permutations: Annotated[
+        bool,
+        Option(
+            "Put the hidden units of references from other runs or files in the order in which they lie nearest to "
+            "this run's last iterate; PERMUTATIONS in the objective's file says which axes permute together.",
+            replays=True,
+            python="put the hidden units of references from other runs or files in the order in which they lie nearest "
+            "to this run's last iterate; the objective file's PERMUTATIONS says which axes permute together.",
+        ),
+    ] = False
+    pca: Annotated[
+        int | None,
+        Option(
+            f"The first two principal components of N evenly spaced iterates ({FEWEST} to {MOST}), references among "
+            "them: trajectory.csv and a figure. Reads those iterates once more; the work is quadratic in N.",
+            "N",
+            check=between(FEWEST, MOST, f"a number of iterates, {FEWEST} to {MOST}"),
+            python="so many iterates, evenly spaced, in the plane of their first two principal components: "
+            "trajectory.csv.",
+        ),
+    ] = None
 
     @property
     def lags(self) -> tuple[int, ...]:
@@ -70,65 +254,22 @@ class Options:
             raise UsageError(f"--memory {self.memory!r:.60}: expected a size, as in 500MB or 4GB.")
         return int(size)
 
-    def check(self, families: Collection[str]) -> None:
-        """Raise UsageError for options that contradict each other; `families` are those that `metrics` chooses."""
-        if self.skip < 1:
-            raise UsageError(f"--skip {self.skip}: expected a number of steps, 1 or more.")
+    def check(self) -> None:
+        """Raise UsageError for values that make no sense, and for options that contradict each other."""
+        self.check_values()
+        families = self.metrics or FAMILY_NAMES
         if not self.refs:
             raise UsageError("no reference was given; the default is final.")
-        if self.curvature is not None and self.curvature < 1:
-            raise UsageError(f"--curvature {self.curvature}: expected a number of rows, 1 or more.")
-        for name in self.sample:
-            if name not in SAMPLES:
-                raise UsageError(f"--sample {name!r}: expected some of {', '.join(SAMPLES)}.")
-        for pattern in self.group:
-            try:
-                re.compile(pattern)
-            except re.error as error:
-                raise UsageError(f"--group {pattern!r}: not a regular expression: {error}.") from error
-        if self.path_integral is not None and not 1 <= self.path_integral <= 64:
-            raise UsageError(f"--path-integral {self.path_integral}: expected a number of points, 1 to 64.")
         if self.path_integral is not None and "progress" not in families:
             raise UsageError("--path-integral is a measure of progress: add progress to --metrics.")
-        for lag in self.memory_lags:
-            if lag < 1:
-                raise UsageError(f"--memory-lags {lag}: expected numbers of steps, 1 or more.")
         if self.memory_lags and "secant" not in families:
             raise UsageError("--memory-lags is a secant quantity: add secant to --metrics.")
-        if self.threads is not None and self.threads < 1:
-            raise UsageError(f"--threads {self.threads}: expected a number, 1 or more.")
         if self.memory_lags and "own" not in self.samples:
             raise UsageError("--memory-lags is of recorded gradients, on the steps' own samples: add --sample own.")
-        if self.smoothing < 1:
-            raise UsageError(f"--smoothing {self.smoothing}: expected a number of rows, 1 or more.")
-        if self.convention is not None and self.convention not in CONVENTIONS:
-            raise UsageError(f"--convention {self.convention!r}: expected {' or '.join(CONVENTIONS)}.")
         if self.ref_gradients and "smoothness" not in families:
             raise UsageError("--ref-gradients is for smoothness towards references: add smoothness to --metrics.")
-        if self.pca is not None and not FEWEST <= self.pca <= MOST:
-            raise UsageError(f"--pca {self.pca}: expected a number of iterates, {FEWEST} to {MOST}.")
         _ = self.memory_bytes
         if self.match_permutations:
-            check_permutable(self.objective)
-        if self.objective is None:
-            for option, given in (
-                ("--ref-gradients", self.ref_gradients),
-                ("--replay-dtype", self.replay_dtype is not None),
-                ("--curvature", self.curvature is not None),
-                ("--path-integral", self.path_integral is not None),
-                ("--convention", self.convention is not None),
-                ("--match-permutations", self.match_permutations),
-                (f"--sample {' '.join(self.samples)}", self.samples != ("own",)),
-            ):
-                if given:
-                    raise UsageError(f"{option} needs --objective FILE.py:NAME: without it nothing is replayed.")
-
-
-def check_permutable(objective: str | None) -> None:
-    """Raise UsageError where --match-permutations is given with an objective that cannot say which units permute."""
-    if objective == "run":
-        raise UsageError(
-            "--match-permutations with --objective run: an exported program does not say which units permute. Give "
-            'FILE.py:NAME, and beside NAME write PERMUTATIONS = {"NAME": {"hidden": [("0.weight", 0), ("0.bias", '
-            '0), ("2.weight", 1)]}}.'
-        )
+            shared.check_permutable(self.objective)
+        other_sample = f"--sample {' '.join(self.samples)}", self.samples != ("own",)
+        shared.check_objective(self, self.objective, other_sample)

@@ -8,6 +8,9 @@ import numpy as np
 
 from trajcheck.metrics.columns import Column, exponential_mean, running_mean
 
+#: Of exponential averages, and of the longer ones that TZC's code has beside them.
+BETA, LONG_BETA = 0.99, 0.9999
+
 
 @dataclass(frozen=True)
 class Averaging:
@@ -21,7 +24,7 @@ class Averaging:
 
     epochs: np.ndarray | None = None
     debias: bool = True
-    betas: tuple[tuple[str, float], ...] = (("", 0.99),)
+    betas: tuple[tuple[str, float], ...] = (("", BETA),)
     per_tensor: bool = False
     lagging: bool = False
 
@@ -42,4 +45,4 @@ class Averaging:
 
 def tzc_v1(epochs: np.ndarray | None) -> Averaging:
     """The conventions of TZC's code, version 1."""
-    return Averaging(epochs, debias=False, betas=(("", 0.99), ("_9999", 0.9999)), per_tensor=True, lagging=True)
+    return Averaging(epochs, debias=False, betas=(("", BETA), ("_9999", LONG_BETA)), per_tensor=True, lagging=True)

@@ -105,7 +105,7 @@ def running_max(terms: Column) -> Column:
     return _running(terms, lambda a, _: np.maximum.accumulate(a), np.ones(len(terms)))
 
 
-def exponential_mean(terms: Column, beta: float = 0.99, *, debias: bool = True) -> Column:
+def exponential_mean(terms: Column, beta: float, *, debias: bool = True) -> Column:
     """m_n / (1 - beta^n), m_n = beta m_{n-1} + (1 - beta) a_n, m_0 = 0, n counting the rows where a is defined; with
     `debias` false m_n itself."""
 

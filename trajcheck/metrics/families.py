@@ -7,9 +7,7 @@ from dataclasses import dataclass
 
 from trajcheck.errors import UsageError
 from trajcheck.metrics.catalogue import quantities
-from trajcheck.metrics.quantity import REFERENCES, STEPS
-
-NAMES = ("convexity", "smoothness", "progress", "secant", "geometry")
+from trajcheck.metrics.quantity import FAMILY_NAMES, REFERENCES, STEPS
 
 
 @dataclass(frozen=True)
@@ -31,7 +29,7 @@ FAMILIES = {
             for table in (STEPS, REFERENCES)
         )
     )
-    for family in NAMES
+    for family in FAMILY_NAMES
 }
 
 

@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
 STEPS, REFERENCES, COMPARE, FLOW = "steps", "references", "compare", "flow"
+#: What --metrics chooses from.
+FAMILY_NAMES = ("convexity", "smoothness", "progress", "secant", "geometry")
 F = TypeVar("F", bound=Callable[..., Any])
 
 

@@ -16,8 +16,6 @@ from trajcheck.errors import RunError
 from trajcheck.readable import runs_of_steps
 from trajcheck.runs.trajectory import Trajectory
 
-ALIGNMENTS = ("step", "time", "loss")
-
 #: Of two times, relative to the larger: below it they are one, however their sums were rounded.
 TOLERANCE = 1e-9
 

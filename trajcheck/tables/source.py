@@ -30,12 +30,12 @@ class Source:
     trajectory: Trajectory
     rows: Rows
     scalars: Mapping[int, RowScalars]
+    smoothing: int  # rows over which lo_lr_smooth is taken
     epsilon: float | None = None
     ref_gradients: bool = False
     curvature: Collection[int] = ()  # places of the rows that were asked for it
     sample: str = "own"
     path_integral: bool = False
-    smoothing: int = 51  # rows over which lo_lr_smooth is taken
     averaging: Averaging = field(default_factory=Averaging)
     lags: Mapping[int, Sequence[Sequence[LagScalars | str]]] = field(default_factory=dict)  # by lag, reference and row
 

@@ -37,7 +37,7 @@ def test_evaluations_on_every_sample(
     options = Options(
         refs,
         objective,
-        ref_gradients,
+        ref_gradients=ref_gradients,
         steps="2:9:2",
         sample=sample,
         path_integral=points,

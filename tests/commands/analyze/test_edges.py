@@ -302,7 +302,7 @@ def test_a_dry_run_says_what_will_be_read_and_evaluated(
     options = Options(
         refs,
         f"{objective_file}:good",
-        ref_gradients,
+        ref_gradients=ref_gradients,
         steps=steps,
         skip=skip,
         sample=sample,

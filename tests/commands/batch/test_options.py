@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from trajcheck.commands.batch.command import with_command_line
-from trajcheck.commands.batch.options import BatchConfig, read_config, seconds
+from trajcheck.commands.batch.config_file import read_config
+from trajcheck.commands.batch.options import BatchConfig, seconds
 from trajcheck.errors import UsageError
 from trajcheck.measuring.options import Options
 

@@ -168,7 +168,7 @@ def test_blocks_and_chunks_change_nothing(tmp_path: Path) -> None:
 
 
 def test_memory_depends_neither_on_the_model_nor_on_the_steps(tmp_path: Path) -> None:
-    peaks = []
+    peaks: list[int] = []
     for name, steps, numel in (("small", 6, 300_000), ("wide", 6, 1_200_000), ("long", 24, 300_000)):
         runs = [load_trajectory(wide_run(tmp_path / f"{name}-{each}", steps, numel), False) for each in "ab"]
         pairs = [Pair(place, place, 0.5 * (place % 2)) for place in range(steps - 1)]

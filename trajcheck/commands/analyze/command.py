@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from trajcheck.commands.analyze.options import AnalyzeArguments
 from trajcheck.measuring.cost import Cost
 from trajcheck.measuring.measured_run import MeasuredRun
 from trajcheck.measuring.options import Options
+from trajcheck.options.python_call import takes
 from trajcheck.progress_bar import progress_bar
 from trajcheck.reports.making.folder import ReportFolder, default_folder
 from trajcheck.runs.references import Reference, files_of
@@ -20,103 +22,17 @@ if TYPE_CHECKING:
     from trajcheck.reports.making.results import Report
 
 
-def analyze(
-    run: str | Path,
-    refs: Sequence[str] = ("final",),
-    objective: str | None = None,
-    *,
-    ref_gradients: bool = False,
-    metrics: Sequence[str] = (),
-    steps: str | None = None,
-    skip: int = 1,
-    skip_bad: bool = False,
-    replay_dtype: str | None = None,
-    device: str = "auto",
-    curvature: int | None = None,
-    sample: Sequence[str] = (),
-    layers: bool = False,
-    group: Sequence[str] = (),
-    path_integral: int | None = None,
-    memory_lags: Sequence[int] = (),
-    smoothing: int = 51,
-    convention: str | None = None,
-    memory: str | None = None,
-    threads: int | None = None,
-    match_permutations: bool = False,
-    pca: int | None = None,
-    out: str | Path | None = None,
-    fresh: bool = False,
-    quiet: bool = True,
-) -> Report:
+@takes(AnalyzeArguments)
+def analyze(given: AnalyzeArguments) -> Report:
     """Analyze a recorded run against reference points, in one pass, and write the report.
 
     What is computed is saved in the report folder as it is found (`scalars/`): an analysis that was interrupted goes
     on from there, and one of a run that has grown adds what is missing.
 
-    Args:
-        run: folder of the run; it is only read.
-        refs: reference points x*, each one of final, init, best, step:N, mean:N, OTHER_RUN, OTHER_RUN@(any of these),
-            FILE.safetensors.
-        objective: "FILE.py:NAME"; NAME() returns (model, loss), loss(model, batch) a scalar. The file is executed.
-            "run": the program that the Recorder exported, the run's objective.pt2; loading it can execute code too.
-            Without it, what needs no replayed loss is computed, and undefined.csv says what that leaves out.
-        ref_gradients: also replay the gradient at every reference, for smoothness towards it.
-        metrics: families of metrics (convexity, smoothness, progress, secant, geometry); all when empty.
-        steps: "A:B:C", the rows, like a slice of step numbers; moves neither init nor final nor x_{t-1}.
-        skip: cos_skip takes the first record at least this many steps on.
-        skip_bad: leave out step files that cannot be used or hold NaN or Inf, and list them.
-        replay_dtype: float64, float32 or bfloat16; by default the run's own, float32 at least.
-        device: auto, cpu, cuda, cuda:1, ...
-        curvature: at every that many rows, the extreme eigenvalues of the Hessian at x_t on z; needs an objective.
-        sample: on which z a row is measured, some of own (the step's), previous (that of the record before), probe (the
-            run's probe batches, with standard errors), full (the objective's data set); by default own, and previous
-            under tzc-v1.
-        layers: also write layers.csv, a row for each tensor.
-        group: regular expressions; tensors in whose names one matches the same text are one row of layers.csv.
-        path_integral: points of a Gauss-Legendre rule for the gradient along each step.
-        memory_lags: steps k of the cosine between the parts of g_t and g_{t+k} orthogonal to e_t and e_{t+k}.
-        smoothing: rows over which lo_lr_smooth is taken.
-        memory: such as "4GB": a bound on the vectors that the pass holds, and on what the replay keeps on its device:
-            parameters, gradients, references, what is read ahead, Lanczos vectors; not on what the model's own forward
-            and backward take.
-        threads: how many read and multiply recorded vectors; by default as many as there are
-            processors, or one where numpy does the work of the compiled loop.
-        convention: tzc-v1, for the conventions of that paper's own code.
-        match_permutations: put the hidden units of references from other runs or files in the order in which they lie
-            nearest to this run's last iterate; the objective file's PERMUTATIONS says which axes permute together.
-        pca: so many iterates, evenly spaced, in the plane of their first two principal components: trajectory.csv.
-        out: the report folder; default reports/<the run's path below the working folder>.
-        fresh: compute everything anew: for what trajcheck cannot see has changed, such as data that the objective
-            loads.
-        quiet: no progress bars.
-
     Raises:
         TrajcheckError: see errors.py; no report has then been written.
     """
-    options = Options(
-        refs=tuple(refs),
-        objective=objective,
-        ref_gradients=ref_gradients,
-        metrics=tuple(metrics),
-        steps=steps,
-        skip=skip,
-        skip_bad=skip_bad,
-        replay_dtype=replay_dtype,
-        device=device,
-        curvature=curvature,
-        sample=tuple(sample),
-        layers=layers,
-        group=tuple(group),
-        path_integral=path_integral,
-        memory_lags=tuple(memory_lags),
-        smoothing=smoothing,
-        convention=convention,
-        memory=memory,
-        threads=threads,
-        match_permutations=match_permutations,
-        pca=pca,
-    )
-    return run_analysis(Path(run), options, None if out is None else Path(out), fresh=fresh, quiet=quiet)
+    return run_analysis(Path(given.run), given.options, given.folder, fresh=given.fresh, quiet=given.quiet)
 
 
 def run_analysis(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from trajcheck.commands.compare.options import ComparisonOptions
+from trajcheck.commands.compare.options import CompareArguments, ComparisonOptions
 from trajcheck.commands.compare.other_run import Other
 from trajcheck.errors import RunError, UsageError
 from trajcheck.files.extent_reader import ExtentReader
@@ -19,6 +19,7 @@ from trajcheck.files.safetensors_header import read_header
 from trajcheck.files.streamed_writing import write_streamed
 from trajcheck.measuring.cost import Cost, extent_bytes
 from trajcheck.measuring.measured_run import MeasuredRun
+from trajcheck.options.python_call import takes_more
 from trajcheck.permutations.weight_matching import Relabelling, Reorder
 from trajcheck.progress_bar import progress_bar
 from trajcheck.reports.making.folder import ReportFolder
@@ -39,66 +40,15 @@ if TYPE_CHECKING:
 Match = Callable[[Trajectory, Trajectory], Relabelling]
 
 
-def compare(
-    run_a: str | Path,
-    run_b: str | Path,
-    *runs: str | Path,
-    align: str = "step",
-    tolerance: float | None = None,
-    interpolate: bool = False,
-    objective: str | None = None,
-    line: int | None = None,
-    sample: str = "own",
-    layers: bool = False,
-    steps: str | None = None,
-    skip_bad: bool = False,
-    replay_dtype: str | None = None,
-    device: str = "auto",
-    match_permutations: bool = False,
-    out: str | Path | None = None,
-    quiet: bool = True,
-) -> Comparison:
+@takes_more(CompareArguments)
+def compare(given: CompareArguments) -> Comparison:
     """Compare a recorded run with one or several others of the same model, pair by pair of iterates, and write the
     report.
-
-    Args:
-        run_a, run_b, runs: folders of runs, which are only read; the first is compared with each of the others.
-        align: which iterates belong together: those of equal "step"; of equal "time" tau = sum of learning rates; or
-            of the nearest recorded "loss", in the order of both runs.
-        tolerance: the largest |tau_a - tau_b| (by default 1e-9 of the larger, and rounding), or difference of losses
-            (by default any).
-        interpolate: with "time", where B has no record at the time of A's, take the point between the two around it,
-            and mark it.
-        objective: "FILE.py:NAME" or "run", as for `analyze`; for gaps and ratios, and for losses along lines.
-        line: at how many points between x_a and x_b the loss is taken, beside both ends; by default 9 with an
-            objective, and 0 for none.
-        sample: on which sample: own (z of A's record), probe (A's probe batches), full (the objective's data set).
-        layers: also write layers.csv, a row for each pair and tensor.
-        steps: "A:B:C", the rows of run A like a slice of step numbers; with align="step" those of the others too.
-        match_permutations: put the hidden units of every other run in the order in which its last iterate lies nearest
-            to that of run A; the objective file says which units permute.
-        skip_bad, replay_dtype, device, quiet: as for `analyze`.
-        out: the report folder; default reports/compare/<name of A>--<name of B>...
 
     Raises:
         TrajcheckError: see errors.py; nothing has then been written.
     """
-    options = ComparisonOptions(
-        align=align,
-        tolerance=tolerance,
-        interpolate=interpolate,
-        objective=objective,
-        line=line,
-        sample=sample,
-        layers=layers,
-        steps=steps,
-        skip_bad=skip_bad,
-        replay_dtype=replay_dtype,
-        device=device,
-        match_permutations=match_permutations,
-    )
-    paths = [Path(run) for run in (run_a, run_b, *runs)]
-    return run_comparison(paths, options, None if out is None else Path(out), quiet=quiet)
+    return run_comparison(given.folders, given.options, given.folder, quiet=given.quiet)
 
 
 def run_comparison(

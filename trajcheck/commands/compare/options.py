@@ -1,13 +1,22 @@
-"""The options of a comparison."""
+"""The options of a comparison, and the arguments of `compare`."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
 
 from trajcheck.errors import UsageError
-from trajcheck.measuring.options import Options, check_permutable
-from trajcheck.scalars.pairs import ALIGNMENTS
+from trajcheck.measuring.options import Options
+from trajcheck.options import shared
+from trajcheck.options.checks import among, between
+from trajcheck.options.declared import Declared, Option, part_of
+from trajcheck.options.python_call import REST
+
+#: Which iterates may belong together: scalars/pairs.py has a rule for each.
+ALIGNMENTS = ("step", "time", "loss")
 
 #: On which sample the loss along a line may be taken.
 LINE_SAMPLES = ("own", "probe", "full")
@@ -16,22 +25,107 @@ LINE_SAMPLES = ("own", "probe", "full")
 LINE = 9
 
 
-@dataclass(frozen=True)
-class ComparisonOptions:
-    """What to compare; see `compare`."""
+@dataclass(frozen=True, kw_only=True)
+class ComparisonOptions(Declared):
+    """What to compare. Their order is that of summary.json and of the page."""
 
-    align: str = "step"
-    tolerance: float | None = None
-    interpolate: bool = False
-    objective: str | None = None
-    line: int | None = None
-    sample: str = "own"
-    layers: bool = False
-    steps: str | None = None
-    skip_bad: bool = False
-    replay_dtype: str | None = None
-    device: str = "auto"
-    match_permutations: bool = False
+    align: Annotated[
+        str,
+        Option(
+            "Which iterates belong together: step (of equal number), time (of equal tau, the sum of learning rates), "
+            "loss (of nearest recorded loss, in the order of both runs).",
+            "HOW",
+            check=among(ALIGNMENTS, "expected"),
+            python='which iterates belong together: those of equal "step"; of equal "time" tau = sum of learning '
+            'rates; or of the nearest recorded "loss", in the order of both runs.',
+        ),
+    ] = "step"
+    tolerance: Annotated[
+        float | None,
+        Option(
+            "The largest difference of two taus, or losses, that are matched.  (default: rounding of taus; any of "
+            "losses)",
+            "X",
+            python="the largest |tau_a - tau_b| (by default 1e-9 of the larger, and rounding), or difference of losses "
+            "(by default any).",
+        ),
+    ] = None
+    interpolate: Annotated[
+        bool,
+        Option(
+            "With --align time: where RUN_B has no record at a time of RUN_A, the point between the two around it, "
+            "marked in its row.",
+            python='with "time", where B has no record at the time of A\'s, take the point between the two around it, '
+            "and mark it.",
+        ),
+    ] = False
+    objective: Annotated[
+        str | None,
+        shared.objective(
+            "The loss to replay, as for analyze (the file, or program, is executed): for gaps, ratios and lines.",
+            python='"FILE.py:NAME" or "run", as for `analyze`; for gaps and ratios, and for losses along lines.',
+        ),
+    ] = None
+    line: Annotated[
+        int | None,
+        Option(
+            "Take the loss at N points on the straight line between x_a and x_b, and at both ends; 0: none.  (default: "
+            f"{LINE} with an objective)",
+            "N",
+            check=between(0, 999, "a number of points, 0 (none) to 999"),
+            python="at how many points between x_a and x_b the loss is taken, beside both ends; by default "
+            f"{LINE} with an objective, and 0 for none.",
+        ),
+    ] = None
+    sample: Annotated[
+        str,
+        Option(
+            "On which z that loss is: own (the batch of RUN_A's record), probe (RUN_A's probe batches, with standard "
+            "errors), full (the objective's data set).",
+            "NAME",
+            check=among(LINE_SAMPLES, "expected"),
+            python="on which sample: own (z of A's record), probe (A's probe batches), full (the objective's data "
+            "set).",
+        ),
+    ] = "own"
+    layers: Annotated[
+        bool,
+        Option(
+            "Write layers.csv too: distances and cosines for each tensor.",
+            python="also write layers.csv, a row for each pair and tensor.",
+        ),
+    ] = False
+    steps: Annotated[
+        str | None,
+        Option(
+            "Records of RUN_A, as a slice of step numbers; under --align step those of the others too.",
+            "A:B:C",
+            python='"A:B:C", the rows of run A like a slice of step numbers; with align="step" those of the others '
+            "too.",
+        ),
+    ] = None
+    skip_bad: shared.SkipBad = False
+    replay_dtype: Annotated[
+        str | None,
+        Option(
+            "float64, float32 or bfloat16.  (default: the runs', float32 at least)",
+            "DTYPE",
+            replays=True,
+            python="float64, float32 or bfloat16; by default the runs' own, float32 at least.",
+        ),
+    ] = None
+    device: Annotated[str, shared.device()] = shared.AUTO
+    match_permutations: Annotated[
+        bool,
+        Option(
+            "Put the hidden units of the other runs in the order nearest to RUN_A's; the objective file says which "
+            "permute.",
+            after="sample",
+            replays=True,
+            python="put the hidden units of every other run in the order in which its last iterate lies nearest to "
+            "that of run A; the objective file says which units permute.",
+        ),
+    ] = False
 
     @property
     def points(self) -> int:
@@ -51,29 +145,47 @@ class ComparisonOptions:
         )
 
     def check(self) -> None:
-        """Raise UsageError for options that contradict each other."""
-        if self.align not in ALIGNMENTS:
-            raise UsageError(f"--align {self.align!r}: expected {', '.join(ALIGNMENTS)}.")
+        """Raise UsageError for values that make no sense, and for options that contradict each other."""
         if self.tolerance is not None and not (math.isfinite(self.tolerance) and self.tolerance >= 0):
             raise UsageError(f"--tolerance {self.tolerance}: expected a number, 0 or more.")
+        self.check_values()
         if self.tolerance is not None and self.align == "step":
             raise UsageError("--tolerance is of times or losses: step numbers are equal or not. Add --align time.")
         if self.interpolate and self.align != "time":
             raise UsageError(f"--interpolate is between times: it needs --align time, not {self.align}.")
-        if self.sample not in LINE_SAMPLES:
-            raise UsageError(f"--sample {self.sample!r}: expected {', '.join(LINE_SAMPLES)}.")
-        if self.line is not None and not 0 <= self.line <= 999:
-            raise UsageError(f"--line {self.line}: expected a number of points, 0 (none) to 999.")
         if self.match_permutations:
-            check_permutable(self.objective)
-        if self.objective is None:
-            for option, given in (
-                (f"--line {self.line}", bool(self.line)),
-                (f"--sample {self.sample}", self.sample != "own"),
-                ("--replay-dtype", self.replay_dtype is not None),
-                ("--match-permutations", self.match_permutations),
-            ):
-                if given:
-                    raise UsageError(f"{option} needs --objective FILE.py:NAME: without it nothing is replayed.")
-        elif self.sample != "own" and not self.points:
+            shared.check_permutable(self.objective)
+        lines = (f"--line {self.line}", bool(self.line)), (f"--sample {self.sample}", self.sample != "own")
+        shared.check_objective(self, self.objective, *lines)
+        if self.objective is not None and self.sample != "own" and not self.points:
             raise UsageError(f"--sample {self.sample} is that of the losses along the line: it needs --line 1 or more.")
+
+
+@dataclass(frozen=True)
+class TwoRuns:
+    run_a: Annotated[str | Path, "folder of a run, which is only read; it is compared with each of the others."]
+    run_b: Annotated[str | Path, "folder of another run of the same model."]
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareArguments(ComparisonOptions, TwoRuns):
+    runs: Annotated[Sequence[str | Path], REST, "folders of further ones."] = ()
+    out: Annotated[
+        str | Path | None,
+        shared.out("reports/compare/RUN_A--RUN_B", python="reports/compare/<name of A>--<name of B>--<...>"),
+    ] = None
+    quiet: Annotated[bool, "no progress bars."] = True
+
+    @property
+    def options(self) -> ComparisonOptions:
+        return part_of(self, ComparisonOptions)
+
+    @property
+    def folder(self) -> Path | None:
+        """Of the report, if one was named."""
+        return None if self.out is None else Path(self.out)
+
+    @property
+    def folders(self) -> list[Path]:
+        """Of the runs, A's first."""
+        return [Path(run) for run in (self.run_a, self.run_b, *self.runs)]

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from trajcheck.commands.flow.integrated import Integrated
-from trajcheck.commands.flow.options import MAX_EVALUATIONS, FlowOptions
+from trajcheck.commands.flow.options import FlowArguments, FlowOptions
 from trajcheck.errors import IntegrationError, NotFiniteError, ObjectiveError, RunError, StepFileError
 from trajcheck.files.extent_reader import ExtentReader
 from trajcheck.files.extents import Extent
 from trajcheck.files.prints import hash_file
+from trajcheck.options.python_call import takes
 from trajcheck.progress_bar import progress_bar
 from trajcheck.reports.making.folder import ReportFolder, default_folder
 from trajcheck.runs.divergence import load_trajectory
@@ -37,23 +38,8 @@ VECTORS = 34
 NO_TAU = "no tau was recorded at this step"
 
 
-def flow(
-    run: str | Path,
-    objective: str,
-    *,
-    start: str = "init",
-    sample: str | None = None,
-    rtol: float = 1e-4,
-    atol: float | None = None,
-    max_evaluations: int = MAX_EVALUATIONS,
-    replay_dtype: str | None = None,
-    curvature: int | None = None,
-    wanted_distance: float | None = None,
-    device: str = "auto",
-    skip_bad: bool = False,
-    out: str | Path | None = None,
-    quiet: bool = True,
-) -> FlowReport:
+@takes(FlowArguments)
+def flow(given: FlowArguments) -> FlowReport:
     """Integrate theta'(tau) = -grad f(theta(tau)) from an iterate of a run, and measure the run against it.
 
     flow_dist_t = |x_t - theta(tau_t)| at the recorded times tau_t, the sums of learning rates. f is the loss on one
@@ -61,42 +47,12 @@ def flow(
     on f. theta is float64; two solutions are computed, the second at half the tolerances. The flow is the second, and
     the distance between them, flow_error, estimates its error.
 
-    Args:
-        run: folder of the run; it is only read.
-        objective: "FILE.py:NAME" or "run", as for `analyze`.
-        start: init or step:N, the recorded iterate from which the flow starts.
-        sample: full (the objective's data set), own (the one full batch of all records) or probe (the mean over the
-            run's probe batches); by default the first of these that there is.
-        rtol, atol: tolerances of the first solution; atol is rtol / 100 by default.
-        max_evaluations: cap on the gradients of both integrations together. Reaching it ends them; what was computed is
-            reported and kept, and the same call with a larger cap goes on from there.
-        replay_dtype: of the gradients, float64 or float32; by default the run's own, float32 at least.
-        curvature: at every that many recorded times, and at the last, lambda_min and lambda_max of the Hessian.
-        wanted_distance: also say which learning rate the bound would allow for this distance; needs curvature.
-        device: auto, cpu, cuda, cuda:1, ...
-        skip_bad: leave out step files that cannot be used or hold NaN or Inf, and list them.
-        out: the report folder; default reports/flow/<the run's path below the working folder>.
-        quiet: no progress bar.
-
     A call that was killed goes on when it is made again: its state is in the report folder, in a hidden file.
 
     Raises:
         TrajcheckError: see errors.py. No report has then been written, but a state may have been.
     """
-    options = FlowOptions(
-        objective=objective,
-        start=start,
-        sample=sample,
-        rtol=rtol,
-        atol=atol,
-        max_evaluations=max_evaluations,
-        replay_dtype=replay_dtype,
-        curvature=curvature,
-        wanted_distance=wanted_distance,
-        device=device,
-        skip_bad=skip_bad,
-    )
-    return run_flow(Path(run), options, None if out is None else Path(out), quiet=quiet)
+    return run_flow(Path(given.run), given.options, given.folder, quiet=given.quiet)
 
 
 def run_flow(run: Path, options: FlowOptions, out: Path | None = None, *, quiet: bool = True) -> FlowReport:

@@ -1,33 +1,110 @@
-"""The options of a gradient flow."""
+"""The options of a gradient flow, and the arguments of `flow`."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
+from typing import Annotated
 
 from trajcheck.errors import UsageError
+from trajcheck.options import shared
+from trajcheck.options.checks import among, at_least, positive
+from trajcheck.options.declared import Declared, Option, part_of
 
 #: On which sample the flow may be: one function, the same at every time.
 FLOW_SAMPLES = ("full", "probe", "own")
 FLOW_DTYPES = ("float64", "float32")
-MAX_EVALUATIONS = 100_000
 
 
 @dataclass(frozen=True)
-class FlowOptions:
-    """What to integrate, and how; see `gradient_flow.flow`."""
+class FlowOptions(Declared):
+    """What to integrate, and how. Their order is that of summary.json and of the page."""
 
-    objective: str
-    start: str = "init"
-    sample: str | None = None  # none: the first of full, own, probe that there is
-    rtol: float = 1e-4
-    atol: float | None = None
-    max_evaluations: int = MAX_EVALUATIONS
-    replay_dtype: str | None = None
-    curvature: int | None = None
-    wanted_distance: float | None = None
-    device: str = "auto"
-    skip_bad: bool = False
+    objective: Annotated[
+        str,
+        shared.objective(
+            "The loss f: NAME() returns (model, loss) or (model, loss, batches), loss(model, batch) a scalar tensor; "
+            f"the file is executed. {shared.TRUST}",
+            python='"FILE.py:NAME" or "run", as for `analyze`.',
+        ),
+    ]
+    _: KW_ONLY
+    start: Annotated[
+        str,
+        Option(
+            "init, or step:N: the recorded iterate where it starts.",
+            "POINT",
+            flag="--from",
+            python="init or step:N, the recorded iterate from which the flow starts.",
+        ),
+    ] = "init"
+    sample: Annotated[
+        str | None,
+        Option(
+            "On which sample f is: full (the objective's data set), own (the one full batch of all records), probe "
+            "(the mean over the run's probe batches).  (default: the first of these that there is)",
+            "NAME",
+            check=among(FLOW_SAMPLES, "expected one of"),
+            python="full (the objective's data set), own (the one full batch of all records) or probe (the mean over "
+            "the run's probe batches); by default the first of these that there is.",
+        ),
+    ] = None
+    rtol: Annotated[
+        float,
+        Option(
+            "Relative tolerance; a second solution has half of it.",
+            check=lambda value: "" if 1e-13 <= value < 1 else "expected a number from 1e-13 to 1",
+            python="relative tolerance of the first solution.",
+        ),
+    ] = 1e-4
+    atol: Annotated[
+        float | None,
+        Option(
+            "Absolute tolerance.  (default: rtol / 100)",
+            check=positive("a positive number"),
+            python="absolute tolerance of the first solution; rtol / 100 by default.",
+        ),
+    ] = None
+    max_evaluations: Annotated[
+        int,
+        Option(
+            "Cap on the gradients of the integration; it ends there, exits 4, and goes on when called again with more.",
+            "N",
+            check=at_least(1, "a number of gradients"),
+            python="cap on the gradients of both integrations together. Reaching it ends them; what was computed is "
+            "reported and kept, and the same call with a larger cap goes on from there.",
+        ),
+    ] = 100_000
+    replay_dtype: Annotated[
+        str | None,
+        Option(
+            "Of the gradients, float64 or float32; theta is float64.  (default: the run's, float32 at least)",
+            "DTYPE",
+            check=lambda value: "" if value in FLOW_DTYPES else "a flow's gradients are in float64 or float32",
+            python="of the gradients, float64 or float32; by default the run's own, float32 at least.",
+        ),
+    ] = None
+    curvature: Annotated[
+        int | None,
+        Option(
+            "At every so many recorded times, and at the last, the Hessian's extreme eigenvalues on the flow (80 "
+            "gradients each); with them, a bound on the distance.",
+            "EVERY",
+            check=at_least(1, "a number of recorded times"),
+            python="at every that many recorded times, and at the last, lambda_min and lambda_max of the Hessian.",
+        ),
+    ] = None
+    wanted_distance: Annotated[
+        float | None,
+        Option(
+            "Say which learning rate the bound would allow for this distance.",
+            "D",
+            check=positive("a positive distance"),
+            python="also say which learning rate the bound would allow for this distance; needs curvature.",
+        ),
+    ] = None
+    device: Annotated[str, shared.device("evaluate", after="skip_bad")] = shared.AUTO
+    skip_bad: shared.SkipBad = False
 
     @property
     def start_step(self) -> int | None:
@@ -40,24 +117,28 @@ class FlowOptions:
         return int(number)
 
     def check(self) -> None:
-        """Raise UsageError for options that contradict each other or make no sense."""
+        """Raise UsageError for values that make no sense, and for options that contradict each other."""
         _ = self.start_step
         if not self.objective:
             raise UsageError("a flow needs the loss: give --objective FILE.py:NAME, or --objective run.")
-        if self.sample is not None and self.sample not in FLOW_SAMPLES:
-            raise UsageError(f"--sample {self.sample!r}: expected one of {', '.join(FLOW_SAMPLES)}.")
-        if self.replay_dtype is not None and self.replay_dtype not in FLOW_DTYPES:
-            raise UsageError(f"--replay-dtype {self.replay_dtype!r}: a flow's gradients are in float64 or float32.")
-        if not 1e-13 <= self.rtol < 1:
-            raise UsageError(f"--rtol {self.rtol:g}: expected a number from 1e-13 to 1.")
-        if self.atol is not None and not (self.atol > 0 and math.isfinite(self.atol)):
-            raise UsageError(f"--atol {self.atol:g}: expected a positive number.")
-        if self.max_evaluations < 1:
-            raise UsageError(f"--max-evaluations {self.max_evaluations}: expected a number of gradients, 1 or more.")
-        if self.curvature is not None and self.curvature < 1:
-            raise UsageError(f"--curvature {self.curvature}: expected a number of recorded times, 1 or more.")
-        if self.wanted_distance is not None:
-            if not (self.wanted_distance > 0 and math.isfinite(self.wanted_distance)):
-                raise UsageError(f"--wanted-distance {self.wanted_distance:g}: expected a positive distance.")
-            if self.curvature is None:
-                raise UsageError("--wanted-distance is a question to the bound, which needs --curvature EVERY.")
+        self.check_values()
+        if self.wanted_distance is not None and self.curvature is None:
+            raise UsageError("--wanted-distance is a question to the bound, which needs --curvature EVERY.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowArguments(FlowOptions, shared.OneRun):
+    out: Annotated[
+        str | Path | None,
+        shared.out("reports/flow/RUN", python="reports/flow/<the run's path below the working folder>"),
+    ] = None
+    quiet: Annotated[bool, "no progress bar."] = True
+
+    @property
+    def options(self) -> FlowOptions:
+        return part_of(self, FlowOptions)
+
+    @property
+    def folder(self) -> Path | None:
+        """Of the report, if one was named."""
+        return None if self.out is None else Path(self.out)

@@ -6,6 +6,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from trajcheck.metrics.averaging import BETA, LONG_BETA
 from trajcheck.reports.figures.drawing.axes import entry, finish, legend, line, panels, scale, zero
 from trajcheck.reports.figures.drawing.style import BLUE, DASHES, GREEN, VERMILLION
 from trajcheck.reports.figures.picture import NothingToDraw, Picture
@@ -13,8 +14,8 @@ from trajcheck.reports.reading.report import SavedReport
 
 _COLUMNS = {
     "avg_gap": ("average gap", BLUE),
-    "exp_gap": ("exponential average, β = 0.99", VERMILLION),
-    "exp_gap_9999": ("exponential average, β = 0.9999", GREEN),
+    "exp_gap": (f"exponential average, β = {BETA}", VERMILLION),
+    "exp_gap_9999": (f"exponential average, β = {LONG_BETA}", GREEN),
 }
 
 

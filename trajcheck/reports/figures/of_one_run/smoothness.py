@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from trajcheck.metrics.averaging import BETA
 from trajcheck.reports.figures.drawing.axes import entry, finish, legend, line, panels, scale, title
 from trajcheck.reports.figures.drawing.ratio_panel import sample_entries
 from trajcheck.reports.figures.drawing.style import BLACK, DASHES, GREY
@@ -17,7 +18,7 @@ from trajcheck.reports.reading.report import SavedReport, Series
 _COLUMNS = {
     "inst_smooth": ("instantaneous", "#AAAAAA", 0.7),
     "max_smooth": ("largest so far", GREY, 1.6),
-    "exp_smooth": ("exponential average, β = 0.99", BLACK, 1.2),
+    "exp_smooth": (f"exponential average, β = {BETA}", BLACK, 1.2),
 }
 
 

@@ -1,0 +1,88 @@
+"""What analyze, compare and flow do last, and the options that they share: print, draw, and the exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Protocol, TypeVar
+
+import typer
+
+from trajcheck.cli.printing import say_report
+
+#: Finished, but something explicitly asked for could not be computed.
+INCOMPLETE = 4
+
+
+def _known(name: str) -> str:
+    """Refuse an unknown format before anything is computed."""
+    from trajcheck.reports.terminal.formats import check_format
+
+    check_format(name)
+    return name
+
+
+Form = Annotated[
+    str,
+    typer.Option(
+        "--format",
+        metavar="NAME",
+        callback=_known,
+        help="What to print: table; json, the headline with warnings; csv or markdown, the headline, with warnings on "
+        "stderr. With these three nothing else is on stdout, with --quiet nothing at all.",
+    ),
+]
+Plots = Annotated[
+    bool | None,
+    typer.Option(
+        "--plots/--no-plots",
+        envvar="TRAJCHECK_PLOTS",
+        help="Draw figures/ and report.html too.  (default: where the extra `plots` is installed)",
+    ),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary; errors only.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would be read and evaluated, and write nothing.")]
+
+
+class Finished(Protocol):
+    """A report of any of the three."""
+
+    @property
+    def folder(self) -> Path: ...
+    @property
+    def summary(self) -> dict[str, Any]: ...
+    @property
+    def incomplete(self) -> list[str]: ...
+
+
+F = TypeVar("F", bound=Finished)
+
+
+def finish(report: F, text: Callable[[F], str], form: str, plots: bool | None, quiet: bool) -> None:
+    """Print a finished report, `text` for people, draw it, and exit with INCOMPLETE where something is lacking."""
+    if not quiet:
+        say_report(form, report.folder, report.summary, lambda: text(report))
+    for lack in report.incomplete:
+        typer.echo(f"trajcheck: not computed: {lack}", err=True)
+    if not draw_after(report.folder, plots, quiet or form != "table") or report.incomplete:
+        raise typer.Exit(INCOMPLETE)
+
+
+def draw_after(folder: Path, plots: bool | None, quiet: bool) -> bool:
+    """Draw the report, if that is asked for or possible. False where figures were explicitly asked for and cannot be
+    drawn."""
+    from trajcheck.commands.report.one_report import INSTALL, PAGE, can_draw, draw_report
+
+    if plots is not False and can_draw():
+        page = draw_report(folder).page
+        if not quiet:
+            typer.echo(str(page).encode("utf-8", "replace").decode())
+        return True
+    if plots:
+        typer.echo(f"trajcheck: not computed: --plots: figures need {INSTALL}", err=True)
+        return False
+    if not quiet and (folder / PAGE).exists():
+        typer.echo(f"{PAGE} is of an earlier report; `trajcheck report {folder}` draws it anew")
+    elif not quiet and plots is None:
+        typer.echo(f"figures and a page: {INSTALL}")
+    return True
