@@ -9,7 +9,6 @@ import sys
 import pytest
 
 from trajcheck.progress_bar import progress_bar
-from trajcheck.readable import size_text, time_text
 
 
 class Terminal(io.StringIO):
@@ -68,19 +67,3 @@ def test_nobody_is_told_and_nothing_is_counted_where_nobody_looks(
         with progress_bar("reading", 5, quiet, size=size) as progress:
             progress(5)
     assert capsys.readouterr() == ("", "")
-
-
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [(0, "0 bytes"), (999, "999 bytes"), (1000, "1 kB"), (1234567, "1.2 MB"), (5.5e10, "55 GB"), (3e15, "3000 TB")],
-)
-def test_sizes(count: float, text: str) -> None:
-    assert size_text(count) == text
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.04, "0.04 s"), (12.3, "12 s"), (90, "1.5 min"), (3599, "60 min"), (7200, "2 h"), (720000, "8.3 days")],
-)
-def test_times(seconds: float, text: str) -> None:
-    assert time_text(seconds) == text

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-_UNITS = ("bytes", "kB", "MB", "GB", "TB")
-
 
 def size_text(count: float) -> str:
-    """As 1.2 GB, in powers of 1000."""
-    power = 0
-    while count >= 999.5 and power + 1 < len(_UNITS):
-        count, power = count / 1000, power + 1
-    return f"{count:.0f} {_UNITS[power]}" if power == 0 or count >= 99.5 else f"{count:.2g} {_UNITS[power]}"
+    """Bytes, as 1.2 MB, in powers of 1000."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if count < 999.5:
+            return f"{count:.0f} {unit}" if unit == "B" or count >= 99.5 else f"{count:.1f} {unit}"
+        count /= 1000
+    return f"{count:.1f} TB"
 
 
 def time_text(seconds: float) -> str:
@@ -24,16 +23,6 @@ def time_text(seconds: float) -> str:
     else:
         value, unit = (seconds / 3600, "h") if seconds < 72 * 3600 else (seconds / 86400, "days")
     return f"{value:.0f} {unit}" if value >= 9.5 else f"{value:.2g} {unit}"
-
-
-def readable(size: int) -> str:
-    """1234567 -> '1.2 MB'."""
-    value = float(size)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 999.5:
-            return f"{value:.0f} {unit}" if unit == "B" or value >= 99.5 else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} TB"
 
 
 def runs_of_steps(steps: Sequence[int], recorded: Sequence[int]) -> str:

@@ -16,7 +16,7 @@ from trajcheck.inner_products.blocks import RANGE, Block, Filling, Memory, Segme
 from trajcheck.inner_products.catalogue import REFERENCE_PRODUCTS, STEP_PRODUCTS, inner_products
 from trajcheck.inner_products.loop import Stages
 from trajcheck.inner_products.loop_numpy import vectors_of
-from trajcheck.inner_products.program import Cross, Differ, Instruction, Key, Program, Step, Towards, Values
+from trajcheck.inner_products.program import Cross, Differ, Instruction, Key, Program, Step, Towards
 from trajcheck.inner_products.program_writer import REGULARISED, RowRequest, write_program, write_programs
 
 STEPS = 6
@@ -86,11 +86,20 @@ def expected(rows: Sequence[RowRequest], plain: Mapping[Key, np.ndarray]) -> lis
     return result
 
 
-def values(program: Program, blocks: Mapping[Key, Block]) -> list[tuple[Values, list[Values]]]:
+def by_name(program: Program, out: np.ndarray) -> list[tuple[dict[str, float], list[dict[str, float]]]]:
+    """For each row the products of the step, and of each reference, by name."""
+
+    def named(places: Mapping[str, int]) -> dict[str, float]:
+        return {name: float(out[place]) for name, place in places.items()}
+
+    return [(named(own), [named(each) for each in towards]) for own, towards in program.rows]
+
+
+def values(program: Program, blocks: Mapping[Key, Block]) -> list[tuple[dict[str, float], list[dict[str, float]]]]:
     """The products of a program over blocks of one segment."""
     some = [blocks[key] for key in program.vectors]
     (out,) = run(program, some, Segments.of([0, some[0].length], [0.0]))
-    return program.values(out.tolist())
+    return by_name(program, out)
 
 
 def check(rows: Sequence[RowRequest], blocks: Mapping[Key, Block], plain: Mapping[Key, np.ndarray]) -> None:
@@ -181,7 +190,7 @@ def test_segments(dtype: str) -> None:
         part = {key: numbers[start:stop] for key, numbers in plain.items()}
         for place in range(STEPS):
             part[REGULARISED, place] = part["gradient", place] + decay[segment] * part["iterate", place]
-        for (own, towards), wanted in zip(program.values(found[segment].tolist()), expected(rows, part), strict=True):
+        for (own, towards), wanted in zip(by_name(program, found[segment]), expected(rows, part), strict=True):
             for got, want in zip([own, *towards], wanted, strict=True):
                 assert got == pytest.approx(want, rel=1e-12, abs=1e-10)
 
@@ -201,12 +210,12 @@ def test_groups_of_rows_add_up_to_the_same_bits() -> None:
     """Whatever the group: a product is made once, by lanes that do not depend on it."""
     rows, blocks, _ = walk(3, np.random.default_rng(2), 3000, "F32")
     (whole,) = run(program := write_program(rows), [blocks[key] for key in program.vectors], HERE)
-    expected = program.values(whole.tolist())
+    expected = by_name(program, whole)
     for size in (1, 2, 4):
         programs = write_programs([rows[start : start + size] for start in range(0, STEPS, size)])
         stages = Stages([Stage(each, [blocks[key] for key in each.vectors]) for each in programs])
         ((out,),) = stages.run([Filling(HERE, np.empty(0, RANGE), np.zeros(len(programs), np.int64))])
-        assert [row for each in programs for row in each.values(out.tolist())] == expected
+        assert [row for each in programs for row in by_name(each, out)] == expected
         made = [number for each in programs for number in each.made.tolist()]
         assert sorted(made) == list(range(programs[0].outputs))
 

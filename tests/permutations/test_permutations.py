@@ -21,7 +21,8 @@ from torch.nn import functional as F
 
 import trajcheck
 from trajcheck.errors import ObjectiveError, UsageError
-from trajcheck.permutations.declared import Axis, Permutations, apply, check_permutations, read_permutations
+from trajcheck.objective.file import load_program
+from trajcheck.permutations.declared import Axis, Permutations, apply, check_permutations
 from trajcheck.permutations.weight_matching import Matched, match
 from trajcheck.recording.recorder import Recorder
 
@@ -151,7 +152,7 @@ def test_a_network_permuted_by_hand_is_the_same_function_and_is_matched_back(nam
     other = permuted(permutations, shuffled(permutations, seed), point)
     assert distance(point, other) > 1e-2
     np.testing.assert_allclose(output(model, other, x), output(model, point, x), rtol=1e-10, atol=1e-12)
-    found = match(permutations, point, other)
+    found = match(permutations, point, other).found
     assert distance(point, permuted(permutations, found, other)) == 0
     back = Matched(permutations, found, 1).inverse
     assert distance(other, {name: back.permute(name, array) for name, array in point.items()}) == 0
@@ -162,14 +163,14 @@ def test_matching_other_weights_shortens_the_distance_and_keeps_the_function(nam
     model, spec, x = NETWORKS[name]()
     a, b = point_of(model), point_of(NETWORKS[name]()[0])
     permutations = checked(spec, a)
-    found = match(permutations, a, b)
+    found = match(permutations, a, b).found
     aligned = permuted(permutations, found, b)
     assert distance(a, aligned) < distance(a, b)
     np.testing.assert_allclose(output(model, aligned, x), output(model, b, x), rtol=1e-10, atol=1e-12)
-    again = match(permutations, a, b)
+    again = match(permutations, a, b).found
     assert all((again[group] == order).all() for group, order in found.items())
     # nothing is left to gain
-    assert all((order == np.arange(len(order))).all() for order in match(permutations, a, aligned).values())
+    assert all((order == np.arange(len(order))).all() for order in match(permutations, a, aligned).found.values())
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -178,7 +179,7 @@ def test_one_group_reaches_the_optimum_of_all_orders(seed: int) -> None:
     shapes = {"0.weight": (5, 3), "0.bias": (5,), "2.weight": (2, 5)}
     a, b = ({name: stream.normal(size=shape) for name, shape in shapes.items()} for _ in range(2))
     permutations = checked(chain(1), a)
-    found = match(permutations, a, b)
+    found = match(permutations, a, b).found
     orders = [{"hidden0": np.array(order)} for order in itertools.permutations(range(5))]
     best = min(distance(a, permuted(permutations, order, b)) for order in orders)
     assert distance(a, permuted(permutations, found, b)) == pytest.approx(best, rel=1e-12)
@@ -191,7 +192,7 @@ def test_no_group_alone_can_be_bettered(seed: int) -> None:
     shapes = {"0.weight": (4, 3), "0.bias": (4,), "2.weight": (4, 4), "2.bias": (4,), "4.weight": (2, 4)}
     a, b = ({name: stream.normal(size=shape) for name, shape in shapes.items()} for _ in range(2))
     permutations = checked(chain(2), a)
-    found = match(permutations, a, b)
+    found = match(permutations, a, b).found
     reached = distance(a, permuted(permutations, found, b))
     assert reached <= distance(a, b)
     for group in found:
@@ -208,7 +209,7 @@ def test_a_deep_network_of_large_inner_weights_is_matched_back(seed: int) -> Non
     point |= {name: 10 * point[name] for name in ("2.weight", "4.weight")}
     permutations = checked(chain(3), point)
     other = permuted(permutations, shuffled(permutations, seed), point)
-    assert distance(point, permuted(permutations, match(permutations, point, other), other)) == 0
+    assert distance(point, permuted(permutations, match(permutations, point, other).found, other)) == 0
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -217,7 +218,7 @@ def test_a_recurrent_weight_never_makes_it_worse(seed: int) -> None:
     stream = np.random.default_rng(seed)
     a, b = ({"w": stream.normal(size=(6, 6))} for _ in range(2))
     permutations = checked({"units": [("w", 0), ("w", 1)]}, a)
-    assert distance(a, permuted(permutations, match(permutations, a, b), b)) <= distance(a, b)
+    assert distance(a, permuted(permutations, match(permutations, a, b).found, b)) <= distance(a, b)
 
 
 def test_ties_and_zero_weights() -> None:
@@ -225,7 +226,7 @@ def test_ties_and_zero_weights() -> None:
     permutations = checked(chain(1), zero)
     same = {name: np.ones_like(array) for name, array in zero.items()}
     for a, b in ((zero, zero), (same, same), (zero, same), (same, zero)):
-        assert (match(permutations, a, b)["hidden0"] == np.arange(4)).all()
+        assert (match(permutations, a, b).found["hidden0"] == np.arange(4)).all()
     # where no order is better than the one given, nothing moves
     stream, stayed = np.random.default_rng(0), 0
     for _ in range(200):
@@ -233,12 +234,12 @@ def test_ties_and_zero_weights() -> None:
         orders = [{"hidden0": np.array(order)} for order in itertools.permutations(range(4))]
         if distance(a, b) <= min(distance(a, permuted(permutations, order, b)) for order in orders) + 1e-12:
             stayed += 1
-            assert (match(permutations, a, b)["hidden0"] == np.arange(4)).all()
+            assert (match(permutations, a, b).found["hidden0"] == np.arange(4)).all()
     assert stayed > 3
     # twins, in another place: any order of the two is as good
     twins = {**same, "0.bias": np.array([1.0, 2.0, 2.0, 3.0])}
     other = permuted(permutations, {"hidden0": np.array([1, 3, 0, 2])}, twins)
-    assert distance(twins, permuted(permutations, match(permutations, twins, other), other)) == 0
+    assert distance(twins, permuted(permutations, match(permutations, twins, other).found, other)) == 0
 
 
 def test_what_no_group_names_and_gradients() -> None:
@@ -305,14 +306,20 @@ def test_blocks_and_segments() -> None:
     assert positions.tolist() == [2, 3, 0, 1, 6, 7, 4, 5, 10, 11, 8, 9]
 
 
+def declared(name: str, shapes: dict[str, tuple[int, ...]]) -> Permutations:
+    """Those of the samples' objective file."""
+    spec = f"{OBJECTIVES}:{name}"
+    return check_permutations(load_program(spec, torch.device("cpu")).permutations, spec, shapes)
+
+
 def test_read_from_the_objective_file() -> None:
     shapes = {"0.weight": (16, 64), "0.bias": (16,), "2.weight": (10, 16), "2.bias": (10,)}
-    (group,) = read_permutations(f"{OBJECTIVES}:digits", shapes).groups
+    (group,) = declared("digits", shapes).groups
     assert (group.name, group.size) == ("hidden", 16)
     with pytest.raises(ObjectiveError, match="only for digits, transformer"):
-        read_permutations(f"{OBJECTIVES}:breast_cancer", {"weight": (1, 30), "bias": (1,)})
+        declared("breast_cancer", {"weight": (1, 30), "bias": (1,)})
     with pytest.raises(ObjectiveError, match=r"an exported program does not say .* Give --objective FILE.py:NAME"):
-        read_permutations("run", shapes)
+        check_permutations(None, "run", shapes)
 
 
 # -- analyze -------------------------------------------------------------------------------------------------------
@@ -381,7 +388,7 @@ def test_two_runs_for_a_comparison() -> None:
 def test_a_run_permuted_by_hand_is_matched_back(tmp_path: Path) -> None:
     """The transformer, heads and hidden units; float32 numbers are moved, not changed."""
     point = last_iterate(TRANSFORMER)
-    permutations = read_permutations(f"{OBJECTIVES}:transformer", {name: v.shape for name, v in point.items()})
+    permutations = declared("transformer", {name: v.shape for name, v in point.items()})
     other = permuted(permutations, shuffled(permutations, 3), point)
     save_file({name: np.ascontiguousarray(array) for name, array in other.items()}, tmp_path / "other.safetensors")
     spec = str(tmp_path / "other.safetensors")

@@ -21,7 +21,6 @@ NOWHERE = -1
 Key = tuple[str, int]
 
 #: Products by name; and their numbers in a program.
-Values = dict[str, float]
 Places = dict[str, int]
 
 
@@ -215,16 +214,6 @@ class Program:
         """How many instructions there are, where all are Step or Towards, which keep nothing; otherwise 0."""
         keeps = any(not isinstance(each, Step | Towards) for each in self.instructions)
         return 0 if keeps else len(self.instructions)
-
-    def values(self, out: Sequence[float]) -> list[tuple[Values, list[Values]]]:
-        """For each row the products of the step, and of each reference, by name."""
-        return [
-            (
-                {name: out[place] for name, place in own.items()},
-                [{name: out[place] for name, place in each.items()} for each in towards],
-            )
-            for own, towards in self.rows
-        ]
 
 
 def allocate_slots(instructions: Sequence[Instruction]) -> int:

@@ -113,23 +113,9 @@ def apply(
     return array
 
 
-def read_permutations(spec: str, shapes: Shapes, tied: Mapping[str, str] | None = None) -> Permutations:
-    """The groups that the objective FILE.py:NAME declares, for parameters of these names and shapes.
-
-    `tied` are the run's tied names, alias -> name. The file is executed. Errors: ObjectiveError, as
-    `objective_file.load_program` and `check_permutations` say.
-    """
-    import torch
-
-    from trajcheck.objective.file import load_program
-    from trajcheck.objective.loading import EXPORTED
-
-    declared = None if spec == EXPORTED else load_program(spec, torch.device("cpu")).permutations
-    return check_permutations(declared, spec, shapes, tied)
-
-
 def check_permutations(declared: Any, spec: str, shapes: Shapes, tied: Mapping[str, str] | None = None) -> Permutations:
-    """PERMUTATIONS of an objective file (None where it has none) as Permutations for the objective `spec`.
+    """PERMUTATIONS of an objective file (None where it has none) as Permutations for the objective `spec`, for
+    parameters of these names and shapes; `tied` are the run's tied names, alias -> name.
 
     Errors: ObjectiveError where NAME has no entry, or an entry is malformed, names a parameter or an axis that the run
     does not train, or an axis twice, or where the lengths of a group's axes do not give one number of units.

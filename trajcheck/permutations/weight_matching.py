@@ -93,15 +93,11 @@ def read_tensor(reader: ExtentReader, extent: Extent) -> np.ndarray:
 def match_points(permutations: Permutations, a: Mapping[str, Extent], b: Mapping[str, Extent]) -> Matched:
     """The orders that align the recorded point b to the recorded point a; holds a few tensors in memory."""
     with ExtentReader() as reader:
-        return _match(permutations, _Stored(reader, a), _Stored(reader, b))
+        return match(permutations, _Stored(reader, a), _Stored(reader, b))
 
 
-def match(permutations: Permutations, a: Point, b: Point) -> dict[str, NDArray[np.intp]]:
+def match(permutations: Permutations, a: Point, b: Point) -> Matched:
     """The orders, by group, that align b to a. Both hold the parameters that the groups name, of equal shapes."""
-    return dict(_match(permutations, a, b).found)
-
-
-def _match(permutations: Permutations, a: Point, b: Point) -> Matched:
     matching = _Matching(permutations, a, b)
     ends = [matching.descend(start) for start in (permutations.identity, matching.built_up())]
     gain = matching.inner(ends[1].found, permutations.by_parameter) - matching.inner(

@@ -13,7 +13,7 @@ from trajcheck.errors import RecorderError, TrajcheckError
 from trajcheck.objective.exported import FILE, Facts
 from trajcheck.objective.file import LossProgram
 from trajcheck.objective.parameter_names import canonical
-from trajcheck.readable import readable
+from trajcheck.readable import size_text
 from trajcheck.recording.failures import announce
 from trajcheck.recording.model.recorded_model import RecordedModel
 from trajcheck.recording.step.observations import MicroBatch
@@ -109,7 +109,7 @@ def _export(
 
     autocast = None if state is None else state.autocast
     done = export_objective(path, model, loss, batch, autocast=autocast, golden=golden)
-    notes = [readable(done.bytes), f"{done.seconds:.1f} s"]
+    notes = [size_text(done.bytes), f"{done.seconds:.1f} s"]
     if not done.dynamic:
         notes.append("for batches of this shape only")
     if autocast is not None:

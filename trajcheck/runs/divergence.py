@@ -87,6 +87,14 @@ def load_trajectory(run: Path, skip_bad: bool) -> Trajectory:
     return trajectory.without(find_bad_steps(trajectory)) if skip_bad else trajectory
 
 
+def not_finite_error(snapshot: Snapshot, tensor: str) -> NotFiniteError:
+    """That a tensor of a step, `param/<name>` and the like, holds NaN or Inf, and what to do about it."""
+    return NotFiniteError(
+        f"{snapshot.path}: step {snapshot.step}, tensor {tensor} holds NaN or Inf, in the middle of the run; expected "
+        "finite numbers. --skip-bad leaves such steps out and lists them."
+    )
+
+
 def raise_not_finite(reader: ExtentReader, trajectory: Trajectory, places: Sequence[int]) -> None:
     """Find the NaN or Inf that spoilt what was made of some steps, the first of which is named, and raise
     NotFiniteError for it. Places beyond the run's ends are passed over."""
@@ -94,10 +102,7 @@ def raise_not_finite(reader: ExtentReader, trajectory: Trajectory, places: Seque
         if 0 <= place < len(trajectory.snapshots):
             snapshot = trajectory.snapshots[place]
             if tensor := not_finite_in(reader, snapshot, trajectory.shapes):
-                raise NotFiniteError(
-                    f"{snapshot.path}: step {snapshot.step}, tensor {tensor} holds NaN or Inf, in the middle of the "
-                    "run; expected finite numbers. --skip-bad leaves such steps out and lists them."
-                )
+                raise not_finite_error(snapshot, tensor)
     raise NotFiniteError(
         f"{trajectory.path}: the inner products of step {trajectory.steps[places[0]]} overflow float64; its numbers "
         "are too large."

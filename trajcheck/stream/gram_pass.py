@@ -15,7 +15,7 @@ import numpy as np
 from trajcheck.errors import NotFiniteError
 from trajcheck.files.extent_reader import ExtentReader, blocks, length_of
 from trajcheck.files.extents import Extent
-from trajcheck.runs.divergence import not_finite
+from trajcheck.runs.divergence import not_finite, not_finite_error
 from trajcheck.runs.references import Reference
 from trajcheck.runs.trajectory import Trajectory
 from trajcheck.scalars.rows import Row, Rows
@@ -78,10 +78,7 @@ def gather_gram(
 def _raise_not_finite(reader: ExtentReader, trajectory: Trajectory, rows: Sequence[Row]) -> None:
     for snapshot in (trajectory.snapshots[row.place] for row in rows):
         if tensor := not_finite(reader, snapshot.parameters, trajectory.shapes):
-            raise NotFiniteError(
-                f"{snapshot.path}: step {snapshot.step}, tensor param/{tensor} holds NaN or Inf, in the middle of the "
-                "run; expected finite numbers. --skip-bad leaves such steps out and lists them."
-            )
+            raise not_finite_error(snapshot, f"param/{tensor}")
     raise NotFiniteError(
         f"{trajectory.path}: inner products of its iterates overflow float64; the numbers are too large."
     )

@@ -15,7 +15,7 @@ import numpy as np
 from trajcheck.errors import NotFiniteError, RunError
 from trajcheck.files.extent_reader import BLOCK, BlockPiece, ExtentReader, blocks, length_of
 from trajcheck.files.extents import Extent
-from trajcheck.runs.divergence import not_finite
+from trajcheck.runs.divergence import not_finite, not_finite_error
 from trajcheck.runs.trajectory import Trajectory
 from trajcheck.scalars.pairs import Pair
 from trajcheck.scalars.values import PairScalars
@@ -197,10 +197,7 @@ def _raise_not_finite(reader: ExtentReader, a: Trajectory, b: Trajectory, pair: 
         for place in places:
             snapshot = run.snapshots[max(0, place)]
             if tensor := not_finite(reader, snapshot.parameters, run.shapes):
-                raise NotFiniteError(
-                    f"{snapshot.path}: step {snapshot.step}, tensor param/{tensor} holds NaN or Inf, in the middle of "
-                    "the run; expected finite numbers. --skip-bad leaves such steps out and lists them."
-                )
+                raise not_finite_error(snapshot, f"param/{tensor}")
     raise NotFiniteError(
         f"{a.path} at step {a.steps[pair.place_a]} and {b.path} at step {b.steps[pair.place_b]}: their inner products "
         "overflow float64; the numbers are too large."

@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from loops import batch_of, loss_of, network, read, recorded_steps, train
 
-from trajcheck.readable import readable
+from trajcheck.readable import size_text
 from trajcheck.recording.recorder import Recorder
 from trajcheck.recording.schedule.plan import FixedPlan, Situation, ThinningPlan, make_plan, spread_pairs
 from trajcheck.recording.schedule.schedules import Budget, Every
@@ -53,7 +53,7 @@ def test_the_default_is_20_gb_or_a_tenth_of_the_free_disk() -> None:
             plan = make_plan(Budget(), situation(free_bytes=free, total_steps=total, record_bytes=10**6))
             assert isinstance(plan, ThinningPlan if total is None else FixedPlan)
             assert plan._limit == limit
-            assert readable(limit) in plan.describe()
+            assert size_text(limit) in plan.describe()
 
 
 def test_every_step_if_all_fit() -> None:
@@ -158,12 +158,6 @@ def test_explicit_schedules_say_what_they_need() -> None:
     plan = make_plan(Every(10), situation(total_steps=100))
     assert plan.describe() == "Every(k=10), 1.0 kB a record, 11.0 kB in all"
     assert make_plan(Every(10), situation()).describe() == "Every(k=10), 1.0 kB a record"
-
-
-def test_readable() -> None:
-    assert [readable(n) for n in (0, 999, 1000, 99_400, 99_999, 123_456_789, 20 * 10**9, 10**15)] == [
-        "0 B", "999 B", "1.0 kB", "99.4 kB", "100 kB", "123 MB", "20.0 GB", "1000.0 TB",
-    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("frozen", [True, False])

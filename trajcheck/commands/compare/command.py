@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from trajcheck.reports.making.results import Comparison
 
 #: How B's hidden units correspond to A's: from the two runs, to what puts tensors in the other's order.
-Match = Callable[[Trajectory, Trajectory], Relabelling]
 
 
 @takes_more(CompareArguments)
@@ -57,10 +56,9 @@ def run_comparison(
     out: Path | None = None,
     *,
     quiet: bool = True,
-    match: Match | None = None,
 ) -> Comparison:
-    """`compare`, with its options in one object; `match` finds how the units of each other run correspond to A's."""
-    return _Comparison(runs, options, quiet, match).report(out)
+    """`compare`, with its options in one object."""
+    return _Comparison(runs, options, quiet).report(out)
 
 
 def estimate_comparison(runs: Sequence[Path], options: ComparisonOptions) -> Cost:
@@ -76,10 +74,8 @@ def default_comparison_folder(runs: Sequence[Path]) -> Path:
 class _Comparison:
     """One comparison on its way from folders to a report."""
 
-    def __init__(
-        self, runs: Sequence[Path], options: ComparisonOptions, quiet: bool, match: Match | None = None
-    ) -> None:
-        self.options, self.quiet, self.match = options, quiet, match
+    def __init__(self, runs: Sequence[Path], options: ComparisonOptions, quiet: bool) -> None:
+        self.options, self.quiet = options, quiet
         options.check()
         steps = parse_steps(options.steps)
         if len(runs) < 2:
@@ -99,8 +95,6 @@ class _Comparison:
         self.measured: dict[str, Measured] = {}
         self.line_facts: dict[str, Any] | None = None
         self.permutations: dict[str, Any] = {}
-        if options.match_permutations:
-            self.match = self._matched
 
     def _other(self, path: Path, steps: slice) -> Other:
         b = load_trajectory(path, self.options.skip_bad)
@@ -133,8 +127,8 @@ class _Comparison:
 
         with ReportFolder(out or default_comparison_folder(self.runs), self.id) as folder:
             line = self._prepare_line()  # first of all, since the objective may not fit
-            if self.match is not None:
-                self.others = [replace(each, relabelling=self.match(self.a, each.run)) for each in self.others]
+            if self.options.match_permutations:
+                self.others = [replace(each, relabelling=self._matched(self.a, each.run)) for each in self.others]
             self._measure(folder.staging)
             self.others = [replace(each, scalars=self._scalars(each)) for each in self.others]
             if line is not None:

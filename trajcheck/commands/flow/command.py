@@ -14,14 +14,14 @@ import numpy as np
 
 from trajcheck.commands.flow.integrated import Integrated
 from trajcheck.commands.flow.options import FlowArguments, FlowOptions
-from trajcheck.errors import IntegrationError, NotFiniteError, ObjectiveError, RunError, StepFileError
+from trajcheck.errors import IntegrationError, ObjectiveError, RunError, StepFileError
 from trajcheck.files.extent_reader import ExtentReader
 from trajcheck.files.extents import Extent
 from trajcheck.files.prints import hash_file
 from trajcheck.options.python_call import takes
 from trajcheck.progress_bar import progress_bar
 from trajcheck.reports.making.folder import ReportFolder, default_folder
-from trajcheck.runs.divergence import load_trajectory
+from trajcheck.runs.divergence import load_trajectory, not_finite_error
 from trajcheck.runs.formats.stored_run import PROGRAM
 from trajcheck.runs.snapshot import Snapshot
 from trajcheck.runs.trajectory import Trajectory
@@ -208,10 +208,7 @@ class _Flow:
                 part = flat[begin : begin + extent.numel]
                 reader.widen(extent, 0, part)
                 if not np.isfinite(part).all():
-                    raise NotFiniteError(
-                        f"{snapshot.path}: step {snapshot.step}, tensor {kind}/{name} holds NaN or Inf, in the middle "
-                        "of the run; expected finite numbers. --skip-bad leaves such steps out and lists them."
-                    )
+                    raise not_finite_error(snapshot, f"{kind}/{name}")
                 begin += extent.numel
         return flat
 

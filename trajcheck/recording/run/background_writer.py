@@ -15,7 +15,7 @@ import torch
 
 from trajcheck.errors import OutputError
 from trajcheck.files.torch_tensors import as_bytes
-from trajcheck.readable import readable
+from trajcheck.readable import size_text
 from trajcheck.recording.model.ranks import ALONE, Ranks
 from trajcheck.recording.schedule.time_spent import TimeSpent
 from trajcheck.recording.step.host_buffers import HostBuffer, HostBuffers
@@ -120,8 +120,8 @@ class BackgroundWriter:
         free = shutil.disk_usage(self._folder).free
         if free < 2 * record.bytes:
             raise OutputError(
-                f"{self._folder}: {readable(free)} are free on this disk, and step {record.step} needs "
-                f"{readable(record.bytes)} with as much again in reserve. Free some space or record fewer steps."
+                f"{self._folder}: {size_text(free)} are free on this disk, and step {record.step} needs "
+                f"{size_text(record.bytes)} with as much again in reserve. Free some space or record fewer steps."
             )
         ranks = self._ranks
         path = write_step(self._folder, record.step, record.tensors, record.metadata, ranks.rank, ranks.count)

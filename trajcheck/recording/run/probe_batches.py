@@ -12,7 +12,7 @@ from safetensors import safe_open
 
 from trajcheck.errors import OutputError, RecorderError, StepFileError
 from trajcheck.files.torch_tensors import same_bytes
-from trajcheck.readable import readable
+from trajcheck.readable import size_text
 from trajcheck.recording.model.recorded_model import to_host
 from trajcheck.runs.batch_tree import Tree, flatten, unflatten
 from trajcheck.runs.formats.native.probes import read_probe
@@ -38,7 +38,7 @@ def store_probe(folder: Path, batches: Iterable[Any]) -> None:
     free = shutil.disk_usage(folder).free
     if free < 2 * size:
         raise OutputError(
-            f"{folder}: {readable(free)} are free on this disk, and the probe needs {readable(size)} with as much "
+            f"{folder}: {size_text(free)} are free on this disk, and the probe needs {size_text(size)} with as much "
             "again in reserve. Free some space or pass fewer batches."
         )
     metadata: dict[str, Any] = {"batches": count}

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from trajcheck.errors import RecorderError
-from trajcheck.readable import readable
+from trajcheck.readable import size_text
 from trajcheck.recording.model.recorded_model import RecordedModel
 from trajcheck.recording.run.background_writer import BackgroundWriter, StepToWrite
 from trajcheck.recording.run.folder import Continuation, RunFolder
@@ -216,7 +216,7 @@ class RunWriter:
             needed = max(SchedulePlan(self._schedule, situation).bytes or 0, needed)
         if needed > situation.free_bytes:
             raise RecorderError(
-                f"{self._folder.path}: recording needs at least {readable(needed)}, and "
-                f"{readable(situation.free_bytes)} are free on that disk. StepToWrite fewer steps (every=, "
+                f"{self._folder.path}: recording needs at least {size_text(needed)}, and "
+                f"{size_text(situation.free_bytes)} are free on that disk. Record fewer steps (every=, "
                 "schedule=Budget(bytes=...)), fewer parameters (parameters=), or elsewhere."
             )

@@ -16,7 +16,7 @@ from itertools import pairwise
 from threading import Lock
 from typing import Protocol
 
-from trajcheck.readable import readable
+from trajcheck.readable import size_text
 from trajcheck.recording.schedule.schedules import Budget, Schedule
 
 DEFAULT_BYTES = 20 * 10**9
@@ -92,8 +92,8 @@ class SchedulePlan:
         return (steps + 1) * self._situation.record_bytes
 
     def describe(self) -> str:
-        in_all = "" if self.bytes is None else f", {readable(self.bytes)} in all"
-        return f"{self.schedule!r}, {readable(self._situation.record_bytes)} a record{in_all}"
+        in_all = "" if self.bytes is None else f", {size_text(self.bytes)} in all"
+        return f"{self.schedule!r}, {size_text(self._situation.record_bytes)} a record{in_all}"
 
 
 class FixedPlan:
@@ -128,8 +128,8 @@ class FixedPlan:
     def describe(self) -> str:
         which = "every step" if self._every else f"{self._count:,} of {self._total:,} steps, in pairs"
         return (
-            f"{which}, {readable(self._size)} a record, {readable((self._count + 1) * self._size)} in all "
-            f"(budget {readable(self._limit)})"
+            f"{which}, {size_text(self._size)} a record, {size_text((self._count + 1) * self._size)} in all "
+            f"(budget {size_text(self._limit)})"
         )
 
 
@@ -236,6 +236,6 @@ class ThinningPlan:
 
     def describe(self) -> str:
         return (
-            f"every step at first, {readable(self._size)} a record, thinned to pairs as the run grows; at most "
-            f"{readable(self._limit)} in all"
+            f"every step at first, {size_text(self._size)} a record, thinned to pairs as the run grows; at most "
+            f"{size_text(self._limit)} in all"
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING
 
+from trajcheck.readable import size_text
 from trajcheck.reports.terminal.layout import WIDTH, aligned
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ _HEAD = ("run", "steps", "files", "size", "checksums", "damage")
 def verification_text(found: Verification) -> str:
     """A line a run, and what one may want to know of them; damage is told elsewhere."""
     rows = [
-        (str(run.path), str(run.steps), str(run.files), _size(run.bytes), str(run.checked), str(len(run.damage)))
+        (str(run.path), str(run.steps), str(run.files), size_text(run.bytes), str(run.checked), str(len(run.damage)))
         for run in found.runs
     ]
     lines = [
@@ -29,12 +30,3 @@ def verification_text(found: Verification) -> str:
         notes = [line for note in run.notes for line in textwrap.wrap(note, WIDTH - 7, subsequent_indent="  ")]
         lines += ["", str(run.path), *(f"  {line}" for line in notes)] if notes else []
     return "\n".join(lines)
-
-
-def _size(size: int) -> str:
-    value, unit = float(size), "B"
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if value < 1000 or unit == "TB":
-            break
-        value /= 1000
-    return f"{value:.3g} {unit}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -156,8 +156,3 @@ def _old(path: Path) -> bool:
         return time.time() - path.stat().st_mtime > 3600
     except OSError:
         return False
-
-
-def missing(store: ScalarStore, needs: Collection[Need]) -> list[Need]:
-    """Those of the needs that the store cannot meet."""
-    return [need for need in needs if store.get(need) is None]

@@ -17,7 +17,7 @@ from trajcheck.files.extents import FLOATING, Spec
 from trajcheck.files.safetensors_header import TensorFile
 from trajcheck.runs.formats.native.probes import open_probe_file, read_probe
 from trajcheck.runs.formats.native.reading import open_step_file, read_rank, read_snapshot
-from trajcheck.runs.formats.native.step_files import RANK_FILE, STEP_FILE
+from trajcheck.runs.formats.native.step_files import RANK_FILE
 from trajcheck.runs.snapshot import Snapshot
 
 #: Bytes that are read at a time; a multiple of the size of every number.
@@ -71,10 +71,6 @@ def check_probe_file(path: Path) -> FileCheck:
         return _read(path, *open_probe_file(path), frozenset())
     except StepFileError as error:
         return FileCheck(path, damage=(str(error),))
-
-
-def is_step_file(name: str) -> bool:
-    return bool(STEP_FILE.fullmatch(name) or RANK_FILE.fullmatch(name))
 
 
 def _must_be_finite(file: TensorFile, snapshot: Snapshot, left_out: frozenset[str]) -> frozenset[str]:
