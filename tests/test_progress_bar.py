@@ -1,4 +1,4 @@
-"""trajcheck/progress_bar.py and sizes.py."""
+"""trajcheck/progress_bar.py: what is said of how far a work has come."""
 
 from __future__ import annotations
 

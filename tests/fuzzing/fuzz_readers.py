@@ -16,12 +16,12 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+from counted import estimate
 from places import SAMPLES
 from rank_files import cut_run, rank_file
 from safetensors.numpy import save
 
 import trajcheck
-from trajcheck.commands.analyze.command import estimate
 from trajcheck.commands.batch.config_file import read_config
 from trajcheck.commands.flow.integrate import State
 from trajcheck.commands.flow.state_file import NAME, Progress, StateFile

@@ -1,4 +1,4 @@
-"""program.py and kernel.py: the compiled inner loop, numpy's, and plain arithmetic give the same numbers."""
+"""program.py and loop.py: the compiled inner loop, numpy's, and plain arithmetic give the same numbers."""
 
 from __future__ import annotations
 

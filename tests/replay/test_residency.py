@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 import torch
+from counted import estimate
 from places import SAMPLES
 from sample_cases import assert_same_values
 
 import trajcheck
-from trajcheck.commands.analyze.command import estimate
 from trajcheck.errors import ObjectiveError, StepFileError, UsageError
 from trajcheck.inner_products.catalogue import REFERENCE_PRODUCTS, STEP_PRODUCTS
 from trajcheck.measuring.measured_run import MeasuredRun

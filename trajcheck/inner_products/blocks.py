@@ -1,4 +1,4 @@
-"""What the pass's inner loop (kernel.py) works on: blocks of vectors in memory, and ranges of files that fill them."""
+"""What the pass's inner loop (loop.py) works on: blocks of vectors in memory, and ranges of files that fill them."""
 
 from __future__ import annotations
 

@@ -5,7 +5,7 @@
    formed in double, products summed in double. The slots that a program uses at a time fit a processor's
    first or second cache; what is loaded is used for several products at once, which is what the time goes into.
 
-   Nothing here calls Python; kernel.py calls it without the interpreter's lock, once for a block. */
+   Nothing here calls Python; loop.py calls it without the interpreter's lock, once for a block. */
 
 #define _FILE_OFFSET_BITS 64
 #include <errno.h>
@@ -99,7 +99,7 @@ typedef struct {
 #include "kernel_loop.h"
 #endif
 
-/* Of this interface; kernel.py uses no other. */
+/* Of this interface; loop.py uses no other. */
 int32_t trajcheck_version(void) { return 9; }
 
 /* 2: AVX-512, 1: AVX2 with FMA, 0: neither. */

@@ -1,4 +1,4 @@
-"""A program for the pass's inner loop (kernel.py): what is widened, subtracted and multiplied.
+"""A program for the pass's inner loop (loop.py): what is widened, subtracted and multiplied.
 
 program_writer.py writes one from the products that some rows need. A source is a vector's number, or ~ the number of a
 slot. Until `allocate_slots` gave every value a slot, numbers of values stand in place of slots.

@@ -1,4 +1,4 @@
-"""From the products that some rows need (products.py) to a program for the pass's inner loop (program.py).
+"""From the products that some rows need (catalogue.py) to a program for the pass's inner loop (program.py).
 
 What rows share is done once: x_{t+1} - x_t is row t's next step and row t+1's step, |x_s - x*|^2 is row s's distance
 too. What is loaded is used for several products at once: a vector is widened together with its differences from what is

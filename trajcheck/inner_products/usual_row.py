@@ -17,7 +17,7 @@ _NEEDED = {"gradient", "x", "first"}
 
 @dataclass(frozen=True)
 class RowRequest:
-    """One row: its vectors by their names in products.py, and those of each reference, each as the key of a vector;
+    """One row: its vectors by their names in catalogue.py, and those of each reference, each as the key of a vector;
     and the products asked for. Products whose vectors are not all there are left out."""
 
     vectors: Mapping[str, Key]

@@ -1,4 +1,4 @@
-"""replay.fitting"""
+"""The objective of a replay and its run: whether they fit, in which precision, and what the numbers depend on."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ class _Piece:
 
 
 class DeviceReducer:
-    """A Reducer (reduction.py) for whole devices: a few kernels a chunk, however many tensors there are.
+    """A Reducer (reducer.py) for whole devices: a few kernels a chunk, however many tensors there are.
 
     `shapes` of the tensors; `decay` of the parameters, by name. A chunk holds at most `chunk` elements, a multiple of
     `segment`, and the tensors in it are padded with zeros to whole segments.

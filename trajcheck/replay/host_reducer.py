@@ -1,4 +1,4 @@
-"""Inner products of vectors in host memory, by the inner loop of the streaming pass (kernel.py)."""
+"""Inner products of vectors in host memory, by the inner loop of the streaming pass (loop.py)."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _SIZES = np.array([ITEM_SIZE[dtype] for dtype in TYPES])
 
 
 class HostReducer:
-    """A Reducer (reduction.py) for the CPU: no copies, each vector is read once for all products.
+    """A Reducer (reducer.py) for the CPU: no copies, each vector is read once for all products.
 
     `shapes` of the tensors; `decay` of the parameters, by name. Leaving the context ends its threads.
     """

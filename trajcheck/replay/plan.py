@@ -1,6 +1,6 @@
 """What a replay evaluates and reads for each row; known beforehand, from headers alone.
 
-The replay (replay.py) follows it, and --dry-run (dry_run.py) counts by it. Nothing here needs torch.
+The replay (replay.py) follows it, and --dry-run (cost.py) counts by it. Nothing here needs torch.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Plan:
     ref_gradients: bool = False
     curvature: Collection[int] = ()  # places of the rows at which the Hessian's extreme eigenvalues are computed
     by_tensor: Collection[int] = ()  # places of the rows whose products are also kept tensor by tensor
-    memory: int | None = None  # bytes for what the replay keeps on its device (replay_memory.py)
+    memory: int | None = None  # bytes for what the replay keeps on its device (residency.py)
     path_points: int = 0  # of the Gauss-Legendre rule for the path integral; 0: none
 
     def previous_gradient(self, own: bool) -> bool:

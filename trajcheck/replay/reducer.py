@@ -49,7 +49,7 @@ class Reducer(Protocol):
         reference_products: Collection[str],
         divisors: Mapping[str, float] | None = None,
     ) -> Shares:
-        """The products (products.py) whose vectors are all there, of the step and of each reference, by number.
+        """The products (catalogue.py) whose vectors are all there, of the step and of each reference, by number.
 
         A vector is divided by its divisor, where it has one. `regularised` is made here, of `gradient` and `x`.
         """

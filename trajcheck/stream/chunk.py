@@ -1,4 +1,4 @@
-"""One chunk of the streaming pass (gather.py): what it needs of every block, and the threads' buffers."""
+"""One chunk of the streaming pass (row_pass.py): what it needs of every block, and the threads' buffers."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ class ChunkPass:
         self.reader.__exit__()
 
     def _request(self, row: Row) -> RowRequest:
-        """The vectors of a row by their names in products.py, as keys, and the products to take."""
+        """The vectors of a row by their names in catalogue.py, as keys, and the products to take."""
         vectors: dict[str, Key] = {}
         for name, place in row.iterates.items():
             if name in self.needed and place is not None and 0 <= place < len(self.snapshots):

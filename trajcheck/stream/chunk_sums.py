@@ -1,4 +1,4 @@
-"""What the blocks of a chunk add up to (gather.py), as rows of scalars."""
+"""What the blocks of a chunk add up to (row_pass.py), as rows of scalars."""
 
 from __future__ import annotations
 

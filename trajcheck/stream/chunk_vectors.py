@@ -1,4 +1,4 @@
-"""Where a chunk's vectors lie (gather_chunk.py): in the files, and block by block in a thread's memory."""
+"""Where a chunk's vectors lie (chunk.py): in the files, and block by block in a thread's memory."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class ChunkVectors:
 
     def ranges(self, spans: Sequence[tuple[int, int]], addresses: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
         """What fills the buffers, which begin at `addresses`, with elements [start, stop) of the vectors, one block
-        after the other: ranges as kernel.py wants them, and how many of them come before each program."""
+        after the other: ranges as loop.py wants them, and how many of them come before each program."""
         if self._table is not None:
             template, sizes, buffers = self._table
             starts, stops = np.array(spans, dtype=np.int64).T[:, :, None]

@@ -1,4 +1,4 @@
-"""How flat vectors are cut (gather.py): into pieces, each summed by itself, and into blocks of pieces, each read at
+"""How flat vectors are cut (row_pass.py): into pieces, each summed by itself, and into blocks of pieces, each read at
 once.
 
 The pieces depend on the tensors' shapes alone. So do the sums, to the last bit: they are added piece by piece, whatever

@@ -1,6 +1,6 @@
 """The streaming pass over pairs of iterates of two runs: inner products, chunk by chunk and block-major inside.
 
-As in gather.py: for one block of elements a chunk's pairs are walked in order, so that both runs' iterates stay in
+As in row_pass.py: for one block of elements a chunk's pairs are walked in order, so that both runs' iterates stay in
 cache; each byte is read once but for a small halo, and peak memory depends neither on the size of the model nor on the
 number of pairs. Only where B's units are put in another order (`reorder`) does a block hold one whole tensor.
 """

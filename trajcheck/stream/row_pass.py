@@ -2,9 +2,9 @@
 
 A chunk is a range of recorded steps on an absolute grid. Inside, for one block of elements, the chunk's steps are
 walked in order, a few at a time; then comes the next block. What some rows need of their vectors is a short program
-(program.py), written once a chunk and run on every block (kernel.py). Each byte is read once but for a halo at the
+(program.py), written once a chunk and run on every block (loop.py). Each byte is read once but for a halo at the
 chunk's ends, and peak memory depends neither on the size of the model nor on the number of steps. Blocks are shared out
-to threads; the pieces that are summed by themselves and their order are fixed (sections.py): the same machine gives the
+to threads; the pieces that are summed by themselves and their order are fixed (cuts.py): the same machine gives the
 same bytes, with any number of threads and blocks of any length. torch is not needed here.
 """
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from counted import estimate
 from places import SAMPLES
 
 import trajcheck
-from trajcheck.commands.analyze.command import estimate
 from trajcheck.measuring.options import Options
 from trajcheck.objective.objective import Objective
 

@@ -12,13 +12,13 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from counted import estimate
 from plain_run_files import Outcome, write_plain_step
 from safetensors.numpy import load_file, save_file
 from torch import nn
 
 import trajcheck
 from trajcheck import Recorder
-from trajcheck.commands.analyze.command import estimate
 from trajcheck.measuring.options import Options
 from trajcheck.objective.objective import Objective
 

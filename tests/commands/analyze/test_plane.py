@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from counted import estimate
 from places import SAMPLES
 from plain_run_files import SHAPES, write_plain_step
 from safetensors.numpy import load_file
 
 import trajcheck
-from trajcheck.commands.analyze.command import estimate
 from trajcheck.errors import NotFiniteError, UsageError
 from trajcheck.measuring.measured_run import MeasuredRun
 from trajcheck.measuring.options import Options

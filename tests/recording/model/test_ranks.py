@@ -1,4 +1,4 @@
-"""ranks.py, local_tensors.py and what the Recorder does on several ranks, in real processes on gloo."""
+"""ranks.py, shards.py and what the Recorder does on several ranks, in real processes on gloo."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""formats/pieces.py, formats/native_files.py: the files of several ranks as one run."""
+"""native/rank_pieces.py, native/step_files.py: the files of several ranks as one run."""
 
 from __future__ import annotations
 

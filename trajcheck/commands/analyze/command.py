@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trajcheck.commands.analyze.options import AnalyzeArguments
-from trajcheck.measuring.cost import Cost
 from trajcheck.measuring.measured_run import MeasuredRun
 from trajcheck.measuring.options import Options
 from trajcheck.options.python_call import takes
@@ -48,15 +47,6 @@ def run_analysis(
     """`analyze`, with its options in one object. `deep`: step files are known by the hash of their bytes, not by size
     and time; at most `interval` seconds of work are lost when it is interrupted."""
     return report_of(MeasuredRun(run, options, quiet, deep=deep), out, fresh=fresh, interval=interval)
-
-
-def estimate(run: Path, options: Options) -> Cost:
-    """What an analysis would read and evaluate.
-
-    Reads headers, the end of the run (to see whether it is finite), and files given as references; writes nothing, and
-    does not load the objective. Raises as `analyze` does.
-    """
-    return MeasuredRun(run, options, quiet=True).cost()
 
 
 def report_of(measured: MeasuredRun, out: Path | None, *, fresh: bool = False, interval: float = INTERVAL) -> Report:

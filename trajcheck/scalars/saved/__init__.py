@@ -1,5 +1,5 @@
-"""Scalars kept beside a report, so that no number is computed twice: records (record.py) in files (files.py) of a
-store (store.py), found again by what they were made from (identity.py)."""
+"""Scalars kept beside a report, so that no number is computed twice: records (record.py) in files (encoding.py) of a
+store (store.py), found again by what they were made from (keys.py)."""
 
 #: Their folder inside a report.
 FOLDER = "scalars"
