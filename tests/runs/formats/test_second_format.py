@@ -17,6 +17,7 @@ from plain_run_files import Outcome
 from safetensors.numpy import load_file, save_file
 
 import trajcheck
+from trajcheck.commands.batch.discovery import find_runs
 from trajcheck.commands.batch.run_state import fingerprint
 from trajcheck.errors import OutputError, RunError
 from trajcheck.files.safetensors_header import read_header
@@ -60,6 +61,24 @@ class WeightFolders(StoredRun):
 
     def info(self) -> RunInfo:
         return RunInfo(id=self.path.name, optimizer="AdamW", files=(str(self.path / "log.json"),))
+
+
+class OneFile(StoredRun):
+    """model.safetensors alone, as each of the folders of the format above holds it."""
+
+    name = "a file of weights"
+    looks = "model.safetensors"
+
+    @classmethod
+    def recognise(cls, path: Path) -> bool:
+        return (path / "model.safetensors").is_file()
+
+    def steps(self) -> Mapping[int, StoredStep]:
+        return {0: StoredStep(0, (str(self.path / "model.safetensors"),))}
+
+    def snapshot(self, step: int) -> Snapshot:
+        file = read_header(self.steps()[step].files[0])
+        return Snapshot(step, file.path, file.extents({name: name for name in file.layout.specs}))
 
 
 @pytest.fixture(autouse=True)
@@ -145,6 +164,14 @@ def test_it_is_verified_as_far_as_it_can_be(cli: Cli, run: Path, tmp_path: Path)
     (found,) = trajcheck.verify(run).runs
     assert (found.steps, found.files, found.checked, found.damage) == (4, 4, 0, [])
     assert found.bytes == sum(weights(run, step).stat().st_size for step in STEPS)
+
+
+def test_a_part_of_a_run_is_no_run_by_itself(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recognise, "FORMATS", (OneFile, NativeRun, WeightFolders))
+    shutil.copytree(run / "checkpoint-5", tmp_path / "archive" / "alone")
+    expected = [tmp_path / "archive" / "alone", run]
+    assert [each.path for each in trajcheck.verify(tmp_path / "archive").runs] == expected
+    assert [each.path for each in find_runs([tmp_path / "archive"], tmp_path / "out")] == expected
 
 
 def test_what_is_wrong_with_it_is_found(run: Path) -> None:
