@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 BINARY = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-PATIENCE = 90_000.0  # milliseconds
+PATIENCE = 90.0  # seconds
 
 _ARGUMENTS = (
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"),
@@ -46,10 +47,18 @@ def open_page(**options: Any) -> Iterator[tuple[Page, Heard]]:
         browser = playwright.chromium.launch(executable_path=BINARY, args=[*_ARGUMENTS])
         window = {"width": 1400, "height": 900}
         page = browser.new_page(**{"viewport": window, "color_scheme": "light", **options})
-        page.set_default_timeout(PATIENCE)
+        page.set_default_timeout(1000 * PATIENCE)
         heard = Heard()
         page.on("console", lambda message: heard.console.append(message.text))
         page.on("pageerror", lambda error: heard.console.append(str(error)))
         page.on("request", lambda request: heard.requests.append(request.url))
         yield page, heard
         browser.close()
+
+
+def wait_for(page: Page, expression: str) -> None:
+    """Until a JavaScript expression holds. Playwright's own wait evaluates text in the page, which the page forbids."""
+    until = time.monotonic() + PATIENCE
+    while not page.evaluate(expression):
+        assert time.monotonic() < until, expression
+        page.wait_for_timeout(20)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from browser import Heard, need_browser, open_page
+from browser import Heard, need_browser, open_page, wait_for
 
 pytest.importorskip("matplotlib")
 pytest.importorskip("plotly")
@@ -39,7 +39,7 @@ def opened(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Page, Hea
     drawn = draw_report(folder / "report", ["png"])
     with open_page() as (page, heard):
         page.goto(drawn.page.absolute().as_uri())
-        page.wait_for_function(READY)
+        wait_for(page, READY)
         yield page, heard
 
 
@@ -65,22 +65,22 @@ def test_references_and_samples_are_toggled(page: Page) -> None:
         *(f"{NASTY.replace('&', '&amp;').replace('<', '&lt;').replace('>', '&gt;')}, {s}" for s in ("own", "probe")),
     ]
     page.click("#references input")
-    page.wait_for_function(f"{SHOWN}.length === 2")
+    wait_for(page, f"{SHOWN}.length === 2")
     assert "final" not in page.evaluate(STATUS).split(".", 1)[1]
     page.click("#samples label:nth-of-type(2) input")
-    page.wait_for_function(f"{SHOWN}.length === 1")
+    wait_for(page, f"{SHOWN}.length === 1")
     page.click("#references input")
     page.click("#samples label:nth-of-type(2) input")
-    page.wait_for_function(f"{SHOWN}.length === 4")
+    wait_for(page, f"{SHOWN}.length === 4")
 
 
 def test_the_logarithmic_scale_says_what_it_cannot_show(page: Page) -> None:
     assert page.evaluate(AXIS) == "linear"
     page.click("#log")
-    page.wait_for_function(f"{AXIS} === 'log'")
+    wait_for(page, f"{AXIS} === 'log'")
     assert "Values at or below 0, not on the logarithmic scale: 20." in page.evaluate(STATUS)
     page.click("#log")
-    page.wait_for_function(f"{AXIS} === 'linear'")
+    wait_for(page, f"{AXIS} === 'linear'")
 
 
 def test_gaps_stay_gaps_and_are_counted(page: Page) -> None:
@@ -94,18 +94,18 @@ def test_another_quantity_a_range_and_the_table(page: Page) -> None:
         " q.value = [...q.options].find((option) => option.textContent.startsWith('loss:')).value;"
         " q.dispatchEvent(new Event('change', {bubbles: true})); })()"
     )
-    page.wait_for_function(f"{STATUS}.startsWith('loss along step')")
+    wait_for(page, f"{STATUS}.startsWith('loss along step')")
     page.click("#values summary")
-    page.wait_for_function("document.querySelectorAll('#cells tbody tr').length === 25")
+    wait_for(page, "document.querySelectorAll('#cells tbody tr').length === 25")
     page.evaluate(
         "for (const [id, value] of [['from', 10], ['to', 14]]) { const field = document.getElementById(id);"
         " field.value = value; field.dispatchEvent(new Event('change', {bubbles: true})); }"
     )
-    page.wait_for_function("document.querySelectorAll('#cells tbody tr').length === 5")
+    wait_for(page, "document.querySelectorAll('#cells tbody tr').length === 5")
     assert "own: 5 values" in page.evaluate(STATUS)
     assert page.evaluate("document.getElementById('chart').layout.xaxis.range") == [10, 14]
     page.click("#all")
-    page.wait_for_function(f"{STATUS}.includes('own: 80 values')")
+    wait_for(page, f"{STATUS}.includes('own: 80 values')")
 
 
 def test_light_and_dark(page: Page) -> None:
@@ -113,15 +113,15 @@ def test_light_and_dark(page: Page) -> None:
     chart = "document.getElementById('chart').layout.paper_bgcolor"
     assert page.evaluate(background) == "rgb(255, 255, 255)"
     page.click("#theme")
-    page.wait_for_function(f"{background} === 'rgb(22, 24, 27)' && {chart} === '#16181b'")
+    wait_for(page, f"{background} === 'rgb(22, 24, 27)' && {chart} === '#16181b'")
     assert page.evaluate("document.getElementById('theme').getAttribute('aria-label')") == "Change to light colours"
     page.click("#theme")
-    page.wait_for_function(f"{chart} === '#ffffff'")
+    wait_for(page, f"{chart} === '#ffffff'")
     page.evaluate("delete document.documentElement.dataset.theme")
     page.emulate_media(color_scheme="dark")
-    page.wait_for_function(f"{chart} === '#16181b'")
+    wait_for(page, f"{chart} === '#16181b'")
     page.emulate_media(media="screen", color_scheme="light")
-    page.wait_for_function(f"{chart} === '#ffffff'")
+    wait_for(page, f"{chart} === '#ffffff'")
 
 
 @pytest.mark.parametrize("width", [400, 1400])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from browser import Heard, need_browser, open_page
+from browser import Heard, need_browser, open_page, wait_for
 from index_rows import NASTY, done, failed
 
 from trajcheck.commands.batch.page import write_page
@@ -82,7 +82,7 @@ def heard(opened: tuple[Page, Heard]) -> Heard:
 
 def show(page: Page, folder: Path) -> None:
     page.goto((folder / "index.html").as_uri())
-    page.wait_for_function(READY)
+    wait_for(page, READY)
 
 
 def test_nothing_is_logged_nothing_is_requested_and_no_name_has_run(page: Page, heard: Heard) -> None:
@@ -93,13 +93,13 @@ def test_nothing_is_logged_nothing_is_requested_and_no_name_has_run(page: Page, 
 
 def test_a_click_sorts_by_the_unrounded_values_and_a_second_turns_it(page: Page) -> None:
     page.click(head("cosine, towards final"))
-    page.wait_for_function(f"{COUNT}.includes('sorted by cosine, towards final, ascending')")
+    wait_for(page, f"{COUNT}.includes('sorted by cosine, towards final, ascending')")
     known = np.array([value if i % 10 else np.nan for i, value in enumerate(COSINES[: RUNS - FAILED])])
     order = [f"seed{i}" for i in np.argsort(known)[:200]]
     assert [name.rpartition("/")[2] for name in page.evaluate(NAMES)] == order
     assert page.evaluate("document.querySelectorAll('[aria-sort]').length") == 1
     page.click(head("cosine, towards final"))
-    page.wait_for_function(f"{COUNT}.includes('descending')")
+    wait_for(page, f"{COUNT}.includes('descending')")
     order = [f"seed{i}" for i in np.argsort(-known)[:200]]
     assert [name.rpartition("/")[2] for name in page.evaluate(NAMES)] == order
     assert page.evaluate("document.querySelector('[aria-sort]').getAttribute('aria-sort')") == "descending"
@@ -108,7 +108,7 @@ def test_a_click_sorts_by_the_unrounded_values_and_a_second_turns_it(page: Page)
 def test_numbers_in_names_are_in_the_order_of_their_values(page: Page) -> None:
     page.fill("#words", "seed9")
     page.click(head("run"))
-    page.wait_for_function(f"{COUNT}.includes('sorted by run, ascending')")
+    wait_for(page, f"{COUNT}.includes('sorted by run, ascending')")
     names = page.evaluate(NAMES)
     seeds = [9, *range(90, 100), *range(900, 1000)]
     order = [f"gpt2/lr-{lr}/seed{i}" for odd, lr in ((0, 0.03), (1, 0.1)) for i in seeds if i % 2 == odd]
@@ -129,19 +129,19 @@ def test_an_empty_cell_comes_last_either_way(page: Page) -> None:
 def test_words_and_statuses_filter_and_are_counted_aloud(page: Page) -> None:
     assert page.evaluate("document.getElementById('count').getAttribute('role')") == "status"
     page.fill("#words", "LR-0.1 seed99")
-    page.wait_for_function(f"{COUNT}.startsWith('2 of 1,000 runs')")  # 99 and 991
+    wait_for(page, f"{COUNT}.startsWith('2 of 1,000 runs')")  # 99 and 991
     page.fill("#words", "")
     page.click('input[value="done"]')
-    page.wait_for_function(f"{COUNT}.startsWith('{STATUSES[: RUNS - FAILED].count('gone') + FAILED} of 1,000')")
+    wait_for(page, f"{COUNT}.startsWith('{STATUSES[: RUNS - FAILED].count('gone') + FAILED} of 1,000')")
     page.click('input[value="gone"]')
-    page.wait_for_function(f"{COUNT}.startsWith('{FAILED} of 1,000')")
+    wait_for(page, f"{COUNT}.startsWith('{FAILED} of 1,000')")
     assert all("truncated at byte" in each for each in page.evaluate(column("message")))
     page.fill("#words", "BYTE 9003")
-    page.wait_for_function(f"{COUNT}.startsWith('1 of 1,000')")
+    wait_for(page, f"{COUNT}.startsWith('1 of 1,000')")
     page.fill("#words", "")
     page.click('input[value="done"]')
     page.click('input[value="gone"]')
-    page.wait_for_function(f"{COUNT}.startsWith('1,000 of 1,000')")
+    wait_for(page, f"{COUNT}.startsWith('1,000 of 1,000')")
 
 
 def test_columns_are_hidden(page: Page) -> None:
@@ -201,7 +201,7 @@ def test_the_keyboard_sorts_and_one_sees_where_one_is(page: Page) -> None:
     )
     assert [name for name in names if name not in seen] == []
     page.keyboard.press("Space")
-    page.wait_for_function(f"{COUNT}.includes('sorted by duration, ascending')")
+    wait_for(page, f"{COUNT}.includes('sorted by duration, ascending')")
 
 
 def test_light_and_dark(page: Page) -> None:
@@ -212,9 +212,9 @@ def test_light_and_dark(page: Page) -> None:
     assert page.evaluate("document.getElementById('theme').getAttribute('aria-label')") == "Change to light colours"
     page.evaluate("delete document.documentElement.dataset.theme")
     page.emulate_media(color_scheme="dark")
-    page.wait_for_function(f"{background} === 'rgb(22, 24, 27)'")
+    wait_for(page, f"{background} === 'rgb(22, 24, 27)'")
     page.emulate_media(media="screen", color_scheme="light")
-    page.wait_for_function(f"{background} === 'rgb(255, 255, 255)'")
+    wait_for(page, f"{background} === 'rgb(255, 255, 255)'")
 
 
 @pytest.mark.parametrize("width", [360, 1400])
