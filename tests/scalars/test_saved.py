@@ -361,7 +361,7 @@ def test_one_chunk_after_the_other_gives_the_same(plain_run: Path, objective_fil
     folder.mkdir(parents=True)
     for places in ({4, 5, 6}, {10}, {0, 1, 2, 3, 7, 8, 9}):
         analysis, store = MeasuredRun(plain_run, chosen, quiet=True), ScalarStore(folder)
-        measurement = analysis.measurement(analysis.resolve(folder), store)
+        measurement = analysis.measurement(analysis.resolve(folder).points, store)
         analysis.compute(measurement, measurement.portions_of(analysis.rows.some(places)))
         store.flush()
     report = run_analysis(plain_run, chosen, tmp_path / "out")

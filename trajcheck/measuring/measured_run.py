@@ -1,4 +1,4 @@
-"""`trajcheck analyze`, callable from Python."""
+"""One run, measured towards references: what commands do before they report."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from trajcheck.errors import RunError, UsageError
 from trajcheck.files.prints import FilePrints
 from trajcheck.measuring.cost import Cost, cost
+from trajcheck.measuring.measured_columns import MeasuredColumns, ReplayFacts, ResolvedReferences
 from trajcheck.measuring.needs import Request
 from trajcheck.measuring.options import Options
-from trajcheck.measuring.portions import LAGGED, REPLAYED, STORED, Measurement, Portion, facts
+from trajcheck.measuring.portions import LAGGED, REPLAYED, STORED, Measurement, Portion
 from trajcheck.metrics.averaging import Averaging, tzc_v1
 from trajcheck.metrics.families import Family, choose_families
 from trajcheck.progress_bar import progress_bar
@@ -31,12 +32,9 @@ from trajcheck.scalars.values import LagScalars, RowScalars
 from trajcheck.tables.samples import Measured
 from trajcheck.tables.source import Source
 
-if TYPE_CHECKING:
-    from trajcheck.permutations.permuted_references import Alignment
-
 
 class MeasuredRun:
-    """One run, measured towards references: columns, and no report.
+    """A run that is open, with the options of its analysis; what its methods find they return.
 
     `trajectory` is the run where it is open already; `families` are measured in place of those that the options name;
     `device` is where to replay if the options leave it open.
@@ -53,7 +51,7 @@ class MeasuredRun:
         deep: bool = False,
         device: str | None = None,
     ) -> None:
-        self.run, self.options, self.quiet = run, options, quiet
+        self.path, self.options, self.quiet = run, options, quiet
         self.families = choose_families(options.metrics) if families is None else families
         steps = parse_steps(options.steps)
         options.check()
@@ -71,34 +69,31 @@ class MeasuredRun:
                 raise UsageError(f"--group {pattern!r} is found in no tensor's name; this run has {names}, ...")
         self.rows = choose_rows(self.trajectory, steps, options.skip)
         self.request = Request(self.trajectory, self.rows, options, self.families)
-        self.replay_facts: dict[str, Any] | None = None
-        self.scalar_facts: Mapping[str, int] = {}
-        self.alignments: dict[str, Alignment] | None = None
 
-    def resolve(self, workspace: Path) -> list[Reference]:
+    def resolve(self, workspace: Path) -> ResolvedReferences:
         """The references, those of other runs permuted where that was asked for; averages in files in `workspace`."""
         references = resolve_references(self.options.refs, self.trajectory, workspace, self.prints)
         if not self.options.match_permutations:
-            return references
+            return ResolvedReferences(references)
         from trajcheck.permutations.permuted_references import permute_references
 
         assert self.options.objective is not None
-        references, self.alignments = permute_references(
-            references,
-            self.trajectory,
-            self._objective,
-            self.options.objective,
-            Workspace(workspace, self.prints),
+        vectors = Workspace(workspace, self.prints)
+        return ResolvedReferences(
+            *permute_references(references, self.trajectory, self._objective, self.options.objective, vectors)
         )
-        return references
 
-    def measure(self, references: Sequence[Reference], store: ScalarStore | None = None) -> list[Measured]:
+    def measure(self, references: Sequence[Reference], store: ScalarStore | None = None) -> MeasuredColumns:
         """The columns towards some references, of each sample convention; what is not in the store is computed."""
         measurement = self.measurement(references, ScalarStore() if store is None else store)
+        counts = measurement.counts()
         self.compute(measurement, measurement.portions)
-        scalars, lags = measurement.scalars(), measurement.lags()
-        self.scalar_facts, self.replay_facts = facts(measurement), self._replay_facts(measurement)
-        return [self._measured(sample, draws, references, lags) for sample, draws in scalars.items()]
+        replay, lags = self._replay_facts(measurement), measurement.lags()
+        samples = [
+            Measured(sample, tuple(self._source(sample, rows, replay, lags) for rows in draws), tuple(references))
+            for sample, draws in measurement.scalars().items()
+        ]
+        return MeasuredColumns(samples, replay, counts)
 
     def measurement(self, references: Sequence[Reference], store: ScalarStore) -> Measurement:
         """What is to be measured towards some references, and what of it the store lacks."""
@@ -138,7 +133,7 @@ class MeasuredRun:
     def _files(self) -> Identity:
         return Identity(self.trajectory, self.prints)
 
-    def _replay_facts(self, measurement: Measurement) -> dict[str, Any] | None:
+    def _replay_facts(self, measurement: Measurement) -> ReplayFacts | None:
         """How losses were replayed; None where they were not."""
         objective = self._objective
         if objective is None:
@@ -146,11 +141,14 @@ class MeasuredRun:
         from trajcheck.replay.fitting import epsilon
 
         dtype = replay_dtype(self.trajectory, self.options.replay_dtype)
-        return {
-            **{"dtype": dtype, "device": measurement.devices() or str(objective.device), "epsilon": epsilon(dtype)},
-            **({"program": objective.note} if objective.note else {}),
-            **{"evaluations": measurement.evaluations, "randomness": measurement.randomness()},
-        }
+        return ReplayFacts(
+            dtype,
+            measurement.devices() or str(objective.device),
+            epsilon(dtype),
+            objective.note or None,
+            measurement.evaluations,
+            measurement.randomness(),
+        )
 
     def prepare_replay(self, references: Sequence[Reference]) -> Any:
         """The replay of all rows towards some references; needs an objective."""
@@ -171,30 +169,31 @@ class MeasuredRun:
         dtype = replay_dtype(self.trajectory, self.options.replay_dtype)
         return Replay(self.trajectory, rows, references, self._objective, dtype, plan)
 
-    def _measured(
+    def _source(
         self,
         sample: str,
-        draws: Sequence[Mapping[int, RowScalars]],
-        references: Sequence[Reference],
+        scalars: Mapping[int, RowScalars],
+        replay: ReplayFacts | None,
         lags: Mapping[int, Sequence[Sequence[LagScalars | str]]],
-    ) -> Measured:
-        source = Source(
+    ) -> Source:
+        """What columns on one sample are made from."""
+        return Source(
             self.trajectory,
             self.rows,
-            {},
-            self.options.smoothing,
-            self.replay_facts["epsilon"] if self.replay_facts else None,
-            self.options.ref_gradients,
-            self.request.curvature,
-            sample,
-            self.options.path_integral is not None,
-            self.averaging(),
-            lags,
+            scalars,
+            smoothing=self.options.smoothing,
+            epsilon=replay.epsilon if replay else None,
+            ref_gradients=self.options.ref_gradients,
+            curvature=self.request.curvature,
+            sample=sample,
+            path_integral=self.options.path_integral is not None,
+            averaging=self.averaging,
+            lags=lags,
         )
-        return Measured(sample, tuple(replace(source, scalars=rows) for rows in draws), tuple(references))
 
     def cost(self, references: Sequence[Reference] | None = None) -> Cost:
-        """What `report`, or `measure` towards these references, would read and evaluate where nothing is saved yet."""
+        """What `measure` towards these references, or those of the options, would read and evaluate if nothing were
+        saved yet."""
         if references is None:
             references = resolve_references(self.options.refs, self.trajectory, None)
         return cost(
@@ -207,7 +206,9 @@ class MeasuredRun:
             neighbours=bool(self.request.vectors & {"previous", "next", "skip", "first"}),
         )
 
+    @cached_property
     def averaging(self) -> Averaging:
+        """How quantities are averaged along the run."""
         if self.options.convention is None:
             return Averaging()
         epochs = [self.trajectory.snapshots[row.place].epoch for row in self.rows.rows]
@@ -225,4 +226,4 @@ class MeasuredRun:
 
         dtype = replay_dtype(self.trajectory, self.options.replay_dtype)
         first = "float64" if self.options.match_permutations else dtype
-        return load_objective(self.options.objective, run=self.run, device=self.device, dtype=first)
+        return load_objective(self.options.objective, run=self.path, device=self.device, dtype=first)

@@ -7,13 +7,14 @@ the store alone, so that an analysis that was interrupted and one that was not e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from trajcheck.inner_products.catalogue import REFERENCE_PRODUCTS, STEP_PRODUCTS
+from trajcheck.measuring.measured_columns import RowCounts
 from trajcheck.measuring.needs import Request
 from trajcheck.replay.plan import REFERENCE_REPLAYED, STEP_REPLAYED, Plan
 from trajcheck.runs.references import Reference
@@ -134,6 +135,11 @@ class Measurement:
                 found.setdefault(numbers, []).append(place)
         for numbers, places in found.items():
             yield Portion(kind, tuple(places), 0 in numbers, tuple(sorted(each - 1 for each in numbers if each)))
+
+    def counts(self) -> RowCounts:
+        """How many rows were saved by an earlier call, and how many were not."""
+        lacking = {place for portion in self.portions for place in portion.places}
+        return RowCounts(len(lacking), len(self.rows.work) - len(lacking))
 
     # -- what it takes ------------------------------------------------------------------------------------------------
 
@@ -280,9 +286,3 @@ def _lag(record: Record) -> LagScalars | str:
     values = [record.values[name] for name in LAG_PRODUCTS]
     known = [value for value in values if value is not None]
     return LagScalars(*known) if len(known) == len(values) else record.word
-
-
-def facts(measurement: Measurement) -> Mapping[str, int]:
-    """How many rows were saved by an earlier call, and how many were not."""
-    lacking = {place for portion in measurement.portions for place in portion.places}
-    return {"computed": len(lacking), "reused": len(measurement.rows.work) - len(lacking)}

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Alignment:
-    """Distances of x* from the last iterate, and losses at x*, as it was and permuted; sweeps of the descent; how many
-    of the units moved."""
+class Matching:
+    """How units were put in order: distances of x* from the last iterate, and losses at x*, as it was and permuted;
+    sweeps of the descent; how many of the units moved."""
 
     before: float
     after: float
@@ -41,7 +41,7 @@ class Alignment:
 
 def permute_references(
     references: Sequence[Reference], trajectory: Trajectory, objective: Any, spec: str, workspace: Workspace
-) -> tuple[list[Reference], dict[str, Alignment]]:
+) -> tuple[list[Reference], dict[str, Matching]]:
     """The references, those of other runs and files permuted into files in `workspace`, and by spec how that went.
 
     An iterate (or average) of the analyzed run stays as it is, and so does a point that nothing brings nearer.
@@ -57,18 +57,18 @@ def permute_references(
             "analyzed run, whose units are in order already. Give --ref OTHER_RUN, or leave the option out."
         )
     check = SymmetryCheck(objective, trajectory)
-    result, alignments = [], {}
+    result, matchings = [], {}
     for reference in references:
         permuted = reference
         if not reference.own_steps:
             title = f"the reference {reference.spec}"
-            matched, alignments[reference.spec] = align(reference.parameters, title, trajectory, permutations, check)
+            matched, matchings[reference.spec] = match_to(reference.parameters, title, trajectory, permutations, check)
             permuted = _permuted(reference, trajectory, matched, workspace)
         result.append(permuted)
-    return result, alignments
+    return result, matchings
 
 
-def match_runs(a: Trajectory, b: Trajectory, objective: Any, spec: str) -> tuple[Matched, Alignment]:
+def match_runs(a: Trajectory, b: Trajectory, objective: Any, spec: str) -> tuple[Matched, Matching]:
     """The orders in which run B's last iterate lies nearest to run A's, checked on a sample of A, and how that went.
 
     `Matched.permute` brings any tensor of B (iterate or gradient, whole) into A's order, `Matched.inverse.permute` one
@@ -79,12 +79,12 @@ def match_runs(a: Trajectory, b: Trajectory, objective: Any, spec: str) -> tuple
 
     permutations = check_permutations(objective.permutations, spec, a.shapes, a.info.tied)
     check = SymmetryCheck(objective, a)
-    return align(b.snapshots[-1].parameters, f"the last iterate of {b.path}", a, permutations, check)
+    return match_to(b.snapshots[-1].parameters, f"the last iterate of {b.path}", a, permutations, check)
 
 
-def align(
+def match_to(
     point: Mapping[str, Extent], title: str, trajectory: Trajectory, permutations: Permutations, check: SymmetryCheck
-) -> tuple[Matched, Alignment]:
+) -> tuple[Matched, Matching]:
     """The orders in which a recorded point lies nearest to the run's last iterate, and how that went; `title` names the
     point in errors. Raises ObjectiveError where the loss at the point is not left as it is."""
     last = trajectory.snapshots[-1].parameters
@@ -92,7 +92,7 @@ def align(
     losses = check.losses(point, matched, title)
     before, after = (_distance(last, point, trajectory, each) for each in (None, matched))
     units = sum(group.size for group in permutations.groups)
-    return matched, Alignment(before, after, *losses, matched.sweeps, matched.moved, units)
+    return matched, Matching(before, after, *losses, matched.sweeps, matched.moved, units)
 
 
 def _permuted(reference: Reference, trajectory: Trajectory, matched: Matched, workspace: Workspace) -> Reference:

@@ -53,30 +53,19 @@ def report_of(measured: MeasuredRun, out: Path | None, *, fresh: bool = False, i
     """Compute everything that is not saved yet, and write it."""
     from trajcheck.commands.analyze.findings import Findings
 
-    with ReportFolder(out or default_folder(measured.run), measured.trajectory.id) as folder:
+    with ReportFolder(out or default_folder(measured.path), measured.trajectory.id) as folder:
         store = ScalarStore(folder.path / FOLDER, fresh=fresh, interval=interval)
         references = measured.resolve(folder.path / FOLDER)
-        store.use_vectors(Path(path).name for each in references for path in files_of(each.parameters))
+        store.use_vectors(Path(path).name for each in references.points for path in files_of(each.parameters))
         try:
-            found = measured.measure(references, store)
+            columns = measured.measure(references.points, store)
         except Exception:
             store.abandon()
             raise
         except BaseException:  # interrupted: what was found stays
             store.flush()
             raise
-        findings = Findings(
-            measured.run,
-            measured.options,
-            measured.families,
-            references,
-            found,
-            measured.replay_facts,
-            measured.alignments,
-            measured.scalar_facts,
-            _plane(measured, references),
-        )
-        report = findings.report(folder)
+        report = Findings(measured, references, columns, _plane(measured, references.points)).report(folder)
         store.tidy()
         return report
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trajcheck.files.extents import EPSILON
+from trajcheck.measuring.measured_columns import MeasuredColumns, ReplayFacts, ResolvedReferences
+from trajcheck.measuring.measured_run import MeasuredRun
 from trajcheck.measuring.options import Options
 from trajcheck.metrics.columns import Column
 from trajcheck.metrics.families import Family
@@ -35,7 +36,6 @@ from trajcheck.tables.source import NOT_FINITE, Source
 
 if TYPE_CHECKING:
     from trajcheck.commands.analyze.plane import Plane
-    from trajcheck.permutations.permuted_references import Alignment
 
 #: Share of |x_t - x*|^2 in scale-invariant tensors from which distances are called doubtful.
 SCALE_SHARE = 0.1
@@ -46,18 +46,32 @@ LASTING = 50
 
 @dataclass(frozen=True)
 class Findings:
-    """`measured` holds what each sample convention gave, in the order of the tables; `replay` says how losses were
-    replayed, None if they were not."""
+    """What `run` was measured to be towards `resolved` references; `plane` is None where nobody asked for it."""
 
-    run: Path
-    options: Options
-    families: Mapping[str, Family]
-    references: Sequence[Reference]
-    measured: Sequence[Measured]
-    replay: Mapping[str, Any] | None
-    alignments: Mapping[str, Alignment] | None = None  # by reference; None where none was asked for
-    scalars: Mapping[str, int] = field(default_factory=dict)  # how many rows were computed, how many saved before
-    plane: Plane | None = None  # None where nobody asked for it
+    run: MeasuredRun
+    resolved: ResolvedReferences
+    columns: MeasuredColumns
+    plane: Plane | None = None
+
+    @property
+    def options(self) -> Options:
+        return self.run.options
+
+    @property
+    def families(self) -> Mapping[str, Family]:
+        return self.run.families
+
+    @property
+    def references(self) -> Sequence[Reference]:
+        return self.resolved.points
+
+    @property
+    def measured(self) -> Sequence[Measured]:
+        return self.columns.samples
+
+    @property
+    def replay(self) -> ReplayFacts | None:
+        return self.columns.replay
 
     @property
     def source(self) -> Source:
@@ -170,7 +184,7 @@ class Findings:
             about={"run": self._run()},
             found={
                 "headline": self.headline,
-                "permutations": None if self.alignments is None else {k: asdict(v) for k, v in self.alignments.items()},
+                "permutations": self._permutations(),
                 "trajectory": None if self.plane is None else self.plane.facts,
                 "scale_invariant": None if self.scale is None else asdict(self.scale),
             },
@@ -183,13 +197,21 @@ class Findings:
             },
             options=self.options,
             replayed=self.options.objective is not None,
-            computed={"replay": self.replay, "scalars": dict(self.scalars)},
+            computed={
+                "replay": self.replay and self.replay.in_summary,
+                "scalars": asdict(self.columns.rows),
+            },
         )
+
+    def _permutations(self) -> dict[str, Any] | None:
+        """How the units of each reference were put in order; None where that was not asked for."""
+        matchings = self.resolved.matchings
+        return None if matchings is None else {spec: asdict(each) for spec, each in matchings.items()}
 
     def _run(self) -> dict[str, Any]:
         trajectory, info, rows = self.trajectory, self.trajectory.info, self.source.rows
         return {
-            "path": str(self.run),
+            "path": str(self.run.path),
             "id": trajectory.id,
             "recorded_steps": len(trajectory.steps),
             "first_step": trajectory.steps[0],
@@ -210,14 +232,14 @@ class Findings:
         """What a reader of the numbers should know first."""
         first = self.trajectory.snapshots[0]
         dtypes = {extent.dtype for each in (first.parameters, first.gradients) for extent in each.values()}
-        replay_epsilon = self.replay["epsilon"] if self.replay else 0.0
+        replay_epsilon = self.replay.epsilon if self.replay else 0.0
         fidelity = self.own.get("own", {})
         steps = [row.step for row in self.source.rows.rows]
         found = [fidelity_warning(fidelity, steps, max(replay_epsilon, *(EPSILON[dtype] for dtype in dtypes)))]
         if self.source.rows.stride > 1:
             found.append(f"pair quantities (steps.csv) are over chords of {self.source.rows.stride} steps")
         if self.replay:
-            found += randomness_warnings(self.replay)
+            found += randomness_warnings(self.replay.randomness)
         if self.options.convention and self.options.samples != ("previous",):
             found.append(
                 f"--convention {self.options.convention}: that code measures on the previous sample, this report on "

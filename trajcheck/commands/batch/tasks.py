@@ -191,5 +191,5 @@ def _hold(task: Mapping[str, Any]) -> _Held:
         elsewhere = None if out.is_dir() else TemporaryDirectory(prefix="trajcheck-")
         workspace = out / FOLDER if elsewhere is None else Path(elsewhere.name)
         analysis = MeasuredRun(run, options, quiet=True, deep=task["deep"], device=task.get("device"))
-        _held.append(_Held(known, analysis, elsewhere, analysis.resolve(workspace)))
+        _held.append(_Held(known, analysis, elsewhere, analysis.resolve(workspace).points))
     return _held[0]

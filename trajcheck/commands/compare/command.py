@@ -221,9 +221,10 @@ class _Comparison:
 
     def _measured(self, run: Trajectory, references: Sequence[Reference]) -> tuple[Rows, Measured]:
         side = self._side(run)
-        [measured] = side.measure(references)
+        columns = side.measure(references)
+        [measured] = columns.samples
         self.measured[str(run.path)] = measured
-        self.side_facts[str(run.path)] = side.replay_facts
+        self.side_facts[str(run.path)] = columns.replay.in_summary if columns.replay else None
         return side.rows, measured
 
     def _last(self, run: Trajectory, reorder: Reorder | None = None, staging: Path | None = None) -> Reference:

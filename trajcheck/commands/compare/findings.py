@@ -212,7 +212,7 @@ class ComparisonFindings:
             if facts is not None:
                 epsilon = max(facts["epsilon"], *(EPSILON[dtype] for dtype in dtypes))
                 steps = [row.step for row in measured.sources[0].rows.rows]
-                own += [fidelity_warning(measured.own, steps, epsilon), *randomness_warnings(facts)]
+                own += [fidelity_warning(measured.own, steps, epsilon), *randomness_warnings(facts["randomness"])]
             own += [rounding_warning(first.parameters.values()), left_out_warning(trajectory.left_out)]
             found += [f"{path}: {warning}" for warning in own if warning]
         return found

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -45,11 +44,11 @@ def fidelity_warning(columns: Mapping[str, Column], steps: Sequence[int], epsilo
     return single
 
 
-def randomness_warnings(replay: Mapping[str, Any]) -> list[str]:
-    """Where a replay's draws are not those of the training, on how many steps; `replay` is that of the summary."""
+def randomness_warnings(randomness: Mapping[str, int]) -> list[str]:
+    """Where a replay's draws are not those of the training, by words on how many steps."""
     return [
         f"randomness of {count} steps: {words}"
-        for words, count in replay["randomness"].items()
+        for words, count in randomness.items()
         if not words.startswith(("recorded", "seeded: no generator"))
     ]
 

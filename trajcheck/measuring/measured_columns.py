@@ -1,0 +1,57 @@
+"""What measuring a run comes to: columns on each sample, and how they were found."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from trajcheck.runs.references import Reference
+from trajcheck.tables.samples import Measured
+
+if TYPE_CHECKING:
+    from trajcheck.permutations.permuted_references import Matching
+
+
+@dataclass(frozen=True)
+class ResolvedReferences:
+    """The points that were asked for, and by their names how the units of those from elsewhere were put in order; None
+    where that was not asked for."""
+
+    points: Sequence[Reference]
+    matchings: Mapping[str, Matching] | None = None
+
+
+@dataclass(frozen=True)
+class ReplayFacts:
+    """How losses were replayed: `epsilon` is the dtype's, `randomness` on how many steps the draws of the step's own
+    sample came from where, `program` a note on the objective, if there is one."""
+
+    dtype: str
+    device: str
+    epsilon: float
+    program: str | None
+    evaluations: int
+    randomness: Mapping[str, int]
+
+    @property
+    def in_summary(self) -> dict[str, Any]:
+        return {name: value for name, value in asdict(self).items() if name != "program" or value}
+
+
+@dataclass(frozen=True)
+class RowCounts:
+    """Of how many rows scalars were computed, and on how many all had been saved by an earlier call."""
+
+    computed: int
+    reused: int
+
+
+@dataclass(frozen=True)
+class MeasuredColumns:
+    """`samples` hold what each sample convention gave, in the order of the tables; `replay` is None where nothing was
+    replayed."""
+
+    samples: Sequence[Measured]
+    replay: ReplayFacts | None
+    rows: RowCounts
