@@ -35,9 +35,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trajcheck.errors import ObjectiveError
+from trajcheck.runs.trajectory import Shapes
 
 Found = Mapping[str, NDArray[np.intp]]
-Shapes = Mapping[str, tuple[int, ...]]
 
 _FORM = (
     'expected {group: [("0.weight", 0), ("0.bias", 0), ("2.weight", 1)], ...}, each entry (parameter, axis), '

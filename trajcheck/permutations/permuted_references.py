@@ -17,9 +17,9 @@ from trajcheck.errors import UsageError
 from trajcheck.files.extent_reader import ExtentReader
 from trajcheck.files.extents import Extent
 from trajcheck.permutations.declared import Permutations, check_permutations
-from trajcheck.permutations.weight_matching import Matched, match_points, read_tensor
+from trajcheck.permutations.weight_matching import Matched, match_points, wide_tensor
 from trajcheck.runs.references import Reference, Workspace, kept_vector
-from trajcheck.runs.trajectory import Trajectory
+from trajcheck.runs.trajectory import Shapes, Trajectory
 
 if TYPE_CHECKING:
     from trajcheck.permutations.loss_check import SymmetryCheck
@@ -63,7 +63,7 @@ def permute_references(
         if not reference.own_steps:
             title = f"the reference {reference.spec}"
             matched, matchings[reference.spec] = match_to(reference.parameters, title, trajectory, permutations, check)
-            permuted = _permuted(reference, trajectory, matched, workspace)
+            permuted = permuted_reference(reference, trajectory.shapes, matched, workspace)
         result.append(permuted)
     return result, matchings
 
@@ -95,13 +95,13 @@ def match_to(
     return matched, Matching(before, after, *losses, matched.sweeps, matched.moved, units)
 
 
-def _permuted(reference: Reference, trajectory: Trajectory, matched: Matched, workspace: Workspace) -> Reference:
+def permuted_reference(reference: Reference, shapes: Shapes, matched: Matched, workspace: Workspace) -> Reference:
     """The permuted point P x*, exact (float32 or float64), in a file of its own, one tensor in memory at a time; the
     same reference where no unit moves."""
     if not matched.moved:
         return reference
     key = f"{reference.key}/permuted:{matched.key}"
-    extents = {name: reference.parameters[name] for name in trajectory.shapes}
+    extents = {name: reference.parameters[name] for name in shapes}
     dtype = np.dtype("<f8") if any(extent.dtype == "F64" for extent in extents.values()) else np.dtype("<f4")
     with ExtentReader() as reader:
         current: dict[str, np.ndarray] = {}
@@ -109,10 +109,10 @@ def _permuted(reference: Reference, trajectory: Trajectory, matched: Matched, wo
         def values(name: str, start: int, stop: int) -> np.ndarray:
             if name not in current:
                 current.clear()
-                current[name] = matched.permute(name, read_tensor(reader, extents[name])).reshape(-1).astype(dtype)
+                current[name] = matched.permute(name, wide_tensor(reader, extents[name])).reshape(-1).astype(dtype)
             return current[name][start:stop]
 
-        parameters = kept_vector(workspace, "permuted", key, reference.files, trajectory.shapes, dtype, values)
+        parameters = kept_vector(workspace, "permuted", key, reference.files, shapes, dtype, values)
     return replace(reference, key=key, parameters=parameters)
 
 
@@ -123,9 +123,9 @@ def _distance(
     total = 0.0
     with ExtentReader() as reader:
         for name in trajectory.shapes:
-            other = read_tensor(reader, b[name])
+            other = wide_tensor(reader, b[name])
             if matched is not None:
                 other = matched.permute(name, other)
-            difference = (read_tensor(reader, a[name]) - other).reshape(-1)
+            difference = (wide_tensor(reader, a[name]) - other).reshape(-1)
             total += float(difference @ difference)
     return math.sqrt(total)

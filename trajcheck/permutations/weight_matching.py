@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -80,10 +80,10 @@ class _Stored:
         self._reader, self._extents = reader, extents
 
     def __getitem__(self, name: str) -> np.ndarray:
-        return read_tensor(self._reader, self._extents[name])
+        return wide_tensor(self._reader, self._extents[name])
 
 
-def read_tensor(reader: ExtentReader, extent: Extent) -> np.ndarray:
+def wide_tensor(reader: ExtentReader, extent: Extent) -> np.ndarray:
     """A whole tensor in float64, in its shape."""
     values = np.empty(extent.numel)
     reader.widen(extent, 0, values)
@@ -98,15 +98,15 @@ def match_points(permutations: Permutations, a: Mapping[str, Extent], b: Mapping
 
 def match(permutations: Permutations, a: Point, b: Point) -> Matched:
     """The orders, by group, that align b to a. Both hold the parameters that the groups name, of equal shapes."""
-    matching = _Matching(permutations, a, b)
-    ends = [matching.descend(start) for start in (permutations.identity, matching.built_up())]
-    gain = matching.inner(ends[1].found, permutations.by_parameter) - matching.inner(
+    descent = _Descent(permutations, a, b)
+    ends = [descent.descend(start) for start in (permutations.identity, descent.built_up())]
+    gain = descent.inner(ends[1].found, permutations.by_parameter) - descent.inner(
         ends[0].found, permutations.by_parameter
     )
-    return ends[1] if gain > RESOLUTION * matching.scale(permutations.by_parameter) else ends[0]
+    return ends[1] if gain > RESOLUTION * descent.scale(permutations.by_parameter) else ends[0]
 
 
-class _Matching:
+class _Descent:
     def __init__(self, permutations: Permutations, a: Point, b: Point) -> None:
         self.permutations, self.a, self.b = permutations, a, b
 
@@ -190,16 +190,3 @@ def _assignment(similarity: np.ndarray) -> NDArray[np.intp]:
 
 def _wide(array: np.ndarray) -> np.ndarray:
     return np.asarray(array, dtype=np.float64)
-
-
-#: A whole tensor by its name, in another order of its elements.
-Reorder = Callable[[str, np.ndarray], np.ndarray]
-
-
-@dataclass(frozen=True)
-class Relabelling:
-    """Another order of B's hidden units, which leaves its loss as it is: `to_a` brings a tensor of B, whole and of its
-    own shape, into the order of A's units, and `to_b` a tensor of A into that of B's; each is the other's inverse."""
-
-    to_a: Reorder
-    to_b: Reorder

@@ -57,7 +57,7 @@ class Unmatched:
 
 
 @dataclass(frozen=True)
-class Alignment:
+class Pairing:
     """Pairs in the order of A's steps, and what of either run is in none."""
 
     pairs: tuple[Pair, ...]
@@ -65,7 +65,7 @@ class Alignment:
     unmatched_b: Unmatched
 
 
-def align(
+def pair_up(
     a: Trajectory,
     b: Trajectory,
     how: str,
@@ -74,8 +74,8 @@ def align(
     *,
     tolerance: float | None = None,
     interpolate: bool = False,
-) -> Alignment:
-    """Match the records of A at `places_a` with those of B at `places_b`; no record is in two pairs, but under `loss`.
+) -> Pairing:
+    """Pair the records of A at `places_a` with those of B at `places_b`; no record is in two pairs, but under `loss`.
 
     `step`: equal step numbers. `time`: each record's partner is the one nearest in tau, if that is so both ways and
     |tau_a - tau_b| <= `tolerance` (None: 1e-9 of the larger, and what sums of as many rates lose by rounding); with
@@ -100,7 +100,7 @@ def align(
         )
     taken_a = {pair.place_a for pair in pairs}
     taken_b = {place for pair in pairs for place in pair.near_b}
-    return Alignment(tuple(pairs), _unmatched(a, places_a, taken_a, reason), _unmatched(b, places_b, taken_b, reason))
+    return Pairing(tuple(pairs), _unmatched(a, places_a, taken_a, reason), _unmatched(b, places_b, taken_b, reason))
 
 
 def agreed(groups: tuple[float, ...] | None) -> float | None:

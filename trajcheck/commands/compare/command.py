@@ -3,40 +3,36 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import Sequence
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from trajcheck.commands.compare.options import CompareArguments, ComparisonOptions
-from trajcheck.commands.compare.other_run import Other
+from trajcheck.commands.compare.sides import last_iterate, measure_sides
+from trajcheck.commands.compare.stages import ComparedRun, OrderedRun, PairedRun
 from trajcheck.errors import RunError, UsageError
 from trajcheck.files.extent_reader import ExtentReader
-from trajcheck.files.safetensors_header import read_header
-from trajcheck.files.streamed_writing import write_streamed
+from trajcheck.files.prints import FilePrints
 from trajcheck.measuring.cost import Cost, extent_bytes
 from trajcheck.measuring.measured_run import MeasuredRun
 from trajcheck.options.python_call import takes_more
-from trajcheck.permutations.weight_matching import Relabelling, Reorder
 from trajcheck.progress_bar import progress_bar
 from trajcheck.reports.making.folder import ReportFolder
 from trajcheck.runs.divergence import load_trajectory
-from trajcheck.runs.references import Reference, equal_points
+from trajcheck.runs.references import Workspace, equal_points
 from trajcheck.runs.trajectory import Trajectory
-from trajcheck.scalars.pairs import align
-from trajcheck.scalars.rows import Rows, choose_rows, parse_steps
+from trajcheck.scalars.pairs import pair_up
+from trajcheck.scalars.rows import choose_rows, parse_steps
 from trajcheck.scalars.values import PairScalars
 from trajcheck.stream.pair_pass import gather_pairs, pass_bytes, same_model
-from trajcheck.tables.comparison import SIDE, Line, Side, no_updates
-from trajcheck.tables.samples import Measured
+from trajcheck.tables.comparison import SIDE, Line, no_updates
 
 if TYPE_CHECKING:
+    from trajcheck.commands.compare.straight_line import StraightLine
     from trajcheck.reports.making.results import Comparison
-
-#: How B's hidden units correspond to A's: from the two runs, to what puts tensors in the other's order.
 
 
 @takes_more(CompareArguments)
@@ -90,18 +86,14 @@ class _Comparison:
             )
         self.all_a = choose_rows(self.a, slice(0, None, 1))
         self.places_a = [row.place for row in choose_rows(self.a, steps).rows]
-        self.others = [self._other(path, steps) for path in self.runs[1:]]
-        self.side_facts: dict[str, Mapping[str, Any] | None] = {}
-        self.measured: dict[str, Measured] = {}
-        self.line_facts: dict[str, Any] | None = None
-        self.permutations: dict[str, Any] = {}
+        self.others = [self._paired(path, steps) for path in self.runs[1:]]
 
-    def _other(self, path: Path, steps: slice) -> Other:
+    def _paired(self, path: Path, steps: slice) -> PairedRun:
         b = load_trajectory(path, self.options.skip_bad)
         same_model(self.a, b)
         everything = choose_rows(b, slice(0, None, 1))
         rows = choose_rows(b, steps) if self.options.align == "step" else everything
-        alignment = align(
+        pairing = pair_up(
             self.a,
             b,
             self.options.align,
@@ -115,7 +107,7 @@ class _Comparison:
             with ExtentReader() as reader:
                 one, other = self.a.snapshots[0].parameters, b.snapshots[0].parameters
                 one_init = equal_points(reader, one, other, self.a.shapes)
-        return Other(b, alignment, no_updates(self.a, b, self.all_a, everything, alignment.pairs), one_init)
+        return PairedRun(b, pairing, no_updates(self.a, b, self.all_a, everything, pairing.pairs), one_init)
 
     @cached_property
     def id(self) -> str:
@@ -127,47 +119,41 @@ class _Comparison:
 
         with ReportFolder(out or default_comparison_folder(self.runs), self.id) as folder:
             line = self._prepare_line()  # first of all, since the objective may not fit
-            if self.options.match_permutations:
-                self.others = [replace(each, relabelling=self._matched(self.a, each.run)) for each in self.others]
-            self._measure(folder.staging)
-            self.others = [replace(each, scalars=self._scalars(each)) for each in self.others]
-            if line is not None:
-                self.others = [replace(each, line=self._along(line, each)) for each in self.others]
-                assert self.line_facts is not None
-                self.line_facts["evaluations"] = line.evaluations
-            findings = ComparisonFindings(
-                self.id,
-                self.options,
-                self.a,
-                self.all_a,
-                self.others,
-                self.measured,
-                self.side_facts,
-                self.line_facts,
-                self.permutations,
+            ordered = [self._ordered(each) for each in self.others]
+            sides = measure_sides(self.a, ordered, self._side, Workspace(folder.staging, FilePrints()))
+            scalars = [self._scalars(each) for each in ordered]
+            lines = [None if line is None else self._along(line, each) for each in ordered]
+            compared = [
+                ComparedRun(**vars(each), scalars=of_pairs, side_a=side_a, side_b=side_b, line=along)
+                for each, of_pairs, (side_a, side_b), along in zip(ordered, scalars, sides.pairs, lines, strict=True)
+            ]
+            facts = None if line is None else line.facts
+            return ComparisonFindings(self.id, self.options, self.a, self.all_a, compared, sides.columns, facts).report(
+                folder
             )
-            return findings.report(folder)
 
-    def _matched(self, a: Trajectory, b: Trajectory) -> Relabelling:
-        """The order of B's units in which its last iterate lies nearest to A's, checked to leave the loss as it is."""
+    def _ordered(self, other: PairedRun) -> OrderedRun:
+        """With the order of B's units in which its last iterate lies nearest to A's, checked to leave the loss as it
+        is, where that was asked for."""
+        if not self.options.match_permutations:
+            return OrderedRun(**vars(other), matched=None, matching=None)
         from trajcheck.objective.loading import load_objective
         from trajcheck.permutations.permuted_references import match_runs
 
         spec = self.options.objective
         assert spec is not None
-        objective = load_objective(spec, run=a.path, device=self.options.device, dtype="float64")
-        matched, found = match_runs(a, b, objective, spec)
-        self.permutations[str(b.path)] = asdict(found)
-        return Relabelling(matched.permute, matched.inverse.permute)
+        objective = load_objective(spec, run=self.a.path, device=self.options.device, dtype="float64")
+        matched, matching = match_runs(self.a, other.run, objective, spec)
+        return OrderedRun(**vars(other), matched=matched, matching=matching)
 
     def cost(self) -> Cost:
         """What `report` would read and evaluate: everything but the comparison of the inits."""
-        parts = [self._side(self.a).cost([self._last(each.run) for each in self.others])]
+        parts = [self._side(self.a).cost([last_iterate(each.run) for each in self.others])]
         for each in self.others:
-            parts += [self._side(each.run).cost([self._last(self.a)]), self._own_cost(each)]
+            parts += [self._side(each.run).cost([last_iterate(self.a)]), self._own_cost(each)]
         probes = self.a.probes if self.options.sample == "probe" else ()
         return Cost(
-            rows=sum(len(each.alignment.pairs) for each in self.others),
+            rows=sum(len(each.pairs) for each in self.others),
             stored_bytes=sum(part.stored_bytes for part in parts),
             replay_bytes=sum(part.replay_bytes for part in parts) + extent_bytes(*(probe.batch for probe in probes)),
             losses=sum(part.losses for part in parts),
@@ -175,9 +161,9 @@ class _Comparison:
             full=self.options.sample == "full",
         )
 
-    def _own_cost(self, other: Other) -> Cost:
+    def _own_cost(self, other: PairedRun) -> Cost:
         """Of the pass over pairs, and the losses along lines, but for probe batches, which are read once."""
-        pairs = other.alignment.pairs
+        pairs = other.pairs
         read = pass_bytes(self.a, other.run, pairs, other.chords)
         lines = [pair for pair, why in zip(pairs, self._no_line(other), strict=True) if not why]
         if not self.options.points:
@@ -202,57 +188,10 @@ class _Comparison:
         options = self.options.side(steps=same_steps)
         return MeasuredRun(run.path, options, self.quiet, trajectory=run, families={"comparison": SIDE})
 
-    def _measure(self, staging: Path) -> None:
-        """The columns of each run towards the other's last iterate, into `others`."""
-        to_a = [
-            self._last(each.run, each.relabelling.to_a if each.relabelling else None, staging) for each in self.others
-        ]
-        rows_a, measured_a = self._measured(self.a, to_a)
-        done = []
-        for each, reference in zip(self.others, to_a, strict=True):
-            back = self._last(self.a, each.relabelling.to_b if each.relabelling else None, staging)
-            rows_b, measured_b = self._measured(each.run, [back])
-            sides = (
-                Side(rows_a, measured_a.towards[reference.spec]),
-                Side(rows_b, measured_b.towards[back.spec]),
-            )
-            done.append(replace(each, side_a=sides[0], side_b=sides[1]))
-        self.others = done
-
-    def _measured(self, run: Trajectory, references: Sequence[Reference]) -> tuple[Rows, Measured]:
-        side = self._side(run)
-        columns = side.measure(references)
-        [measured] = columns.samples
-        self.measured[str(run.path)] = measured
-        self.side_facts[str(run.path)] = columns.replay.in_summary if columns.replay else None
-        return side.rows, measured
-
-    def _last(self, run: Trajectory, reorder: Reorder | None = None, staging: Path | None = None) -> Reference:
-        """The last iterate of a run as a reference point, with `reorder` in the order of the other's units."""
-        last = run.snapshots[-1]
-        key = f"{run.path}/step:{last.step}"  # ids can be one, where hashes of first steps stand for them
-        if reorder is None:
-            return Reference(str(run.path), key, last.parameters)
-        assert staging is not None
-        path = staging / f"relabelled-{len(list(staging.iterdir()))}.safetensors"
-        wide = any(last.parameters[name].dtype == "F64" for name in run.shapes)
-        dtype = np.dtype("<f8") if wide else np.dtype("<f4")
-        with ExtentReader() as reader:
-
-            def whole(name: str, start: int, stop: int) -> np.ndarray:
-                out = np.empty(stop - start)
-                reader.widen(last.parameters[name], start, out)
-                return np.ascontiguousarray(reorder(name, out.reshape(run.shapes[name]))).reshape(-1).astype(dtype)
-
-            numels = [extent.numel for extent in last.parameters.values()]
-            write_streamed(path, run.shapes, dtype, whole, max(1, *numels, 1))
-        file = read_header(str(path))
-        return Reference(str(run.path), f"{key}/relabelled", file.extents({name: name for name in run.shapes}))
-
     # -- the pairs ----------------------------------------------------------------------------------------------------
 
-    def _scalars(self, other: Other) -> list[PairScalars]:
-        pairs = other.alignment.pairs
+    def _scalars(self, other: OrderedRun) -> list[PairScalars]:
+        pairs = other.pairs
         size = partial(pass_bytes, self.a, other.run, pairs, other.chords)
         with progress_bar("comparing", len(pairs), self.quiet, "pair", size=size) as progress:
             return list(
@@ -262,18 +201,17 @@ class _Comparison:
                     pairs,
                     other.chords,
                     by_tensor=self.options.layers,
-                    reorder=other.relabelling.to_a if other.relabelling else None,
+                    reorder=other.matched.permute if other.matched else None,
                     progress=progress,
                 )
             )
 
-    def _prepare_line(self) -> Any:
+    def _prepare_line(self) -> StraightLine | None:
         """The losses along lines, checked against the run; None where nobody asked for them."""
         if not self.options.points:
             return None
         from trajcheck.commands.compare.straight_line import StraightLine
         from trajcheck.objective.loading import load_objective
-        from trajcheck.replay.fitting import epsilon
         from trajcheck.replay.plan import replay_dtype
 
         asked = self.options.replay_dtype
@@ -281,28 +219,18 @@ class _Comparison:
         dtype = "float64" if "float64" in dtypes else dtypes.pop()
         assert self.options.objective is not None
         objective = load_objective(self.options.objective, run=self.a.path, device=self.options.device, dtype=dtype)
-        line = StraightLine(self.a, objective, dtype, self.options.sample, self.options.points)
-        self.line_facts = {
-            "sample": self.options.sample,
-            "of": str(self.a.path),
-            "points": [float(s) for s in line.s],
-            "dtype": dtype,
-            "device": str(objective.device),
-            "epsilon": epsilon(dtype),
-        }
-        return line
+        return StraightLine(self.a, objective, dtype, self.options.sample, self.options.points)
 
-    def _along(self, line: Any, other: Other) -> Line:
-        assert self.line_facts is not None
-        pairs, missing = other.alignment.pairs, self._no_line(other)
+    def _along(self, line: StraightLine, other: OrderedRun) -> Line:
+        pairs, missing = other.pairs, self._no_line(other)
         found = np.empty((len(pairs), line.draws, len(line.s)))
         with progress_bar("lines", len(pairs), self.quiet) as progress:
-            for number, losses in enumerate(line.losses(other.run, pairs, missing, other.relabelling)):
+            for number, losses in enumerate(line.losses(other.run, pairs, missing, other.matched)):
                 found[number] = losses
                 progress(1)
-        return Line(found, missing, line.s, self.line_facts["epsilon"], self.options.sample == "probe")
+        return Line(found, missing, line.s, line.epsilon, self.options.sample == "probe")
 
-    def _no_line(self, other: Other) -> list[str]:
+    def _no_line(self, other: PairedRun) -> list[str]:
         """Why a pair has no sample for its line; '' where it has."""
         rows = self.all_a.rows
-        return [rows[pair.place_a].no_sample_of(self.options.sample) for pair in other.alignment.pairs]
+        return [rows[pair.place_a].no_sample_of(self.options.sample) for pair in other.pairs]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from trajcheck.commands.compare.options import ComparisonOptions
 from trajcheck.files.extents import EPSILON
+from trajcheck.measuring.measured_columns import MeasuredColumns
 from trajcheck.metrics.columns import Column
 from trajcheck.reports.making.csv_table import Table
 from trajcheck.reports.making.folder import ReportFolder
@@ -26,37 +27,34 @@ from trajcheck.reports.making.warnings import (
 from trajcheck.runs.trajectory import Trajectory
 from trajcheck.scalars.rows import Rows
 from trajcheck.tables.comparison import pair_columns, tensor_columns
-from trajcheck.tables.samples import SE, Measured
+from trajcheck.tables.samples import SE
 
 if TYPE_CHECKING:
-    from trajcheck.commands.compare.other_run import Other
+    from trajcheck.commands.compare.stages import ComparedRun
 
 
 @dataclass(frozen=True)
 class ComparisonFindings:
-    """`rows_a` are all of run A; `measured` and `replay` say by path what each run's own analysis gave, `line` how the
-    losses along lines were taken."""
+    """`rows_a` are all of run A; `columns_of` says by path what each run's own analysis gave, `line` how the losses
+    along lines were taken."""
 
     id: str
     options: ComparisonOptions
     a: Trajectory
     rows_a: Rows
-    others: Sequence[Other]
-    measured: Mapping[str, Measured]
-    replay: Mapping[str, Mapping[str, Any] | None]
+    others: Sequence[ComparedRun]
+    columns_of: Mapping[str, MeasuredColumns]
     line: Mapping[str, Any] | None
-    permutations: Mapping[str, Any]  # by path: how the other run's units were matched to A's, where they were
 
     @cached_property
     def columns(self) -> dict[str, dict[str, Column]]:
         """The columns of compare.csv, by the other run's path."""
         found = {}
         for each in self.others:
-            assert each.side_a is not None and each.side_b is not None
-            found[str(each.run.path)] = pair_columns(
+            found[each.path] = pair_columns(
                 self.a,
                 each.run,
-                each.alignment.pairs,
+                each.pairs,
                 each.scalars,
                 each.no_update,
                 each.side_a,
@@ -77,7 +75,7 @@ class ComparisonFindings:
         """The CSV files, by name."""
         tables = {"compare": self._table("compare")}
         for each in self.others:
-            tables["compare"].add(self._keys(each), self.columns[str(each.run.path)])
+            tables["compare"].add(self._keys(each), self.columns[each.path])
         if self.options.layers:
             tables["layers"] = self._layers()
         return tables
@@ -85,11 +83,11 @@ class ComparisonFindings:
     def _table(self, name: str) -> Table:
         return Table(name, self.a.steps, late="interpolated", after=("tau_a", "tau_b", "tau_gap"))
 
-    def _keys(self, other: Other) -> dict[str, Any]:
-        pairs = other.alignment.pairs
+    def _keys(self, other: ComparedRun) -> dict[str, Any]:
+        pairs = other.pairs
         return {
             "run_a": str(self.a.path),
-            "run_b": str(other.run.path),
+            "run_b": other.path,
             "step_a": [self.a.steps[pair.place_a] for pair in pairs],
             "step_b": [other.run.steps[pair.place_b] for pair in pairs],
             "interpolated": [pair.interpolated for pair in pairs],
@@ -111,24 +109,24 @@ class ComparisonFindings:
         found = [f"{path}: {run.ended}: compared up to there" for path, run in runs.items() if run.ended]
         if self.options.objective is None:
             return found
-        for path, measured in self.measured.items():
-            source = measured.sources[0]
+        for path, each_columns in self.columns_of.items():
+            source = each_columns.samples[0].sources[0]
             if not any(scalars.replayed for scalars in source.own):
                 why = next((reason for reason in source.no_replay if reason), "no loss or gradient is finite")
                 found.append(f"--objective: nothing could be replayed of {path}; {why}")
         for each in self.others if self.line else ():
-            column = self.columns[str(each.run.path)]["barrier"]
+            column = self.columns[each.path]["barrier"]
             if not column.defined.any():
-                found.append(f"--line: no loss along the line to {each.run.path}; {column.reasons[-1]}")
+                found.append(f"--line: no loss along the line to {each.path}; {column.reasons[-1]}")
         return found
 
     @cached_property
     def headline(self) -> dict[str, Any]:
         """The values to read first, for each other run: at the last pair, and the largest ones."""
-        return {path: self._headline(each, self.columns[path]) for each in self.others for path in [str(each.run.path)]}
+        return {path: self._headline(each, self.columns[path]) for each in self.others for path in [each.path]}
 
-    def _headline(self, other: Other, columns: Mapping[str, Column]) -> dict[str, Any]:
-        pairs = other.alignment.pairs
+    def _headline(self, other: ComparedRun, columns: Mapping[str, Column]) -> dict[str, Any]:
+        pairs = other.pairs
         names = ("dist", "relative_dist", "displacement_cos", "update_cos")
         values: dict[str, Any] = {
             "pairs": len(pairs),
@@ -162,10 +160,10 @@ class ComparisonFindings:
             about={"run": {"id": self.id, "path": str(self.a.path)}, "runs": [_about(run) for run in runs]},
             found={
                 "headline": self.headline,
-                "inits": {str(each.run.path): self._init(each) for each in self.others},
-                "unmatched": {str(each.run.path): _unmatched(each) for each in self.others},
-                "relabelled": [str(each.run.path) for each in self.others if each.relabelling is not None],
-                "permutations": dict(self.permutations),
+                "inits": {each.path: self._init(each) for each in self.others},
+                "unmatched": {each.path: _unmatched(each) for each in self.others},
+                "relabelled": [each.path for each in self.others if each.matched is not None],
+                "permutations": {each.path: asdict(each.matching) for each in self.others if each.matching is not None},
                 "line": self.line,
             },
             warnings=self.warnings(),
@@ -174,10 +172,16 @@ class ComparisonFindings:
             empty=empty_columns(self.columns.values()),
             options=self.options,
             replayed=self.options.objective is not None,
-            computed={"replay": self.replay if self.options.objective else None},
+            computed={"replay": self._replay()},
         )
 
-    def _init(self, other: Other) -> dict[str, Any]:
+    def _replay(self) -> dict[str, Any] | None:
+        """How losses were replayed, by path; None where they were not."""
+        if self.options.objective is None:
+            return None
+        return {path: each.replay.in_summary if each.replay else None for path, each in self.columns_of.items()}
+
+    def _init(self, other: ComparedRun) -> dict[str, Any]:
         """Whether the inits are one; distances from it are each run's from its own first record in any case."""
         if other.one_init is None:
             steps = f"the first records are of steps {self.a.steps[0]} and {other.run.steps[0]}"
@@ -189,7 +193,7 @@ class ComparisonFindings:
         """What a reader of the numbers should know first."""
         found: list[str] = []
         for each in self.others:
-            unmatched = each.alignment.unmatched_a, each.alignment.unmatched_b
+            unmatched = each.pairing.unmatched_a, each.pairing.unmatched_b
             parts = [
                 f"{len(one.steps)} of {len(one.recorded)} records of {run.path}"
                 for one, run in zip(unmatched, (self.a, each.run), strict=True)
@@ -198,21 +202,22 @@ class ComparisonFindings:
             if parts:
                 found.append(f"{' and '.join(parts)} have no partner; summary.json lists them")
             if each.one_init is None:
-                found.append(f"{each.run.path}: {self._init(each)['text']}")
-            marked = sum(pair.interpolated for pair in each.alignment.pairs)
+                found.append(f"{each.path}: {self._init(each)['text']}")
+            marked = sum(pair.interpolated for pair in each.pairs)
             if marked:
-                found.append(f"{marked} points of {each.run.path} lie between two records, on the line through them")
-        for path, measured in self.measured.items():
+                found.append(f"{marked} points of {each.path} lie between two records, on the line through them")
+        for path, found_columns in self.columns_of.items():
+            [measured] = found_columns.samples
             trajectory, stride = measured.sources[0].trajectory, measured.sources[0].rows.stride
             own: list[str | None] = []
             if stride > 1:
                 own.append(f"update_cos is over chords of {stride} steps, its smallest stride")
-            first, facts = trajectory.snapshots[0], self.replay[path]
+            first, replay = trajectory.snapshots[0], found_columns.replay
             dtypes = {extent.dtype for each in (first.parameters, first.gradients) for extent in each.values()}
-            if facts is not None:
-                epsilon = max(facts["epsilon"], *(EPSILON[dtype] for dtype in dtypes))
+            if replay is not None:
+                epsilon = max(replay.epsilon, *(EPSILON[dtype] for dtype in dtypes))
                 steps = [row.step for row in measured.sources[0].rows.rows]
-                own += [fidelity_warning(measured.own, steps, epsilon), *randomness_warnings(facts["randomness"])]
+                own += [fidelity_warning(measured.own, steps, epsilon), *randomness_warnings(replay.randomness)]
             own += [rounding_warning(first.parameters.values()), left_out_warning(trajectory.left_out)]
             found += [f"{path}: {warning}" for warning in own if warning]
         return found
@@ -240,8 +245,8 @@ def _largest(each: Column) -> float | None:
     return float(each.values[each.defined].max()) if each.defined.any() else None
 
 
-def _unmatched(other: Other) -> dict[str, Any]:
+def _unmatched(other: ComparedRun) -> dict[str, Any]:
     return {
         side: {"records": len(one.steps), "steps": one.text, "reason": one.reason if one.steps else ""}
-        for side, one in (("a", other.alignment.unmatched_a), ("b", other.alignment.unmatched_b))
+        for side, one in (("a", other.pairing.unmatched_a), ("b", other.pairing.unmatched_b))
     }

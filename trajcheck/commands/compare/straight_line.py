@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,8 +21,8 @@ from trajcheck.files.extents import Extent
 from trajcheck.files.torch_tensors import read_tensor
 from trajcheck.objective.objective import Objective
 from trajcheck.objective.sample import Sample
-from trajcheck.permutations.weight_matching import Relabelling
-from trajcheck.replay.fitting import fit_objective, recorded_dtype
+from trajcheck.permutations.weight_matching import Matched
+from trajcheck.replay.fitting import epsilon, fit_objective, recorded_dtype
 from trajcheck.replay.sample_conventions import buffers_of, data_set, probe_samples, recorded_sample
 from trajcheck.runs.snapshot import Snapshot
 from trajcheck.runs.trajectory import Trajectory
@@ -43,6 +44,7 @@ class StraightLine:
     def __init__(self, a: Trajectory, objective: Objective, dtype: str, sample: str, count: int) -> None:
         fit_objective(objective, a)
         self.objective = objective.prepare(dtype)
+        self.dtype, self.epsilon = dtype, epsilon(dtype)
         self.a, self.sample, self.s = a, sample, line_points(count)
         self.recorded_dtype = recorded_dtype(a)
         self.evaluations = 0
@@ -58,8 +60,21 @@ class StraightLine:
         """How many samples a row has."""
         return max(1, len(self.fixed))
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        """How the losses were taken, as summary.json has it."""
+        return {
+            "sample": self.sample,
+            "of": str(self.a.path),
+            "points": [float(s) for s in self.s],
+            "dtype": self.dtype,
+            "device": str(self.objective.device),
+            "epsilon": self.epsilon,
+            "evaluations": self.evaluations,
+        }
+
     def losses(
-        self, b: Trajectory, pairs: Sequence[Pair], missing: Sequence[str], relabelling: Relabelling | None = None
+        self, b: Trajectory, pairs: Sequence[Pair], missing: Sequence[str], matched: Matched | None = None
     ) -> Iterator[np.ndarray]:
         """For each pair the losses [draws, points], NaN where `missing` gives a reason. Raises ObjectiveError."""
         if _frozen(self.a) != _frozen(b):
@@ -72,13 +87,13 @@ class StraightLine:
                 if reason:
                     yield np.full((self.draws, len(self.s)), np.nan)
                 else:
-                    yield self._row(b, pair, relabelling)
+                    yield self._row(b, pair, matched)
 
-    def _row(self, b: Trajectory, pair: Pair, relabelling: Relabelling | None) -> np.ndarray:
+    def _row(self, b: Trajectory, pair: Pair, matched: Matched | None) -> np.ndarray:
         snapshot = self.a.snapshots[pair.place_a]
-        start, end = self._iterate(snapshot), self._iterate(b.snapshots[pair.place_b], relabelling)
+        start, end = self._iterate(snapshot), self._iterate(b.snapshots[pair.place_b], matched)
         if pair.interpolated:
-            end = self._between(end, self._iterate(b.snapshots[pair.place_b + 1], relabelling), pair.fraction)
+            end = self._between(end, self._iterate(b.snapshots[pair.place_b + 1], matched), pair.fraction)
         samples = self._samples(snapshot)
         found = torch.empty((len(samples), len(self.s)), dtype=torch.float64, device=self.objective.device)
         for column, s in enumerate(self.s):
@@ -100,13 +115,13 @@ class StraightLine:
         dtype = self.objective.dtype
         return {name: torch.lerp(a[name].to(dtype), b[name].to(dtype), s) for name in a}
 
-    def _iterate(self, snapshot: Snapshot, relabelling: Relabelling | None = None) -> dict[str, Tensor]:
-        """All parameters of a record; with a relabelling, in the order of A's units."""
+    def _iterate(self, snapshot: Snapshot, matched: Matched | None = None) -> dict[str, Tensor]:
+        """All parameters of a record; `matched`: in the order of A's units."""
         found = {}
         for name, extent in {**dict(snapshot.frozen), **dict(snapshot.parameters)}.items():
             tensor = self._tensor(extent)
-            if relabelling is not None:
-                wide = relabelling.to_a(name, tensor.double().numpy())
+            if matched is not None:
+                wide = matched.permute(name, tensor.double().numpy())
                 tensor = torch.from_numpy(np.ascontiguousarray(wide)).to(tensor.dtype)
             found[name] = tensor.to(self.objective.device)
         return found
