@@ -24,7 +24,7 @@ from safetensors.numpy import save
 import trajcheck
 from trajcheck.commands.batch.config_file import read_config
 from trajcheck.commands.flow.integrate import State
-from trajcheck.commands.flow.state_file import NAME, Progress, StateFile
+from trajcheck.commands.flow.state_file import NAME, Reached, StateFile
 from trajcheck.commands.report.one_report import can_draw, draw_report
 from trajcheck.commands.verify.command import verify
 from trajcheck.errors import TrajcheckError
@@ -288,7 +288,7 @@ def flow_state_files() -> list[bytes]:
         (folder / "staging").mkdir()
         states = [State(time=0.5, theta=np.arange(3.0), step=0.25, evaluations=7) for _ in range(2)]
         rows = [FlowScalars(init_dist=0.5, flow_loss=1.5), FlowScalars(flow_dist=1.0)]
-        StateFile(folder, folder / "staging", "key").save(Progress(rows, 2, states), now=True)
+        StateFile(folder, folder / "staging", "key").save(Reached(rows, 2, states), now=True)
         return [(folder / NAME).read_bytes()]
 
 

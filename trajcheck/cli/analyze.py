@@ -7,14 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from trajcheck.cli.finishing import Form, Plots, Quiet, finish
-from trajcheck.cli.parameters import Run, with_options
+from trajcheck.cli.finishing import Form, Plots, Quiet, finish_report
+from trajcheck.cli.parameters import RecordedRun, with_options
 from trajcheck.commands.analyze.options import AnalyzeArguments
 
 
 @with_options(AnalyzeArguments)
 def analyze_command(
-    run: Run,
+    run: RecordedRun,
     *,
     said: Mapping[str, Any],
     dry_run: Annotated[
@@ -39,4 +39,4 @@ def analyze_command(
         typer.echo(estimate_time(run, given.options))
         return
     report = run_analysis(run, given.options, given.folder, fresh=given.fresh, quiet=quiet)
-    finish(report, summary_text, form, plots, quiet)
+    finish_report(report, summary_text, form, plots, quiet)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from trajcheck.cli.finishing import DryRun, Form, Plots, Quiet, finish
+from trajcheck.cli.finishing import DryRun, Form, Plots, Quiet, finish_report
 from trajcheck.cli.parameters import with_options
 from trajcheck.commands.compare.options import CompareArguments
 
@@ -36,4 +36,4 @@ def compare_command(
         typer.echo(estimate_comparison(given.folders, given.options))
         return
     comparison = run_comparison(given.folders, given.options, given.folder, quiet=quiet)
-    finish(comparison, comparison_text, form, plots, quiet)
+    finish_report(comparison, comparison_text, form, plots, quiet)

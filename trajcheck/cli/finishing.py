@@ -58,7 +58,7 @@ class Finished(Protocol):
 F = TypeVar("F", bound=Finished)
 
 
-def finish(report: F, text: Callable[[F], str], form: str, plots: bool | None, quiet: bool) -> None:
+def finish_report(report: F, text: Callable[[F], str], form: str, plots: bool | None, quiet: bool) -> None:
     """Print a finished report, `text` for people, draw it, and exit with INCOMPLETE where something is lacking."""
     if not quiet:
         say_report(form, report.folder, report.summary, lambda: text(report))

@@ -7,14 +7,14 @@ from typing import Any
 
 import typer
 
-from trajcheck.cli.finishing import DryRun, Form, Plots, Quiet, finish
-from trajcheck.cli.parameters import Run, with_options
+from trajcheck.cli.finishing import DryRun, Form, Plots, Quiet, finish_report
+from trajcheck.cli.parameters import RecordedRun, with_options
 from trajcheck.commands.flow.options import FlowArguments
 
 
 @with_options(FlowArguments)
 def flow_command(
-    run: Run,
+    run: RecordedRun,
     *,
     said: Mapping[str, Any],
     dry_run: DryRun = False,
@@ -33,4 +33,4 @@ def flow_command(
     if dry_run:
         typer.echo(estimate_flow(run, given.options))
         return
-    finish(run_flow(run, given.options, given.folder, quiet=quiet), flow_text, form, plots, quiet)
+    finish_report(run_flow(run, given.options, given.folder, quiet=quiet), flow_text, form, plots, quiet)

@@ -15,7 +15,7 @@ import typer
 from trajcheck.options.declared import Declaration, declarations
 
 #: The argument of a command about one run.
-Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a recorded run; it is only read.")]
+RecordedRun = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a recorded run; it is only read.")]
 
 #: The argument that stands for the declared options.
 SAID = "said"

@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping
 from torch import nn
 
 from trajcheck.errors import ObjectiveError
-
-Shapes = Mapping[str, tuple[int, ...]]
+from trajcheck.runs.trajectory import Shapes
 
 
 def canonical(name: str) -> str:

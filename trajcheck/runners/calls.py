@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import Any, TypeAlias
 
 from trajcheck.errors import RunnerError, UsageError
-from trajcheck.runners.outcomes import Done, Failed, Task, failure
+from trajcheck.runners.outcomes import Done, Failed, Task, failed
 
 Function: TypeAlias = Callable[[Task], Any]
 
@@ -47,4 +47,4 @@ def call(function: Function, task: Task) -> Done | Failed:
     try:
         return Done(function(task))
     except Exception as error:
-        return failure(error)
+        return failed(error)

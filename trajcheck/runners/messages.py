@@ -9,7 +9,7 @@ import json
 from dataclasses import asdict
 
 from trajcheck.runners.calls import Function, call
-from trajcheck.runners.outcomes import Done, Failed, Outcome, Task, failure
+from trajcheck.runners.outcomes import Done, Failed, Outcome, Task, failed
 
 _END = b"\n"  # of the JSON; it has no line breaks of its own
 
@@ -19,7 +19,7 @@ def call_encoded(function: Function, task: Task) -> bytes:
     try:
         return encode(call(function, task))
     except (Exception, SystemExit) as error:
-        return encode(failure(error))
+        return encode(failed(error))
 
 
 def encode(outcome: Done | Failed) -> bytes:
@@ -40,4 +40,4 @@ def decode(message: bytes) -> Outcome:
             return Failed(**said["failed"])
         return Done(rest if "bytes" in said else said["done"])
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        return failure(error)
+        return failed(error)

@@ -64,7 +64,7 @@ class Runner(Protocol):
         ...
 
 
-def failure(error: BaseException) -> Failed:
+def failed(error: BaseException) -> Failed:
     """What an exception becomes. A subclass made elsewhere counts as the nearest class of errors.py."""
     if isinstance(error, TrajcheckError):
         kind = next(cls.__name__ for cls in type(error).__mro__ if getattr(errors, cls.__name__, None) is cls)

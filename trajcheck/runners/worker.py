@@ -18,7 +18,7 @@ from typing import Any
 
 from trajcheck.runners.calls import find_function
 from trajcheck.runners.messages import call_encoded, encode
-from trajcheck.runners.outcomes import Done, failure
+from trajcheck.runners.outcomes import Done, failed
 
 HELD_SIGNALS = (signal.SIGINT, signal.SIGTERM)  # blocked in the thread that starts a worker, which inherits that
 _PR_SET_PDEATHSIG = 1
@@ -39,7 +39,7 @@ def work(descriptor: int, parent: int) -> None:
     try:
         function = find_function(inbox.get())
     except (Exception, SystemExit) as error:
-        _say(connection, encode(failure(error)))
+        _say(connection, encode(failed(error)))
         return
     _say(connection, encode(Done(None)))
     while True:

@@ -23,7 +23,7 @@ import trajcheck
 from trajcheck.commands.report.several_reports import OWNER
 from trajcheck.errors import UsageError
 from trajcheck.reports.figures.catalogue import PICTURES
-from trajcheck.reports.figures.drawing.run_panels import RUN_MARKS, running_mean, some
+from trajcheck.reports.figures.drawing.run_panels import RUN_MARKS, some, window_mean
 from trajcheck.reports.figures.drawing.style import COLOURS, MOST, RC
 from trajcheck.reports.figures.picture import NothingToDraw
 from trajcheck.reports.figures.render import Drawn, draw
@@ -166,7 +166,7 @@ def test_a_running_mean_keeps_gaps_and_takes_defined_values_alone() -> None:
     values = np.array([1.0, 2.0, np.nan, 4.0, 5.0, 9.0])
     series = Series(np.arange(6.0), values, None)
     expected = [np.nanmean(values[max(0, t - 2) : t + 3]) if np.isfinite(values[t]) else np.nan for t in range(6)]
-    np.testing.assert_allclose(running_mean(series), expected, rtol=1e-15)
+    np.testing.assert_allclose(window_mean(series), expected, rtol=1e-15)
 
 
 def test_long_lines_of_single_batches_are_smoothed_others_are_not(tmp_path: Path) -> None:

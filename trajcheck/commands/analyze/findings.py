@@ -15,7 +15,7 @@ from trajcheck.measuring.options import Options
 from trajcheck.metrics.columns import Column
 from trajcheck.metrics.families import Family
 from trajcheck.metrics.quantity import REFERENCES, STEPS
-from trajcheck.reports.making.csv_table import Table
+from trajcheck.reports.making.csv_table import CsvTable
 from trajcheck.reports.making.folder import ReportFolder
 from trajcheck.reports.making.headline import NO_COSINE, headline, headline_cosine
 from trajcheck.reports.making.layers_table import layers_table
@@ -101,12 +101,12 @@ class Findings:
         frames = publish(folder, self.tables(), summary, optional=("layers", "trajectory"))
         return Report(folder.path, **frames, summary=summary, incomplete=summary["incomplete"])
 
-    def tables(self) -> dict[str, Table]:
+    def tables(self) -> dict[str, CsvTable]:
         """The CSV files, by name."""
         steps = [row.step for row in self.source.rows.rows]
         tables = {
-            "steps": Table("steps", self.trajectory.steps, late="sample", after=("weight",)),
-            "references": Table("references", self.trajectory.steps),
+            "steps": CsvTable("steps", self.trajectory.steps, late="sample", after=("weight",)),
+            "references": CsvTable("references", self.trajectory.steps),
         }
         for sample, columns in self.own.items():
             tables["steps"].add({"step": steps, "sample": sample}, columns)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trajcheck.metrics.principal_components import principal_plane
-from trajcheck.reports.making.csv_table import Table
+from trajcheck.reports.making.csv_table import CsvTable
 from trajcheck.runs.references import Reference
 from trajcheck.runs.trajectory import Trajectory
 from trajcheck.scalars.rows import Rows
@@ -19,7 +19,7 @@ class Plane:
     """`table` is trajectory.csv, `facts` stand in summary.json: the share of variance that each component explains,
     and where the references lie."""
 
-    table: Table
+    table: CsvTable
     facts: dict[str, Any]
 
 
@@ -33,7 +33,7 @@ def find_plane(
     """The plane of at most `count` evenly spaced iterates, and every reference in it. Raises NotFiniteError."""
     chosen = evenly_spaced(rows, count)
     found = principal_plane(*gather_gram(trajectory, chosen, references, progress))
-    table = Table("trajectory", trajectory.steps)
+    table = CsvTable("trajectory", trajectory.steps)
     first, second = found.components
     steps = [row.step for row in chosen]
     table.add({"step": steps}, {"component_1": first, "component_2": second, "off_plane": found.off_plane})

@@ -76,7 +76,7 @@ class BatchConfig(Declared):
         for override in self.overrides:
             if fnmatchcase(name, override.match):
                 options = replace(options, **override.options)
-        check_options(options)
+        check_analysis(options)
         return options
 
     def check(self) -> None:
@@ -84,12 +84,12 @@ class BatchConfig(Declared):
         self.check_values()
         if self.interval < 0:
             raise UsageError(f"interval {self.interval:g}: expected seconds, 0 or more.")
-        check_options(self.options)
+        check_analysis(self.options)
         for override in self.overrides:
-            check_options(replace(self.options, **override.options))
+            check_analysis(replace(self.options, **override.options))
 
 
-def check_options(options: Options) -> None:
+def check_analysis(options: Options) -> None:
     """Raise UsageError for options of an analysis that contradict each other, before any run is opened."""
     options.check()
     if options.steps is not None:

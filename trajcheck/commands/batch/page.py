@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from trajcheck.commands.batch import page_cells as cells
 from trajcheck.commands.batch.index import GONE, INDEX, replace_file
-from trajcheck.commands.batch.page_cells import Cell, Row, text, visible
+from trajcheck.commands.batch.page_cells import Cell, IndexRow, text, visible
 from trajcheck.commands.batch.page_words import READING
 from trajcheck.commands.batch.run_state import DONE, FAILED, INCOMPLETE
 from trajcheck.reports.page.markup import script_json
@@ -36,17 +36,17 @@ class IndexColumn(NamedTuple):
     """`reference` is the place of the reference that it is towards; numbers are flush right and sorted as numbers."""
 
     name: str
-    cell: Callable[[Row], Cell]
+    cell: Callable[[IndexRow], Cell]
     numbers: bool = True
     reference: int | None = None
 
 
-def write_page(out: Path, rows: Sequence[Row], across: Sequence[tuple[str, str]] = ()) -> None:
+def write_page(out: Path, rows: Sequence[IndexRow], across: Sequence[tuple[str, str]] = ()) -> None:
     """Write index.html, if it is not the same already. Raises OutputError."""
     replace_file(out / PAGE, document(out, rows, across).encode())
 
 
-def document(out: Path, rows: Sequence[Row], across: Sequence[tuple[str, str]] = ()) -> str:
+def document(out: Path, rows: Sequence[IndexRow], across: Sequence[tuple[str, str]] = ()) -> str:
     """The whole page on some rows of the index in `out`; `across` are pages of several runs, in words and by their
     place below `out`."""
     references, others = _references(rows)
@@ -97,7 +97,7 @@ style-src '{_digest(style)}'; base-uri 'none'; form-action 'none'">
 """
 
 
-def _references(rows: Sequence[Row]) -> tuple[list[str], list[str]]:
+def _references(rows: Sequence[IndexRow]) -> tuple[list[str], list[str]]:
     """The references of most rows, in order of appearance, and those for which there is no room."""
     found = Counter(name[: -len(": cosine")] for row in rows for name in row if name.endswith(": cosine"))
     most = {ref for ref, _ in found.most_common(MOST)}
@@ -113,7 +113,7 @@ def _common(paths: Sequence[str]) -> str:
     return "" if common == os.path.dirname(common) else common
 
 
-def _columns(out: Path, common: str, rows: Sequence[Row], references: Sequence[str]) -> Iterator[IndexColumn]:
+def _columns(out: Path, common: str, rows: Sequence[IndexRow], references: Sequence[str]) -> Iterator[IndexColumn]:
     yield IndexColumn("run", partial(cells.run_cell, out=out, common=common), False)
     yield IndexColumn("status", cells.status_cell, False)
     yield IndexColumn("warnings", partial(cells.count_cell, name="warnings"))
@@ -131,7 +131,7 @@ def _columns(out: Path, common: str, rows: Sequence[Row], references: Sequence[s
     yield IndexColumn("left out", partial(cells.count_cell, name="left_out"))
 
 
-def _any_message(rows: Sequence[Row]) -> bool:
+def _any_message(rows: Sequence[IndexRow]) -> bool:
     return any(cells.words_of(row.get("message")) for row in rows)
 
 
@@ -192,13 +192,13 @@ def _short(ref: str) -> str:
 # -- what stands around it --------------------------------------------------------------------------------------------
 
 
-def _counts(rows: Sequence[Row]) -> dict[str, int]:
+def _counts(rows: Sequence[IndexRow]) -> dict[str, int]:
     """Runs by status, the known ones first."""
     found = Counter(visible(row.get("status") or "unknown") for row in rows)
     return {status: found[status] for status in (*STATUSES, *sorted(set(found) - set(STATUSES))) if found[status]}
 
 
-def _summary(rows: Sequence[Row]) -> str:
+def _summary(rows: Sequence[IndexRow]) -> str:
     spent = sum(cells.numeric(row.get("duration")) or 0.0 for row in rows)
     counts = ", ".join(f"{count:,} {text(status)}" for status, count in _counts(rows).items())
     return f"{counts or 'none'}. Durations add up to {cells.duration(spent)}."
@@ -209,7 +209,7 @@ def _across(pages: Sequence[tuple[str, str]]) -> str:
     return f" Drawn together: {links}." if links else ""
 
 
-def _controls(rows: Sequence[Row], references: Sequence[str]) -> str:
+def _controls(rows: Sequence[IndexRow], references: Sequence[str]) -> str:
     """The fields of the filter; hidden where no script runs."""
     counts = _counts(rows)
     statuses = "".join(
@@ -229,7 +229,7 @@ def _controls(rows: Sequence[Row], references: Sequence[str]) -> str:
     )
 
 
-def _switched(rows: Sequence[Row], references: Sequence[str]) -> list[tuple[str, str]]:
+def _switched(rows: Sequence[IndexRow], references: Sequence[str]) -> list[tuple[str, str]]:
     """The columns that can be hidden: what they are called, and the class of their cells."""
     message = [("message", "message")] if _any_message(rows) else []
     return message + [(f"towards {_short(ref)}", f"r{place}") for place, ref in enumerate(references)]
@@ -250,7 +250,7 @@ def _reading(columns: Sequence[IndexColumn], others: Sequence[str]) -> str:
     )
 
 
-def _newest(rows: Sequence[Row]) -> str:
+def _newest(rows: Sequence[IndexRow]) -> str:
     times = [cells.words_of(row.get("analyzed")) for row in rows]
     newest = max(times, default="")
     return f" Newest analysis: {text(cells.moment(newest))} UTC." if newest else ""

@@ -19,7 +19,7 @@ from trajcheck.reports.making.folder import SUMMARY
 from trajcheck.reports.page.markup import text
 from trajcheck.reports.terminal.layout import number
 
-Row = Mapping[str, Any]
+IndexRow = Mapping[str, Any]
 
 EMPTY = "–"
 #: The most letters of a message; index.csv has all of it.
@@ -62,7 +62,7 @@ def words_of(value: Any) -> str:
 # -- the run ----------------------------------------------------------------------------------------------------------
 
 
-def run_cell(row: Row, out: Path, common: str) -> Cell:
+def run_cell(row: IndexRow, out: Path, common: str) -> Cell:
     """The run's path below `common`, which links to its report; a failed run's to what there is of an earlier one."""
     path = str(row["run"])
     name = text(visible(os.path.relpath(path, common) if common else path))
@@ -75,7 +75,7 @@ def run_cell(row: Row, out: Path, common: str) -> Cell:
     return Cell(f'<a href="{href}">{name}</a>')
 
 
-def _target(row: Row, out: Path) -> str:
+def _target(row: IndexRow, out: Path) -> str:
     """The page of the row's report below `out`; its steps.csv where there is no page, or only one of earlier tables."""
     report = words_of(row.get("report"))
     if not report:
@@ -89,32 +89,32 @@ def _target(row: Row, out: Path) -> str:
     return f"{report}/steps.csv" if (folder / "steps.csv").is_file() else ""
 
 
-def status_cell(row: Row) -> Cell:
+def status_cell(row: IndexRow) -> Cell:
     status = visible(row.get("status") or "unknown")
     kind = status if status in ("done", "incomplete", "failed", "gone") else "unknown"
     return Cell(f'<span class="{kind}">{text(status)}</span>')
 
 
-def message_cell(row: Row) -> Cell:
+def message_cell(row: IndexRow) -> Cell:
     """Without the run's own path, which stands in the same row."""
     message = words_of(row.get("message")).replace(f"{row['run']}/", "").removeprefix(f"{row['run']}: ")
     message = visible(message.strip().replace("\n", " "))
     return Cell(text(message if len(message) <= LONGEST else f"{message[: LONGEST - 1]}…"))
 
 
-def steps_cell(row: Row) -> Cell:
+def steps_cell(row: IndexRow) -> Cell:
     count, first, last = (numeric(row.get(name)) for name in ("recorded_steps", "first_step", "last_step"))
     if count is None:
         return Cell(EMPTY)
     return Cell(f"{count:,.0f}", count, "" if first is None or last is None else f"steps {first:.0f} to {last:.0f}")
 
 
-def count_cell(row: Row, name: str) -> Cell:
+def count_cell(row: IndexRow, name: str) -> Cell:
     value = numeric(row.get(name))
     return Cell(EMPTY) if value is None else Cell(f"{value:,.0f}", value)
 
 
-def duration_cell(row: Row) -> Cell:
+def duration_cell(row: IndexRow) -> Cell:
     value = numeric(row.get("duration"))
     return Cell(EMPTY) if value is None else Cell(duration(value), value)
 
@@ -130,7 +130,7 @@ def duration(seconds: float) -> str:
     return f"{hours:,} h {minutes:02d} min"
 
 
-def analyzed_cell(row: Row) -> Cell:
+def analyzed_cell(row: IndexRow) -> Cell:
     return Cell(text(moment(words_of(row.get("analyzed"))) or EMPTY))
 
 
@@ -143,7 +143,7 @@ def moment(iso: str) -> str:
 # -- the headline of a reference --------------------------------------------------------------------------------------
 
 
-def cosine_cell(row: Row, ref: str) -> Cell:
+def cosine_cell(row: IndexRow, ref: str) -> Cell:
     """The mean and its standard error, with a * where it is of cos(g_t, x_t - x*), as on the terminal."""
     mean, error = numeric(row.get(f"{ref}: cosine")), numeric(row.get(f"{ref}: cosine_error"))
     kind, sample = (words_of(row.get(f"{ref}: {name}")) for name in ("cosine_of", "cosine_sample"))
@@ -157,7 +157,7 @@ def cosine_cell(row: Row, ref: str) -> Cell:
     return Cell(f"{number(mean)}{mark}{spread}", mean, visible(title))
 
 
-def ratio_cell(row: Row, ref: str) -> Cell:
+def ratio_cell(row: IndexRow, ref: str) -> Cell:
     ratio, num, den = (numeric(row.get(f"{ref}: convexity_{name}")) for name in ("ratio", "num", "den"))
     sample = words_of(row.get("sample"))
     if num is None and den is None:
@@ -166,7 +166,7 @@ def ratio_cell(row: Row, ref: str) -> Cell:
     return Cell(EMPTY if ratio is None else number(ratio), ratio, visible(title))
 
 
-def share_cell(row: Row, ref: str, name: str) -> Cell:
+def share_cell(row: IndexRow, ref: str, name: str) -> Cell:
     share = numeric(row.get(f"{ref}: {name}"))
     return Cell(EMPTY) if share is None else Cell(f"{100 * share:.3g}%", share)
 

@@ -13,7 +13,7 @@ from trajcheck.commands.compare.options import ComparisonOptions
 from trajcheck.files.extents import EPSILON
 from trajcheck.measuring.measured_columns import MeasuredColumns
 from trajcheck.metrics.columns import Column
-from trajcheck.reports.making.csv_table import Table
+from trajcheck.reports.making.csv_table import CsvTable
 from trajcheck.reports.making.folder import ReportFolder
 from trajcheck.reports.making.headline import last
 from trajcheck.reports.making.publishing import empty_columns, publish, steps_left_out, summary_of
@@ -71,7 +71,7 @@ class ComparisonFindings:
         pairs = frames.pop("compare")
         return Comparison(folder.path, pairs, **frames, summary=summary, incomplete=summary["incomplete"])
 
-    def tables(self) -> dict[str, Table]:
+    def tables(self) -> dict[str, CsvTable]:
         """The CSV files, by name."""
         tables = {"compare": self._table("compare")}
         for each in self.others:
@@ -80,8 +80,8 @@ class ComparisonFindings:
             tables["layers"] = self._layers()
         return tables
 
-    def _table(self, name: str) -> Table:
-        return Table(name, self.a.steps, late="interpolated", after=("tau_a", "tau_b", "tau_gap"))
+    def _table(self, name: str) -> CsvTable:
+        return CsvTable(name, self.a.steps, late="interpolated", after=("tau_a", "tau_b", "tau_gap"))
 
     def _keys(self, other: ComparedRun) -> dict[str, Any]:
         pairs = other.pairs
@@ -93,7 +93,7 @@ class ComparisonFindings:
             "interpolated": [pair.interpolated for pair in pairs],
         }
 
-    def _layers(self) -> Table:
+    def _layers(self) -> CsvTable:
         table = self._table("layers")
         for each in self.others:
             keys = self._keys(each)

@@ -29,7 +29,7 @@ from trajcheck.scalars.values import FlowScalars
 
 if TYPE_CHECKING:
     from trajcheck.commands.flow.sample_function import SampleFunction
-    from trajcheck.commands.flow.state_file import Progress, StateFile
+    from trajcheck.commands.flow.state_file import Reached, StateFile
     from trajcheck.reports.making.results import FlowReport
 
 #: Float64 vectors of the model's size that two integrations hold at their peak, K of RK45 and its interpolant first.
@@ -244,7 +244,7 @@ class _Flow:
         }
         return StateFile(folder.path, folder.staging, key_of(facts))
 
-    def _resumed(self, state: StateFile) -> tuple[Progress | None, tuple[str, ...]]:
+    def _resumed(self, state: StateFile) -> tuple[Reached | None, tuple[str, ...]]:
         """Where an earlier call of the same flow stopped; None, with what there is to say, where it begins anew."""
         try:
             found = state.load(self.trajectory.numel)
@@ -260,7 +260,7 @@ class _Flow:
     def _integrated(self, function: SampleFunction, file: StateFile) -> Integrated:
         """Both solutions carried along to every recorded time, row by row."""
         from trajcheck.commands.flow.integrate import ABSOLUTE, EvaluationCap, integrate
-        from trajcheck.commands.flow.state_file import Progress
+        from trajcheck.commands.flow.state_file import Reached
 
         found, notes = self._resumed(file)
         rows = list(found.rows) if found else []
@@ -296,7 +296,7 @@ class _Flow:
                         done += 1
                     rows.append(row)
                     if points:
-                        progress = Progress(tuple(rows), done, [point.state for point in points])
+                        progress = Reached(tuple(rows), done, [point.state for point in points])
                         file.save(progress)
                     bar(1)
             except IntegrationError as error:

@@ -15,7 +15,7 @@ from trajcheck.commands.flow.options import FlowOptions
 from trajcheck.files.extents import EPSILON
 from trajcheck.metrics.columns import Column, column
 from trajcheck.metrics.flow import Bound, bound, constant_rate, wanted_rate
-from trajcheck.reports.making.csv_table import Table
+from trajcheck.reports.making.csv_table import CsvTable
 from trajcheck.reports.making.folder import ReportFolder
 from trajcheck.reports.making.headline import last
 from trajcheck.reports.making.publishing import publish, steps_left_out, summary_of
@@ -81,7 +81,7 @@ class FlowFindings:
 
     def report(self, folder: ReportFolder) -> FlowReport:
         """Write everything into the folder."""
-        table, summary = Table("flow", self.trajectory.steps), self.summary()
+        table, summary = CsvTable("flow", self.trajectory.steps), self.summary()
         table.add({"step": self.steps}, self.columns)
         frames = publish(folder, {"flow": table}, summary)
         return FlowReport(folder.path, **frames, summary=summary, incomplete=summary["incomplete"])

@@ -39,7 +39,7 @@ def key_of(facts: Mapping[str, Any]) -> str:
 
 
 @dataclass(frozen=True)
-class Progress:
+class Reached:
     """What is known after some records: their rows, and for each solution where to go on. `points` counts the rows
     that have a time."""
 
@@ -55,7 +55,7 @@ class StateFile:
         self.path, self._staging, self._key = folder / NAME, staging, key
         self._next = 0.0
 
-    def load(self, size: int) -> Progress | None:
+    def load(self, size: int) -> Reached | None:
         """The progress of an integration with the same key over `size` parameters; None where there is none.
 
         Raises StepFileError for a file that is damaged.
@@ -76,11 +76,11 @@ class StateFile:
                         raise ValueError(f"theta/{number} is not of shape [{size}] in float64")
                     reader.widen(thetas[str(number)], 0, theta)
                     states.append(State(theta=theta, **state))
-            return Progress([FlowScalars(**row) for row in text["rows"]], int(text["points"]), states)
+            return Reached([FlowScalars(**row) for row in text["rows"]], int(text["points"]), states)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise StepFileError(f"{self.path}: not the state of a flow ({error!r}); remove it.") from error
 
-    def save(self, progress: Progress, *, now: bool = False) -> None:
+    def save(self, progress: Reached, *, now: bool = False) -> None:
         """Replace the file, unless the last time was so short ago that saving would take too much of the time.
 
         `now` saves in any case. Raises OutputError.

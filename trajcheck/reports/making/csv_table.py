@@ -35,7 +35,7 @@ class TablePart(NamedTuple):
         return str(self.keys.get("ref", self.keys.get("run_b", ""))), str(self.keys.get("sample", ""))
 
 
-class Table:
+class CsvTable:
     """One CSV file: its parts one below the other. Columns that are empty throughout are left out.
 
     Keys come first, but for those from the key `late` on: they stand after the last of the columns `after` that there
@@ -105,7 +105,7 @@ def _why_missing(name: str, part: TablePart, parts: Iterable[TablePart]) -> str:
     return "towards references only" if not part.keys.get("ref") else "of the path itself, not towards references"
 
 
-def undefined_frame(tables: Iterable[Table]) -> pd.DataFrame:
+def undefined_frame(tables: Iterable[CsvTable]) -> pd.DataFrame:
     """One row for each column and reason, with the steps (of run A) on which the cell is empty for it.
 
     Where a table has rows for single tensors and only some of them are concerned, the reason names them.

@@ -7,17 +7,17 @@ from dataclasses import replace
 
 from trajcheck.metrics.families import Family
 from trajcheck.metrics.quantity import REFERENCES, STEPS
-from trajcheck.reports.making.csv_table import Table
+from trajcheck.reports.making.csv_table import CsvTable
 from trajcheck.tables.layers import groups_of, layer_source, not_empty, numel
 from trajcheck.tables.samples import Measured, chosen
 
 
-def layers_table(measured: Sequence[Measured], families: Mapping[str, Family], patterns: Sequence[str]) -> Table:
+def layers_table(measured: Sequence[Measured], families: Mapping[str, Family], patterns: Sequence[str]) -> CsvTable:
     """Rows with an empty `ref` hold columns of steps.csv, those with a reference columns of references.csv."""
     source = measured[0].sources[0]
     trajectory = source.trajectory
     steps = [row.step for row in source.rows.rows]
-    table = Table("layers", trajectory.steps)
+    table = CsvTable("layers", trajectory.steps)
     groups = groups_of(not_empty(source), patterns)
     layers = {
         (each.sample, label): replace(

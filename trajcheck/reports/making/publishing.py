@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from trajcheck.metrics.columns import Column
-from trajcheck.reports.making.csv_table import Table, undefined_frame
+from trajcheck.reports.making.csv_table import CsvTable, undefined_frame
 from trajcheck.reports.making.folder import SUMMARY, ReportFolder
 from trajcheck.version import __version__
 
@@ -22,7 +22,7 @@ DEFINITIONS = 1
 
 
 def publish(
-    folder: ReportFolder, tables: Mapping[str, Table], summary: Mapping[str, Any], optional: Iterable[str] = ()
+    folder: ReportFolder, tables: Mapping[str, CsvTable], summary: Mapping[str, Any], optional: Iterable[str] = ()
 ) -> dict[str, pd.DataFrame]:
     """Write the tables, undefined.csv and the summary into the report, and return the frames by their names.
 

@@ -93,7 +93,7 @@ def run_line(ax: Axes, series: Series, place: int, smooth: bool = False, dotted:
     color = COLOURS[place]
     if smooth:
         ax.plot(steps, values, color=color, linewidth=0.4, alpha=0.25, zorder=2)
-        values = running_mean(series)
+        values = window_mean(series)
     marked = here if here.sum() <= FEW else some(here, place)
     for style, rows in (("-", here & ~dots), (":", here & dots)):
         part = np.where(rows, values, np.nan)
@@ -116,7 +116,7 @@ def some(here: np.ndarray, place: int) -> np.ndarray:
     return chosen
 
 
-def running_mean(series: Series) -> np.ndarray:
+def window_mean(series: Series) -> np.ndarray:
     """The mean over a window of rows around each, of the values that are defined; NaN where the row's own is not. At
     the ends the window is cut off."""
     here = series.defined
