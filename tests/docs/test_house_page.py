@@ -83,8 +83,8 @@ def test_the_quantity_of_the_recipe(tmp_path: Path) -> None:
 import sys
 from types import ModuleType
 from trajcheck.metrics import catalogue
-catalogue.MODULES += ("growth",)
-module = sys.modules["trajcheck.metrics.growth"] = ModuleType("trajcheck.metrics.growth")
+catalogue.MODULES += ("recipe",)
+module = sys.modules["trajcheck.metrics.formulas.recipe"] = ModuleType("trajcheck.metrics.formulas.recipe")
 exec({EXAMPLES["quantity"].text!r}, module.__dict__)
 import trajcheck
 report = trajcheck.analyze({str(run)!r}, ["minimum.safetensors"], {objective!r}, out="report")

@@ -38,11 +38,12 @@ from dense import (
 from numpy.typing import NDArray
 from run_files import Program
 
+from trajcheck.metrics.catalogue import quantities
+
 #: Columns that know nothing of the sample.
-GEOMETRY = (
-    *("step", "prev_step", "stride", "weight", "tau", "lr", "param_norm", "step_norm", "init_dist", "path_length"),
-    *("update_cos", "ref_dist", "update_dot_ref"),
-)
+GEOMETRY = {"step"} | {
+    name for table in ("steps", "references") for name, one in quantities(table).items() if not one.of_sample
+}
 #: Columns that exist on the own sample alone: on any other, cos holds no term of the step's own.
 OWN_ONLY = ("cos_floor", "cos_skip")
 

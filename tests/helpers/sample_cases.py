@@ -17,7 +17,7 @@ from quadratics import Layout, Problem, descend, keep
 from run_files import Program, read_run, write_probe
 
 import trajcheck
-from trajcheck.metrics.convexity import RESOLUTION_FACTOR
+from trajcheck.metrics.formulas.convexity import RESOLUTION_FACTOR
 
 NETWORK = TanhNetwork(features=3, hidden=4)
 SPECS = ("final", "init", "step:6")

@@ -18,7 +18,7 @@ from quadratics import Problem, descend
 from sample_cases import DATA
 
 import trajcheck
-from trajcheck.metrics.convexity import RESOLUTION_FACTOR
+from trajcheck.metrics.formulas.convexity import RESOLUTION_FACTOR
 
 Cli = Callable[..., Outcome]
 NETWORK = TanhNetwork(features=3, hidden=4)

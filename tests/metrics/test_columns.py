@@ -17,7 +17,7 @@ from trajcheck.metrics.columns import (
     running_mean,
     running_sum,
 )
-from trajcheck.metrics.convexity import convexity_ratio, shares
+from trajcheck.metrics.formulas.convexity import convexity_ratio, shares
 from trajcheck.metrics.uncertainty import mean_with_error
 
 values = st.lists(st.none() | st.floats(-1e6, 1e6), min_size=1, max_size=30)

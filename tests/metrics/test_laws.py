@@ -23,7 +23,7 @@ from safetensors.numpy import save_file
 
 import trajcheck
 from trajcheck.metrics.catalogue import quantities
-from trajcheck.metrics.convexity import RESOLUTION_FACTOR
+from trajcheck.metrics.formulas.convexity import RESOLUTION_FACTOR
 
 few = settings(max_examples=6, deadline=None)
 spectra = st.lists(st.floats(0.05, 5.0), min_size=2, max_size=6)

@@ -21,7 +21,7 @@ def quantities(table: str) -> dict[str, Quantity]:
     """The columns of one table by name."""
     found: dict[str, Quantity] = {}
     for name in MODULES:
-        module = import_module(f"trajcheck.metrics.{name}").__name__
+        module = import_module(f"trajcheck.metrics.formulas.{name}").__name__
         for (of, column), each in DECLARED.get(module, {}).items():
             if of == table:
                 assert column not in found, f"{table} declares {column} twice"

@@ -93,7 +93,7 @@ class RowEvaluation:
             else:
                 loss = on.loss(row.prev_step, previous, at_previous)
             done.losses["loss_previous"] = loss
-        for kind, place in (("previous", row.place - 1), ("next", row.place + 1), ("skip", row.skip)):
+        for kind, place in row.iterates.items():
             if kind in needed and place is not None and place in data.iterates:
                 vectors[kind] = data.iterates[place]
         divisors = {}

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trajcheck.metrics import comparison
 from trajcheck.metrics.columns import Column, column
 from trajcheck.metrics.families import Family
+from trajcheck.metrics.formulas import comparison
 from trajcheck.metrics.quantity import COMPARE
 from trajcheck.runs.trajectory import Trajectory
 from trajcheck.scalars.pairs import Pair, agreed

@@ -8,8 +8,8 @@ from itertools import pairwise
 import numpy as np
 
 from trajcheck.metrics.columns import Column, column
+from trajcheck.metrics.formulas.secant import NotAlong
 from trajcheck.metrics.quantity import REFERENCES
-from trajcheck.metrics.secant import NotAlong
 from trajcheck.runs.snapshot import Snapshot
 from trajcheck.scalars.values import LAG_PRODUCTS, LagScalars
 from trajcheck.tables.operands import Operands, operand

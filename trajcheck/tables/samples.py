@@ -10,8 +10,8 @@ import numpy as np
 
 from trajcheck.metrics.catalogue import quantities
 from trajcheck.metrics.columns import Column, lift
-from trajcheck.metrics.convexity import DEN_RESOLUTION, convexity_ratio
 from trajcheck.metrics.families import Family
+from trajcheck.metrics.formulas.convexity import DEN_RESOLUTION, convexity_ratio
 from trajcheck.metrics.quantity import REFERENCES, STEPS
 from trajcheck.metrics.uncertainty import jackknife_error, mean_over_batches, standard_error
 from trajcheck.runs.references import Reference

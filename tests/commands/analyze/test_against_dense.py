@@ -17,7 +17,7 @@ from quadratics import Layout, Problem, Quadratic, descend, keep
 from safetensors.numpy import save_file
 
 import trajcheck
-from trajcheck.metrics.convexity import RESOLUTION_FACTOR
+from trajcheck.metrics.formulas.convexity import RESOLUTION_FACTOR
 
 LAST = 60
 SPACINGS = {

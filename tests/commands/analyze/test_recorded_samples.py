@@ -15,7 +15,7 @@ from run_files import Program, Tensors, read_run
 from sample_cases import analyzed, assert_table, point, rows_of
 
 from trajcheck import Recorder
-from trajcheck.metrics.convexity import RESOLUTION_FACTOR
+from trajcheck.metrics.formulas.convexity import RESOLUTION_FACTOR
 
 STEPS, EVERY = 40, 8
 OBJECTIVE = """

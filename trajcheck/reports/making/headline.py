@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from trajcheck.metrics.columns import Column
-from trajcheck.metrics.convexity import shares
+from trajcheck.metrics.formulas.convexity import shares
 from trajcheck.metrics.uncertainty import mean_with_error
 
 NO_COSINE: dict[str, Any] = {"cosine": None, "cosine_error": None, "cosine_of": None, "cosine_sample": None}

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from trajcheck.metrics.columns import Column
+from trajcheck.metrics.formulas.secant import AT_REFERENCE, NO_GRADIENT
 from trajcheck.metrics.quantity import NONE, REFERENCES, Unit, given, quantity
-from trajcheck.metrics.secant import AT_REFERENCE, NO_GRADIENT
 
 #: |p|^2 / |g|^2 below which the part p of a gradient g orthogonal to e is rounding.
 ROUNDING = 1e-13

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from trajcheck.metrics import convexity, geometry, secant
 from trajcheck.metrics.columns import Column, lift
-from trajcheck.metrics.convexity import RESOLUTION_FACTOR
+from trajcheck.metrics.formulas import convexity, geometry, secant
+from trajcheck.metrics.formulas.convexity import RESOLUTION_FACTOR
 from trajcheck.metrics.quantity import COMPARE, DECLARED, LENGTH, LOSS, NONE, RATE, REFERENCES, given, quantity
 
 for _run in "ab":

@@ -7,8 +7,8 @@ the report says.
 from __future__ import annotations
 
 from trajcheck.metrics.columns import Column
+from trajcheck.metrics.formulas.secant import AT_REFERENCE, cosine
 from trajcheck.metrics.quantity import CURVATURE, NONE, REFERENCES, quantity
-from trajcheck.metrics.secant import AT_REFERENCE, cosine
 
 
 @quantity(
