@@ -108,7 +108,7 @@ def test_the_option_of_the_recipe() -> None:
     from trajcheck.measuring import options
     from trajcheck.options.declared import declarations
 
-    names = {**vars(options), "BETA": 0.99, "__name__": options.__name__}
+    names = {**vars(options), "__name__": options.__name__}
     text = "@dataclass(frozen=True, kw_only=True)\nclass More(Options):\n" + indent(EXAMPLES["option"].text, "    ")
     exec(compile(text, str(EXAMPLES["option"]), "exec"), names)
     made: list[Any] = []

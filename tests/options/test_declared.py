@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, asdict, dataclass, fields
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Annotated, Any
 
 import pytest
 import typer
+from places import PACKAGE
 from typer.testing import CliRunner
 
 import trajcheck
@@ -165,6 +168,15 @@ def test_every_option_of_an_analysis_is_a_key_of_a_file_of_a_batch(tmp_path: Pat
     with pytest.raises(UsageError) as refused:
         read_config(path)
     assert "unknown" not in str(refused.value)
+
+
+def test_neither_help_nor_a_batch_with_nothing_to_do_imports_numpy() -> None:
+    code = (
+        "import sys, trajcheck.cli, trajcheck.commands.batch.command\n"
+        "trajcheck.commands.batch.command.BatchConfig().check()\n"
+        "sys.exit(bool({'numpy', 'pandas', 'torch'} & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent).returncode == 0
 
 
 def test_options_are_kept_as_tuples_so_that_they_can_be_compared() -> None:

@@ -13,7 +13,6 @@ from trajcheck.runs.formats.native.description import DESCRIPTION, read_run_info
 from trajcheck.runs.formats.native.probes import probe_files, read_probe
 from trajcheck.runs.formats.native.reading import read_step
 from trajcheck.runs.formats.native.step_files import SUPERSEDED, StepFiles, is_step_file, step_files
-from trajcheck.runs.formats.native.verification import verify_run
 from trajcheck.runs.formats.stored_run import PROGRAM, StoredRun, StoredStep
 from trajcheck.runs.formats.verification import RunVerification
 from trajcheck.runs.run_info import RunInfo
@@ -63,6 +62,9 @@ class NativeRun(StoredRun):
         return frozenset({SUPERSEDED})
 
     def verify(self, pool: Executor, progress: Callable[[float], object]) -> RunVerification:
+        # imports numpy, for which a batch with nothing to do has no time
+        from trajcheck.runs.formats.native.verification import verify_run
+
         return verify_run(self.path, pool, progress)
 
 
