@@ -11,8 +11,6 @@ import pytest
 from documents import DOCS, blocks, prose
 from places import ROOT
 
-pytestmark = pytest.mark.xdist_group("site")
-
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:

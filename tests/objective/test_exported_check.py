@@ -20,8 +20,6 @@ from trajcheck.objective.exported import FACTS
 from trajcheck.objective.loading import load_objective
 from trajcheck.objective.objective import Objective
 
-pytestmark = pytest.mark.xdist_group("exported")
-
 
 def rewritten(path: Path, change: Callable[[str, bytes], bytes | None]) -> None:
     """The archive with changed entries, and right checksums."""

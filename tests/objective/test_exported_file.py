@@ -15,8 +15,6 @@ from loops import weights
 from places import HELPERS
 from torch import Tensor, nn
 
-pytestmark = pytest.mark.xdist_group("exported")
-
 
 @pytest.mark.parametrize("name", RUNS)
 def test_the_file_is_small_and_private(runs: Path, name: str) -> None:

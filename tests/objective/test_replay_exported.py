@@ -20,8 +20,6 @@ from trajcheck.errors import ObjectiveError
 from trajcheck.objective.exported import ExportedModel
 from trajcheck.objective.loading import load_objective
 
-pytestmark = pytest.mark.xdist_group("exported")
-
 
 def test_replay_without_the_users_code(runs: Path) -> None:
     """In a process that cannot import the models: losses and gradients are the recorded ones, H v the eager one."""

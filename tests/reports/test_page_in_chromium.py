@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 need_browser()
-pytestmark = pytest.mark.xdist_group("browser")
-
 READY = "document.documentElement.dataset.ready === 'yes'"
 NASTY = "</script><b>\"'&"
 #: Names of the lines that the chart shows.

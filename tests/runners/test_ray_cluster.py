@@ -27,8 +27,6 @@ from trajcheck.runners.ray_folder import temporary_folder
 from trajcheck.runners.ray_session import ray_session
 
 pytest.importorskip("ray", reason="Ray is not installed: pip install 'trajcheck[ray]'")
-pytestmark = pytest.mark.xdist_group("ray")
-
 ALLOW = (mapped_functions.THIS,)
 
 

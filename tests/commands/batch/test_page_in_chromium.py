@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 need_browser()
-pytestmark = pytest.mark.xdist_group("browser of a batch")
-
 READY = "document.documentElement.dataset.ready === 'yes'"
 COUNT = "document.getElementById('count').textContent"
 #: The runs that are shown, in order.

@@ -30,8 +30,6 @@ from trajcheck.recording.recorder import Recorder
 from trajcheck.recording.schedule.schedules import Budget
 from trajcheck.runs.trajectory import open_trajectory
 
-pytestmark = pytest.mark.xdist_group("ranks")
-
 OBJECTIVE = f"{HELPERS / 'rank_training.py'}:language"
 WRAPPERS = {"ddp": ddp, "fsdp": fsdp}
 
