@@ -7,17 +7,18 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from places import ROOT
-from plain_run_files import SHAPES, Outcome, write_plain_step
-
-sys.path.append(str(ROOT))  # for benchmarks; behind the installed package, whose inner loop is compiled
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # the tests' models are tiny, and threads in each other's way are slow
+# Before numpy and torch are imported: the tests' models are tiny, and threads in each other's way are slow.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("TRAJCHECK_PLOTS", "0")  # figures are drawn by the tests that are about them
 
 import numpy as np
 import pytest
+from places import ROOT
+from plain_run_files import SHAPES, Outcome, write_plain_step
 
 from trajcheck.files.extent_reader import ExtentReader
+
+sys.path.append(str(ROOT))  # for benchmarks; behind the installed package, whose inner loop is compiled
 
 if os.environ.get("TRAJCHECK_NO_SKIPS"):  # the gate sets it
     from no_skips import pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401
