@@ -57,7 +57,9 @@ def rest(task: Task) -> int:
     if task.get("deaf") == "to the kernel":
         ctypes.CDLL(None).prctl(1, 0, 0, 0, 0)
     if "folder" in task:
-        (Path(task["folder"]) / f"{task['name']}.pid").write_text(str(os.getpid()))
+        file = Path(task["folder"]) / f"{task['name']}.pid"
+        file.with_suffix(".part").write_text(str(os.getpid()))
+        file.with_suffix(".part").rename(file)  # whoever sees the file sees the number in it
     if task.get("deaf") == "to the interpreter":
         ctypes.PyDLL(None).sleep(task["seconds"])
     time.sleep(task["seconds"])
