@@ -64,9 +64,9 @@ def test_slow_records_are_left_out_in_pairs_and_it_is_said(
     said = [line for line in capsys.readouterr().err.splitlines() if "not recorded" in line]
     assert len(said) == 1
     assert "a record takes 600 ms of the training loop, a step 10 ms, and overhead=0.05 allows 5%" in said[0]
-    omitted = [read(tmp_path, step)[1].get("omitted", 0) for step in steps]
+    left_out = [read(tmp_path, step)[1].get("left_out", 0) for step in steps]
     gaps = [after - before - 1 for before, after in pairwise(steps)]
-    assert omitted[1:] == gaps if "total_steps" in options or "every" in options else sum(omitted) > 0
+    assert left_out[1:] == gaps if "total_steps" in options or "every" in options else sum(left_out) > 0
     assert run_json(tmp_path)["overhead"] == 0.05
     rows = choose_rows(open_trajectory(tmp_path), slice(0, None, 1))
     assert rows.stride == 1
@@ -80,7 +80,7 @@ def test_an_order_is_an_order(
     assert run(tmp_path, clock, 30, **options)[0] == list(range(31))
     assert "not recorded" not in capsys.readouterr().err
     assert run_json(tmp_path)["overhead"] is None
-    assert "omitted" not in read(tmp_path, 30)[1]
+    assert "left_out" not in read(tmp_path, 30)[1]
 
 
 def test_pairs_of_an_explicit_schedule(tmp_path: Path, clock: Clock) -> None:
@@ -108,7 +108,7 @@ def test_windows_extend_to_the_next_record(tmp_path: Path, clock: Clock) -> None
     steps = recorded_steps(tmp_path)
     assert max(after - before for before, after in pairwise(steps)) > 30
     dense.check(tmp_path, 1e-12)
-    assert sum(read(tmp_path, step)[1].get("omitted", 0) for step in steps) == 134 - (len(steps) - 1)
+    assert sum(read(tmp_path, step)[1].get("left_out", 0) for step in steps) == 134 - (len(steps) - 1)
 
 
 def test_training_is_bit_identical_when_records_are_left_out(tmp_path: Path, clock: Clock) -> None:

@@ -46,7 +46,8 @@ class Snapshot:
     what the optimizer used, so still multiplied by `clip`. `lr` and `tau` hold one value a parameter group.
     `window_gradient` is the sum G of the gradients, not clipped, over the steps of `window`.
     A step of several ranks has their micro-batches one rank after the other; `buffers` are those of the first rank, and
-    `rank_buffers` those with which each other began, by the first of its micro-batches.
+    `rank_buffers` those with which each other began, by the first of its micro-batches. `omitted` says why the batch
+    or the gradient is not there, under "batch" and "gradient", where the recorder knew.
     """
 
     step: int
@@ -69,6 +70,7 @@ class Snapshot:
     frozen_from: int | None = None
     micro_batches: int = 1
     micro_weights: tuple[float, ...] | None = None
+    omitted: Mapping[str, str] = field(default_factory=dict)
     window: Window | None = None
     window_gradient: Mapping[str, Extent] = field(default_factory=dict)
     rank_buffers: Mapping[int, Mapping[str, Extent]] = field(default_factory=dict)

@@ -194,7 +194,7 @@ def gradient_missing(trajectory: Trajectory, place: int) -> str:
     """Why a recorded step has no usable recorded gradient; '' where it has."""
     snapshot = trajectory.snapshots[place]
     if not snapshot.gradients:
-        return "no gradient was recorded at this step"
+        return _because("no gradient was recorded at this step", snapshot.omitted.get("gradient"))
     if snapshot.skipped:
         return "the loss scaler skipped this step: its gradient was not finite and not used"
     if snapshot.clip is None:
@@ -207,10 +207,14 @@ def gradient_missing(trajectory: Trajectory, place: int) -> str:
 def _no_sample(trajectory: Trajectory, place: int, where: str = "") -> str:
     snapshot = trajectory.snapshots[place]
     if not snapshot.has_batch:
-        return f"{where}no batch was recorded at this step"
+        return _because(f"{where}no batch was recorded at this step", snapshot.omitted.get("batch"))
     if trajectory.batch_source(snapshot) is None:
         return f"{where}its batch is in step {snapshot.batch_from}, which is not part of the run"
     return ""
+
+
+def _because(missing: str, reason: str | None) -> str:
+    return missing if reason is None else f"{missing}: {reason}"
 
 
 def _no_window(trajectory: Trajectory, place: int) -> str:

@@ -148,8 +148,8 @@ class RunWriter:
                 metadata["frozen_from"] = self._frozen_from
         if step == self.start and self._continuation is not None:
             tensors, metadata = self._continuation.with_window(tensors, metadata)
-        if self._overhead is not None and (omitted := self._overhead.recorded(step)):
-            metadata["omitted"] = omitted
+        if self._overhead is not None and (left_out := self._overhead.recorded(step)):
+            metadata["left_out"] = left_out
         metadata |= self._model.boxes(tensors)
         if self._plan is None:
             metadata |= self._model.replicated_norms()

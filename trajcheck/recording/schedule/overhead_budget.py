@@ -32,7 +32,7 @@ class OverheadBudget:
 
     def __init__(self, share: float, spent: TimeSpent, seed: str, say: Callable[[str], None]) -> None:
         self.share, self._spent, self._seed, self._say = share, spent, seed, say
-        self._omitted: list[int] = []  # since the last record
+        self._left_out: list[int] = []  # since the last record
         self._allowed = True
         self._partner: int | None = None  # the second step of the pair that was decided last
         self._single = False  # whether a step without a partner next to it was decided last, and waits for another
@@ -52,13 +52,13 @@ class OverheadBudget:
             self._decide(step)
             self._single = True
         if not self._allowed:
-            self._omitted.append(step)
+            self._left_out.append(step)
         return self._allowed
 
     def recorded(self, step: int) -> int:
         """A step is recorded: how many scheduled ones were left out before it, since the last."""
-        omitted, self._omitted = self._omitted, []
-        return sum(left_out < step for left_out in omitted)  # the final iterate is recorded whatever it costs
+        left_out, self._left_out = self._left_out, []
+        return sum(omitted < step for omitted in left_out)  # the final iterate is recorded whatever it costs
 
     @property
     def pair_cost(self) -> float:

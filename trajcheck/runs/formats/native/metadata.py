@@ -12,6 +12,8 @@ from trajcheck.files.safetensors_header import TensorFile
 
 #: The largest number of a step, which tables hold as float64 too, and of the micro-batches of one.
 LARGEST, MOST_MICRO_BATCHES = 2**53, 2**20
+#: So many characters of a reason are shown.
+LONGEST_REASON = 500
 
 
 def read_metadata(file: TensorFile, least: str) -> dict[str, Any]:
@@ -82,6 +84,13 @@ def as_table(convert: Callable[[Any], Any]) -> Callable[[Any], dict[str, Any]]:
         return {key: convert(item) for key, item in value.items()}
 
     return read
+
+
+def as_reason(value: Any) -> str:
+    """Words for a report: text of a bounded length, without control characters."""
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError
+    return " ".join("".join(c if c.isprintable() else " " for c in value).split())[:LONGEST_REASON]
 
 
 def as_naturals(value: Any) -> tuple[int, ...]:

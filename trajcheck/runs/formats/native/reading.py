@@ -21,6 +21,7 @@ from trajcheck.runs.formats.native.metadata import (
     as_natural,
     as_number,
     as_numbers,
+    as_reason,
     as_table,
     entry,
     read_metadata,
@@ -116,6 +117,7 @@ def _snapshot(file: TensorFile, metadata: Mapping[str, Any]) -> Snapshot:
         frozen_from=entry(metadata, "frozen_from", as_natural),
         micro_batches=entry(metadata, "micro_batches", as_micro_batches) or 1,
         micro_weights=entry(metadata, "micro_weights", as_numbers),
+        omitted=entry(metadata, "omitted", as_table(as_reason)) or {},
         window=_window(metadata),
         window_gradient=vectors["window"],
     )
