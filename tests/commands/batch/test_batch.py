@@ -340,6 +340,21 @@ def test_a_run_that_vanishes_is_no_bug(archive: Path, tmp_path: Path, monkeypatc
         assert str(archive) in message and "bug" not in message
 
 
+def test_a_table_that_vanishes_is_made_again(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that somebody takes away before the batch has noted it: the report is not held to be whole without it."""
+    from trajcheck.commands.batch import tasks
+
+    def late(folder: Path, files: Any) -> Any:
+        (folder / "steps.csv").unlink()
+        return tables_of(folder, files)
+
+    tables_of = tasks.tables_of
+    with monkeypatch.context() as patched:
+        patched.setattr(tasks, "tables_of", late)
+        assert analyzed(archive, tmp_path / "out") == {"failed": 3}
+    assert analyzed(archive, tmp_path / "out") == {"done": 3}
+
+
 def test_nothing_to_analyze(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(RunError, match="no run below"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
@@ -91,10 +91,11 @@ def read_state(folder: Path) -> RunState | None:
         return None
 
 
-def tables_of(folder: Path) -> dict[str, tuple[str, str]]:
-    """The tables of a report, each with its print and its hash. Raises OutputError."""
+def tables_of(folder: Path, files: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """The tables that a report was just written with, each with its print and its hash. Raises OutputError, also for
+    one that somebody has taken away meanwhile: a report that lacks it is not held to be whole."""
     try:
-        return {path.name: (file_print(path), hash_file(path)) for path in sorted(folder.glob("*.csv"))}
+        return {name: (file_print(folder / name), hash_file(folder / name)) for name in sorted(files)}
     except (OSError, RunError) as error:
         raise OutputError(f"{folder}: the tables just written cannot be read: {error}") from error
 

@@ -85,7 +85,7 @@ def _make(run: Path, out: Path, options: Options, known: Fingerprint, task: Mapp
     if task["plots"] is not False and can_draw():
         draw_report(report.folder)
     row = _row(report, time.monotonic() - started)
-    return RunState(str(run), known, row, dict(analysis.sources), tables_of(out))
+    return RunState(str(run), known, row, dict(analysis.sources), tables_of(out, report.files))
 
 
 def _row(report: Report, duration: float) -> dict[str, Any]:

@@ -55,6 +55,13 @@ class Report:
     layers: pd.DataFrame | None = None
     trajectory: pd.DataFrame | None = None
 
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The names of its CSV files."""
+        optional = {"layers": self.layers, "trajectory": self.trajectory}
+        made = [name for name, frame in optional.items() if frame is not None]
+        return tuple(f"{name}.csv" for name in ("steps", "references", "undefined", *made))
+
 
 @dataclass(frozen=True)
 class FlowReport:
