@@ -21,8 +21,9 @@ from trajcheck.errors import ObjectiveError, TrajcheckError
 from trajcheck.objective.exported import ExportedModel
 from trajcheck.objective.file import Loss, beside, describe, traits_of
 from trajcheck.objective.full_precision import evaluation, value_for_a_while
-from trajcheck.objective.parameter_names import buffer_names, canonical, match_parameters, parameter_aliases
+from trajcheck.objective.parameter_names import buffer_names, match_parameters, parameter_aliases
 from trajcheck.objective.sample import Sample, process_generators_untouched
+from trajcheck.runs.canonical_names import canonical
 
 T = TypeVar("T")
 
@@ -33,10 +34,10 @@ DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.
 class Objective:
     """A model and its loss(model, batch), to be evaluated at parameters from outside.
 
-    `names` are the parameters' dotted names without `module.` and `_orig_mod.`, tied ones once; after `check` they are
+    `names` are the parameters' canonical names (without `module.` and the like), tied ones once; after `check` they are
     the run's. `trainable` are those that get a gradient. `data` is the data set, batch by batch, if the file gives it.
-    A model in evaluation mode is put in training mode; one in
-    training mode is left as it is, parts in evaluation mode included.
+    A model in evaluation mode is put in training mode; one in training mode is left as it is, parts in evaluation mode
+    included.
 
     What is no parameter or buffer of model or loss, nor a random stream of Python, numpy or torch (a counter in the
     model, a generator of its own) cannot be reset between evaluations, and must not influence the loss.

@@ -7,13 +7,8 @@ from collections.abc import Iterable, Mapping
 from torch import nn
 
 from trajcheck.errors import ObjectiveError
+from trajcheck.runs.canonical_names import canonical
 from trajcheck.runs.trajectory import Shapes
-
-
-def canonical(name: str) -> str:
-    """The dotted name without what DistributedDataParallel (`module`) and torch.compile (`_orig_mod`) put into it."""
-    *parents, last = name.split(".")
-    return ".".join([part for part in parents if part not in ("module", "_orig_mod")] + [last])
 
 
 def parameter_aliases(model: nn.Module, title: str) -> dict[str, str]:
@@ -31,7 +26,8 @@ def parameter_aliases(model: nn.Module, title: str) -> dict[str, str]:
             )
         if owner.setdefault(name, id(parameter)) != id(parameter):
             raise ObjectiveError(
-                f"{title}: two parameters of the model are called {name} without `module.` and `_orig_mod.`; rename one"
+                f"{title}: two parameters of the model are called {name} once what wrappers put into names "
+                "(`module.`, `_orig_mod.`) is removed; rename one"
             )
         first.setdefault(id(parameter), name)
     return {name: first[parameter] for name, parameter in owner.items()}

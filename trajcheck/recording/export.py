@@ -12,11 +12,11 @@ import torch
 from trajcheck.errors import RecorderError, TrajcheckError
 from trajcheck.objective.exported import FILE, Facts
 from trajcheck.objective.file import LossProgram
-from trajcheck.objective.parameter_names import canonical
 from trajcheck.readable import size_text
 from trajcheck.recording.failures import announce
 from trajcheck.recording.model.recorded_model import RecordedModel
 from trajcheck.recording.step.observations import MicroBatch
+from trajcheck.runs.canonical_names import canonical
 
 #: The exported loss and the observed one may differ by so much, relatively, without a word: autocast, TF32, and the
 #: masks that a compiled model draws make them differ.

@@ -11,19 +11,12 @@ from loops import assert_holds, batch_of, loss_of, network, read, run_json, sgd,
 from torch import Tensor, nn
 
 from trajcheck.errors import RecorderError
-from trajcheck.objective.parameter_names import canonical
 from trajcheck.recording.model.recorded_model import RecordedModel
 from trajcheck.recording.recorder import Recorder
 
 
 def param_names(folder: Path, step: int = 0) -> list[str]:
     return sorted(name[6:] for name in read(folder, step)[0] if name.startswith("param/"))
-
-
-def test_canonical_names() -> None:
-    assert canonical("module.0.weight") == "0.weight"
-    assert canonical("_orig_mod.module.a._orig_mod.b.module.weight") == "a.b.weight"
-    assert canonical("submodule.module_list.weight") == "submodule.module_list.weight"
 
 
 class Wrapper(nn.Module):

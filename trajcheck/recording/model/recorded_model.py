@@ -1,8 +1,8 @@
 """Which of a model's tensors are recorded, under which names, and copies of them.
 
 A parameter is *trainable* when the optimizer holds it (or its master copy) and it requires a gradient, else *frozen*.
-Names lose every `module.` and `_orig_mod.`; a tied parameter goes by its first name. Of several ranks the first copies
-what all have, and each its own rows of what is sharded.
+Names are canonical, without what wrappers put into them; a tied parameter goes by its first name. Of several ranks the
+first copies what all have, and each its own rows of what is sharded.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ import torch
 
 from trajcheck.errors import RecorderError
 from trajcheck.files.torch_tensors import CODES, FLOATING
-from trajcheck.objective.parameter_names import canonical
 from trajcheck.recording.model.ranks import ALONE, Ranks
 from trajcheck.recording.model.shards import StoredPiece, is_sharded, local, stored_piece
+from trajcheck.runs.canonical_names import canonical
 
 Copy = Callable[..., torch.Tensor]  # (name, tensor, dtype=None) -> a copy in host memory
 LOW_PRECISION = (torch.float16, torch.bfloat16)
@@ -219,8 +219,8 @@ def unique_names(named: Any) -> tuple[dict[str, torch.Tensor], dict[str, str]]:
             continue
         if name in tensors:
             raise RecorderError(
-                f"two different tensors are both called {name!r} once 'module.' and '_orig_mod.' are removed from "
-                "their names; rename the submodule that is called 'module'."
+                f"two different tensors are both called {name!r} once what wrappers add ('module.', '_orig_mod.') is "
+                "removed from their names; rename the submodule that is called 'module'."
             )
         tied[name] = known
     return tensors, tied

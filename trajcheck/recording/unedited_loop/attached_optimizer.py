@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from trajcheck.objective.parameter_names import canonical
 from trajcheck.recording.model.recorded_model import name_filter
 from trajcheck.recording.step.sample_state import AfterForwardHook, ForwardHook
 from trajcheck.recording.unedited_loop.live_objects import live_optimizers, loss_modules, only_scaler, parameters_of
 from trajcheck.recording.unedited_loop.loop_watch import LoopWatch, inputs_of, loss_in
+from trajcheck.runs.canonical_names import canonical
 
 
 class AttachedOptimizer:
