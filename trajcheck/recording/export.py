@@ -59,6 +59,7 @@ class ObjectiveExport:
         """From the model as it is at `step`, for its first micro-batch; sets `pending` to False."""
         assert self._program is not None
         (model, loss), self._program, self.pending = self._program, None, False
+        self._say(f"exporting the loss program to {self._path}, once; a large model takes a minute")
         try:
             message = _export(self._path, model, loss, batch, observed, step)
         except Exception as error:

@@ -62,7 +62,7 @@ class StepRecorder:
         if self.watching:
             self._observations.add(batch, loss, weight, full=self._scheduled)
         if self._scheduled and self._export.pending:
-            with self._spent.of_training():  # one-off, whenever it comes
+            with self._spent.exporting():
                 self._export.export(batch, self._observations.micro_batches[-1], self.step)
         self._observations.note(self._rates_now)
 

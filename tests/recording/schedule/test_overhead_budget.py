@@ -145,6 +145,52 @@ def test_nothing_is_left_out_in_the_first_seconds() -> None:
     assert loop.run(int(GRACE / 0.01) - 10, every_step, even) == list(range(190))
 
 
+@pytest.mark.parametrize("schedule", [Every(1), Pairs(10), Every(3)])
+@pytest.mark.parametrize("seed", ["a", "b", "c"])
+def test_a_run_of_known_length_is_recorded_evenly(schedule: Any, seed: str) -> None:
+    """Of 6,000 steps of 10 ms, 5 s may go into records of 50 ms: the first 15% of the run get 15% of them."""
+    loop, steps = Loop(0.01, 0.05, seed=seed), 6000
+    wanted = list(filter(schedule.wants, range(steps)))
+    loop.budget.planned(len(wanted), steps)
+    recorded = loop.run(steps, schedule.wants, lambda step: schedule.wants(step + 1))
+    assert loop.excess <= 1e-9
+    assert 90 <= len(recorded) <= 100
+    for share in (0.15, 0.5, 0.85):
+        assert sum(step < share * steps for step in recorded) == pytest.approx(share * len(recorded), abs=6)
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.integers(2, 400), st.floats(1e-3, 1), st.floats(0.01, 1), st.integers(1, 7))
+def test_a_schedule_that_fits_is_kept_whole(steps: int, training: float, share: float, k: int) -> None:
+    schedule = Every(k)
+    count = len(range(0, steps, k))
+    loop = Loop(training, 0.9 * GRACE / (count + 2), share)  # as if nothing but the grace were allowed
+    loop.budget.planned(count, steps)
+    assert loop.run(steps, schedule.wants, lambda step: schedule.wants(step + 1)) == list(range(0, steps, k))
+
+
+def test_exporting_counts_against_the_share_and_not_against_the_grace() -> None:
+    loop = Loop(0.01, 0.1)
+    loop.spent.export = 3.0  # 60 s of training allow as much
+    recorded = loop.run(12000, every_step, even)
+    assert sum(step < 5900 for step in recorded) == pytest.approx(GRACE / 0.1, abs=5)
+    assert loop.spent.records + 3.0 <= GRACE + 0.05 * loop.spent.training
+    assert len(recorded) == pytest.approx((GRACE + 3.0) / 0.1, abs=6)
+
+
+def test_the_time_of_an_export_is_told_apart() -> None:
+    clock = Clock()
+    spent = TimeSpent(clock)
+    for recorded in (False, True):
+        clock.now += 4
+        with spent.inside():
+            with spent.exporting():
+                clock.now += 20
+            clock.now += 1
+            spent.end_step(recorded=recorded)
+    assert (spent.export, spent.records, spent.training, spent.share) == (40, 1, 4, 41 / 4)
+
+
 def test_it_is_said_once_with_numbers() -> None:
     loop = Loop(0.01, 0.5)
     loop.run(5000, every_step, even)

@@ -190,6 +190,9 @@ class RunWriter:
             if isinstance(plan, ThinningPlan) and self._continuation is not None:
                 plan.protect({first.step, *self._continuation.referred})
             self._say(f"recording {self._folder.path}: {plan.describe()}")
+            total = self._schedule.total_steps if isinstance(self._schedule, Budget) else None
+            if self._overhead is not None and plan.records and (steps := total or self._total):
+                self._overhead.planned(plan.records, steps - self.start)
             self._plan = plan
         return self._plan
 

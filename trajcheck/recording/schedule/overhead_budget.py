@@ -7,22 +7,28 @@ from collections.abc import Callable
 
 from trajcheck.recording.schedule.time_spent import TimeSpent
 
-#: Seconds of recording that are never grudged, so that short runs are recorded as they were scheduled.
+#: Seconds of records that are never grudged, so that short runs are recorded as they were scheduled.
 GRACE = 2.0
 
 
 class OverheadBudget:
     """Decides which of the scheduled steps are recorded, so that records take at most `share` of the training time.
 
-    With R the seconds that records have taken, T those of training and c the mean cost of a pair of records, a pair is
-    recorded if
+    With R the seconds that records have taken, E those of exporting the loss program, T those of training and c the
+    mean cost of a pair of records, a pair is recorded if
 
-        R + c (1 + u) <= GRACE + share T,      u uniform in (0, 1), drawn anew after every pair that is recorded.
+        R + c (1 + u) <= A(T),    A(T) = GRACE + max(0, share T - E),
 
-    So the limit holds at every step of the run, GRACE aside, and the gaps between records vary at random about
-    c / share, up to twice that: nothing periodic in training is always met at the same phase. What is decided depends
-    on times, not on values, and a record weighs as many steps as it stands for, so sums over the run stay estimates of
-    the sums over all steps.
+    u uniform in (0, 1), drawn anew after every pair that is recorded. So the limit holds at every step of the run,
+    GRACE aside, and the gaps between records vary at random about c / share, up to twice that: nothing periodic in
+    training is always met at the same phase. Where the length of the run is known (`planned`), what may be spent is
+    spread over what is scheduled, lest the beginning take it all: of a pair that is the share p of the schedule
+
+        R + c u <= p A(T_end),    T_end the mean time of a step so far times the number of steps,
+
+    is asked as well, which leaves out nothing where all that is scheduled fits. What is decided depends on times, not
+    on values, and a record weighs as many steps as it stands for, so sums over the run stay estimates of the sums over
+    all steps.
 
     What costs every step the same, as window sums do, is not counted: leaving out records does not save it.
 
@@ -38,9 +44,16 @@ class OverheadBudget:
         self._single = False  # whether a step without a partner next to it was decided last, and waits for another
         self._draw = 0.0
         self._said = False
+        self._asked = 0  # scheduled steps so far
+        self._scheduled = self._steps = 0  # in all, where it is known
+
+    def planned(self, records: int, steps: int) -> None:
+        """So many steps are scheduled, of so many that the run has from here on."""
+        self._scheduled, self._steps = records, steps
 
     def allows(self, step: int, followed: bool) -> bool:
         """Whether a scheduled step is recorded; `followed`: the schedule pairs it with the next. In order of steps."""
+        self._asked += 1
         if step == self._partner:
             self._partner = None
         elif followed:
@@ -74,13 +87,21 @@ class OverheadBudget:
         return self.pair_cost / (self.share * self._spent.training / self._spent.steps)
 
     def _decide(self, step: int) -> None:
-        needed = self._spent.records + self.pair_cost * (1 + self._draw)
-        self._allowed = needed <= GRACE + self.share * self._spent.training
+        spent, cost = self._spent, self.pair_cost
+        self._allowed = spent.records + cost * (1 + self._draw) <= self._allowance(spent.training)
+        if self._allowed and self._scheduled and spent.steps:
+            at_the_end = self._allowance(spent.training / spent.steps * self._steps)
+            passed = min((self._asked + 1) / self._scheduled, 1.0)  # this step and its partner among them
+            self._allowed = spent.records + cost * self._draw <= passed * at_the_end
         if self._allowed:
             self._draw = random.Random(f"{self._seed}/overhead/{step}").random()
         elif not self._said:
             self._said = True
             self._announce(step)
+
+    def _allowance(self, training: float) -> float:
+        """Seconds that records may take of so many seconds of training."""
+        return GRACE + max(0.0, self.share * training - self._spent.export)
 
     def _announce(self, step: int) -> None:
         record, training = self.pair_cost / 2, self._spent.training / max(self._spent.steps, 1)

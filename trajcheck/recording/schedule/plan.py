@@ -38,6 +38,10 @@ class Situation:
 
 
 class RecordingPlan(Protocol):
+    @property
+    def records(self) -> int | None:
+        """How many steps are scheduled from the start of the job on; None where that is not known."""
+
     def wants(self, step: int) -> bool: ...
 
     def captured(self, step: int, size: int) -> None:
@@ -84,12 +88,15 @@ class SchedulePlan:
         return []
 
     @cached_property
-    def bytes(self) -> int | None:
-        """Bytes that the rest of the run will need, where its length is known."""
+    def records(self) -> int | None:
         if (total := self._situation.total_steps) is None:
             return None
-        steps = sum(self.wants(step) for step in range(self._situation.start, total))
-        return (steps + 1) * self._situation.record_bytes
+        return sum(self.wants(step) for step in range(self._situation.start, total))
+
+    @property
+    def bytes(self) -> int | None:
+        """Bytes that the rest of the run will need, where its length is known."""
+        return None if self.records is None else (self.records + 1) * self._situation.record_bytes
 
     def describe(self) -> str:
         in_all = "" if self.bytes is None else f", {size_text(self.bytes)} in all"
@@ -107,6 +114,12 @@ class FixedPlan:
         self._count = len(steps)
         self._steps = array("q", () if self._every else steps)
         self._total, self._start = total, situation.start
+
+    @property
+    def records(self) -> int | None:
+        if self._every:
+            return max(self._total - self._start, 0)
+        return len(self._steps) - bisect_left(self._steps, self._start)
 
     def wants(self, step: int) -> bool:
         if step == self._start:
@@ -158,6 +171,8 @@ class ThinningPlan:
     and every step knows whether it belongs to them. The pairs that begin at 0 and at powers of two (if they
     would be too many, of 4, 16, ...) are kept as well: nobody knows yet of how long a run they will be the first 1%.
     """
+
+    records = None
 
     def __init__(self, limit: int, situation: Situation) -> None:
         self._limit, self._size, self._seed = limit, situation.record_bytes, situation.seed

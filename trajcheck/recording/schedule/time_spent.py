@@ -12,10 +12,11 @@ PAUSE = 10  # a step counts as training for at most so many times the mean of th
 
 
 class TimeSpent:
-    """Seconds so far, without the first step and its one-off work (folders, buffers, exporting the loss program).
+    """Seconds so far, without the first step and its one-off work (folders, buffers).
 
     records     in the recorder at recorded steps, waiting for the disk included; and of a CUDA device, copying them
     every_step  in the recorder at all others, and in window sums at all
+    export      in exporting the loss program, once
     training    outside the recorder, from one step to the next. Of a pause (an evaluation, a notebook that waits), no
                 more than ten steps count
 
@@ -24,7 +25,7 @@ class TimeSpent:
 
     def __init__(self, clock: Clock = time.perf_counter) -> None:
         self.clock = clock
-        self._records = self.every_step = self.training = 0.0
+        self._records = self.every_step = self.training = self.export = 0.0
         self.steps = self.recorded_steps = 0
         self._stalled = 0.0
         self._entered: float | None = None
@@ -32,7 +33,8 @@ class TimeSpent:
         self._ended: float | None = None  # when the step before did
 
     def __repr__(self) -> str:
-        return f"TimeSpent(records={self.records:.3f}, every_step={self.every_step:.3f}, training={self.training:.3f})"
+        named = {name: getattr(self, name) for name in ("records", "every_step", "export", "training")}
+        return f"TimeSpent({', '.join(f'{name}={seconds:.3f}' for name, seconds in named.items())})"
 
     @property
     def records(self) -> float:
@@ -41,7 +43,7 @@ class TimeSpent:
     @property
     def share(self) -> float:
         """Time in the recorder as a share of training; 0 before the second step."""
-        return (self.records + self.every_step) / self.training if self.training > 0 else 0.0
+        return (self.records + self.every_step + self.export) / self.training if self.training > 0 else 0.0
 
     @contextmanager
     def inside(self) -> Iterator[None]:
@@ -64,6 +66,19 @@ class TimeSpent:
             yield
         finally:
             self._inside -= self.clock() - began
+
+    @contextmanager
+    def exporting(self) -> Iterator[None]:
+        """A part of it that exports the loss program: neither a record's nor the training's."""
+        began = self.clock()
+        try:
+            yield
+        finally:
+            seconds = self.clock() - began
+            self.export += seconds
+            self._inside -= seconds
+            if self._ended is not None:
+                self._ended += seconds
 
     @contextmanager
     def for_every_step(self) -> Iterator[None]:
