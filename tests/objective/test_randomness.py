@@ -58,7 +58,7 @@ def test_recorded_generator_states_are_used() -> None:
     [
         ({}, {}, "seeded: no generator state recorded"),
         ({"cuda:0": (1, 16), "cpu": (1, 5056)}, {}, "seeded: the run was recorded on cuda, the replay is on cpu"),
-        ({"cpu": (2, 5056)}, {}, "seeded: 2 generator states recorded for 1 micro-batches"),
+        ({"cpu": (2, 5056)}, {}, "seeded: 2 generator states recorded for 1 forwards"),
         ({"cpu": (1, 40)}, {}, f"seeded: torch {torch.__version__} cannot use the recorded generator state (cpu)"),
         (
             None,

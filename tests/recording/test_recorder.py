@@ -394,9 +394,9 @@ def test_copies_of_the_model_are_not_recorded(tmp_path: Path) -> None:
         torch.save(model, buffer)
         train(model, optimizer, 1, recorder)
         average(batch_of(0)[0])
-        assert recorder._observations._state is None
+        assert recorder._observations.latest_forward is None
         model(batch_of(0)[0])
-        assert recorder._observations._state is not None
+        assert recorder._observations.latest_forward is not None
 
 
 def test_the_plan_and_its_bytes_are_printed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

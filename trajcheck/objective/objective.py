@@ -20,6 +20,7 @@ from trajcheck.curvature.hessian import Hessian, functions_checked
 from trajcheck.errors import ObjectiveError, TrajcheckError
 from trajcheck.objective.exported import ExportedModel
 from trajcheck.objective.file import Loss, beside, describe, traits_of
+from trajcheck.objective.forward_states import states_of_forwards
 from trajcheck.objective.full_precision import evaluation, value_for_a_while
 from trajcheck.objective.parameter_names import buffer_names, match_parameters, parameter_aliases
 from trajcheck.objective.sample import Sample, process_generators_untouched
@@ -60,6 +61,7 @@ class Objective:
         self.dtype: torch.dtype | None = None
         self._loss, self.path = loss, path
         self._prepared = False  # inside `several`
+        self._other_calls = ""  # why draws were not the step's, at any evaluation
         if not model.training:
             model.train()
         self._scope = _Scope(model, loss)
@@ -127,7 +129,9 @@ class Objective:
             yield
 
     def randomness(self, sample: Sample) -> str:
-        """Where the draws of an evaluation come from, in words, for the report."""
+        """Where the draws of an evaluation come from, in words, for the report; complete after the evaluation."""
+        if sum(sample.forwards) > len(sample.weights) and self._other_calls:
+            return self._other_calls
         if self._cudnn_dropout and sample.randomness.startswith("recorded"):
             return "seeded: the dropout of cuDNN's recurrent networks is not in the recorded generator state"
         return sample.randomness
@@ -267,8 +271,12 @@ class Objective:
         for i, (batch, weight) in enumerate(zip(sample.batches(where), sample.weights, strict=True)):
             sample.set_generators(i, self.device)
             self._set_buffers(sample.rank_buffers.get(i, {}), where)
-            with self._translated(where):
+            with (
+                self._translated(where),
+                states_of_forwards(sample, i, self._scope.model, self.device) as calls,
+            ):
                 value = self._loss(self._scope.model, batch)
+            self._other_calls = calls.differ or self._other_calls
             yield self._scalar(value, where), weight
 
     def _gradient(self, value: Tensor, wanted: list[Tensor], where: str, *, create_graph: bool = False) -> list[Tensor]:

@@ -24,8 +24,9 @@ class Sample:
     their paths say); with M > 1 that gives the tuple of all micro-batches. `buffers` are the model's as they were when
     the forward began (empty: the model's own initial ones); `rank_buffers` those with which another rank of the run
     began, by the first of its micro-batches. `generators` maps "cpu" and "cuda" to M states (uint8
-    [M, n]); a device type that it lacks is seeded with `seed` + i before micro-batch i. `randomness` says in words
-    where the draws come from.
+    [M, n]); a device type that it lacks is seeded with `seed` + i before micro-batch i. Where `forwards` says that
+    micro-batch i had forwards[i] > 1 forwards of the model with other draws between, it has as many states, one for
+    each (see forward_states.py). `randomness` says in words where the draws come from.
     """
 
     tensors: Mapping[str, Tensor]
@@ -36,6 +37,7 @@ class Sample:
     seed: int = 0
     randomness: str = ""
     rank_buffers: Mapping[int, Mapping[str, Tensor]] = field(default_factory=dict)
+    forwards: tuple[int, ...] = ()
 
     def batches(self, where: str = "") -> Iterable[Any]:
         """The M micro-batches, fresh copies at every call: a loss may do with its batch as it likes.
@@ -59,11 +61,15 @@ class Sample:
     def set_generators(self, i: int, device: torch.device) -> None:
         """Put the random streams of the process where they are to be when micro-batch i begins."""
         seed_generators(self.seed + i, device)
+        self.set_states(sum(self.forwards[:i]) if self.forwards else i, device)
+
+    def set_states(self, place: int, device: torch.device) -> None:
+        """Put those random streams whose states were recorded into the one at a place."""
         # Copies, since torch 2.13 crashes on a view.
         if "cpu" in self.generators:
-            torch.set_rng_state(self.generators["cpu"][i].clone())
+            torch.set_rng_state(self.generators["cpu"][place].clone())
         if "cuda" in self.generators:
-            torch.cuda.set_rng_state(self.generators["cuda"][i].clone(), device)
+            torch.cuda.set_rng_state(self.generators["cuda"][place].clone(), device)
 
 
 def seed_generators(seed: int, device: torch.device) -> None:
@@ -89,18 +95,21 @@ def make_sample(
     dtype: torch.dtype | None = None,
     recorded_dtype: torch.dtype | None = None,
     recorded_torch: str | None = None,
+    forwards: Sequence[int] = (),
+    no_randomness: str | None = None,
 ) -> Sample:
     """A Sample from the tensors of a step file.
 
     `batch` is flattened, by path ("" is a bare tensor), and with `micro_batches` M > 1 the tuple of M batches. Its
     floating tensors are cast to `dtype` where that is not `recorded_dtype`, the dtype of the run's parameters, and
     where they are of 16 bits: the model was then run under autocast, or has float32 masters, and is replayed without
-    either. `weights` default to 1/M each. Errors: StepFileError for another number of weights than M.
+    either. `weights` default to 1/M each. `no_randomness` says why no generator states were recorded, where that is
+    known. Errors: StepFileError for another number of weights than M.
     """
     if weights is not None and len(weights) != micro_batches:
         raise StepFileError(f"{len(weights)} micro_weights for {micro_batches} micro-batches; expected one for each")
     tensors = {path: cast(tensor, device, dtype, recorded_dtype) for path, tensor in batch.items()}
-    states, randomness = _usable_states(generators or {}, micro_batches, device)
+    states, randomness = _usable_states(generators or {}, sum(forwards) or micro_batches, device, no_randomness)
     if not randomness:
         randomness = _recorded(dtype, recorded_dtype, recorded_torch)
     return Sample(
@@ -111,6 +120,7 @@ def make_sample(
         generators=states,
         seed=seed,
         randomness=randomness,
+        forwards=tuple(forwards) if states else (),
     )
 
 
@@ -140,9 +150,9 @@ def process_generators_untouched(device: torch.device) -> Iterator[None]:
 
 
 def _usable_states(
-    generators: Mapping[str, Tensor], micro_batches: int, device: torch.device
+    generators: Mapping[str, Tensor], wanted: int, device: torch.device, why_none: str | None
 ) -> tuple[dict[str, Tensor], str]:
-    """Recorded states by device type, and why they are not used; "" where they are.
+    """Recorded states by device type, `wanted` of each, and why they are not used; "" where they are.
 
     A run on a GPU drew its masks there: its CPU state hardly moves, and would give every step the same masks. Such a
     replay is seeded throughout.
@@ -151,13 +161,13 @@ def _usable_states(
     for name, state in generators.items():  # of several GPUs, the first one's
         states.setdefault(name.partition(":")[0], state.cpu().reshape(-1, state.shape[-1]))
     if not states:
-        return {}, "seeded: no generator state recorded"
+        return {}, f"seeded: {why_none or 'no generator state recorded'}"
     recorded_on = "cuda" if "cuda" in states else "cpu"
     if recorded_on != device.type:
         return {}, f"seeded: the run was recorded on {recorded_on}, the replay is on {device.type}"
     for name, state in states.items():
-        if len(state) != micro_batches:
-            return {}, f"seeded: {len(state)} generator states recorded for {micro_batches} micro-batches"
+        if len(state) != wanted:
+            return {}, f"seeded: {len(state)} generator states recorded for {wanted} forwards"
         try:
             torch.Generator(device if name == "cuda" else name).set_state(state[0].clone())
         except RuntimeError:

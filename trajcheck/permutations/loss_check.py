@@ -72,7 +72,7 @@ class SymmetryCheck:
     def _sample(self, trajectory: Trajectory, reader: ExtentReader) -> tuple[Sample, str]:
         load, dtype = partial(read_tensor, reader), recorded_dtype(trajectory)
         for snapshot in trajectory.snapshots:
-            if trajectory.batch_source(snapshot) is not None:
+            if not trajectory.no_sample(snapshot):
                 sample = recorded_sample(trajectory, snapshot, self.objective, dtype, load)
                 return sample, f"the sample of step {snapshot.step}"
         if samples := probe_samples(trajectory, self.objective, dtype, load):

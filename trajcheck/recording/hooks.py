@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from trajcheck.recording.guard import Guard
-from trajcheck.recording.step.sample_state import ForwardHook
+from trajcheck.recording.model.called import WatchedCalls
 from trajcheck.recording.step_recorder import StepRecorder
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]  # positional (the optimizer first) and keyword arguments of step()
@@ -21,8 +21,9 @@ class LoopHooks:
         self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, steps: StepRecorder, guard: Guard
     ) -> None:
         self._steps, self._guard = steps, guard
+        self._calls = WatchedCalls(model, self._before_forward, self._after_forward)
         self._handles: list[Any] = [
-            model.register_forward_pre_hook(ForwardHook(self._before_forward)),
+            self._calls,
             optimizer.register_step_pre_hook(self._before_step),
             optimizer.register_step_post_hook(self._after_step),
         ]
@@ -35,6 +36,11 @@ class LoopHooks:
         if self._guard.active:
             with self._guard:
                 self._steps.before_forward(module)
+
+    def _after_forward(self, module: torch.nn.Module, args: Any, kwargs: Any, output: Any) -> None:
+        if self._guard.active:
+            with self._guard:
+                self._steps.after_forward(module, output)
 
     def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> Call | None:
         if self._guard.active:
@@ -53,6 +59,7 @@ class LoopHooks:
         if self._guard.active:
             with self._guard:
                 self._steps.after_step(optimizer)
+                self._calls.follow()
 
 
 def watch_closure(args: tuple[Any, ...], kwargs: dict[str, Any], ran: Callable[[], Any]) -> Call | None:

@@ -184,7 +184,7 @@ class Recorder:
         """
         if steps := self._going:
             with self.guard:
-                steps.before_forward(model)
+                steps.before_forward(model, told=True)
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed job needs beside `start_step=`, for a checkpoint: the step, and the sums of learning rates.

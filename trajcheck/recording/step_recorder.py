@@ -13,6 +13,7 @@ from trajcheck.recording.export import ObjectiveExport
 from trajcheck.recording.model.recorded_model import RecordedModel
 from trajcheck.recording.run.run_writer import RunWriter
 from trajcheck.recording.schedule.time_spent import TimeSpent
+from trajcheck.recording.step.forwards import Forward
 from trajcheck.recording.step.learning_time import Sums, current_rates
 from trajcheck.recording.step.observations import Observations, clip_by, clip_to_norm
 from trajcheck.recording.step.vectors import StepVectors
@@ -55,12 +56,13 @@ class StepRecorder:
         """Whether anything of the coming step is wanted: its record, or its part of the sums."""
         return self._scheduled or self._windows is not None
 
-    def observe(self, batch: Any, loss: Any, weight: float) -> None:
+    def observe(self, batch: Any, loss: Any, weight: float, forward: Forward | None = None) -> None:
+        """`forward`: the one that made the loss, where it is known; None: the loss's graph tells."""
         self._settle()
         if self._scheduled:
             self._vectors.await_devices(self._spent)
         if self.watching:
-            self._observations.add(batch, loss, weight, full=self._scheduled)
+            self._observations.add(batch, loss, weight, full=self._scheduled, forward=forward)
         if self._scheduled and self._export.pending:
             with self._spent.exporting():
                 self._export.export(batch, self._observations.micro_batches[-1], self.step)
@@ -76,12 +78,22 @@ class StepRecorder:
 
     # What the hooks do
 
-    def before_forward(self, module: torch.nn.Module) -> None:
+    def before_forward(self, module: torch.nn.Module, *, told: bool = False) -> None:
+        """`told`: somebody says so, and the module may not be what is called."""
         self._settle()
         if self._scheduled:
             self._vectors.await_devices(self._spent, forward=True)
         if self.watching:
-            self._observations.forward_begins(module, full=self._scheduled)
+            self._observations.forward_begins(module, full=self._scheduled, told=told)
+
+    def after_forward(self, module: torch.nn.Module, output: Any) -> None:
+        if self._scheduled:
+            self._observations.forward_ended(module, output)
+
+    @property
+    def latest_forward(self) -> Forward | None:
+        """The last forward that ended since the last step, where that is recorded."""
+        return self._observations.latest_forward
 
     def before_step(self, optimizer: torch.optim.Optimizer, *, closure: bool) -> None:
         """`closure`: the gradients are made inside the step; `closure_ran` is called when they are there."""

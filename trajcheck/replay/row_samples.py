@@ -29,10 +29,10 @@ class RowSamples:
         place = data.reads.row.place
         if name == "own":
             own = self._on(self._recorded(place, data), data)
-            self.randomness[place] = self._setting.objective.randomness(own.sample)
             if "previous" in self._setting.plan.samples:
                 self._own[place] = own
             yield own
+            self.randomness[place] = self._setting.objective.randomness(own.sample)
         elif name == "previous":
             known = self._own.get(place - 1)
             yield known or self._on(self._recorded(place - 1, data), data)

@@ -26,21 +26,25 @@ Load = Callable[[Extent], Tensor]
 def recorded_sample(
     trajectory: Trajectory, snapshot: Snapshot, objective: Objective, recorded_dtype: torch.dtype, load: Load
 ) -> Sample:
-    """z_t: the batches of a recorded step with its buffers and generator states."""
+    """z_t: the batches of a recorded step with its buffers and generator states. Only where `Trajectory.no_sample` has
+    no reason against it: a weight that is not known is an error."""
     source = trajectory.batch_source(snapshot)
     assert source is not None
+    weights = snapshot.micro_weights or source.micro_weights
     sample = make_sample(
         {path: load(extent) for path, extent in source.batch.items()},
         device=objective.device,
         tree=source.batch_tree,
         micro_batches=source.micro_batches,
-        weights=snapshot.micro_weights or source.micro_weights,
+        weights=None if weights is None else [weight for weight in weights if weight is not None],
         buffers=buffers_of(snapshot, objective, load),
         generators={name: load(extent) for name, extent in snapshot.generators.items()},
         seed=snapshot.step,
         dtype=objective.dtype,
         recorded_dtype=recorded_dtype,
         recorded_torch=trajectory.info.versions.get("torch"),
+        forwards=snapshot.forwards,
+        no_randomness=snapshot.omitted.get("randomness"),
     )
     others = {
         start: {name: load(extent).to(objective.device) for name, extent in buffers.items()}

@@ -47,7 +47,10 @@ class Snapshot:
     `window_gradient` is the sum G of the gradients, not clipped, over the steps of `window`.
     A step of several ranks has their micro-batches one rank after the other; `buffers` are those of the first rank, and
     `rank_buffers` those with which each other began, by the first of its micro-batches. `omitted` says why the batch
-    or the gradient is not there, under "batch" and "gradient", where the recorder knew.
+    or the gradient is not there, under "batch" and "gradient", where the recorder knew; under "randomness" why the
+    generator states are not, and under "replay" why the sample cannot be evaluated again. `forwards` is how many
+    generator states each micro-batch has, one for each forward of the model; (): one each. A weight in `micro_weights`
+    that is not known is None.
     """
 
     step: int
@@ -69,7 +72,8 @@ class Snapshot:
     batch_tree: Any = None
     frozen_from: int | None = None
     micro_batches: int = 1
-    micro_weights: tuple[float, ...] | None = None
+    micro_weights: tuple[float | None, ...] | None = None
+    forwards: tuple[int, ...] = ()
     omitted: Mapping[str, str] = field(default_factory=dict)
     window: Window | None = None
     window_gradient: Mapping[str, Extent] = field(default_factory=dict)

@@ -75,6 +75,23 @@ class Trajectory:
         place = self.index(snapshot.batch_from)
         return self.snapshots[place] if place is not None and self.snapshots[place].batch else None
 
+    def no_sample(self, snapshot: Snapshot) -> str:
+        """Why the loss of a step cannot be evaluated again on its own sample; '' where it can."""
+        if not snapshot.has_batch:
+            return _because("no batch was recorded at this step", snapshot.omitted.get("batch"))
+        source = self.batch_source(snapshot)
+        if source is None:
+            return f"its batch is in step {snapshot.batch_from}, which is not part of the run"
+        if "replay" in snapshot.omitted:
+            return f"its sample cannot be replayed: {snapshot.omitted['replay']}"
+        if None in (snapshot.micro_weights or source.micro_weights or ()):
+            return "its sample cannot be replayed: it was recorded without the weight by which its loss counted"
+        return ""
+
+
+def _because(missing: str, reason: str | None) -> str:
+    return missing if reason is None else f"{missing}: {reason}"
+
 
 def open_trajectory(path: Path, *, skip_bad: bool = False) -> Trajectory:
     """Open a run: read every header, check that the steps fit together, touch no tensor.

@@ -205,12 +205,8 @@ def gradient_missing(trajectory: Trajectory, place: int) -> str:
 
 
 def _no_sample(trajectory: Trajectory, place: int, where: str = "") -> str:
-    snapshot = trajectory.snapshots[place]
-    if not snapshot.has_batch:
-        return _because(f"{where}no batch was recorded at this step", snapshot.omitted.get("batch"))
-    if trajectory.batch_source(snapshot) is None:
-        return f"{where}its batch is in step {snapshot.batch_from}, which is not part of the run"
-    return ""
+    reason = trajectory.no_sample(trajectory.snapshots[place])
+    return reason and f"{where}{reason}"
 
 
 def _because(missing: str, reason: str | None) -> str:

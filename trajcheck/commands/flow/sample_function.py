@@ -171,6 +171,8 @@ def several_batches(trajectory: Trajectory, place: int, reader: ExtentReader) ->
             if snapshot is trajectory.snapshots[-1] and first is not None:
                 continue
             return f"no batch was recorded at step {snapshot.step}"
+        if unknown := trajectory.no_sample(snapshot):
+            return f"at step {snapshot.step} {unknown}"
         found = snapshot.micro_weights or source.micro_weights
         if first is None:
             first, weights = source, found

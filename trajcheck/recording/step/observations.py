@@ -13,6 +13,7 @@ import torch
 from trajcheck.errors import RecorderError
 from trajcheck.objective.devices import devices_of
 from trajcheck.recording.model.recorded_model import RecordedModel, to_host
+from trajcheck.recording.step.forwards import Forward, Forwards, SampleStates
 from trajcheck.recording.step.gradient_watch import GradientWatch
 from trajcheck.recording.step.sample_state import ForwardState, capture, consumed
 from trajcheck.recording.step.window_sums import Factor
@@ -46,8 +47,13 @@ class MicroBatch:
     tree: Tree | None
     loss: float
     weight: float
-    state: ForwardState | None
+    forwards: SampleStates
     consumed: dict[str, bool]
+
+    @property
+    def state(self) -> ForwardState | None:
+        """In which its first forward began."""
+        return self.forwards.states[0] if self.forwards.states else None
 
 
 class Observations:
@@ -62,7 +68,7 @@ class Observations:
         self._devices = devices_of(model)
         self._random = any(isinstance(module, torch.nn.modules.dropout._DropoutNd) for module in model.modules())
         self._watch = GradientWatch(recorded.watched, shared=recorded.ranks.count > 1)
-        self._state: ForwardState | None = None
+        self._forwards = Forwards(self._devices, lambda: list(recorded.buffers.values()))
         self._saw_forward = self._warned = False
         self._forward = False  # whether one has begun since the last observation
         self._new_pass = False  # or since the gradients were last noted
@@ -74,27 +80,33 @@ class Observations:
         self._scale: float | None = None
 
     def reset(self) -> None:
-        """Forget everything: the step was made, or its gradients cleared."""
-        self.micro_batches = []
-        self._losses = []
-        self._clips = []
-        self._state = None
-        self._forward = self._new_pass = self._doubtful = False
-        self.rates = self._scale = None
+        """Forget everything: the step was made."""
+        self._forget_earlier_pass()
+        self._forwards.reset()
+        self._forward = self._new_pass = False
 
-    def forward_begins(self, module: torch.nn.Module, full: bool = True) -> None:
-        """Keep the state in which the forward of the coming micro-batch begins.
+    def forward_begins(self, module: torch.nn.Module, full: bool = True, told: bool = False) -> None:
+        """A forward of the model, or of what is around it, begins; `told`: that of the coming loss, as somebody says.
 
-        The first forward counts, but one in training mode replaces one in evaluation mode.
+        Of a step that is recorded in full, the state in which it begins is kept until it is known whose it was.
         """
         if self._noted and self._watch.cleared():
-            self.reset()
+            self._forget_earlier_pass()
         self._saw_forward = self._forward = self._new_pass = True
-        if full and (self._state is None or (module.training and not self._state.training)):
-            self._state = capture(module, self._devices, self._recorded.buffers)
+        if full:
+            begins = self._forwards.told if told else self._forwards.begins
+            begins(module, lambda: capture(module, self._devices, self._recorded.buffers))
 
-    def add(self, batch: Any, loss: Any, weight: float, full: bool = True) -> None:
-        """One micro-batch, its tensors copied to host memory."""
+    def forward_ended(self, module: torch.nn.Module, output: Any) -> None:
+        self._forwards.ended(module, output)
+
+    @property
+    def latest_forward(self) -> Forward | None:
+        """The last that ended since the last step, of one that is recorded in full."""
+        return self._forwards.latest
+
+    def add(self, batch: Any, loss: Any, weight: float, full: bool = True, forward: Forward | None = None) -> None:
+        """One micro-batch, its tensors copied to host memory. `forward` made its loss; None: the loss's graph tells."""
         if self._noted:
             if self._cleared_before_observation():
                 self._forget_earlier_pass()
@@ -104,18 +116,19 @@ class Observations:
             self._check_place(full)
         self._losses.append(float(weight) * (_scalar(loss) if full else _lazy_scalar(loss)))
         if full:
-            self.micro_batches.append(self._micro_batch(batch, loss, weight))
-        self._state, self._forward = None, False
+            self.micro_batches.append(self._micro_batch(batch, loss, weight, forward))
+        self._forward = False
 
-    def _micro_batch(self, batch: Any, loss: Any, weight: float) -> MicroBatch:
+    def _micro_batch(self, batch: Any, loss: Any, weight: float, forward: Forward | None) -> MicroBatch:
         tensors, tree = flatten(batch)
+        made = self._forwards.of(loss) if forward is None else self._forwards.of_forward(forward)
         return MicroBatch(
             tensors={path: to_host(tensor) for path, tensor in tensors.items()},
             tree=tree,
             loss=_scalar(loss),
             weight=float(weight),
-            state=self._state,
-            consumed={} if self._state is None else consumed(self._state, self._devices),
+            forwards=made,
+            consumed=consumed(made.states[0], self._devices) if made.states else {},
         )
 
     @property
@@ -130,9 +143,12 @@ class Observations:
         return self._watch.all_none() or self._watch.replaced()
 
     def _forget_earlier_pass(self) -> None:
-        state, forward = self._state, self._forward
-        self.reset()
-        self._state, self._forward = state, forward
+        """What was said belongs to gradients that were cleared. A forward since may be of those that come."""
+        self.micro_batches = []
+        self._losses = []
+        self._clips = []
+        self._doubtful = False
+        self.rates = self._scale = None
 
     def _may_mix_passes(self) -> bool:
         """Whether what was said of earlier gradients may not belong to these, or their clipping not to all of them."""
@@ -232,18 +248,29 @@ class Observations:
         return all(math.isfinite(micro_batch.loss) for micro_batch in self.micro_batches)
 
     def _take_states(self, tensors: dict[str, torch.Tensor], metadata: dict[str, Any]) -> None:
-        states = [micro_batch.state for micro_batch in self.micro_batches]
-        first = states[0]
+        """Buffers and autocast of the first forward, the generators of all; and why something of it is not known."""
+        of_loss = [micro_batch.forwards for micro_batch in self.micro_batches]
+        reasons = {
+            "randomness": next((each.no_randomness for each in of_loss if each.no_randomness), ""),
+            "replay": next((each.no_replay for each in of_loss if each.no_replay), ""),
+        }
+        if omitted := {what: reason for what, reason in reasons.items() if reason}:
+            metadata["omitted"] = omitted
+        first = self.micro_batches[0].state
         if first is None:
             return
         tensors.update({f"buffer/{name}": buffer for name, buffer in first.buffers.items()})
         if first.autocast is not None:
             metadata["autocast"] = first.autocast
-        if all(state is not None for state in states):
-            for device in first.generators:
-                if any(micro_batch.consumed[device] for micro_batch in self.micro_batches):
-                    drawn = [state.generators[device] for state in states if state is not None]
-                    tensors[f"rng/{device}"] = torch.stack(drawn)
+        if not all(each.states for each in of_loss) or reasons["randomness"]:
+            return
+        counts = [len(each.states) for each in of_loss]
+        for device in first.generators:
+            if any(micro_batch.consumed[device] for micro_batch in self.micro_batches):
+                drawn = [state.generators[device] for each in of_loss for state in each.states]
+                tensors[f"rng/{device}"] = torch.stack(drawn)
+                if counts != [1] * len(counts):
+                    metadata["forwards"] = counts
 
 
 def _lazy_scalar(loss: Any) -> Factor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -21,6 +21,18 @@ class ForwardState:
     buffers: dict[str, torch.Tensor] = field(default_factory=dict)
     autocast: str | None = None
     training: bool = True
+
+    def agrees(self, other: ForwardState) -> bool:
+        """Whether all but the generators was the same."""
+        same = (self.autocast, self.training, self.buffers.keys()) == (
+            other.autocast,
+            other.training,
+            other.buffers.keys(),
+        )
+        return same and all(torch.equal(buffer, other.buffers[name]) for name, buffer in self.buffers.items())
+
+    def without_generators(self) -> ForwardState:
+        return replace(self, generators={})
 
 
 def generator_states(devices: list[torch.device]) -> dict[str, torch.Tensor]:

@@ -99,6 +99,13 @@ def as_naturals(value: Any) -> tuple[int, ...]:
     return tuple(map(as_natural, value))
 
 
+def as_weights(value: Any) -> tuple[float | None, ...]:
+    """Numbers, and null for those that are not known."""
+    if not isinstance(value, list):
+        raise ValueError
+    return tuple(None if weight is None else as_number(weight) for weight in value)
+
+
 def as_flag(value: Any) -> bool:
     if not isinstance(value, bool):
         raise ValueError

@@ -6,6 +6,7 @@ the step has the micro-batches of all ranks, in the ranks' order, each weight di
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -30,10 +31,11 @@ def with_batches(
         sources = [_source(rank, snapshot, stored_in) for rank, snapshot in enumerate(ranks)]
     counts = [source.micro_batches for source in sources]
     weights = [
-        weight / len(ranks)
+        None if weight is None else weight / len(ranks)
         for snapshot, source in zip(ranks, sources, strict=True)
         for weight in snapshot.micro_weights or source.micro_weights or _even(source.micro_batches)
     ]
+    forwards = [snapshot.forwards or (1,) * count for snapshot, count in zip(ranks, counts, strict=True)]
     starts = [sum(counts[:rank]) for rank in range(len(counts))]
     stored = all(source.batch for source in sources)
     return replace(
@@ -43,7 +45,8 @@ def with_batches(
         batch_from=batch_from,
         micro_batches=sum(counts),
         micro_weights=tuple(weights) if batch_from is None else None,
-        generators=_generators(ranks, counts),
+        generators=_generators(ranks, [sum(each) for each in forwards]),
+        forwards=tuple(itertools.chain(*forwards)) if any(max(each) > 1 for each in forwards) else (),
         rank_buffers={
             start: snapshot.buffers for start, snapshot in zip(starts[1:], ranks[1:], strict=True) if snapshot.buffers
         },
@@ -114,7 +117,7 @@ def _under(rank: int, tree: Any) -> Any:
 
 
 def _generators(ranks: Sequence[Snapshot], counts: Sequence[int]) -> dict[str, Extent]:
-    """The generator states of all micro-batches by type of device; none where a rank has not as many as batches.
+    """The generator states of all micro-batches by type of device; none where a rank has not as many as it counts.
 
     Each rank has one device of a type, under its own number.
     """

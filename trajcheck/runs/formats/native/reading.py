@@ -19,10 +19,12 @@ from trajcheck.runs.formats.native.metadata import (
     as_loss,
     as_micro_batches,
     as_natural,
+    as_naturals,
     as_number,
     as_numbers,
     as_reason,
     as_table,
+    as_weights,
     entry,
     read_metadata,
 )
@@ -116,7 +118,8 @@ def _snapshot(file: TensorFile, metadata: Mapping[str, Any]) -> Snapshot:
         batch_tree=metadata.get("batch_tree"),
         frozen_from=entry(metadata, "frozen_from", as_natural),
         micro_batches=entry(metadata, "micro_batches", as_micro_batches) or 1,
-        micro_weights=entry(metadata, "micro_weights", as_numbers),
+        micro_weights=entry(metadata, "micro_weights", as_weights),
+        forwards=entry(metadata, "forwards", as_naturals) or (),
         omitted=entry(metadata, "omitted", as_table(as_reason)) or {},
         window=_window(metadata),
         window_gradient=vectors["window"],
@@ -152,11 +155,15 @@ def _check(snapshot: Snapshot) -> None:
         raise ValueError(f"metadata 'micro_batches' is {count}, but there are {len(snapshot.batch)} batch tensors")
     if weights is not None and len(weights) != count:
         raise ValueError(f"{len(weights)} micro_weights for {count} micro-batches; expected one for each")
+    if (forwards := snapshot.forwards) and (len(forwards) != count or not all(forwards)):
+        raise ValueError(
+            f"metadata 'forwards' is {list(forwards)} for {count} micro-batches; expected one or more for each"
+        )
     for name, extent in snapshot.generators.items():
         if extent.dtype != "U8" or not 1 <= len(extent.shape) <= 2 or not extent.numel:
             raise ValueError(
                 f"step {snapshot.step}, tensor rng/{name} is {extent.dtype} of shape {list(extent.shape)}; expected "
-                "generator states, U8 of shape [micro-batches, bytes]"
+                "generator states, U8 of shape [forwards, bytes]"
             )
     if snapshot.window is None and snapshot.window_gradient:
         raise ValueError(f"tensors window/... without metadata 'window' in step {snapshot.step}")
