@@ -21,6 +21,8 @@ CONDITIONS = {
     "decay": "a run with weight decay",
     "windows": "`Recorder(windows=True)`",
     "curvature": "objective, `--curvature`",
+    "lambda_max": "objective, `--curvature`",
+    "lambda_min": "objective, `--curvature`, `--curvature-ends min` or `both`",
     "path_integral": "objective, `--path-integral`",
     "lags": "recorded gradients, `--memory-lags`",
     "gap": "`--align time`",

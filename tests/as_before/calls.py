@@ -42,7 +42,18 @@ CALLS = {
     ],
     "convention": ["analyze", DIGITS, "--objective", "run", *EXACT, "--convention", "tzc-v1", "--steps", ":12"],
     "hessian": [
-        *("analyze", CANCER, "--objective", f"{OBJECTIVES}:breast_cancer", "--curvature", "3", "--steps", "140:"),
+        *(
+            "analyze",
+            CANCER,
+            "--objective",
+            f"{OBJECTIVES}:breast_cancer",
+            "--curvature",
+            "3",
+            "--curvature-ends",
+            "both",
+            "--steps",
+            "140:",
+        ),
     ],
     "adam": ["analyze", TRANSFORMER, "--objective", f"{OBJECTIVES}:transformer", *EXACT, "--steps", "100:201"],
     "compared": [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -55,7 +56,7 @@ def extremes(
     )
 
 
-def diagonal(eigenvalues: Tensor, **options: int) -> Extremes:
+def diagonal(eigenvalues: Tensor, **options: Any) -> Extremes:
     return extreme_eigenvalues(
         eigenvalues.mul, len(eigenvalues), device="cpu", dtype=eigenvalues.dtype, seed=1, **options
     )
@@ -66,7 +67,7 @@ def assert_right(found: Extremes, matrix: np.ndarray, tolerance: float = 1e-6, r
     need not be the extreme one where others lie nearer to that than the tolerance."""
     expected = np.linalg.eigvalsh(matrix)
     scale = np.abs(expected).max()
-    assert found.converged
+    assert found.max_converged and found.min_converged
     for value, residual, truth in (
         (found.lambda_max, found.lambda_max_residual, expected[-1]),
         (found.lambda_min, found.lambda_min_residual, expected[0]),
@@ -161,7 +162,7 @@ def test_all_products_are_counted_and_bounded() -> None:
         counted(operator.mv, calls), 300, device="cpu", dtype=torch.float64, seed=0, max_products=40
     )
     assert found.products == len(calls) == 40
-    assert not found.converged
+    assert not (found.max_converged or found.min_converged)
     assert 0.9 < found.lambda_max < 1
     assert -1 < found.lambda_min < -0.9
     for value, residual in (
@@ -180,7 +181,7 @@ def test_small_dimensions_take_no_more_products_than_needed(dimension: int) -> N
 
 def test_the_zero_operator() -> None:
     found = diagonal(torch.zeros(50, dtype=torch.float64))
-    assert found.converged
+    assert found.max_converged and found.min_converged
     assert (found.lambda_max, found.lambda_min, found.lambda_max_residual, found.lambda_min_residual) == (0, 0, 0, 0)
 
 
@@ -196,7 +197,7 @@ def test_one_outlier_in_many_equal_eigenvalues() -> None:
     found = extreme_eigenvalues(
         eigenvalues.mul, len(eigenvalues), device="cpu", dtype=torch.float32, seed=0, tolerance=1e-2
     )
-    assert found.converged
+    assert found.max_converged and found.min_converged
     assert found.lambda_min == pytest.approx(-5, rel=1e-6)
     assert found.lambda_max == pytest.approx(1, rel=1e-6)
 
@@ -206,7 +207,7 @@ def test_sums_are_wide_however_many_elements() -> None:
     eigenvalues = torch.linspace(0, 0.5, 1_200_000, dtype=torch.float32)
     eigenvalues[7], eigenvalues[-3] = -1, 2
     found = diagonal(eigenvalues)
-    assert found.converged
+    assert found.max_converged and found.min_converged
     assert (found.lambda_max, found.lambda_min) == pytest.approx((2, -1), abs=1e-6)
 
 
@@ -221,7 +222,7 @@ def test_a_product_that_is_not_finite_leaves_nothing_defined(bad: float, call: i
         return eigenvalues * v * (bad if len(calls) == call else 1)
 
     found = extreme_eigenvalues(matvec, 40, device="cpu", dtype=torch.float64, seed=0)
-    assert not found.converged
+    assert not (found.max_converged or found.min_converged)
     assert found.products == call
     values = (found.lambda_max, found.lambda_max_residual, found.lambda_min, found.lambda_min_residual)
     assert all(math.isnan(value) for value in values)
@@ -229,7 +230,43 @@ def test_a_product_that_is_not_finite_leaves_nothing_defined(bad: float, call: i
 
 def test_an_operator_that_is_not_symmetric_has_not_converged() -> None:
     matrix = rotated(network_spectrum()) + 0.01 * np.random.default_rng(1).normal(size=(400, 400))
-    assert not extremes(matrix).converged
+    found = extremes(matrix)
+    assert not (found.max_converged or found.min_converged)
+
+
+#: A crowd at 0, as the Hessians of networks have it, and eight large eigenvalues.
+CROWDED = np.concatenate([0.01 * np.abs(np.random.default_rng(0).normal(size=600)) ** 3, np.linspace(1, 20, 8)])
+
+
+def test_an_end_that_converged_is_given_whatever_becomes_of_the_other() -> None:
+    operator = torch.from_numpy(rotated(CROWDED))
+    found = extreme_eigenvalues(operator.mv, len(CROWDED), device="cpu", dtype=torch.float64, seed=0, max_products=60)
+    assert found.products == 60 and found.max_converged and not found.min_converged
+    assert abs(found.lambda_max - 20) <= found.lambda_max_residual + 1e-12
+
+
+@pytest.mark.parametrize("end", ["max", "min"])
+def test_one_end_alone_takes_no_more_products_than_it_needs(end: str) -> None:
+    operator = torch.from_numpy(rotated(CROWDED))
+    found, both = (
+        extreme_eigenvalues(operator.mv, len(CROWDED), device="cpu", dtype=torch.float64, seed=0, ends=ends)
+        for ends in (end, "both")
+    )
+    value = getattr(found, f"lambda_{end}")
+    assert value == pytest.approx(getattr(both, f"lambda_{end}"), abs=2 * both.bound)
+    assert getattr(found, f"{end}_converged")
+    other = "min" if end == "max" else "max"
+    assert math.isnan(getattr(found, f"lambda_{other}")) and not getattr(found, f"{other}_converged")
+    assert found.products < both.products / 4 if end == "max" else found.products == both.products - 1
+
+
+@pytest.mark.parametrize("ends", ["max", "min", "both"])
+def test_one_dimension_has_one_eigenvalue(ends: str) -> None:
+    found = diagonal(torch.tensor([3.0], dtype=torch.float64), ends=ends)
+    for end in ("max", "min"):
+        assert getattr(found, f"{end}_converged") is (ends in (end, "both"))
+        assert not getattr(found, f"{end}_converged") or getattr(found, f"lambda_{end}") == 3
+    assert found.products == 2
 
 
 def test_options_that_make_no_sense() -> None:

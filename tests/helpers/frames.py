@@ -16,7 +16,7 @@ ELSEWHERE = {
     "steps": {
         *("path_integral", "path_integral_error", "window_loss_sum", "window_grad_sq_sum"),
         *("lambda_max", "lambda_max_residual", "lambda_min", "lambda_min_residual"),
-        *("grad_curvature", "stability_threshold", "replay_loss_error", "replay_grad_error"),
+        *("hessian_products", "grad_curvature", "stability_threshold", "replay_loss_error", "replay_grad_error"),
     },
     "references": {
         *("lo_lr_smooth", "lr", "implied_rate", "memory_", "window_num", "window_num_skip"),

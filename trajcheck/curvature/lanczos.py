@@ -1,9 +1,9 @@
-"""Both ends of a symmetric operator's spectrum, from products with vectors alone."""
+"""The ends of a symmetric operator's spectrum, from products with vectors alone."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,13 +25,18 @@ SMALLEST_BASIS = 6
 FIRST_CHECK = 10
 CHECK_EVERY = 5
 
+#: Which ends of the spectrum may be asked for, and where they stand among Ritz values in ascending order.
+ENDS: dict[str, tuple[int, ...]] = {"max": (-1,), "min": (0,), "both": (0, -1)}
+
 
 @dataclass(frozen=True)
 class Extremes:
-    """The largest and the smallest eigenvalue of H, each with its residual |H v - lambda v|, |v| = 1.
+    """The largest and the smallest eigenvalue of H, each with its residual |H v - lambda v|, |v| = 1; NaN for an end
+    that was not asked for.
 
-    `converged`: both residuals are at most (tolerance + 100 eps) max |lambda|, eps that of the vectors' dtype. Where it
-    is false, they are the best values found. `products` counts all products with H.
+    Each is given or withheld on its own residual: it has converged where that is at most `bound`, (tolerance + 100 eps)
+    max |lambda|, eps that of the vectors' dtype; else it is the best value found. `products` counts all products with
+    H.
     """
 
     lambda_max: float
@@ -39,7 +44,15 @@ class Extremes:
     lambda_min: float
     lambda_min_residual: float
     products: int
-    converged: bool
+    bound: float
+
+    @property
+    def max_converged(self) -> bool:
+        return self.lambda_max_residual <= self.bound
+
+    @property
+    def min_converged(self) -> bool:
+        return self.lambda_min_residual <= self.bound
 
 
 def extreme_eigenvalues(
@@ -49,38 +62,43 @@ def extreme_eigenvalues(
     device: torch.device | str,
     dtype: torch.dtype,
     seed: int,
+    ends: str = "both",
     tolerance: float = TOLERANCE,
     max_products: int = 500,
     memory: int | None = None,
 ) -> Extremes:
-    """lambda_max and lambda_min of the symmetric H, `matvec` giving H v [dimension] for v [dimension].
+    """lambda_max and lambda_min of the symmetric H, or one of them, `matvec` giving H v [dimension] for v [dimension].
 
     Lanczos with full reorthogonalisation, done twice, and thick restart with Ritz vectors from both ends (Wu and
     Simon, "Thick-restart Lanczos method for large symmetric eigenvalue problems", SIAM J. Matrix Anal. Appl. 22, 2000).
     With T = V^T H V = S diag(theta) S^T on the basis V and beta the norm of what is left of H v_m, it stops when
-    beta |S_mi| <= tolerance max |theta| for both ends i. One more product for each end then gives lambda, the Rayleigh
-    quotient v^T H v of the Ritz vector v = V S_i, and its true residual |H v - lambda v|. H has an eigenvalue within
-    the residual (and the rounding of one product) of lambda; that it is the outermost one is as certain as that a
-    random vector contains the outermost eigenvector.
+    beta |S_mi| <= tolerance max |theta| for all `ends` i that are asked for ("max", "min" or "both"). One more product
+    for each gives lambda, the Rayleigh quotient v^T H v of the Ritz vector v = V S_i, and its true residual
+    |H v - lambda v|. H has an eigenvalue within the residual (and the rounding of one product) of lambda; that it is
+    the outermost one is as certain as that a random vector contains the outermost eigenvector.
 
     Vectors are in `dtype` on `device`; inner products and T in float64. `seed` determines the start vector, for every
     device and dtype; the process's own random streams are not touched. `memory` bounds the bytes of the basis, 128
-    vectors at most; a few vectors more are at work beside it. `max_products` includes the two last ones.
+    vectors at most; a few vectors more are at work beside it. `max_products` includes the last ones.
 
-    Undefined, all four values NaN, when a product contains NaN or Inf. H = 0 has lambda = 0 at both ends.
+    Undefined, all values NaN, when a product contains NaN or Inf. H = 0 has lambda = 0 at both ends.
     Errors: UsageError where `memory` is less than six vectors, or `max_products` less than three.
     """
     if max_products < 3:
         raise UsageError(f"max_products is {max_products}; expected 3 at least")
-    solver = _Lanczos(matvec, dimension, torch.device(device), dtype, seed, _capacity(dimension, dtype, memory))
+    places = ENDS[ends]
+    capacity = _capacity(dimension, dtype, memory)
+    solver = _Lanczos(matvec, dimension, torch.device(device), dtype, seed, capacity, places)
+    found = dict.fromkeys((0, -1), (math.nan, math.nan))
     try:
-        stopped = solver.iterate(tolerance, max_products - 2)
-        low = solver.ritz_pair(0)
-        high = solver.ritz_pair(-1) if dimension > 1 else low
+        solver.iterate(tolerance, max_products - len(places))
+        for place in places:
+            both_at_once = dimension == 1 and place != places[0]
+            found[place] = found[places[0]] if both_at_once else solver.ritz_pair(place)
     except _NotFiniteProduct:
-        return Extremes(math.nan, math.nan, math.nan, math.nan, solver.products, False)
-    bound = (tolerance + 100 * torch.finfo(dtype).eps) * max(abs(low[0]), abs(high[0]))
-    return Extremes(*high, *low, solver.products, stopped and low[1] <= bound and high[1] <= bound)
+        return Extremes(math.nan, math.nan, math.nan, math.nan, solver.products, 0.0)
+    bound = (tolerance + 100 * torch.finfo(dtype).eps) * solver.largest
+    return Extremes(*found[-1], *found[0], solver.products, bound)
 
 
 def _capacity(dimension: int, dtype: torch.dtype, memory: int | None) -> int:
@@ -112,16 +130,23 @@ class _Lanczos:
         dtype: torch.dtype,
         seed: int,
         capacity: int,
+        ends: Sequence[int],
     ) -> None:
         self._matvec, self._dimension, self._device, self._dtype = matvec, dimension, device, dtype
+        self._ends = list(ends)
         self._generator = torch.Generator().manual_seed(seed)
         self._basis: list[Tensor] = []
         self._projection = torch.zeros(capacity, capacity, dtype=torch.float64)
         self._ritz_values = self._ritz_vectors = self._projection[:0]
         self.products = 0
 
-    def iterate(self, tolerance: float, max_products: int) -> bool:
-        """Grow the basis, restarting it when it is full, until the stopping rule is met (True) or products run out."""
+    @property
+    def largest(self) -> float:
+        """max |theta|."""
+        return float(self._ritz_values.abs().max())
+
+    def iterate(self, tolerance: float, max_products: int) -> None:
+        """Grow the basis, restarting it when it is full, until the stopping rule is met or products run out."""
         eps = torch.finfo(self._dtype).eps
         self._basis.append(self._random_direction())
         while True:
@@ -137,10 +162,10 @@ class _Lanczos:
             last = complete or self.products == max_products
             if last or full or self.products % CHECK_EVERY == 0:
                 self._ritz_values, self._ritz_vectors = torch.linalg.eigh(self._projection[:m, :m])
-                estimate = beta * self._ritz_vectors[-1, [0, -1]].abs().max()
+                estimate = beta * self._ritz_vectors[-1, self._ends].abs().max()
                 met = bool(estimate <= max(tolerance, 10 * eps) * self._ritz_values.abs().max())
                 if last or (met and self.products >= FIRST_CHECK):
-                    return met
+                    return
                 if full:
                     self._restart()
             # Where nothing is left of H v_m, V spans an invariant subspace, and H may have more outside it.
@@ -196,7 +221,8 @@ class _Lanczos:
         return (first + second).cpu(), math.sqrt(float(sq))
 
     def _restart(self) -> None:
-        """Keep the Ritz vectors next to both ends, a quarter of the basis each, as the new basis."""
+        """Keep the Ritz vectors next to both ends, a quarter of the basis each, as the new basis: with one end alone it
+        is no faster."""
         quarter = len(self._basis) // 4
         kept = [*range(quarter), *range(-quarter, 0)]
         rotation = self._ritz_vectors[:, kept].T.to(self._device)

@@ -185,6 +185,7 @@ class MeasuredRun:
             epsilon=replay.epsilon if replay else None,
             ref_gradients=self.options.ref_gradients,
             curvature=self.request.curvature,
+            ends=self.options.curvature_ends,
             sample=sample,
             path_integral=self.options.path_integral is not None,
             averaging=self.averaging,

@@ -16,10 +16,11 @@ from trajcheck.scalars.rows import Row, Rows
 from trajcheck.tables.needed import Needed, needed
 from trajcheck.tables.scale import ROWS
 
-_CURVATURE = (
-    *("lambda_max", "lambda_max_residual", "lambda_min", "lambda_min_residual"),
-    *("grad_curvature", "products", "converged"),
-)
+_CURVATURE: dict[str, tuple[str, ...]] = {
+    "max": ("lambda_max", "lambda_max_residual", "grad_curvature", "hessian_products"),
+    "min": ("lambda_min", "lambda_min_residual", "grad_curvature", "hessian_products"),
+}
+_CURVATURE["both"] = tuple(dict.fromkeys(_CURVATURE["max"] + _CURVATURE["min"]))
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,7 @@ class Request:
             reference_products=[name for name in self.reference_products if name in REFERENCE_REPLAYED],
             ref_gradients=self.options.ref_gradients,
             curvature=self.curvature,
+            ends=self.options.curvature_ends,
             by_tensor=self.by_tensor,
             memory=self.options.memory_bytes,
             path_points=self.options.path_integral or 0,
@@ -147,5 +149,5 @@ class Request:
             *(("loss_previous",) if paired and "loss_previous" in plan.evaluations else ()),
             *step,
             *(("path_integral",) if paired and plan.path_points else ()),
-            *(_CURVATURE if curved else ()),
+            *(_CURVATURE[plan.ends] if curved else ()),
         )

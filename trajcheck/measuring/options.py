@@ -16,6 +16,7 @@ from trajcheck.options.declared import Declared, Option
 #: Sample conventions: on which z a row is measured; docs/analyze.md says what each is.
 SAMPLES = ("own", "previous", "probe", "full")
 CONVENTIONS = ("tzc-v1",)
+ENDS = ("max", "min", "both")
 
 #: The fewest and the most iterates that --pca takes: the work is quadratic in them.
 FEWEST, MOST = 3, 500
@@ -107,13 +108,24 @@ class Options(Declared):
     curvature: Annotated[
         int | None,
         Option(
-            "At every so many rows, the extreme eigenvalues of the Hessian at x_t on z (80 gradients each).",
+            "At every so many rows, the largest eigenvalue of the Hessian at x_t on z (some 30 to 60 products, each as "
+            "long as 2 to 4 gradients).",
             "EVERY",
             check=at_least(1, "a number of rows"),
             replays=True,
-            python="at every that many rows, the extreme eigenvalues of the Hessian at x_t on z; needs an objective.",
+            python="at every that many rows, the largest eigenvalue of the Hessian at x_t on z; needs an objective.",
         ),
     ] = None
+    curvature_ends: Annotated[
+        str,
+        Option(
+            "Which end of the spectrum: max, min or both. A network's lower end is crowded: 130 to 500 products.",
+            "END",
+            after="curvature",
+            check=among(ENDS, "expected one of"),
+            python="which end of the spectrum: max, min or both.",
+        ),
+    ] = "max"
     sample: Annotated[
         Sequence[str],
         Option(

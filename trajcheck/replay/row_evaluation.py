@@ -168,7 +168,8 @@ class RowEvaluation:
         return found
 
     def _curvature(self, data: RowData, on: Evaluations) -> dict[str, float | None]:
-        """Extreme eigenvalues of the Hessian at x_t on the sample; the start vector is seeded by the step."""
+        """Extreme eigenvalues of the Hessian at x_t on the sample, those that converged; the start vector is seeded by
+        the step."""
         row = data.reads.row
         hessian = self._setting.objective.hessian(
             {**data.iterates[row.place], **data.frozen},
@@ -182,14 +183,19 @@ class RowEvaluation:
             device=hessian.device,
             dtype=hessian.dtype,
             seed=row.step,
+            ends=self._setting.plan.ends,
             tolerance=TOLERANCE,
             memory=self._setting.residency.basis,
         )
         along = hessian.gradient_curvature()
-        names = ("lambda_max", "lambda_max_residual", "lambda_min", "lambda_min_residual")
-        values: dict[str, float | None] = {name: _finite(getattr(found, name)) for name in names}
-        values["grad_curvature"] = None if along is None else _finite(along)
-        return values | {"products": float(found.products), "converged": float(found.converged)}
+        return {
+            "lambda_max": found.lambda_max if found.max_converged else None,
+            "lambda_max_residual": _finite(found.lambda_max_residual),
+            "lambda_min": found.lambda_min if found.min_converged else None,
+            "lambda_min_residual": _finite(found.lambda_min_residual),
+            "grad_curvature": None if along is None else _finite(along),
+            "hessian_products": float(found.products),
+        }
 
 
 def _key(number: int, reference: Reference) -> Hashable:

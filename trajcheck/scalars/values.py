@@ -15,10 +15,11 @@ import numpy as np
 from trajcheck.inner_products.catalogue import REFERENCE_PRODUCTS, STEP_PRODUCTS
 
 #: What a step has by itself beside inner products: losses; the extreme eigenvalues of the Hessian of f(.; z_t) at x_t
-#: with |H v - lambda v|; <g_t, H g_t> / |g_t|^2; how many products were made, and 1 or 0: whether they converged.
+#: with |H v - lambda v| (an eigenvalue that has not converged is None, and its residual a number);
+#: <g_t, H g_t> / |g_t|^2; how many products with H were made.
 STEP_EVALUATIONS = (
     *("loss", "loss_previous", "lambda_max", "lambda_max_residual", "lambda_min", "lambda_min_residual"),
-    *("grad_curvature", "products", "converged"),
+    *("grad_curvature", "hessian_products"),
 )
 STEP_VALUES = (*STEP_PRODUCTS, *STEP_EVALUATIONS)
 #: What it has towards one reference: inner products, and f(x*; z_t).

@@ -149,6 +149,8 @@ CONDITIONS: Mapping[str, Callable[[Source], bool]] = {
     "decay": lambda source: bool(source.trajectory.info.decay),
     "windows": lambda source: any(snapshot.window is not None for snapshot in source.trajectory.snapshots),
     "curvature": lambda source: bool(source.curvature),
+    "lambda_max": lambda source: bool(source.curvature) and source.ends != "min",
+    "lambda_min": lambda source: bool(source.curvature) and source.ends != "max",
     "path_integral": lambda source: source.path_integral,
     "lags": lambda source: bool(source.lags),
 }

@@ -34,6 +34,7 @@ class Source:
     epsilon: float | None = None
     ref_gradients: bool = False
     curvature: Collection[int] = ()  # places of the rows that were asked for it
+    ends: str = "max"  # which eigenvalues were: max, min, both
     sample: str = "own"
     path_integral: bool = False
     averaging: Averaging = field(default_factory=Averaging)

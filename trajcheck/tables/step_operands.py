@@ -11,8 +11,8 @@ from trajcheck.metrics.averaging import Averaging
 from trajcheck.metrics.columns import Column, column
 from trajcheck.metrics.quantity import REFERENCES, STEPS
 from trajcheck.scalars.rows import FIRST, Row
+from trajcheck.scalars.values import StepScalars
 from trajcheck.tables.operands import Operands, operand
-from trajcheck.tables.source import NOT_FINITE
 
 NOT_CHOSEN = "not among the rows that --curvature chooses"
 NO_BEFORE = "there is no step d_{t-1}: x_{t-1} is the first recorded iterate"
@@ -169,19 +169,24 @@ def descent(o: Operands) -> Column:
 def _of_hessian(o: Operands, name: str, *reasons: list[str]) -> Column:
     source = o.source
     not_asked = source.each(lambda row: "" if row.place in source.curvature else NOT_CHOSEN)
-    failed = [NOT_FINITE if own.converged is not None and own.lambda_max is None else "" for own in source.own]
-    return source.recorded(name, not_asked, source.no_replay, failed, *reasons)
+    return source.recorded(name, not_asked, source.no_replay, *reasons, o.source.failed(name))
 
 
-def _unfinished(o: Operands) -> list[str]:
-    return [
-        f"Lanczos did not converge in {own.products:.0f} products" if own.converged == 0 else "" for own in o.source.own
-    ]
+def _eigenvalue(o: Operands, name: str) -> Column:
+    """One end of the spectrum, given or withheld on its own residual."""
+
+    def unfinished(own: StepScalars) -> str:
+        residual = getattr(own, f"{name}_residual")
+        if residual is None or getattr(own, name) is not None:
+            return ""
+        return f"Lanczos did not converge in {own.hessian_products:.0f} products: |Hv - lambda v| is {residual:.2g} yet"
+
+    return _of_hessian(o, name, list(map(unfinished, o.source.own)))
 
 
 @operand(STEPS)
 def lambda_max(o: Operands) -> Column:
-    return _of_hessian(o, "lambda_max", _unfinished(o))
+    return _eigenvalue(o, "lambda_max")
 
 
 @operand(STEPS)
@@ -191,12 +196,17 @@ def lambda_max_residual(o: Operands) -> Column:
 
 @operand(STEPS)
 def lambda_min(o: Operands) -> Column:
-    return _of_hessian(o, "lambda_min", _unfinished(o))
+    return _eigenvalue(o, "lambda_min")
 
 
 @operand(STEPS)
 def lambda_min_residual(o: Operands) -> Column:
     return _of_hessian(o, "lambda_min_residual")
+
+
+@operand(STEPS)
+def hessian_products(o: Operands) -> Column:
+    return _of_hessian(o, "hessian_products")
 
 
 @operand(STEPS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,9 @@ def test_logistic_regression(tmp_path: Path) -> None:
     """H = X^T diag(p (1 - p)) X / n, X with a column of ones."""
     run = SAMPLES / "breast-cancer-gd"
     objective = f"{SAMPLES / 'objectives.py'}:breast_cancer"
-    steps = trajcheck.analyze(run, objective=objective, curvature=50, out=tmp_path).steps.set_index("step")
+    steps = trajcheck.analyze(
+        run, objective=objective, curvature=50, curvature_ends="both", out=tmp_path
+    ).steps.set_index("step")
     assert steps["lambda_max"].notna().sum() == 3
     features = load_file(run / "step-000000000.safetensors")["batch/0"]
     wide = np.hstack([features, np.ones((len(features), 1))])
@@ -53,7 +56,9 @@ def quadratic_run(folder: Path, spectrum: list[float], optimizer: str | None) ->
 @pytest.mark.parametrize("spectrum", [[1.0, 2.0, 3.0, 7.0], [-9.0, -1.0, 0.5, 4.0], [0.0, 0.0, 1.0], [2.0]])
 def test_quadratics(tmp_path: Path, spectrum: list[float]) -> None:
     run, objective = quadratic_run(tmp_path, spectrum, "SGD")
-    steps = trajcheck.analyze(run, objective=objective, curvature=1, out=tmp_path / "report").steps
+    steps = trajcheck.analyze(
+        run, objective=objective, curvature=1, curvature_ends="both", out=tmp_path / "report"
+    ).steps
     np.testing.assert_allclose(steps["lambda_max"].dropna(), max(spectrum), atol=1e-6 * max(map(abs, spectrum)))
     np.testing.assert_allclose(steps["lambda_min"].dropna(), min(spectrum), atol=1e-6 * max(map(abs, spectrum)))
     inside = steps["grad_curvature"].dropna()
@@ -74,7 +79,7 @@ def test_the_threshold_is_that_of_the_optimizer(
     tmp_path: Path, optimizer: str | None, threshold: float | None, reason: str
 ) -> None:
     run, objective = quadratic_run(tmp_path, [1.0, 2.0], optimizer)
-    report = trajcheck.analyze(run, objective=objective, curvature=2, out=tmp_path / "report")
+    report = trajcheck.analyze(run, objective=objective, curvature=2, curvature_ends="both", out=tmp_path / "report")
     if threshold is None:
         assert "stability_threshold" not in report.steps
         reasons = report.undefined[report.undefined["column"] == "stability_threshold"]["reason"]
@@ -84,7 +89,9 @@ def test_the_threshold_is_that_of_the_optimizer(
 
 
 def test_only_every_so_many_rows(plain_run: Path, objective_file: Path, tmp_path: Path) -> None:
-    report = trajcheck.analyze(plain_run, objective=f"{objective_file}:good", curvature=4, out=tmp_path / "report")
+    report = trajcheck.analyze(
+        plain_run, objective=f"{objective_file}:good", curvature=4, curvature_ends="both", out=tmp_path / "report"
+    )
     assert report.steps.loc[report.steps["lambda_max"].notna(), "step"].tolist() == [0, 4, 8]
     written = pd.read_csv(tmp_path / "report" / "steps.csv")
     assert written.columns.tolist() == report.steps.columns.tolist()
@@ -101,22 +108,55 @@ def test_eigenvalues_that_were_not_found_are_empty(
     import trajcheck.replay.row_evaluation
 
     monkeypatch.setattr(trajcheck.replay.row_evaluation, "TOLERANCE", -1.0)
-    report = trajcheck.analyze(plain_run, objective=f"{objective_file}:good", curvature=4, out=tmp_path / "report")
+    report = trajcheck.analyze(
+        plain_run, objective=f"{objective_file}:good", curvature=4, curvature_ends="both", out=tmp_path / "report"
+    )
     assert "lambda_max" not in report.steps and report.steps["lambda_max_residual"].notna().sum() == 3
     reasons = report.undefined[report.undefined["column"] == "lambda_max"]["reason"]
     assert reasons.str.contains("did not converge").any()
     assert any("--curvature" in lack for lack in report.incomplete)
 
 
+@pytest.mark.parametrize("ends", ["max", "min", "both"])
+def test_each_end_stands_on_its_own_residual(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: str) -> None:
+    """A spectrum whose lower end is crowded, and products for its upper end alone."""
+    import trajcheck.replay.row_evaluation as evaluation
+
+    monkeypatch.setattr(evaluation, "extreme_eigenvalues", partial(evaluation.extreme_eigenvalues, max_products=30))
+    spectrum = [*np.linspace(0.1, 0.2, 60), 3.0, 7.0]
+    run, objective = quadratic_run(tmp_path, spectrum, "SGD")
+    report = trajcheck.analyze(run, objective=objective, curvature=1, curvature_ends=ends, out=tmp_path / "report")
+    rows = len(report.steps) - 1
+    assert (report.steps["hessian_products"].dropna() <= 30).all()
+    if ends != "min":
+        np.testing.assert_allclose(report.steps["lambda_max"].dropna(), [7.0] * rows, atol=1e-5)
+    else:
+        assert not {"lambda_max", "lambda_max_residual"} & set(report.steps)
+    if ends == "max":
+        assert not {"lambda_min", "lambda_min_residual"} & {*report.steps, *report.undefined["column"]}
+        assert report.incomplete == [] and not any("Lanczos" in warning for warning in report.summary["warnings"])
+        assert (report.steps["hessian_products"].dropna() < 30).all()
+        return
+    reasons = report.undefined[report.undefined["column"] == "lambda_min"]["reason"]
+    assert reasons.str.contains("did not converge in 30 products").any()
+    assert any(
+        f"lambda_min was not found on {rows} of {rows} rows: Lanczos" in warning
+        for warning in report.summary["warnings"]
+    )
+    assert any("lambda_min was found on no row" in lack for lack in report.incomplete)  # so exit 4
+
+
 def test_the_options_must_make_sense(plain_run: Path, tmp_path: Path) -> None:
     with pytest.raises(trajcheck.TrajcheckError, match="--objective"):
-        trajcheck.analyze(plain_run, curvature=1, out=tmp_path / "report")
+        trajcheck.analyze(plain_run, curvature=1, curvature_ends="both", out=tmp_path / "report")
 
 
 def test_a_small_basis_finds_the_same_eigenvalues(tmp_path: Path) -> None:
     run, objective = SAMPLES / "breast-cancer-gd", f"{SAMPLES / 'objectives.py'}:breast_cancer"
     frames = [
-        trajcheck.analyze(run, objective=objective, curvature=75, memory=memory, out=tmp_path / str(memory)).steps
+        trajcheck.analyze(
+            run, objective=objective, curvature=75, curvature_ends="both", memory=memory, out=tmp_path / str(memory)
+        ).steps
         for memory in (None, "7.5kB")  # leaves 16 vectors of 31 numbers for the basis
     ]
     for name in ("lambda_max", "lambda_min"):
@@ -126,7 +166,9 @@ def test_a_small_basis_finds_the_same_eigenvalues(tmp_path: Path) -> None:
 
 def test_curvature_on_probe_batches_is_their_mean(tmp_path: Path) -> None:
     run = SAMPLES / "digits-sgd-seed0"
-    report = trajcheck.analyze(run, objective="run", curvature=60, sample=("probe",), steps="0:61:60", out=tmp_path)
+    report = trajcheck.analyze(
+        run, objective="run", curvature=60, curvature_ends="both", sample=("probe",), steps="0:61:60", out=tmp_path
+    )
     row = report.steps.set_index("step").loc[0]
     assert row["lambda_max"] > row["grad_curvature"] > row["lambda_min"]
     assert 0 < row["lambda_max_se"] < row["lambda_max"]

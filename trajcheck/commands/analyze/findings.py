@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 #: Share of |x_t - x*|^2 in scale-invariant tensors from which distances are called doubtful.
 SCALE_SHARE = 0.1
+EIGENVALUES = ("lambda_max", "lambda_min")
 
 #: Steps after which momentum of 0.9 has forgotten a gradient.
 LASTING = 50
@@ -142,8 +143,11 @@ class Findings:
             ]
             if source.path_integral and not _any_value(self.own[sample].get("path_integral")):
                 found.append(f"--path-integral: no row has one{which}; undefined.csv says why")
-            if source.curvature and not self.own[sample]["lambda_max"].defined.any():
-                found.append(f"--curvature: no eigenvalue was found{which}; undefined.csv says why")
+            found += [
+                f"--curvature: {end} was found on no row{which}; undefined.csv says why"
+                for end in EIGENVALUES
+                if end in self.own[sample] and not self.own[sample][end].defined.any()
+            ]
         if self.plane is not None and self.plane.facts["explained"][1] is None:
             found.append("--pca: the iterates do not span a plane; undefined.csv says why")
         for lag in self.options.lags:
@@ -257,9 +261,23 @@ class Findings:
                     f"{100 * share:.0f}% of |x_t - x*|^2 towards {spec} lies in tensors whose scale does not matter "
                     "(summary.json names them): a normalisation follows them, and distances there mean little"
                 )
+        found += self._unfinished()
         found.append(self._carried_on())
         found.append(left_out_warning(self.trajectory.left_out))
         return [warning for warning in found if warning]
+
+    def _unfinished(self) -> list[str]:
+        """On how many of the rows on which it was looked for an eigenvalue was not found."""
+        found = []
+        for sample, columns in self.own.items():
+            which = "" if self.options.samples == ("own",) else f" on sample {sample}"
+            for end in (name for name in EIGENVALUES if name in columns):
+                tried = columns[f"{end}_residual"].defined
+                if missing := int((tried & ~columns[end].defined).sum()):
+                    found.append(
+                        f"{end} was not found on {missing} of {tried.sum()} rows{which}: Lanczos ran out of products"
+                    )
+        return found
 
     def _carried_on(self) -> str | None:
         """That momentum keeps a step's own term in cos_skip, where the report holds such a cosine."""

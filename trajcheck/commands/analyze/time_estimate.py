@@ -28,8 +28,9 @@ PASS, REPLAY = 1.0, 4.0
 #: Parts of what was watched whose paces are compared.
 PARTS = 3
 
-#: Products that an eigenvalue computation takes, from experience, and evaluations with gradient that one is worth.
-PRODUCTS, WORTH = (20, 200), (1.5, 4.0)
+#: Products that the eigenvalues of a row take, from experience, by the ends that are asked for; and evaluations with
+#: gradient that one is worth.
+PRODUCTS, WORTH = {"max": (15, 60), "min": (30, 500), "both": (30, 500)}, (1.5, 4.0)
 
 
 class Mark(NamedTuple):
@@ -58,14 +59,16 @@ class Estimate:
     reading: Span
     replaying: Span | None
     curvature: Span | None
+    products: tuple[int, int]  # of each Hessian
 
     def __str__(self) -> str:
         lines = [str(self.cost), f"time       pass: {self.reading}, as fast as the files could be read just now"]
         if self.replaying is not None:
             lines.append(f"           replay: {self.replaying}, measured on its first rows")
         if self.curvature is not None:
+            low, high = self.products
             lines += [
-                f"           Hessians: {self.curvature}, not measured: {PRODUCTS[0]} to {PRODUCTS[1]} products each,",
+                f"           Hessians: {self.curvature}, not measured: {low} to {high} products each,",
                 f"           each as long as {WORTH[0]:g} to {WORTH[1]:g} evaluations with gradient",
             ]
         return "\n".join(lines)
@@ -84,13 +87,14 @@ def estimate_time(run: Path, options: Options, clock: Clock = time.perf_counter)
     rows = len(analysis.rows.work)
     reading = span(_watch(lambda progress: _pass(analysis, references, progress), PASS, clock), rows)
     if options.objective is None:
-        return Estimate(counted, reading, None, None)
+        return Estimate(counted, reading, None, None, PRODUCTS[options.curvature_ends])
     replay = analysis.prepare_replay(references)
     replayed = span(_watch(replay.rows, REPLAY, clock), rows)
     evaluations = max(1, counted.losses + counted.gradients)
-    products = [counted.hessians * count * worth / evaluations for count, worth in zip(PRODUCTS, WORTH, strict=True)]
-    curvature = Span(replayed.low * products[0], replayed.high * products[1]) if counted.hessians else None
-    return Estimate(counted, reading, replayed, curvature)
+    products = PRODUCTS[options.curvature_ends]
+    worth = [counted.hessians * count * each / evaluations for count, each in zip(products, WORTH, strict=True)]
+    curvature = Span(replayed.low * worth[0], replayed.high * worth[1]) if counted.hessians else None
+    return Estimate(counted, reading, replayed, curvature, products)
 
 
 def span(marks: Sequence[Mark], total: float) -> Span:

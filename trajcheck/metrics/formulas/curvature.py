@@ -10,14 +10,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from trajcheck.metrics.columns import Column
-from trajcheck.metrics.quantity import CURVATURE, STEPS, given, quantity
+from trajcheck.metrics.quantity import COUNT, CURVATURE, STEPS, given, quantity
 
 given(
     *("lambda_max", STEPS),
     formula="largest eigenvalue of the Hessian of f(.; z) at x_t, a minibatch's, not the full batch's",
     unit=CURVATURE,
     source="TZC",
-    when="curvature",
+    when="lambda_max",
     chart=(25, "largest eigenvalue of the Hessian"),
 )
 given(
@@ -25,14 +25,14 @@ given(
     formula="|Hv - lambda v| of it, |v| = 1",
     unit=CURVATURE,
     range=">= 0",
-    when="curvature",
+    when="lambda_max",
 )
 given(
     *("lambda_min", STEPS),
     formula="smallest eigenvalue",
     unit=CURVATURE,
     source="EC",
-    when="curvature",
+    when="lambda_min",
     chart=(26, "smallest eigenvalue of the Hessian"),
 )
 given(
@@ -40,6 +40,13 @@ given(
     formula="|Hv - lambda v| of it, |v| = 1",
     unit=CURVATURE,
     range=">= 0",
+    when="lambda_min",
+)
+given(
+    *("hessian_products", STEPS),
+    formula="products with the Hessian that the eigenvalues of the row took",
+    unit=COUNT,
+    range=">= 1",
     when="curvature",
 )
 given(
