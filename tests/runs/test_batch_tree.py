@@ -122,7 +122,6 @@ def test_unflatten_takes_anything_by_path() -> None:
         ((object(),), r"batch\[0\] is a object"),
         ({1: tensor()}, "key 1 of type int"),
         ((float("nan"),), r"batch\[0\] is a float \(nan\)"),
-        (torch.zeros(2, dtype=torch.complex64), "complex64"),
         (torch.zeros(2).to_sparse(), "sparse"),
         ({"a": b"bytes"}, "bytes"),
     ],

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
-#: Bytes per element of the dtypes that a parameter, gradient, batch or buffer may have, by safetensors' code.
+#: Bytes per element of the dtypes that a tensor of a file may have, by safetensors' code.
 ITEM_SIZE = {
-    "F64": 8, "F32": 4, "F16": 2, "BF16": 2,
+    "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "C64": 8,
+    "F8_E4M3": 1, "F8_E5M2": 1, "F8_E4M3FNUZ": 1, "F8_E5M2FNUZ": 1,
     "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1,
 }  # fmt: skip
+
+#: complex128, for which safetensors has no code: in a file, pairs of F64.
+PAIRS = "C128"
 
 
 #: Machine epsilon of the dtypes that parameters and gradients may have.
@@ -87,6 +91,10 @@ class Extents(Mapping[str, Extent]):
     def layout(self) -> tuple[Mapping[str, Spec], Mapping[str, str]]:
         """What all steps with the same layout share: the tensors within a file, and the names shown."""
         return self._specs, self._names
+
+    def only(self, shown: Iterable[str]) -> Extents:
+        """Some of them, by the names shown, in this order."""
+        return Extents(self._path, self._start, self._specs, {name: self._names[name] for name in shown})
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from trajcheck.files.checksums import with_checksums
+from trajcheck.files.complex_pairs import COMPLEX
 from trajcheck.files.whole_files import write_blocks
 
 if TYPE_CHECKING:
@@ -18,6 +19,8 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Map
     """Write a file of CPU tensors with `metadata` in its header, as JSON under the key `trajcheck`, to which checksums
     are added. Raises OSError.
 
+    A complex128 tensor becomes one of pairs of float64, and the metadata list it under `complex`.
+
     The tensors' own memory is written, largest elements first so that each lies aligned; safetensors.torch.save would
     build a copy of the whole file in memory first.
     """
@@ -25,6 +28,10 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Map
 
     from trajcheck.files.torch_tensors import CODES, as_bytes
 
+    pairs = [name for name, tensor in tensors.items() if tensor.dtype is torch.complex128]
+    if pairs:
+        tensors = {**tensors, **{name: torch.view_as_real(tensors[name].resolve_conj()) for name in pairs}}
+        metadata = {**metadata, COMPLEX: sorted(pairs)}
     table: dict[str, Any] = {}
     blocks: dict[str, memoryview] = {}
     position = 0

@@ -144,7 +144,7 @@ class MeasuredRun:
         return ReplayFacts(
             dtype,
             measurement.devices() or str(objective.device),
-            epsilon(dtype),
+            epsilon(dtype, self.trajectory),
             objective.note or None,
             measurement.evaluations,
             measurement.randomness(),

@@ -98,10 +98,12 @@ class Options(Declared):
     replay_dtype: Annotated[
         str | None,
         Option(
-            "float64, float32 or bfloat16.  (default: the run's, float32 at least)",
+            "float64, float32, bfloat16, or as-is: each tensor in its own.  (default: the run's, float32 at least; "
+            "as-is where it has several)",
             "DTYPE",
             replays=True,
-            python="float64, float32 or bfloat16; by default the run's own, float32 at least.",
+            python='float64, float32, bfloat16, or "as-is": each tensor in its own, the default where a run has '
+            "several dtypes; else the run's own, float32 at least.",
         ),
     ] = None
     device: Annotated[str, shared.device()] = shared.AUTO

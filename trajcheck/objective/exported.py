@@ -14,7 +14,7 @@ import io
 import logging
 import warnings
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,9 @@ from torch import Tensor, fx, nn
 
 from trajcheck.errors import ObjectiveError, RecorderError
 from trajcheck.files.plain_json import parse_json
+from trajcheck.files.torch_tensors import FLOATING
 from trajcheck.objective.file import LossProgram, Traits, describe
+from trajcheck.objective.precision import Casts, bits, floating_dtypes
 from trajcheck.runs.batch_tree import flatten
 from trajcheck.runs.formats.stored_run import PROGRAM
 
@@ -94,17 +96,16 @@ class ExportedLoss(nn.Module):
         # In tuples, out of nn.Module's sight: the model's tensors must be found under one name only.
         self._held = (graph, model)
         self._facts, self._path = facts, path
-        floating = [p.dtype for p in model.parameters() if p.is_floating_point()]
-        self._exported = min(floating, key=lambda dtype: torch.finfo(dtype).bits)
-        self._target = _Target(graph, self._exported)
+        self._exported = [p.dtype for p in model.parameters()]
+        self._target = _Target(graph, floating_dtypes(list(model.parameters())))
 
     def forward(self, model: nn.Module, batch: Any) -> Any:
         graph, own = self._held
         assert model is own
         tensors = self._tensors(batch)
-        now = [p for p in model.parameters() if p.is_floating_point()]
-        narrowest = min(now, key=lambda p: torch.finfo(p.dtype).bits)
-        self._target.set(narrowest.device, narrowest.dtype)
+        now = [p.dtype for p in model.parameters()]
+        dtype = None if now == self._exported else min(set(now) & set(FLOATING), key=bits)
+        self._target.set(next(model.parameters()).device, dtype)
         # Not graph(...), whose handler of errors prints the graph's code.
         return nn.Module.__call__(graph, tensors)
 
@@ -140,41 +141,45 @@ class ExportedLoss(nn.Module):
 
 
 class _Target:
-    """The device and the dtype that are written into a graph: where it makes tensors, and where it converts them.
+    """The device and the dtypes that are written into a graph: where it makes tensors, and where it converts them.
 
-    In another dtype than that of the export, floating types that are the export's, or narrower than what is asked for,
-    become what is asked for: a `.float()` in the program does not round a float64 replay.
+    `own` are the dtypes that the parameters had when the program was exported; the rules are those of `Casts`.
     """
 
-    def __init__(self, graph: fx.GraphModule, exported: torch.dtype) -> None:
-        self._exported, self._now = exported, (torch.device("cpu"), exported)
+    def __init__(self, graph: fx.GraphModule, own: Collection[torch.dtype]) -> None:
+        self._own = own
+        self._now: tuple[torch.device, torch.dtype | None] = (torch.device("cpu"), None)
         self._modules = [module for module in graph.modules() if isinstance(module, fx.GraphModule)]
         self._nodes = [(node, node.args, node.kwargs) for module in self._modules for node in module.graph.nodes]
         self._constants = [(module, name, value) for _, module, name, value in _constants(graph)]
 
-    def set(self, device: torch.device, dtype: torch.dtype) -> None:
+    def set(self, device: torch.device, dtype: torch.dtype | None) -> None:
+        """`dtype`: the one that all parameters have now, None where each has its own."""
         if (device, dtype) == self._now:
             return
+        casts = Casts(self._own, dtype)
+
+        def converted(found: torch.dtype) -> torch.dtype:
+            return casts.dtype(found) if found in FLOATING or found.is_complex else found
 
         def written(value: Any) -> Any:
             if isinstance(value, torch.device):
                 return device
-            return self._dtype(value, dtype) if isinstance(value, torch.dtype) else value
+            return converted(value) if isinstance(value, torch.dtype) else value
+
+        def placed(value: Any) -> Any:
+            return device if isinstance(value, torch.device) else value
 
         for node, args, kwargs in self._nodes:
-            node.args = fx.node.map_aggregate(args, written)
-            node.kwargs = fx.node.map_aggregate(kwargs, written)
+            # a view reads the same bytes as another dtype, and is no conversion
+            change = placed if node.target is torch.ops.aten.view.dtype else written
+            node.args = fx.node.map_aggregate(args, change)
+            node.kwargs = fx.node.map_aggregate(kwargs, change)
         for module in self._modules:
             module.recompile()
         for owner, name, constant in self._constants:
-            setattr(owner, name, constant.to(device, self._dtype(constant.dtype, dtype)))
+            setattr(owner, name, constant.to(device, converted(constant.dtype)))
         self._now = (device, dtype)
-
-    def _dtype(self, found: torch.dtype, asked: torch.dtype) -> torch.dtype:
-        if not found.is_floating_point or asked == self._exported:
-            return found
-        narrower = torch.finfo(found).bits < torch.finfo(asked).bits
-        return asked if found == self._exported or narrower else found
 
 
 def _constants(graph: fx.GraphModule) -> list[tuple[str, nn.Module, str, Tensor]]:

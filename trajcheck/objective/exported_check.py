@@ -18,9 +18,10 @@ from torch import Tensor
 
 from trajcheck.errors import ObjectiveError, RunError
 from trajcheck.files.extent_reader import ExtentReader
-from trajcheck.files.torch_tensors import as_bytes, read_tensor
+from trajcheck.files.torch_tensors import FLOATING, as_bytes, read_tensor
 from trajcheck.objective.exported import Facts
 from trajcheck.objective.objective import Objective
+from trajcheck.objective.precision import floating_dtypes
 from trajcheck.objective.sample import Sample, make_sample
 from trajcheck.runs.batch_tree import flatten, unflatten
 from trajcheck.runs.formats.recognise import open_run
@@ -56,7 +57,8 @@ def golden_value(
 
 
 def check_golden_value(objective: Objective, run: Path, facts: Facts, path: Path) -> str:
-    """Evaluate the program of `path` where its golden value was taken; in words, how that went, or why it was not done.
+    """Evaluate the program of `path`, on the device and in the dtypes that it has now, where its golden value was
+    taken; in words, how that went, or why it was not done.
 
     Errors: ObjectiveError where loss or gradient norm differ by more than rounding.
     """
@@ -72,8 +74,16 @@ def check_golden_value(objective: Objective, run: Path, facts: Facts, path: Path
         return f"{unchecked}: its file lacks {min(missing)}"
     parameters = {name: stored[name].to(objective.device) for name in objective.names}
     tensors, tree = flatten(batch)
+    exported = {getattr(torch, entry["dtype"]) for entry in facts["parameters"]} & set(FLOATING)
     sample = make_sample(
-        tensors, device=objective.device, tree=tree, seed=golden["step"], recorded_torch=facts["torch"], **extras
+        tensors,
+        device=objective.device,
+        tree=tree,
+        seed=golden["step"],
+        dtype=objective.dtype,
+        recorded_dtype=exported.pop() if len(exported) == 1 else None,
+        recorded_torch=facts["torch"],
+        **extras,
     )
     same_norm = math.isclose(_norm(parameters), golden["param_norm"], rel_tol=1e-5)
     if not same_norm or _checksum(batch) != golden["batch"]:
@@ -82,7 +92,7 @@ def check_golden_value(objective: Objective, run: Path, facts: Facts, path: Path
     if golden["random"] and not drawn:
         return f"{unchecked}: its random numbers are not those of the export ({sample.randomness})"
     loss, norm = _value(objective, parameters, sample)
-    widest = _tolerance(parameters.values())
+    widest = max(_tolerance(parameters.values()), _tolerance(objective.tensors))
     for what, now, then in (("loss", loss, golden["loss"]), ("gradient norm", norm, golden["grad_norm"])):
         if not abs(now - then) <= widest * (abs(then) + 1e-3):
             raise ObjectiveError(
@@ -101,13 +111,14 @@ def _value(objective: Objective, parameters: Mapping[str, Tensor], sample: Sampl
 
 
 def _norm(tensors: Mapping[str, Tensor]) -> float:
-    """Euclidean, over all of them, in float64."""
-    norms = [torch.linalg.vector_norm(t.detach(), dtype=torch.float64) for t in tensors.values() if t.numel()]
+    """Euclidean, over all that are real floating numbers (codes of a quantised weight are none), in float64."""
+    numbers = [t.detach() for t in tensors.values() if t.numel() and t.dtype in FLOATING]
+    norms = [torch.linalg.vector_norm(t, dtype=torch.float64) for t in numbers]
     return float(torch.linalg.vector_norm(torch.stack([norm.cpu() for norm in norms]))) if norms else 0.0
 
 
 def _tolerance(parameters: Any) -> float:
-    dtypes = {p.dtype for p in parameters if p.is_floating_point()}
+    dtypes = floating_dtypes(list(parameters))
     return max(TOLERANCE.get(dtype, LOW_PRECISION_TOLERANCE) for dtype in dtypes)
 
 

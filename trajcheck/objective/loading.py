@@ -9,9 +9,10 @@ import torch
 from trajcheck.errors import ObjectiveError, UsageError
 from trajcheck.files.prints import hash_file
 from trajcheck.objective.devices import resolve_device
+from trajcheck.objective.dtype_names import AS_IS, ONE_DTYPE
 from trajcheck.objective.exported import FILE, load_exported
 from trajcheck.objective.file import load_program
-from trajcheck.objective.objective import DTYPES, Objective
+from trajcheck.objective.objective import Objective
 
 
 def load_objective(spec: str, *, run: Path | None = None, device: str = "auto", dtype: str | None = None) -> Objective:
@@ -22,20 +23,20 @@ def load_objective(spec: str, *, run: Path | None = None, device: str = "auto", 
     UsageError for a device or a dtype that does not exist.
     """
     place = resolve_device(device)
-    if dtype is not None and dtype not in DTYPES:
-        raise UsageError(f"replay dtype {dtype!r} is unknown; expected one of {', '.join(DTYPES)}")
+    if dtype is not None and dtype not in (*ONE_DTYPE, AS_IS):
+        raise UsageError(f"replay dtype {dtype!r} is unknown; expected one of {', '.join((*ONE_DTYPE, AS_IS))}")
     if spec == EXPORTED:
-        objective = _load_exported(run, place)
-    else:
-        program = load_program(spec, place)
-        objective = Objective(
-            program.model, program.loss, device=place, title=spec, path=program.path, data=program.batches
-        )
-        objective.permutations, objective.sources = program.permutations, program.sources
+        return _load_exported(run, place, dtype)
+    program = load_program(spec, place)
+    objective = Objective(
+        program.model, program.loss, device=place, title=spec, path=program.path, data=program.batches
+    )
+    objective.permutations, objective.sources = program.permutations, program.sources
     return objective if dtype is None else objective.prepare(dtype)
 
 
-def _load_exported(run: Path | None, place: torch.device) -> Objective:
+def _load_exported(run: Path | None, place: torch.device, dtype: str | None) -> Objective:
+    """The program, checked in the dtype that is asked for; one whose random numbers are others there, before."""
     from trajcheck.objective.exported_check import check_golden_value
 
     if run is None:
@@ -43,7 +44,14 @@ def _load_exported(run: Path | None, place: torch.device) -> Objective:
     path = run / FILE
     program, facts = load_exported(path)
     objective = Objective(program.model, program.loss, device=place, title=str(path))
-    objective.note = check_golden_value(objective, run, facts, path)
+    golden = facts["reference"]
+    first = golden is not None and bool(golden["random"])
+    if first:
+        objective.note = check_golden_value(objective, run, facts, path)
+    if dtype is not None:
+        objective.prepare(dtype)
+    if not first:
+        objective.note = check_golden_value(objective, run, facts, path)
     objective.sources = {str(path): hash_file(path)}
     return objective
 

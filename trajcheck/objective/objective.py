@@ -18,18 +18,17 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from trajcheck.curvature.hessian import Hessian, functions_checked
 from trajcheck.errors import ObjectiveError, TrajcheckError
+from trajcheck.objective.dtype_names import AS_IS
 from trajcheck.objective.exported import ExportedModel
 from trajcheck.objective.file import Loss, beside, describe, traits_of
 from trajcheck.objective.forward_states import states_of_forwards
 from trajcheck.objective.full_precision import evaluation, value_for_a_while
 from trajcheck.objective.parameter_names import buffer_names, match_parameters, parameter_aliases
+from trajcheck.objective.precision import DTYPES, Casts, CastsInCode, floating_dtypes, in_width
 from trajcheck.objective.sample import Sample, process_generators_untouched
 from trajcheck.runs.canonical_names import canonical
 
 T = TypeVar("T")
-
-#: What `--replay-dtype` may be.
-DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class Objective:
@@ -58,7 +57,7 @@ class Objective:
         self.note = ""  # of an exported program: how its golden value was checked
         self.sources: Mapping[str, str] = {}  # the hash of each file that it was made from
         self.permutations: Any = None  # PERMUTATIONS of the objective file, not checked yet
-        self.dtype: torch.dtype | None = None
+        self.dtype: torch.dtype | None = None  # that of all of it; None: each tensor has its own
         self._loss, self.path = loss, path
         self._prepared = False  # inside `several`
         self._other_calls = ""  # why draws were not the step's, at any evaluation
@@ -67,6 +66,9 @@ class Objective:
         self._scope = _Scope(model, loss)
         self._buffers = buffer_names(self._scope)
         self._scope.to(self.device)
+        self._made = floating_dtypes(list(model.parameters()))
+        self._exported = isinstance(model, ExportedModel)  # whose graph sees to its casts itself
+        self._casts = Casts((), None)
         self._aliases = parameter_aliases(model, f"objective {title}")
         self._parameters = {canonical(name): (name, p) for name, p in model.named_parameters()}
         self._name_here = {name: name for name in self._parameters}
@@ -87,11 +89,35 @@ class Objective:
     def names(self) -> tuple[str, ...]:
         return tuple(self._name_here)
 
-    def prepare(self, dtype: str) -> Objective:
-        """Convert floating parameters and buffers of model and loss to "float64", "float32" or "bfloat16"."""
-        self.dtype = DTYPES[dtype]
-        self._scope.to(dtype=self.dtype)
+    def prepare(self, dtype: str, recorded: Mapping[str, torch.dtype] | None = None) -> Objective:
+        """Convert model and loss to a dtype by name, as precision.py says, or keep each tensor as it was in training.
+
+        `recorded` are the dtypes of the run's parameters, by its names: those that "as-is" means, and which of the
+        dtypes in the model's code were the model's own. A model whose parameters are all of the dtype that is asked for
+        is left as it is, buffers of other dtypes included.
+        """
+        recorded = recorded or {}
+        own = self._made | {each for each in recorded.values() if in_width(each, torch.float64) is torch.float64}
+        if dtype == AS_IS:
+            self.dtype = None
+            for name, wanted in recorded.items():
+                if name in self._name_here:
+                    _convert(self._parameters[self._name_here[name]][1], wanted)
+        else:
+            self.dtype = DTYPES[dtype]
+            if own != {self.dtype}:
+                self._scope._apply(lambda tensor: tensor.to(in_width(tensor.dtype, self.dtype)))
+        self._casts = Casts(own, self.dtype)
         return self
+
+    @property
+    def tensors(self) -> list[Tensor]:
+        """The parameters as they stand in the model: of the dtypes of the replay, whatever their values."""
+        return [parameter for _, parameter in self._parameters.values()]
+
+    def dtype_of(self, name: str) -> torch.dtype:
+        """That of a parameter in the replay."""
+        return self._parameters[self._name_here[name]][1].dtype
 
     def check(
         self,
@@ -244,6 +270,7 @@ class Objective:
         with (
             process_generators_untouched(self.device),
             evaluation(self.device, self.dtype, use_cudnn=not (self._cudnn_dropout or (twice and self._recurrent))),
+            CastsInCode(self._casts) if self._casts.any and not self._exported else nullcontext(),
             beside(self.path),
         ):
             yield
@@ -310,7 +337,7 @@ class Objective:
         values = {same: own[same[0]].clone() for same in self._buffers.values() if same[0] in own}
         for name, value in sample.buffers.items():
             same = self._names_of_buffer(name, where)
-            dtype = own[same[0]].dtype if same[0] in own else value.dtype
+            dtype = in_width(value.dtype, self.dtype if self._casts.any else None)
             values[same] = value.to(self.device, dtype, copy=True)
         return {name: value for same, value in values.items() for name in same}
 
@@ -342,6 +369,17 @@ class Objective:
 
     def _error(self, where: str, text: str) -> ObjectiveError:
         return ObjectiveError(f"objective {self.title}{where and ', '}{where}: {text}")
+
+
+def _convert(parameter: nn.Parameter, dtype: torch.dtype) -> None:
+    """Give a parameter another dtype in its place; the weightless ones of an exported program stay expanded."""
+    if parameter.dtype is not dtype:
+        expanded = parameter.numel() > 1 and not any(parameter.stride())
+        if expanded:
+            one = parameter.data[(slice(1),) * parameter.ndim].to(dtype)
+            parameter.data = one.reshape(()).expand(parameter.shape)
+        else:
+            parameter.data = parameter.data.to(dtype)
 
 
 def _emptied(tensors: list[Tensor]) -> Iterator[Tensor]:

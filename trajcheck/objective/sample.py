@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from trajcheck.errors import StepFileError
+from trajcheck.objective.precision import in_width
 from trajcheck.runs.batch_tree import unflatten
 
 
@@ -101,10 +102,11 @@ def make_sample(
     """A Sample from the tensors of a step file.
 
     `batch` is flattened, by path ("" is a bare tensor), and with `micro_batches` M > 1 the tuple of M batches. Its
-    floating tensors are cast to `dtype` where that is not `recorded_dtype`, the dtype of the run's parameters, and
-    where they are of 16 bits: the model was then run under autocast, or has float32 masters, and is replayed without
-    either. `weights` default to 1/M each. `no_randomness` says why no generator states were recorded, where that is
-    known. Errors: StepFileError for another number of weights than M.
+    floating and complex tensors are cast to `dtype`, as precision.py says, where that is not `recorded_dtype`, the
+    one dtype of the run's parameters (None: they have several), and where they are of 16 bits: the model was then run
+    under autocast, or has float32 masters, and is replayed without either. `dtype` None casts nothing. `weights`
+    default to 1/M each. `no_randomness` says why no generator states were recorded, where that is known. Errors:
+    StepFileError for another number of weights than M.
     """
     if weights is not None and len(weights) != micro_batches:
         raise StepFileError(f"{len(weights)} micro_weights for {micro_batches} micro-batches; expected one for each")
@@ -133,8 +135,8 @@ def cast(
     copy: bool = False,
 ) -> Tensor:
     """A tensor of a batch where and as the replay wants it; see `make_sample`."""
-    wanted = tensor.is_floating_point() and ((dtype is not None and dtype != recorded_dtype) or tensor.itemsize == 2)
-    return tensor.to(device, dtype if wanted else None, copy=copy)
+    wanted = dtype != recorded_dtype or tensor.dtype in (torch.float16, torch.bfloat16)
+    return tensor.to(device, in_width(tensor.dtype, dtype if wanted else None), copy=copy)
 
 
 @contextmanager
@@ -179,8 +181,9 @@ def _recorded(dtype: torch.dtype | None, recorded_dtype: torch.dtype | None, rec
     doubts = []
     if recorded_torch is not None and recorded_torch != torch.__version__:
         doubts.append(f"by torch {recorded_torch}, replayed by {torch.__version__}: draws may differ")
-    if dtype is not None and recorded_dtype is not None and dtype != recorded_dtype:
-        doubts.append(f"in {_word(recorded_dtype)}, replayed in {_word(dtype)}: draws may differ")
+    if dtype is not None and dtype != recorded_dtype:
+        own = "in several dtypes" if recorded_dtype is None else f"in {_word(recorded_dtype)}"
+        doubts.append(f"{own}, replayed in {_word(dtype)}: draws may differ")
     return "recorded" + (f" ({'; '.join(doubts)})" if doubts else "")
 
 

@@ -109,6 +109,8 @@ class Recorder:
         self._start, self._strict, self._say = start_step, strict, to_nobody if quiet or not ranks.first else to_stderr
         self._optimizer = optimizer
         self._model = RecordedModel(model, optimizer, parameters, masters, ranks)
+        if lost := self._model.lost():
+            announce(f"{self.path}: {lost}", self._say, stacklevel=2)
         self._observations = Observations(self._model, model, scaler)
         sums = WindowSums(self._model.stored) if windows else None
         self.spent = TimeSpent()

@@ -7,17 +7,19 @@ import os
 import torch
 
 from trajcheck.errors import ObjectiveError
+from trajcheck.files.extents import EPSILON
 from trajcheck.files.torch_tensors import TORCH_DTYPES
-from trajcheck.objective.objective import DTYPES, Objective
-from trajcheck.replay.plan import Plan
+from trajcheck.objective.dtype_names import AS_IS
+from trajcheck.objective.objective import Objective
+from trajcheck.objective.precision import DTYPES
+from trajcheck.replay.plan import Plan, own_dtypes, stored_dtypes
 from trajcheck.runs.trajectory import Trajectory
 
 
-def recorded_dtype(trajectory: Trajectory) -> torch.dtype:
-    """The dtype in which the run's parameters were recorded; the widest where they differ."""
-    parameters = trajectory.snapshots[0].parameters
-    dtypes = [TORCH_DTYPES[parameters[name].dtype] for name in trajectory.shapes]
-    return max(dtypes, key=lambda dtype: torch.finfo(dtype).bits)
+def recorded_dtype(trajectory: Trajectory) -> torch.dtype | None:
+    """The dtype in which the run's parameters, frozen ones included, were recorded; None where there are several."""
+    stored = set(stored_dtypes(trajectory).values())
+    return TORCH_DTYPES[stored.pop()] if len(stored) == 1 else None
 
 
 def fit_objective(objective: Objective, trajectory: Trajectory) -> None:
@@ -32,7 +34,15 @@ def fit_objective(objective: Objective, trajectory: Trajectory) -> None:
     objective.check(shapes, trajectory.info.tied, trainable=trajectory.shapes)
 
 
-def epsilon(dtype: str) -> float:
+def prepared(objective: Objective, trajectory: Trajectory, dtype: str) -> Objective:
+    """The objective, fitted to the run, in the dtype of the replay."""
+    return objective.prepare(dtype, {name: TORCH_DTYPES[code] for name, code in own_dtypes(trajectory).items()})
+
+
+def epsilon(dtype: str, trajectory: Trajectory) -> float:
+    """The machine epsilon of the replay: that of the lowest precision in use."""
+    if dtype == AS_IS:
+        return max(EPSILON.get(code, 0.0) for code in own_dtypes(trajectory).values())
     return torch.finfo(DTYPES[dtype]).eps
 
 

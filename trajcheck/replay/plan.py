@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from trajcheck.files.extents import EPSILON
 from trajcheck.inner_products.catalogue import REFERENCE_PRODUCTS, STEP_PRODUCTS, SUPPORT_PRODUCTS, vectors_needed
+from trajcheck.objective.dtype_names import AS_IS
 from trajcheck.runs.trajectory import Trajectory
 from trajcheck.scalars.rows import Row, Rows
 
@@ -79,12 +81,32 @@ class Reads:
     frozen: bool
 
 
-def replay_dtype(trajectory: Trajectory, asked: str | None) -> str:
-    """The dtype of the replay by name: as asked, else the run's own, but float32 at least."""
+def replay_dtype(trajectory: Trajectory, asked: str | None, *, one: bool = False) -> str:
+    """The dtype of the replay by name: as asked, else the run's own, but float32 at least.
+
+    A run whose parameters, frozen ones included, are stored in several floating dtypes has none of its own: each tensor
+    keeps its own ("as-is"), unless there must be `one` for all.
+    """
     if asked is not None:
         return asked
-    parameters = trajectory.snapshots[0].parameters
-    return "float64" if any(parameters[name].dtype == "F64" for name in trajectory.shapes) else "float32"
+    stored = set(stored_dtypes(trajectory).values())
+    if len(stored) > 1 and not one:
+        return AS_IS
+    return "float64" if "F64" in stored else "float32"
+
+
+def stored_dtypes(trajectory: Trajectory) -> dict[str, str]:
+    """Those of x_t, where masters stand for weights of low precision, and of frozen parameters; floating ones alone."""
+    first = trajectory.snapshots[0]
+    stored = {name: first.parameters[name].dtype for name in trajectory.shapes}
+    stored |= {name: extent.dtype for name, extent in first.frozen.items()}
+    return {name: dtype for name, dtype in stored.items() if dtype in EPSILON}
+
+
+def own_dtypes(trajectory: Trajectory) -> dict[str, str]:
+    """The dtypes of the same parameters in the model that was trained."""
+    known = trajectory.info.dtypes
+    return {name: known.get(name, dtype) for name, dtype in stored_dtypes(trajectory).items()}
 
 
 def replay_reads(trajectory: Trajectory, rows: Rows, plan: Plan, references: int) -> list[Reads]:

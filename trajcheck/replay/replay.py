@@ -14,7 +14,7 @@ import torch
 
 from trajcheck.objective.objective import Objective
 from trajcheck.objective.sample import Sample
-from trajcheck.replay.fitting import fit_objective, recorded_dtype
+from trajcheck.replay.fitting import fit_objective, prepared, recorded_dtype
 from trajcheck.replay.gpu_reducer import DeviceReducer
 from trajcheck.replay.host_reducer import HostReducer
 from trajcheck.replay.plan import Plan, replay_reads
@@ -50,7 +50,7 @@ class Replay:
         plan: Plan,
     ) -> None:
         fit_objective(objective, trajectory)
-        self.objective, recorded = objective.prepare(dtype), recorded_dtype(trajectory)
+        self.objective, recorded = prepared(objective, trajectory, dtype), recorded_dtype(trajectory)
         reads = replay_reads(trajectory, rows, plan, len(references))
         cuda, copies = objective.device.type == "cuda", objective.copies_points
         residency = replay_residency(trajectory, reads, references, plan, dtype, cuda=cuda, copies=copies)

@@ -6,11 +6,12 @@ ahead, Lanczos vectors. Activations, and all else that the model's own forward a
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from trajcheck.errors import UsageError
-from trajcheck.files.extents import ITEM_SIZE, Extent
+from trajcheck.files.extents import EPSILON, ITEM_SIZE, Extent
+from trajcheck.objective.dtype_names import AS_IS
 from trajcheck.replay.plan import Plan, Reads, fixed_everywhere
 from trajcheck.runs.references import Reference
 from trajcheck.runs.trajectory import Trajectory
@@ -19,6 +20,13 @@ from trajcheck.runs.trajectory import Trajectory
 ALIGNMENT = 64
 
 ITEM = {"float64": 8, "float32": 4, "bfloat16": 2}
+
+
+def replayed_bytes(extents: Iterable[Extent], dtype: str) -> int:
+    """Of tensors in the replay's dtype; codes, and all tensors of "as-is", keep their own."""
+    own = dtype == AS_IS
+    return sum(each.length if own or each.dtype not in EPSILON else each.numel * ITEM[dtype] for each in extents)
+
 
 #: Lanczos: the fewest vectors of a basis, those that save most products, and those at work beside the basis (the
 #: gradient with its graph and flat, the product flat and in parts, two of the solver's own).
@@ -136,18 +144,19 @@ class _Sizes:
     ) -> _Sizes:
         snapshots, names = trajectory.snapshots, list(trajectory.shapes)
         first = snapshots[0]
-        replayed = trajectory.numel * ITEM[dtype]
-        frozen = [first.frozen[name] for name in first.frozen]
-        same = all(ITEM_SIZE[first.parameters[name].dtype] == ITEM[dtype] for name in names)
+        trained, frozen = [first.parameters[name] for name in names], [first.frozen[name] for name in first.frozen]
+        replayed, fixed = replayed_bytes(trained, dtype), replayed_bytes(frozen, dtype)
+        same = dtype == AS_IS or all(ITEM_SIZE[each.dtype] == ITEM[dtype] for each in trained)
+        widest = max((ITEM_SIZE[each.dtype] for each in trained), default=4) if dtype == AS_IS else ITEM[dtype]
         own = [read for read in reads if read.recorded]
         return cls(
             recorded=_bytes(first.parameters, names),
             replayed=replayed,
-            lanczos=trajectory.numel * max(4, ITEM[dtype]),
-            fixed=replayed + sum(each.length + each.numel * ITEM[dtype] for each in frozen),
+            lanczos=trajectory.numel * max(4, widest),
+            fixed=replayed + fixed + sum(each.length for each in frozen),
             iterates=max((len(read.iterates) for read in reads), default=0),
             fresh=max((len(read.fresh) for read in reads[1:]), default=0),
-            converted=0 if same and not copies else replayed + sum(each.numel * ITEM[dtype] for each in frozen),
+            converted=0 if same and not copies else replayed + fixed,
             gradient=max((_bytes(snapshots[read.row.place].gradients, names) for read in own), default=0),
             references=tuple(_bytes(reference.parameters, names) for reference in references),
             gradients=1 + ("loss_previous" in plan.evaluations and any(map(plan.previous_gradient, (True, False)))),

@@ -153,12 +153,13 @@ class RowEvaluation:
     def _along_the_chord(self, data: RowData, on: Evaluations, where: Where) -> list[Shares]:
         """integral_0^1 <grad f(x_{t-1} + s d_t; z), d_t> ds by the Gauss-Legendre rule, a share a node."""
         x, previous = (data.iterates[place] for place in (data.reads.row.place, data.reads.row.place - 1))
-        dtype = self._setting.objective.dtype
+        dtypes = {name: self._setting.objective.dtype_of(name) for name in self._setting.names}
         nodes, weights = np.polynomial.legendre.leggauss(self._setting.plan.path_points)
         found = []
         for s, weight in zip((nodes + 1) / 2, weights / 2, strict=True):
             between = {
-                name: torch.lerp(previous[name].to(dtype), x[name].to(dtype), float(s)) for name in self._setting.names
+                name: torch.lerp(previous[name].to(dtype), x[name].to(dtype), float(s))
+                for name, dtype in dtypes.items()
             }
             point = where(f"x_{{t-1}} + {s:.3f} (x_t - x_{{t-1}})")
             _, gradient = on.loss_and_gradient(("between", float(s)), between, point, keep=False)

@@ -24,7 +24,7 @@ Load = Callable[[Extent], Tensor]
 
 
 def recorded_sample(
-    trajectory: Trajectory, snapshot: Snapshot, objective: Objective, recorded_dtype: torch.dtype, load: Load
+    trajectory: Trajectory, snapshot: Snapshot, objective: Objective, recorded_dtype: torch.dtype | None, load: Load
 ) -> Sample:
     """z_t: the batches of a recorded step with its buffers and generator states. Only where `Trajectory.no_sample` has
     no reason against it: a weight that is not known is an error."""
@@ -54,7 +54,7 @@ def recorded_sample(
 
 
 def probe_samples(
-    trajectory: Trajectory, objective: Objective, recorded_dtype: torch.dtype, load: Load
+    trajectory: Trajectory, objective: Objective, recorded_dtype: torch.dtype | None, load: Load
 ) -> list[Sample]:
     """The probe batches, each a sample of its own; batch i is seeded with i, at every step and point."""
     samples: list[Sample] = []
@@ -98,7 +98,7 @@ class DataSet(Sample):
         return self.walk()
 
 
-def data_set(objective: Objective, recorded_dtype: torch.dtype) -> DataSet:
+def data_set(objective: Objective, recorded_dtype: torch.dtype | None) -> DataSet:
     """The objective file's data set, walked once for the sizes of its batches.
 
     Errors: ObjectiveError where the objective has none, it is empty, or it gives other batches the second time.

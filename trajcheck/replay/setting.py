@@ -25,7 +25,7 @@ class Setting:
     plan: Plan
     reads: Sequence[Reads]
     residency: Residency
-    recorded_dtype: torch.dtype
+    recorded_dtype: torch.dtype | None
 
     @cached_property
     def names(self) -> tuple[str, ...]:

@@ -15,7 +15,9 @@ class RunInfo:
     parameters: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # recorded, trainable; in their order
     frozen: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     unrecorded: tuple[str, ...] = ()
+    not_stored: tuple[str, ...] = ()  # what no file could hold, in words
     tied: Mapping[str, str] = field(default_factory=dict)
+    dtypes: Mapping[str, str] = field(default_factory=dict)  # the model's own, where a master is stored in another
     optimizer: str | None = None
     groups: tuple[Mapping[str, Any], ...] = ()
     versions: Mapping[str, Any] = field(default_factory=dict)

@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 
 from trajcheck.errors import RunError, StepFileError, UnevenStepError
-from trajcheck.files.extents import Extent
+from trajcheck.files.extents import FLOATING, Extent, Extents
 from trajcheck.files.prints import hash_file
 from trajcheck.runs.formats.recognise import open_run
 from trajcheck.runs.formats.stored_run import StoredRun
@@ -131,7 +131,7 @@ def open_trajectory(path: Path, *, skip_bad: bool = False) -> Trajectory:
                 raise
             left_out[snapshot.step] = str(error)
         else:
-            fitting.append(snapshot)
+            fitting.append(_trained_alone(snapshot, shapes))
     if not fitting:
         raise RunError(f"{path}: no step fits the run's parameters; {next(iter(left_out.values()))}")
     files = {snapshot.step: steps[snapshot.step].files for snapshot in fitting}
@@ -193,6 +193,16 @@ def _with_frozen(path: Path, info: RunInfo, snapshots: list[Snapshot]) -> list[S
     return result
 
 
+def _trained_alone(snapshot: Snapshot, shapes: Shapes) -> Snapshot:
+    """Without the frozen parameters among those that its file holds: they stand apart."""
+    held = snapshot.parameters
+    if len(held) == len(shapes):
+        return snapshot
+    return replace(
+        snapshot, parameters=held.only(shapes) if isinstance(held, Extents) else {n: held[n] for n in shapes}
+    )
+
+
 def _usual_shapes(snapshots: list[Snapshot]) -> Shapes:
     """The parameters that most steps hold, so that an error points at the odd step and not at all the others."""
     counts: Counter[tuple[tuple[str, tuple[int, ...]], ...]] = Counter()
@@ -225,6 +235,11 @@ def _check(snapshot: Snapshot, shapes: Shapes) -> None:
                 raise StepFileError(
                     f"{snapshot.path}: step {snapshot.step}, tensor {kind}/{name} has shape "
                     f"{list(tensors[name].shape)}; expected {list(shape)}. {hint}"
+                )
+            if tensors[name].dtype not in FLOATING:
+                raise StepFileError(
+                    f"{snapshot.path}: step {snapshot.step}, tensor {kind}/{name}: dtype {tensors[name].dtype}; "
+                    f"expected one of {', '.join(FLOATING)}, as it is trained."
                 )
         for name in tensors:
             if name not in shapes and not (kind == "param" and name in snapshot.frozen):

@@ -210,14 +210,20 @@ def test_parameters_without_values_or_of_odd_types() -> None:
     with pytest.raises(RecorderError, match="complex64"):
         RecordedModel(odd, sgd(odd))
     odd.phase = nn.Parameter(torch.zeros(2))
-    assert [p.recorded for p in RecordedModel(odd, sgd(odd)).parameters] == [True, False]
+    assert [p.recorded for p in RecordedModel(odd, sgd(odd)).parameters] == [True, True]
 
 
-def test_buffers_that_safetensors_readers_do_not_know_are_left_out() -> None:
+def test_buffers_that_no_file_can_hold_are_left_out_and_named() -> None:
     model = nn.Linear(2, 2)
     model.register_buffer("mask", torch.ones(2, dtype=torch.bool))
     model.register_buffer("rotation", torch.ones(2, dtype=torch.complex64), persistent=False)
-    assert list(RecordedModel(model, sgd(model)).buffers) == ["mask"]
+    model.register_buffer("links", torch.eye(2).to_sparse())
+    recorded = RecordedModel(model, sgd(model))
+    assert list(recorded.buffers) == ["mask", "rotation"]
+    assert recorded.lost() == (
+        "a step file cannot hold buffer links (Tensor, float32, torch.sparse_coo): a replay takes the objective's own "
+        "in its place"
+    )
 
 
 def test_copies_are_contiguous_and_not_views(tmp_path: Path) -> None:

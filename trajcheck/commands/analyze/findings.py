@@ -24,6 +24,7 @@ from trajcheck.reports.making.results import Report
 from trajcheck.reports.making.warnings import (
     fidelity_warning,
     left_out_warning,
+    not_stored_warning,
     randomness_warnings,
     rounding_warning,
 )
@@ -244,6 +245,7 @@ class Findings:
             found.append(f"pair quantities (steps.csv) are over chords of {self.source.rows.stride} steps")
         if self.replay:
             found += randomness_warnings(self.replay.randomness)
+            found.append(not_stored_warning(self.trajectory.info.not_stored))
         if self.options.convention and self.options.samples != ("previous",):
             found.append(
                 f"--convention {self.options.convention}: that code measures on the previous sample, this report on "

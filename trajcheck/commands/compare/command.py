@@ -211,12 +211,13 @@ class _Comparison:
         if not self.options.points:
             return None
         from trajcheck.commands.compare.straight_line import StraightLine
+        from trajcheck.objective.dtype_names import AS_IS
         from trajcheck.objective.loading import load_objective
         from trajcheck.replay.plan import replay_dtype
 
         asked = self.options.replay_dtype
         dtypes = {replay_dtype(run, asked) for run in (self.a, *(each.run for each in self.others))}
-        dtype = "float64" if "float64" in dtypes else dtypes.pop()
+        dtype = next((name for name in (AS_IS, "float64") if name in dtypes), "") or dtypes.pop()
         assert self.options.objective is not None
         objective = load_objective(self.options.objective, run=self.a.path, device=self.options.device, dtype=dtype)
         return StraightLine(self.a, objective, dtype, self.options.sample, self.options.points)

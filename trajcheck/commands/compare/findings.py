@@ -21,6 +21,7 @@ from trajcheck.reports.making.results import Comparison
 from trajcheck.reports.making.warnings import (
     fidelity_warning,
     left_out_warning,
+    not_stored_warning,
     randomness_warnings,
     rounding_warning,
 )
@@ -218,6 +219,7 @@ class ComparisonFindings:
                 epsilon = max(replay.epsilon, *(EPSILON[dtype] for dtype in dtypes))
                 steps = [row.step for row in measured.sources[0].rows.rows]
                 own += [fidelity_warning(measured.own, steps, epsilon), *randomness_warnings(replay.randomness)]
+                own.append(not_stored_warning(trajectory.info.not_stored))
             own += [rounding_warning(first.parameters.values()), left_out_warning(trajectory.left_out)]
             found += [f"{path}: {warning}" for warning in own if warning]
         return found

@@ -18,11 +18,11 @@ from torch import Tensor
 from trajcheck.errors import RunError
 from trajcheck.files.extent_reader import ExtentReader
 from trajcheck.files.extents import Extent
-from trajcheck.files.torch_tensors import read_tensor
+from trajcheck.files.torch_tensors import FLOATING, read_tensor
 from trajcheck.objective.objective import Objective
 from trajcheck.objective.sample import Sample
 from trajcheck.permutations.weight_matching import Matched
-from trajcheck.replay.fitting import epsilon, fit_objective, recorded_dtype
+from trajcheck.replay.fitting import epsilon, fit_objective, prepared, recorded_dtype
 from trajcheck.replay.sample_conventions import buffers_of, data_set, probe_samples, recorded_sample
 from trajcheck.runs.snapshot import Snapshot
 from trajcheck.runs.trajectory import Trajectory
@@ -43,8 +43,8 @@ class StraightLine:
 
     def __init__(self, a: Trajectory, objective: Objective, dtype: str, sample: str, count: int) -> None:
         fit_objective(objective, a)
-        self.objective = objective.prepare(dtype)
-        self.dtype, self.epsilon = dtype, epsilon(dtype)
+        self.objective = prepared(objective, a, dtype)
+        self.dtype, self.epsilon = dtype, epsilon(dtype, a)
         self.a, self.sample, self.s = a, sample, line_points(count)
         self.recorded_dtype = recorded_dtype(a)
         self.evaluations = 0
@@ -112,8 +112,19 @@ class StraightLine:
 
     def _between(self, a: Mapping[str, Tensor], b: Mapping[str, Tensor], s: float) -> dict[str, Tensor]:
         """(1-s) a + s b in the replay's dtype: a itself at 0 and b itself at 1."""
-        dtype = self.objective.dtype
-        return {name: torch.lerp(a[name].to(dtype), b[name].to(dtype), s) for name in a}
+        found = {}
+        for name in a:
+            dtype = self.objective.dtype_of(name)
+            if dtype in FLOATING:
+                found[name] = torch.lerp(a[name].to(dtype), b[name].to(dtype), s)
+            elif torch.equal(a[name].to(dtype), b[name].to(dtype)):
+                found[name] = a[name]
+            else:
+                raise RunError(
+                    f"{self.a.path}: the frozen {name} is {str(dtype).removeprefix('torch.')}, and differs between the "
+                    "runs: there is no line between codes."
+                )
+        return found
 
     def _iterate(self, snapshot: Snapshot, matched: Matched | None = None) -> dict[str, Tensor]:
         """All parameters of a record; `matched`: in the order of A's units."""

@@ -164,9 +164,13 @@ class _Flow:
         from trajcheck.replay.fitting import epsilon
         from trajcheck.replay.plan import replay_dtype
 
-        dtype = replay_dtype(self.trajectory, self.options.replay_dtype)
+        dtype = replay_dtype(self.trajectory, self.options.replay_dtype, one=True)
         objective = load_objective(self.options.objective, run=self.run, device=self.options.device, dtype=dtype)
-        self.replay: dict[str, Any] = {"dtype": dtype, "device": str(objective.device), "epsilon": epsilon(dtype)}
+        self.replay: dict[str, Any] = {
+            "dtype": dtype,
+            "device": str(objective.device),
+            "epsilon": epsilon(dtype, self.trajectory),
+        }
         if objective.note:
             self.replay["program"] = objective.note
         self.sample, function = flow_function(self.trajectory, self.place, objective, self.options.sample)

@@ -23,7 +23,7 @@ from trajcheck.files.extents import Extent
 from trajcheck.files.torch_tensors import read_tensor
 from trajcheck.objective.objective import Objective
 from trajcheck.objective.sample import Sample
-from trajcheck.replay.fitting import fit_objective, recorded_dtype
+from trajcheck.replay.fitting import fit_objective, prepared, recorded_dtype
 from trajcheck.replay.sample_conventions import DataSet, buffers_of, data_set, probe_samples, recorded_sample
 from trajcheck.runs.snapshot import Snapshot
 from trajcheck.runs.trajectory import Trajectory
@@ -118,6 +118,8 @@ def flow_function(
     """
     snapshot = trajectory.snapshots[place]
     fit_objective(objective, trajectory)
+    if objective.dtype is not None:
+        prepared(objective, trajectory, str(objective.dtype).removeprefix("torch."))
     dtype = recorded_dtype(trajectory)
     with ExtentReader() as reader:
 

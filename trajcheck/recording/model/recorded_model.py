@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from trajcheck.errors import RecorderError
-from trajcheck.files.torch_tensors import CODES, FLOATING
+from trajcheck.files.torch_tensors import CODES, FLOATING, storable
 from trajcheck.recording.model.ranks import ALONE, Ranks
 from trajcheck.recording.model.shards import StoredPiece, is_sharded, local, stored_piece
 from trajcheck.runs.canonical_names import canonical
@@ -42,6 +42,12 @@ class Parameter:
     trainable: bool
     recorded: bool
     piece: StoredPiece | None
+    chosen: bool = True  # by the filter
+
+    @property
+    def lost(self) -> bool:
+        """Whether it was to be recorded and no file can hold it."""
+        return self.chosen and not self.recorded
 
     @property
     def has_master(self) -> bool:
@@ -92,7 +98,9 @@ class RecordedModel:
                 f"{', '.join(p.name for p in self.parameters if p.trainable) or 'the model has none'}."
             )
         buffers, _ = unique_names(model.named_buffers(remove_duplicate=False))
-        self.buffers = {name: b for name, b in buffers.items() if b.dtype in CODES and b.layout is torch.strided}
+        self.buffers = {name: buffer for name, buffer in buffers.items() if storable(local(buffer))}
+        self.not_stored = {f"buffer {name}": b for name, b in buffers.items() if name not in self.buffers}
+        self.not_stored |= {f"frozen parameter {p.name}": p.tensor for p in self.parameters if p.lost}
         self._frozen_versions: list[int] | None = None
         devices = {t.device for p in self.trained for t in (p.tensor, p.source)}
         self.cuda_devices = sorted((device for device in devices if device.type == "cuda"), key=str)
@@ -112,16 +120,30 @@ class RecordedModel:
                 f"parameter {name!r} has no values yet (a lazy module, or the meta device). Materialise the model, for "
                 "example with one forward pass, before making the Recorder."
             )
-        storable = tensor.dtype in FLOATING and tensor.layout is torch.strided
-        if trainable and not storable:
+        chosen = wanted(name)
+        if chosen and trainable and not (tensor.dtype in FLOATING and storable(local(tensor))):
             raise RecorderError(
                 f"parameter {name!r} has dtype {tensor.dtype} and layout {tensor.layout}; expected dense float64, "
                 "float32, float16 or bfloat16. Leave it out with parameters=."
             )
         source = tensor if source is None else source
-        recorded = storable and wanted(name)
+        recorded = chosen and storable(local(tensor))
         piece = stored_piece(name, source, first) if recorded else None
-        return Parameter(name, tensor, source, groups.get(id(source)), trainable, recorded, piece)
+        return Parameter(name, tensor, source, groups.get(id(source)), trainable, recorded, piece, chosen)
+
+    def lost(self) -> str:
+        """In one sentence, the tensors that no file can hold and what follows from it; "" where there are none."""
+        if not self.not_stored:
+            return ""
+        words = [
+            f"{name} ({type(t.data).__name__}, {str(t.dtype).removeprefix('torch.')}, {t.layout})"
+            for name, t in self.not_stored.items()
+        ]
+        frozen = any(name.startswith("frozen") for name in self.not_stored)
+        follows = (
+            "the losses of this run cannot be replayed" if frozen else "a replay takes the objective's own in its place"
+        )
+        return f"a step file cannot hold {', '.join(words[:4])}{' and more' * (len(words) > 4)}: {follows}"
 
     @property
     def stored(self) -> list[Parameter]:
@@ -304,4 +326,4 @@ def _shapes(tensors: Sequence[torch.Tensor]) -> list[torch.Size]:
 
 def to_host(tensor: torch.Tensor) -> torch.Tensor:
     """A contiguous copy in host memory, never a view."""
-    return tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+    return tensor.detach().resolve_conj().resolve_neg().to("cpu", copy=True, memory_format=torch.contiguous_format)

@@ -15,12 +15,13 @@ from typing import Any
 import torch
 
 from trajcheck.errors import RecorderError, RunError
-from trajcheck.files.torch_tensors import same_bytes
+from trajcheck.files.extent_reader import ExtentReader
+from trajcheck.files.torch_tensors import read_tensor, same_bytes
 from trajcheck.files.whole_files import TEMPORARY, sync_folder, write_json
 from trajcheck.recording.model.ranks import ALONE, Ranks
 from trajcheck.recording.model.recorded_model import RecordedModel
-from trajcheck.recording.run.background_writer import StoredBatch, batch_tensors
-from trajcheck.runs.formats.native.reading import read_rank, read_snapshot, read_step
+from trajcheck.recording.run.background_writer import StoredBatch
+from trajcheck.runs.formats.native.reading import open_step_file, read_rank, read_snapshot, read_step
 from trajcheck.runs.formats.native.step_files import foreign_files, step_files
 from trajcheck.runs.formats.native.writing import FORMAT, step_filename
 from trajcheck.runs.snapshot import Snapshot
@@ -212,27 +213,26 @@ class RunFolder:
 
     def _holds(self, step: int, expected: Mapping[str, torch.Tensor]) -> bool:
         """Whether a step file has exactly these bytes for these tensors."""
-        from safetensors import safe_open
-
-        with safe_open(self.file(step), framework="pt") as file:
-            names = set(file.keys())
-            for name, tensor in expected.items():
-                if name not in names or not same_bytes(file.get_tensor(name), tensor):
-                    return False
-        return True
+        file, _ = open_step_file(self.file(step))
+        there = file.extents({name: name for name in file.layout.specs})
+        with ExtentReader() as reader:
+            return all(
+                name in there and same_bytes(read_tensor(reader, there[name]), tensor)
+                for name, tensor in expected.items()
+            )
 
     def _stored_batch(self, first: Snapshot) -> StoredBatch | None:
-        from safetensors.torch import load_file
-
         if not first.batch:
             return None
+        with ExtentReader() as reader:
+            batch = {f"batch/{path}" if path else "batch": read_tensor(reader, e) for path, e in first.batch.items()}
         weights = first.micro_weights
         metadata = {
             "batch_tree": first.batch_tree,
             "micro_batches": first.micro_batches if first.micro_batches > 1 else None,
             "micro_weights": None if weights is None else list(weights),
         }
-        return StoredBatch(first.step, batch_tensors(load_file(first.path)), metadata)
+        return StoredBatch(first.step, batch, metadata)
 
     def _window(self, snapshot: Snapshot) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         from safetensors import safe_open
@@ -285,6 +285,7 @@ def describe_run(
         "optimizer": describe_optimizer(optimizer),
         "versions": describe_versions(model),
         "user": dict(user or {}),
+        **({"not_stored": sorted(recorded.not_stored)} if recorded.not_stored else {}),
         **({"ranks": recorded.ranks.count} if recorded.ranks.count > 1 else {}),
     }
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
 
 from trajcheck.errors import OutputError, RecorderError, StepFileError
-from trajcheck.files.torch_tensors import same_bytes
+from trajcheck.files.extent_reader import ExtentReader
+from trajcheck.files.torch_tensors import read_tensor, same_bytes
 from trajcheck.readable import size_text
 from trajcheck.recording.model.recorded_model import to_host
 from trajcheck.runs.batch_tree import Tree, flatten, unflatten
@@ -69,5 +69,8 @@ def _holds(path: Path, tensors: Mapping[str, torch.Tensor], tree: Tree | None, c
         raise RecorderError(f"the probe that is there cannot be used: {error}") from error
     if (there.batches, there.batch_tree, {f"batch/{name}" for name in there.batch}) != (count, tree, tensors.keys()):
         return False
-    with safe_open(path, framework="pt") as file:
-        return all(same_bytes(file.get_tensor(name), tensor) for name, tensor in tensors.items())
+    with ExtentReader() as reader:
+        return all(
+            same_bytes(read_tensor(reader, there.batch[name.removeprefix("batch/")]), tensor)
+            for name, tensor in tensors.items()
+        )

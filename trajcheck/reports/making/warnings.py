@@ -53,6 +53,14 @@ def randomness_warnings(randomness: Mapping[str, int]) -> list[str]:
     ]
 
 
+def not_stored_warning(not_stored: Sequence[str]) -> str | None:
+    """That a replay took other values than the run's for what no file could hold."""
+    if buffers := [name for name in not_stored if name.startswith("buffer ")]:
+        more = f" and {len(buffers) - 4} more" if len(buffers) > 4 else ""
+        return f"{', '.join(buffers[:4])}{more} could not be stored with the run: the objective's own were used"
+    return None
+
+
 def rounding_warning(parameters: Iterable[Extent]) -> str | None:
     """That iterates were recorded in half precision."""
     if low := {extent.dtype for extent in parameters} & {"BF16", "F16"}:

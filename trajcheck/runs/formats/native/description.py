@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from trajcheck.errors import RunError
+from trajcheck.files.extents import ITEM_SIZE
 from trajcheck.files.plain_json import parse_json
+from trajcheck.runs.formats.native.metadata import as_reason
 from trajcheck.runs.run_info import RunInfo
 
 DESCRIPTION = "run.json"
@@ -36,9 +38,11 @@ def parse_run_info(text: Mapping[str, Any]) -> RunInfo:
         raise ValueError(f"format {text.get('format')!r}; this version of trajcheck reads format 1")
     optimizer = text.get("optimizer") or {}
     groups = tuple(dict(group) for group in optimizer.get("groups", []))
-    trainable, frozen, unrecorded, decay = {}, {}, [], {}
+    trainable, frozen, unrecorded, decay, dtypes = {}, {}, [], {}, {}
     for parameter in text.get("parameters", []):
         name, shape = str(parameter["name"]), tuple(_natural(length) for length in parameter["shape"])
+        if parameter.get("dtype") in ITEM_SIZE:
+            dtypes[name] = str(parameter["dtype"])
         if not parameter.get("recorded", True):
             unrecorded.append(name)
         elif parameter.get("trainable", True):
@@ -53,7 +57,9 @@ def parse_run_info(text: Mapping[str, Any]) -> RunInfo:
         parameters=trainable,
         frozen=frozen,
         unrecorded=tuple(unrecorded),
+        not_stored=tuple(map(as_reason, text.get("not_stored") or ())),
         tied={str(alias): str(name) for alias, name in (text.get("tied") or {}).items()},
+        dtypes=dtypes,
         optimizer=None if optimizer.get("name") is None else str(optimizer["name"]),
         groups=groups,
         decay=decay,

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from trajcheck.errors import StepFileError
+from trajcheck.files.complex_pairs import with_complex
 from trajcheck.files.plain_json import parse_json
 from trajcheck.files.safetensors_header import TensorFile
 
@@ -32,6 +33,15 @@ def read_metadata(file: TensorFile, least: str) -> dict[str, Any]:
         found = metadata.get("format") if isinstance(metadata, dict) else metadata
         raise StepFileError(f"{file.path}: run format {found!r:.60}; this version of trajcheck reads format 1.")
     return metadata
+
+
+def described(file: TensorFile, least: str) -> tuple[TensorFile, dict[str, Any]]:
+    """A file as its metadata describe its tensors, and these metadata as they stand there. Raises StepFileError."""
+    metadata = read_metadata(file, least)
+    try:
+        return with_complex(file, metadata), metadata
+    except ValueError as error:
+        raise StepFileError(f"{file.path}: {error}.") from error
 
 
 def entry(metadata: Mapping[str, Any], key: str, convert: Callable[[Any], Any]) -> Any:

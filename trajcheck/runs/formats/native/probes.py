@@ -10,7 +10,7 @@ from typing import Any
 from trajcheck.errors import RunError, StepFileError
 from trajcheck.files.safetensors_header import TensorFile, read_header
 from trajcheck.runs.batch_tree import unflatten
-from trajcheck.runs.formats.native.metadata import as_natural, entry, read_metadata
+from trajcheck.runs.formats.native.metadata import as_natural, described, entry
 from trajcheck.runs.snapshot import Probe
 
 PROBE_FILE = re.compile(r"probe-(\d+)\.safetensors")
@@ -33,7 +33,7 @@ def probe_files(folder: Path) -> list[Path]:
 def open_probe_file(path: Path) -> tuple[TensorFile, dict[str, Any]]:
     """The header of a probe file and what its metadata say, as it stands there. Raises StepFileError."""
     file = read_header(str(path), "store the batches again, or remove it")
-    return file, read_metadata(file, '{"format": 1, "batches": N}')
+    return described(file, '{"format": 1, "batches": N}')
 
 
 def read_probe(path: Path) -> Probe:

@@ -25,8 +25,8 @@ from trajcheck.runs.formats.native.metadata import (
     as_reason,
     as_table,
     as_weights,
+    described,
     entry,
-    read_metadata,
 )
 from trajcheck.runs.formats.native.rank_boxes import read_boxes
 from trajcheck.runs.formats.native.rank_steps import Share, join
@@ -78,8 +78,7 @@ def _share(rank: int, path: Path) -> Share:
 
 def open_step_file(path: Path) -> tuple[TensorFile, dict[str, Any]]:
     """The header of a step file and what its metadata say, as it stands there. Raises StepFileError."""
-    file = read_header(str(path))
-    metadata = read_metadata(file, '{"format": 1, "step": N}')
+    file, metadata = described(read_header(str(path)), '{"format": 1, "step": N}')
     match = STEP_FILE.fullmatch(path.name) or RANK_FILE.fullmatch(path.name)
     if match and metadata.get("step") != int(match[1]):
         raise StepFileError(
@@ -167,7 +166,8 @@ def _check(snapshot: Snapshot) -> None:
             )
     if snapshot.window is None and snapshot.window_gradient:
         raise ValueError(f"tensors window/... without metadata 'window' in step {snapshot.step}")
-    kinds = {"param": snapshot.parameters, "grad": snapshot.gradients, "window": snapshot.window_gradient}
+    # Of the parameters frozen ones may have any dtype, and which are is not known here: trajectory.py looks at them.
+    kinds = {"grad": snapshot.gradients, "window": snapshot.window_gradient}
     for kind, tensors in kinds.items():
         for name, extent in tensors.items():
             if extent.dtype not in FLOATING:
