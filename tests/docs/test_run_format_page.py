@@ -10,6 +10,7 @@ from places import PACKAGE, SAMPLES
 
 from trajcheck.files.safetensors_header import read_header
 from trajcheck.runs.formats.native.description import parse_run_info
+from trajcheck.runs.optimizer_settings import RunSettings
 
 PAGE = DOCS / "run-format.md"
 WORDS = set(code_words(PAGE.read_text()))
@@ -44,4 +45,4 @@ def test_what_the_sample_runs_hold_is_explained() -> None:
 def test_the_examples_are_of_the_format() -> None:
     metadata, run = (json.loads(block.text) for block in fenced(PAGE, "json"))
     assert set(metadata) <= WORDS and metadata["format"] == 1
-    assert parse_run_info(run).plain_sgd
+    assert RunSettings(parse_run_info(run), ()).plain_sgd

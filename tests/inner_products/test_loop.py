@@ -20,7 +20,7 @@ from trajcheck.inner_products.program import Cross, Differ, Instruction, Key, Pr
 from trajcheck.inner_products.program_writer import REGULARISED, RowRequest, write_program, write_programs
 
 STEPS = 6
-HERE = Segments.of([0, 3000], [0.0])
+HERE = Segments.of([0, 3000], [[0.0]])
 DTYPES = ("F64", "F32", "F16", "BF16")
 
 
@@ -101,7 +101,7 @@ def by_name(program: Program, out: np.ndarray) -> list[tuple[dict[str, float], l
 def values(program: Program, blocks: Mapping[Key, Block]) -> list[tuple[dict[str, float], list[dict[str, float]]]]:
     """The products of a program over blocks of one segment."""
     some = [blocks[key] for key in program.vectors]
-    (out,) = run(program, some, Segments.of([0, some[0].length], [0.0]))
+    (out,) = run(program, some, Segments.of([0, some[0].length], [[0.0]]))
     return by_name(program, out)
 
 
@@ -175,7 +175,7 @@ def test_every_16_bit_number_is_widened_exactly() -> None:
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_segments(dtype: str) -> None:
-    """Each is summed by itself, with its own weight decay."""
+    """Each is summed by itself, with its own weight decay, which is another on another row."""
     rows, blocks, plain = walk(2, np.random.default_rng(1), 1500, dtype)
     rows = [
         RowRequest(
@@ -186,13 +186,13 @@ def test_segments(dtype: str) -> None:
         )
         for place, row in enumerate(rows)
     ]
-    borders, decay = [0, 1, 9, 300, 1200, 1500], [0.0, 0.5, 0.1, 2.0, 0.0]
-    program = write_program(rows)
+    borders, decay = [0, 1, 9, 300, 1200, 1500], [[0.0, 0.5, 0.1, 2.0, 0.0], [0.25, 0.0, 3.0, 0.5, 1.0]]
+    (program,) = write_programs([rows], {place: place % 2 for place in range(STEPS)})
     found = run(program, [blocks[key] for key in program.vectors], Segments.of(borders, decay))
     for segment, (start, stop) in enumerate(pairwise(borders)):
         part = {key: numbers[start:stop] for key, numbers in plain.items()}
         for place in range(STEPS):
-            part[REGULARISED, place] = part["gradient", place] + decay[segment] * part["iterate", place]
+            part[REGULARISED, place] = part["gradient", place] + decay[place % 2][segment] * part["iterate", place]
         for (own, towards), wanted in zip(by_name(program, found[segment]), expected(rows, part), strict=True):
             for got, want in zip([own, *towards], wanted, strict=True):
                 assert got == pytest.approx(want, rel=1e-12, abs=1e-10)

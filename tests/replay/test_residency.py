@@ -236,13 +236,13 @@ def test_the_reducers_against_plain_sums(kind: str, numel: int) -> None:
     names = ["grad_sq", "grad_dot_param", "disagreement_sq", "recorded_sq", "regularised_sq"]
     towards = ["grad_dot_ref", "ref_sq", "regularised_dot_ref"]
     reducer: Any = (
-        HostReducer(shapes, decay)
+        HostReducer(shapes)
         if kind == "host"
-        else DeviceReducer(shapes, decay, torch.device("cpu"), chunk=1 << 15, segment=1 << 10)
+        else DeviceReducer(shapes, torch.device("cpu"), chunk=1 << 15, segment=1 << 10)
     )
     with reducer:
-        shares = reducer.reduce(first, points, names, towards, {"recorded": 0.5})
-        alone = reducer.reduce(first, {1: points[1]}, (), towards, {"recorded": 0.5})
+        shares = reducer.reduce(first, points, names, towards, {"recorded": 0.5}, decay)
+        alone = reducer.reduce(first, {1: points[1]}, (), towards, {"recorded": 0.5}, decay)
     assert not reading_threads()
     found = by_tensor(reducer, fetch([shares.values])[0])
     table = dict(zip(shares.labels, found, strict=True))

@@ -108,10 +108,10 @@ def test_few_files_stay_open(plain_run: Path) -> None:
 
 def test_the_reducer_may_be_asked_for_nothing() -> None:
     vector = {"w": torch.ones(3), "empty": torch.ones(0)}
-    with HostReducer({"w": (3,), "empty": (0,)}, {}) as reducer:
+    with HostReducer({"w": (3,), "empty": (0,)}) as reducer:
         assert reducer.reduce({"x": vector}, {}, (), ()).values.shape == (0, 1)
         assert reducer.reduce({"x": vector}, {}, ("param_sq",), ()).values.tolist() == [[3.0]]
-    with HostReducer({"empty": (0,)}, {}) as reducer:
+    with HostReducer({"empty": (0,)}) as reducer:
         assert reducer.reduce({"x": vector}, {}, ("param_sq",), ()).values.shape == (1, 0)
 
 
@@ -124,10 +124,10 @@ def test_the_reducers_say_what_the_pass_says(
     if kind == "host, in numpy":
         monkeypatch.setattr(trajcheck.inner_products.loop, "_library", lambda: None)
     if kind.startswith("host"):
-        reducer = HostReducer(trajectory.shapes, {})
+        reducer = HostReducer(trajectory.shapes)
     else:
         small = {"chunk": 4, "segment": 2} if kind.endswith("chunks") else {}
-        reducer = DeviceReducer(trajectory.shapes, {}, torch.device("cpu"), **small)
+        reducer = DeviceReducer(trajectory.shapes, torch.device("cpu"), **small)
 
     def load(step: int, kind: str = "param") -> dict[str, torch.Tensor]:
         tensors = load_file(plain_run / f"step-{step:09d}.safetensors")

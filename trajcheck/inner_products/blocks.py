@@ -56,13 +56,18 @@ def widened(values: np.ndarray, dtype: str) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Segments:
-    """Where tensors begin in a block: `borders` [n + 1] from 0 to its length; `decay` [n], the weight decay of each."""
+    """Where tensors begin in a block: `borders` [n + 1] from 0 to its length; `decay` [levels, n], the weight decay of
+    each, at each of the levels that programs name."""
 
     borders: np.ndarray
     decay: np.ndarray
 
+    @property
+    def count(self) -> int:
+        return len(self.borders) - 1
+
     @classmethod
-    def of(cls, borders: Sequence[int], decay: Sequence[float]) -> Segments:
+    def of(cls, borders: Sequence[int], decay: Sequence[Sequence[float]]) -> Segments:
         return cls(np.array(borders, dtype=np.int64), np.array(decay, dtype=np.float64))
 
 

@@ -63,7 +63,7 @@ typedef struct {
     const range *ranges;
     const int64_t *borders; /* of the segments: where each begins in the block, and where the last ends */
     int64_t segments;
-    const double *decay; /* the factor of REGULARISE in each segment */
+    const double *decay; /* the factors of REGULARISE: at each level, those of the segments */
     double *memory;      /* trajcheck_memory() doubles */
     double *out;         /* for each segment the products of all programs */
     int64_t outputs;     /* products of all programs */
@@ -100,7 +100,7 @@ typedef struct {
 #endif
 
 /* Of this interface; loop.py uses no other. */
-int32_t trajcheck_version(void) { return 9; }
+int32_t trajcheck_version(void) { return 10; }
 
 /* 2: AVX-512, 1: AVX2 with FMA, 0: neither. */
 int32_t trajcheck_level(void) {

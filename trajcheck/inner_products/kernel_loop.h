@@ -324,8 +324,8 @@ TARGET static void NAME(step)(const program *what, int many, const int32_t *sour
 
 /* The whole program for `count` elements of a segment from `start` on: a tile, or more where it keeps nothing. `sums`:
    LANES of each product, and before them those of what nobody asked for. */
-TARGET static void NAME(tile)(const program *what, double decay, double *slots, double *sums, int64_t start,
-                              int64_t count) {
+TARGET static void NAME(tile)(const program *what, const double *decay, int64_t segments, double *slots, double *sums,
+                              int64_t start, int64_t count) {
     double *const scratch = slots;
     const int64_t padded = (count + MOST_LANES - 1) / MOST_LANES * MOST_LANES;
     const int32_t *next = what->code, *const end = next + what->words;
@@ -370,9 +370,10 @@ TARGET static void NAME(tile)(const program *what, double decay, double *slots, 
                 from = (const char *)to;
             }
             NAME(cross)(raw, common, more, from, to, b, values, raw ? outs : outs + 1, padded);
-        } else if (kind == REGULARISE) { /* a, b, to, square */
-            NAME(regularise)(PLACE(next[1]), (const double *)from, PLACE(next[0]), decay, OUT(next[2]), padded);
-            next += 3;
+        } else if (kind == REGULARISE) { /* a, b, to, level, square */
+            NAME(regularise)(PLACE(next[1]), (const double *)from, PLACE(next[0]), decay[segments * next[2]],
+                             OUT(next[3]), padded);
+            next += 4;
         } else { /* sources of STEP: g, next, x, before, first, reference; of TOWARDS: g, next, x, and references, whose
                     number comes first of all; an output for each product */
             const int many = kind == TOWARDS ? source : 0, iterates = many ? 2 : 4;
@@ -400,7 +401,8 @@ TARGET static void NAME(run)(const program *what, const block *work) {
         const int64_t stop = work->borders[segment + 1];
         memset(sums, 0, sizeof(double) * LANES * (size_t)(what->products + 1));
         for (int64_t start = work->borders[segment]; start < stop; start += span)
-            NAME(tile)(what, work->decay[segment], slots, sums, start, stop - start < span ? stop - start : span);
+            NAME(tile)(what, work->decay + segment, work->segments, slots, sums, start,
+                       stop - start < span ? stop - start : span);
         for (int64_t n = 0; n < what->products; n++) {
             const double *const lanes = sums + LANES * (n + 1);
             double sum = 0;

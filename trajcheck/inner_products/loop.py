@@ -30,7 +30,7 @@ def run_parts(program: Program, parts: Parts) -> np.ndarray:
         library.run_parts(program, parts, out)
         return out
     for part, (length, decay) in enumerate(zip(parts.lengths.tolist(), parts.decay.tolist(), strict=True)):
-        interpret(program, parts.blocks(part), Segments.of([0, length], [decay]), out[part : part + 1])
+        interpret(program, parts.blocks(part), Segments.of([0, length], [[decay]]), out[part : part + 1])
     return out
 
 
@@ -47,7 +47,7 @@ class Stages:
     def run(self, fillings: Sequence[Filling]) -> list[np.ndarray]:
         """The products of all programs [segments, outputs] over each block. Raises Unread. Not for two threads at a
         time."""
-        outs = [np.zeros((len(each.segments.decay), self._outputs)) for each in fillings]
+        outs = [np.zeros((each.segments.count, self._outputs)) for each in fillings]
         if self._bound is not None:
             self._bound.run(fillings, outs)
             return outs

@@ -12,7 +12,7 @@ from trajcheck.inner_products.blocks import TYPES, Filling, Parts, Stage, Unread
 from trajcheck.inner_products.program import Program
 
 #: The version of kernel.c's interface.
-_VERSION = 9
+_VERSION = 10
 
 
 #: `program` and `block` of kernel.c: numbers and addresses, of 8 bytes each.
@@ -100,7 +100,7 @@ class BoundStages:
             borders, decay = _address(segments.borders), _address(segments.decay)
             files = _address(reads), _address(ranges)
             sums = memory, _address(out), out.shape[1]
-            blocks[place] = (programs, count, *files, borders, len(segments.decay), decay, *sums)
+            blocks[place] = (programs, count, *files, borders, segments.count, decay, *sums)
         self._library.run(blocks)
 
 

@@ -56,7 +56,7 @@ def interpret(program: Program, blocks: Sequence[Block], segments: Segments, sum
         for begin in range(start, stop, TILE):
             end = min(begin + TILE, stop)
             values.begin(begin, end)
-            _interpret_tile(program, values, slots[:, : end - begin], segments.decay[segment], done, out)
+            _interpret_tile(program, values, slots[:, : end - begin], segments.decay[:, segment], done, out)
         sums[segment] += out[:-1]
 
 
@@ -103,7 +103,7 @@ def _interpret_tile(
     program: Program,
     values: Values,
     slots: np.ndarray,
-    decay: float,
+    decay: np.ndarray,
     done: Mapping[int, Collection[int]],
     out: np.ndarray,
 ) -> None:
@@ -131,7 +131,7 @@ def _interpret_tile(
                 if number != NOWHERE:
                     out[number] += dot(left, right)
         elif isinstance(each, Regularise):
-            found = np.multiply(slots[each.b], decay, out=slots[each.to])
+            found = np.multiply(slots[each.b], decay[each.level], out=slots[each.to])
             found += slots[each.a]
             if each.square != NOWHERE:
                 out[each.square] += dot(found, found)

@@ -98,15 +98,16 @@ class Cross:
 
 @dataclass
 class Regularise:
-    """slot a + weight decay * slot b into slot `to`; its square."""
+    """slot a + weight decay * slot b into slot `to`; its square. The weight decay is that of some `level`."""
 
     a: int
     b: int
     to: int
+    level: int
     square: int
 
     def words(self) -> list[int]:
-        return [REGULARISE, ~self.a, self.b, self.to]
+        return [REGULARISE, ~self.a, self.b, self.to, self.level]
 
     def products(self) -> list[int]:
         return [self.square]

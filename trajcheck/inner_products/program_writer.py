@@ -61,9 +61,10 @@ def write_program(requests: Sequence[RowRequest]) -> Program:
     return program
 
 
-def write_programs(groups: Sequence[Sequence[RowRequest]]) -> list[Program]:
-    """A program for each group of rows, to run one after the other: no product is made in two of them."""
-    writer = _Writer()
+def write_programs(groups: Sequence[Sequence[RowRequest]], levels: Mapping[int, int] | None = None) -> list[Program]:
+    """A program for each group of rows, to run one after the other: no product is made in two of them. `levels` of
+    weight decay (Segments), by the place of a row; 0 where none is given."""
+    writer = _Writer(levels or {})
     rows = [[writer.row(request) for request in requests] for requests in groups]
     writer.find_usual([request for requests in groups for request in requests])
     written = writer.programs([len(requests) for requests in groups])
@@ -77,7 +78,8 @@ class _Writer:
     """First the products of every row are taken down; then instructions are written, with numbers of values in place of
     slots."""
 
-    def __init__(self) -> None:
+    def __init__(self, levels: Mapping[int, int]) -> None:
+        self._levels = levels
         self.vectors: dict[Key, int] = {}
         self.outputs: dict[frozenset[Value], int] = {}
         self._rows: list[list[Product]] = []  # the products that a row is the first to ask for
@@ -216,7 +218,8 @@ class _Writer:
             self._make(gradient)
             self._make(iterate)
             a, b = self._numbers[gradient], self._numbers[iterate]
-            self._written.append(Regularise(a, b, self._number(value), self._product(value, value)))
+            level = self._levels.get(value[0][1], 0)
+            self._written.append(Regularise(a, b, self._number(value), level, self._product(value, value)))
         else:
             at_hand = [each for each in self._differences.get(value, ()) if each[1:] in self._numbers]
             to = self._number(value)

@@ -31,6 +31,7 @@ from trajcheck.recording.model.ranks import current_ranks, without_wrapper
 from trajcheck.recording.model.recorded_model import RecordedModel
 from trajcheck.recording.model.shards import whole
 from trajcheck.recording.run.folder import RunFolder, describe_run
+from trajcheck.recording.run.group_settings import GroupSettings
 from trajcheck.recording.run.probe_batches import store_probe
 from trajcheck.recording.run.run_writer import RunWriter
 from trajcheck.recording.schedule.schedules import Budget, Schedule
@@ -134,13 +135,14 @@ class Recorder:
                     spent=self.spent,
                     say=self._say,
                 )
+            settings = GroupSettings(self.path, optimizer)
             loss = exportable(objective, self._model, self._say) if ranks.first else None
             export = ObjectiveExport(self.path, model, loss, resumed=writer.resumed, say=self._say)
         except OSError as error:
             self._fail(error)
             return
         self._steps = StepRecorder(
-            optimizer, self._model, self._observations, writer, export, sums, self.spent, grad_dtype
+            optimizer, self._model, self._observations, writer, export, sums, self.spent, grad_dtype, settings
         )
         self._hooks = LoopHooks(model, optimizer, self._steps, self.guard)
         atexit.register(self.close)

@@ -11,6 +11,7 @@ import torch
 from trajcheck.errors import RecorderError
 from trajcheck.recording.export import ObjectiveExport
 from trajcheck.recording.model.recorded_model import RecordedModel
+from trajcheck.recording.run.group_settings import GroupSettings
 from trajcheck.recording.run.run_writer import RunWriter
 from trajcheck.recording.schedule.time_spent import TimeSpent
 from trajcheck.recording.step.forwards import Forward
@@ -37,6 +38,7 @@ class StepRecorder:
         windows: WindowSums | None,
         spent: TimeSpent,
         grad_dtype: torch.dtype | None,
+        settings: GroupSettings,
     ) -> None:
         self.step = writer.start
         self.epoch: int | None = None
@@ -49,6 +51,8 @@ class StepRecorder:
         self._scheduled = writer.wants(self.step)
         self._in_step = False
         self._rates: list[float] | None = None  # of the step that is being made
+        self._settings = settings
+        self._groups: list[dict[str, Any]] | None = None  # its settings that are others than run.json's
         self._evaluations = 0
 
     @property
@@ -67,6 +71,8 @@ class StepRecorder:
             with self._spent.exporting():
                 self._export.export(batch, self._observations.micro_batches[-1], self.step)
         self._observations.note(self._rates_now)
+        if self._scheduled:
+            self._groups = self._settings.differing()
 
     def clip_noted(self, norm: torch.Tensor, max_norm: float) -> None:
         if self.watching:
@@ -105,6 +111,7 @@ class StepRecorder:
             return
         if self._scheduled:
             self._writer.check()
+            self._groups = self._settings.differing()
             self._vectors.take_iterate()
             self._turn_window()
         self._evaluations = 0
@@ -208,6 +215,8 @@ class StepRecorder:
     def _write(self, step: int, sums: Sums, tensors: dict[str, torch.Tensor], metadata: dict[str, Any]) -> None:
         if self.epoch is not None:
             metadata["epoch"] = self.epoch
+        if self._groups is not None:
+            metadata["groups"] = self._groups
         self._writer.begin()
         self._writer.write(step, sums, tensors, metadata, self._vectors.hand_over())
 
@@ -215,6 +224,7 @@ class StepRecorder:
         """Prepare for the next step."""
         self._writer.thin()
         self._observations.reset()
+        self._groups = None
         self._spent.end_step(recorded=self._scheduled)
         self._scheduled = self._writer.wants(self.step)
 
@@ -245,6 +255,7 @@ class StepRecorder:
         if held is None and self._windows is not None:
             self._window = self._vectors.take_window(self._windows, self.step)
         (window, metadata), self._window = self._window, ({}, {})
+        self._groups = self._settings.differing()
         self._write(self.step, self._writer.sums(), {**(held or self._vectors.take_iterate()), **window}, metadata)
         self._writer.close()
         self._writer.check()

@@ -30,14 +30,13 @@ class _Piece:
 class DeviceReducer:
     """A Reducer (reducer.py) for whole devices: a few kernels a chunk, however many tensors there are.
 
-    `shapes` of the tensors; `decay` of the parameters, by name. A chunk holds at most `chunk` elements, a multiple of
+    `shapes` of the tensors. A chunk holds at most `chunk` elements, a multiple of
     `segment`, and the tensors in it are padded with zeros to whole segments.
     """
 
     def __init__(
         self,
         shapes: Mapping[str, tuple[int, ...]],
-        decay: Mapping[str, float],
         device: torch.device,
         *,
         chunk: int = REDUCED,
@@ -45,7 +44,7 @@ class DeviceReducer:
     ) -> None:
         numels = {name: math.prod(shape) for name, shape in shapes.items()}
         self.tensors: Sequence[str] = [name for name, numel in numels.items() if numel]
-        self.decay, self.device, self.segment = decay, device, segment
+        self.device, self.segment = device, segment
         self.starts: list[int] = []
         self._chunks: list[list[_Piece]] = [[]]
         filled = segments = 0
@@ -76,6 +75,7 @@ class DeviceReducer:
         step_products: Collection[str],
         reference_products: Collection[str],
         divisors: Mapping[str, float] | None = None,
+        decay: Mapping[str, float] | None = None,
     ) -> Shares:
         memory: dict[tuple[int | None, str], Tensor] = {}
         labels: list[Label] = []
@@ -86,8 +86,8 @@ class DeviceReducer:
                 for number, each in ((None, vectors), *references.items())
                 for kind, vector in each.items()
             }
-            if self.decay and {(None, "gradient"), (None, "x")} <= wide.keys():
-                wide[None, "regularised"] = self._regularised(memory, wide, pieces)
+            if decay is not None and {(None, "gradient"), (None, "x")} <= wide.keys():
+                wide[None, "regularised"] = self._regularised(memory, wide, pieces, decay)
             own = {kind: tensor for (number, kind), tensor in wide.items() if number is None}
             towards = [
                 {kind: tensor for (known, kind), tensor in wide.items() if known == number} for number in references
@@ -126,6 +126,7 @@ class DeviceReducer:
         memory: dict[tuple[int | None, str], Tensor],
         wide: Mapping[tuple[int | None, str], Tensor],
         pieces: list[_Piece],
+        decay: Mapping[str, float],
     ) -> Tensor:
         """g_t + lambda x_t on a chunk; lambda is that of each tensor."""
         key = (None, "regularised")
@@ -133,7 +134,7 @@ class DeviceReducer:
             memory[key] = torch.empty(self._largest, dtype=torch.float64, device=self.device)
         x = wide[None, "x"]
         flat = memory[key][: len(x)].copy_(x)
-        torch._foreach_mul_(self._views(flat, pieces), [self.decay.get(piece.name, 0.0) for piece in pieces])
+        torch._foreach_mul_(self._views(flat, pieces), [decay.get(piece.name, 0.0) for piece in pieces])
         return flat.add_(wide[None, "gradient"])
 
     def _emptied(self, memory: Tensor, pieces: list[_Piece]) -> Tensor:

@@ -27,22 +27,20 @@ _SIZES = np.array([ITEM_SIZE[dtype] for dtype in TYPES])
 class HostReducer:
     """A Reducer (reducer.py) for the CPU: no copies, each vector is read once for all products.
 
-    `shapes` of the tensors; `decay` of the parameters, by name. Leaving the context ends its threads.
+    `shapes` of the tensors. Leaving the context ends its threads.
     """
 
-    def __init__(self, shapes: Mapping[str, tuple[int, ...]], decay: Mapping[str, float]) -> None:
+    def __init__(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
         numels = {name: math.prod(shape) for name, shape in shapes.items()}
         self.tensors: Sequence[str] = [name for name, numel in numels.items() if numel]
-        self.decay = decay
         cut = [
-            (number, start, min(PART, numels[name] - start), decay.get(name, 0.0))
+            (number, start, min(PART, numels[name] - start))
             for number, name in enumerate(self.tensors)
             for start in range(0, numels[name], PART)
         ]
         self._of, self._begins, self._lengths = (
             np.array([part[at] for part in cut], dtype=np.int64) for at in range(3)
         )
-        self._decay = np.array([part[3] for part in cut])
         self.starts: list[int] = np.searchsorted(self._of, np.arange(len(self.tensors))).tolist()
         count = torch.get_num_threads() if sum(numels.values()) >= WORTH_THREADS else 1
         self._pool = ThreadPoolExecutor(count, "trajcheck-products") if count > 1 else None
@@ -62,9 +60,10 @@ class HostReducer:
         step_products: Collection[str],
         reference_products: Collection[str],
         divisors: Mapping[str, float] | None = None,
+        decay: Mapping[str, float] | None = None,
     ) -> Shares:
         names = set(vectors)
-        if self.decay and {"gradient", "x"} <= names:
+        if decay is not None and {"gradient", "x"} <= names:
             names.add("regularised")
         towards = tuple((number, tuple(sorted(each))) for number, each in references.items())
         labels, program = _program(tuple(sorted(names)), towards, tuple(step_products), tuple(reference_products))
@@ -80,7 +79,8 @@ class HostReducer:
         begins = _by_tensor([[tensor.data_ptr() for tensor in vector] for vector in dense], count, np.int64)[self._of]
         addresses = begins + self._begins[:, None] * _SIZES[types]
         divided = np.array([(divisors or {}).get(kind, 1.0) for kind in kinds])
-        parts = Parts(addresses, types, divided, self._lengths, self._decay)
+        decays = np.array([(decay or {}).get(name, 0.0) for name in self.tensors])[self._of]
+        parts = Parts(addresses, types, divided, self._lengths, decays)
 
         def products(start: int) -> np.ndarray:
             with np.errstate(invalid="ignore", over="ignore"):  # what is not finite becomes an empty cell

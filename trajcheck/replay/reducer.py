@@ -48,10 +48,12 @@ class Reducer(Protocol):
         step_products: Collection[str],
         reference_products: Collection[str],
         divisors: Mapping[str, float] | None = None,
+        decay: Mapping[str, float] | None = None,
     ) -> Shares:
         """The products (catalogue.py) whose vectors are all there, of the step and of each reference, by number.
 
-        A vector is divided by its divisor, where it has one. `regularised` is made here, of `gradient` and `x`.
+        A vector is divided by its divisor, where it has one. `regularised` is made here, of `gradient` and `x` and the
+        weight decay of the tensors, 0 for those that are not in `decay`; without a `decay` it is not there.
         """
         ...
 

@@ -89,5 +89,5 @@ class Replay:
     def _reducer(self) -> Reducer:
         trajectory, device = self._setting.trajectory, self.objective.device
         if device.type == "cpu":
-            return HostReducer(trajectory.shapes, trajectory.info.decay)
-        return DeviceReducer(trajectory.shapes, trajectory.info.decay, device)
+            return HostReducer(trajectory.shapes)
+        return DeviceReducer(trajectory.shapes, device)

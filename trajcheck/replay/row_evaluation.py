@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
@@ -100,7 +101,13 @@ class RowEvaluation:
         if "recorded" in needed and data.recorded is not None:
             vectors["recorded"] = data.recorded
             divisors["recorded"] = self._setting.trajectory.snapshots[row.place].clip or 1.0
-        self._towards(done, on, references, vectors, divisors, step_products, reference_products, where)
+        settings = self._setting.trajectory.settings
+        reduce = partial(
+            self._reducer.reduce,
+            divisors=divisors,
+            decay=settings.decay_at(row.place) if settings.has_decay else None,
+        )
+        self._towards(done, on, references, vectors, reduce, step_products, reference_products, where)
         vectors.clear()
         on.forget(losses=self._known(row), gradients={row.step} if keep else set())
         if plan.path_points and paired:
@@ -119,26 +126,26 @@ class RowEvaluation:
         on: Evaluations,
         references: Sequence[Reference],
         vectors: Mapping[str, Vector],
-        divisors: Mapping[str, float],
+        reduce: Callable[..., Shares],
         step_products: Sequence[str],
         reference_products: Sequence[str],
         where: Where,
     ) -> None:
         """The losses at the references, and all products: of references on the device together with the step's; of one
         whose gradient is evaluated, or that is read for this row, by itself, so that there is one of them at a time."""
-        reduce, resident = self._reducer.reduce, min(self._reading.resident, len(references))
+        resident = min(self._reading.resident, len(references))
         together = 0 if self._setting.plan.ref_gradients else resident
         known: dict[int, dict[str, Vector]] = {}
         for number in range(together):
             with self._reading.reference(number) as point:
                 known[number] = {"reference": point}
                 done.ref_losses.append(self._loss_at(number, known[number], on, where))
-        done.shares.append(reduce(vectors, known, step_products, reference_products, divisors))
+        done.shares.append(reduce(vectors, known, step_products, reference_products))
         for number in range(together, len(references)):
             with self._reading.reference(number) as point:
                 alone: dict[str, Vector] = {"reference": point}
                 done.ref_losses.append(self._loss_at(number, alone, on, where))
-                done.shares.append(reduce(vectors, {number: alone}, (), reference_products, divisors))
+                done.shares.append(reduce(vectors, {number: alone}, (), reference_products))
 
     def _loss_at(self, number: int, known: dict[str, Vector], on: Evaluations, where: Where) -> dict[str, Tensor]:
         """f(x*; z), and its gradient into `known` where asked for."""

@@ -9,7 +9,8 @@ from typing import Any
 
 @dataclass(frozen=True)
 class RunInfo:
-    """Empty fields mean that nobody said, as of a run written by hand. `files` are those that say it."""
+    """Empty fields mean that nobody said, as of a run written by hand. `files` are those that say it; `groups` are the
+    optimizer's settings when recording began, from which steps may differ (optimizer_settings.py)."""
 
     id: str | None = None
     parameters: Mapping[str, tuple[int, ...]] = field(default_factory=dict)  # recorded, trainable; in their order
@@ -21,29 +22,6 @@ class RunInfo:
     optimizer: str | None = None
     groups: tuple[Mapping[str, Any], ...] = ()
     versions: Mapping[str, Any] = field(default_factory=dict)
-    decay: Mapping[str, float] = field(default_factory=dict)  # of each parameter that has weight decay
+    group_of: Mapping[str, int] = field(default_factory=dict)  # the number of each parameter's group
     files: tuple[str, ...] = ()
     thinned: bool = False  # whether records may have been deleted while the run grew
-
-    @property
-    def heavy_ball(self) -> bool | None:
-        """Whether any parameter group of SGD has momentum; None where the optimizer is unknown or not SGD."""
-        if self.optimizer != "SGD" or not self.groups:
-            return None
-        return any(group.get("momentum") for group in self.groups)
-
-    @property
-    def plain_sgd(self) -> bool | None:
-        """SGD without momentum, in the descending direction; None where the optimizer or its momentum is unknown."""
-        if self.optimizer is None or (self.optimizer == "SGD" and not self.groups):
-            return None
-        return self.heavy_ball is False and not any(group.get("maximize") for group in self.groups)
-
-    @property
-    def weight_decay(self) -> bool:
-        return any(group.get("weight_decay") for group in self.groups)
-
-    @property
-    def decoupled(self) -> bool:
-        """Whether some of the weight decay is decoupled (AdamW): then g + lambda x is no objective's gradient."""
-        return any(group.get("weight_decay") and group.get("decoupled") for group in self.groups)

@@ -50,7 +50,8 @@ class Snapshot:
     or the gradient is not there, under "batch" and "gradient", where the recorder knew; under "randomness" why the
     generator states are not, and under "replay" why the sample cannot be evaluated again. `forwards` is how many
     generator states each micro-batch has, one for each forward of the model; (): one each. A weight in `micro_weights`
-    that is not known is None.
+    that is not known is None. `groups` are the settings of each parameter group that differ at this
+    step from those of the run's description; empty where none does.
     """
 
     step: int
@@ -75,6 +76,7 @@ class Snapshot:
     micro_weights: tuple[float | None, ...] | None = None
     forwards: tuple[int, ...] = ()
     omitted: Mapping[str, str] = field(default_factory=dict)
+    groups: tuple[Mapping[str, Any], ...] = ()
     window: Window | None = None
     window_gradient: Mapping[str, Extent] = field(default_factory=dict)
     rank_buffers: Mapping[int, Mapping[str, Extent]] = field(default_factory=dict)

@@ -15,6 +15,7 @@ from trajcheck.files.extents import FLOATING, Extent, Extents
 from trajcheck.files.prints import hash_file
 from trajcheck.runs.formats.recognise import open_run
 from trajcheck.runs.formats.stored_run import StoredRun
+from trajcheck.runs.optimizer_settings import RunSettings
 from trajcheck.runs.run_info import RunInfo
 from trajcheck.runs.snapshot import Probe, Snapshot
 
@@ -50,6 +51,11 @@ class Trajectory:
         if self.info.id:
             return self.info.id
         return hash_file(self.snapshots[0].path)
+
+    @cached_property
+    def settings(self) -> RunSettings:
+        """What the optimizer was set to at each record."""
+        return RunSettings(self.info, self.snapshots)
 
     @property
     def numel(self) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 
 from trajcheck.files.extent_reader import ExtentReader, early_end, most_open, unreadable
 from trajcheck.files.extents import ITEM_SIZE, Extent
-from trajcheck.inner_products.blocks import Block, Filling, Memory, Stage, Unread
+from trajcheck.inner_products.blocks import Block, Filling, Memory, Segments, Stage, Unread
 from trajcheck.inner_products.catalogue import REFERENCE_PRODUCTS, STEP_PRODUCTS, SUPPORT_PRODUCTS, vectors_needed
 from trajcheck.inner_products.loop import Stages, compiled
 from trajcheck.inner_products.program import Key
@@ -93,14 +93,15 @@ class ChunkPass:
         room: int,
     ) -> None:
         """`piece`: elements of a block at the least. `room`: bytes that its vectors take at the most otherwise."""
-        self.places, self.decay = places, trajectory.info.decay
+        self.places, self.settings = places, trajectory.settings
         self.snapshots, self.references, self.replayed = trajectory.snapshots, references, replayed
         self.step_products, self.reference_products = list(step_products), list(reference_products)
         self.needed = vectors_needed(
             [STEP_PRODUCTS[name] for name in step_products]
             + [REFERENCE_PRODUCTS[name] for name in reference_products if references]
         )
-        self.programs = write_programs(groups([self._request(row) for row in rows]))
+        levels = self._levels([row.place for row in rows], vectors.names)
+        self.programs = write_programs(groups([self._request(row) for row in rows]), levels)
         keys = dict.fromkeys(key for program in self.programs for key in program.vectors)
         flat = {key: vectors.of(self._tensors(key)) for key in keys}
         self.reader, self._lock = ExtentReader(most_open()), threading.Lock()
@@ -114,6 +115,17 @@ class ChunkPass:
     def __exit__(self, *_: object) -> None:
         self.reader.__exit__()
 
+    def _levels(self, places: Sequence[int], tensors: Sequence[str]) -> dict[int, int]:
+        """The level of each place: rows of one weight decay have one. `self.decay` [levels, tensors] is theirs."""
+        decays = {place: self.settings.decay_at(place) for place in places}
+        distinct = {id(each): each for each in decays.values()}
+        self.decay = np.array([[each.get(name, 0.0) for name in tensors] for each in distinct.values()])
+        numbers = {key: number for number, key in enumerate(distinct)}
+        return {place: numbers[id(each)] for place, each in decays.items()}
+
+    def _segments(self, section: Section) -> Segments:
+        return Segments(section.borders, np.ascontiguousarray(self.decay[:, section.tensors]))
+
     def _request(self, row: Row) -> RowRequest:
         """The vectors of a row by their names in catalogue.py, as keys, and the products to take."""
         vectors: dict[str, Key] = {}
@@ -122,7 +134,7 @@ class ChunkPass:
                 vectors[name] = ("iterate", place)
         if "gradient" in self.needed and not row.no_gradient and row.step not in self.replayed:
             vectors["gradient"] = ("gradient", row.place)
-            if "regularised" in self.needed and self.decay:
+            if "regularised" in self.needed and self.settings.has_decay:
                 vectors["regularised"] = (REGULARISED, row.place)
         if "window" in self.needed and not row.no_window:
             vectors |= {"window": ("window", row.place), "window_start": ("iterate", row.place - 1)}
@@ -150,7 +162,9 @@ class ChunkPass:
         spans = [(section.start, section.stop) for section in sections]
         ranges = self.vectors.ranges(spans, addresses)
         try:
-            shares = stages.run([Filling(each.segments, *some) for each, some in zip(sections, ranges, strict=True)])
+            shares = stages.run(
+                [Filling(self._segments(each), *some) for each, some in zip(sections, ranges, strict=True)]
+            )
         except Unread as unread:
             path = self.vectors.path(*spans[unread.block], unread.number)
             if unread.error:

@@ -12,8 +12,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from trajcheck.inner_products.blocks import Segments
-
 #: Elements of a piece at the most.
 PIECE = 16384
 
@@ -22,11 +20,12 @@ MOST_PIECES = 128
 
 
 class Section(NamedTuple):
-    """A block: elements [start, stop) of the flat vector. Its segments are its pieces; `tensors` are their numbers."""
+    """A block: elements [start, stop) of the flat vector. Its pieces begin at `borders` [n + 1], counted from `start`;
+    `tensors` [n] are the numbers of the tensors that they lie in."""
 
     start: int
     stop: int
-    segments: Segments
+    borders: np.ndarray
     tensors: np.ndarray
 
     @property
@@ -36,19 +35,18 @@ class Section(NamedTuple):
 
 class TensorPieces(NamedTuple):
     """Pieces of tensors that follow one another: `borders` [n + 1], elements from the first tensor's first; `tensors`
-    [n], the number of the tensor that each lies in; `decay` [n], its weight decay."""
+    [n], the number of the tensor that each lies in."""
 
     borders: np.ndarray
     tensors: np.ndarray
-    decay: np.ndarray
 
     @classmethod
-    def of(cls, numels: Mapping[str, int], decay: Mapping[str, float], size: int = PIECE) -> TensorPieces:
+    def of(cls, numels: Mapping[str, int], size: int = PIECE) -> TensorPieces:
         """Cut tensors of so many elements, none of them empty, into pieces of `size` elements at the most."""
         ends = np.cumsum([0, *numels.values()], dtype=np.int64)
         borders = np.union1d(ends, np.arange(0, ends[-1], size))
         tensors = np.searchsorted(ends, borders[:-1], side="right") - 1
-        return cls(borders, tensors, np.array([decay.get(name, 0.0) for name in numels])[tensors])
+        return cls(borders, tensors)
 
     def sections(self, length: int) -> list[Section]:
         """Blocks of whole pieces, as many as have at most `length` elements in all, and one at least."""
@@ -59,8 +57,6 @@ class TensorPieces(NamedTuple):
             last = min(max(first + 1, fitting), first + MOST_PIECES)
             borders = self.borders[first : last + 1]
             start, stop = int(borders[0]), int(borders[-1])
-            found.append(
-                Section(start, stop, Segments(borders - start, self.decay[first:last]), self.tensors[first:last])
-            )
+            found.append(Section(start, stop, borders - start, self.tensors[first:last]))
             first = last
         return found

@@ -66,6 +66,7 @@ class FlatVectors:
 
     def __init__(self, numels: Mapping[str, int]) -> None:
         self._numels = numels
+        self.names = [name for name, numel in numels.items() if numel]  # of those that hold numbers, in order
         self._known: dict[tuple[int, int], tuple[object, list[Run]]] = {}
 
     def of(self, tensors: Mapping[str, Extent]) -> FlatVector:
@@ -81,14 +82,12 @@ class FlatVectors:
     def _runs(self, tensors: Mapping[str, Extent]) -> list[Run]:
         runs: list[Run] = []
         start, last = 0, ("", -1, "")
-        for name, numel in self._numels.items():
-            if not numel:
-                continue
+        for name in self.names:
             extent = tensors[name]
             for part in extent.parts or (extent.undivided,):
                 if (part.path, part.offset, extent.dtype) != last:
                     first = start + part.begin // ITEM_SIZE[extent.dtype]
                     runs.append(Run(first, part.path, part.offset, extent.dtype))
                 last = part.path, part.offset + part.end - part.begin, extent.dtype
-            start += numel
+            start += self._numels[name]
         return runs

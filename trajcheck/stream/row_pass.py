@@ -86,7 +86,7 @@ def gather(
             threads = max(1, min(threads, memory // max(1, work.vectors.size)))  # a pass may need no vectors
         room = min(room, memory // threads)
     tensors = {name: numel for name, numel in numels.items() if numel}
-    pieces = TensorPieces.of(tensors, trajectory.info.decay, piece)
+    pieces = TensorPieces.of(tensors, piece)
     workers = Workers()
     with ThreadPoolExecutor(threads, "trajcheck-pass") as pool:
         for members in chunks:

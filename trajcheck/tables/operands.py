@@ -146,7 +146,7 @@ def own_term(row: Row, reference: Reference) -> str:
 CONDITIONS: Mapping[str, Callable[[Source], bool]] = {
     "own": lambda source: source.sample == "own",
     "replay": lambda source: source.epsilon is not None,
-    "decay": lambda source: bool(source.trajectory.info.decay),
+    "decay": lambda source: source.trajectory.settings.has_decay,
     "windows": lambda source: any(snapshot.window is not None for snapshot in source.trajectory.snapshots),
     "curvature": lambda source: bool(source.curvature),
     "lambda_max": lambda source: bool(source.curvature) and source.ends != "min",

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import accumulate, pairwise
 
 import numpy as np
 
 from trajcheck.metrics.columns import Column, column
 from trajcheck.metrics.formulas.secant import NotAlong
 from trajcheck.metrics.quantity import REFERENCES
+from trajcheck.runs.optimizer_settings import OptimizerSettings
 from trajcheck.runs.snapshot import Snapshot
+from trajcheck.runs.trajectory import Trajectory
 from trajcheck.scalars.values import LAG_PRODUCTS, LagScalars
 from trajcheck.tables.operands import Operands, operand
 
@@ -68,29 +70,44 @@ def smoothing(o: Operands) -> int:
 @operand(REFERENCES)
 def not_along(o: Operands) -> NotAlong:
     """Where lo_lr promises nothing: a step that is known not to be along -g_t."""
-    info = o.source.trajectory.info
-    known = info.plain_sgd is False or (info.plain_sgd is True and info.weight_decay)
-    name = f"{info.optimizer} with momentum" if info.heavy_ball else info.optimizer
-    if info.weight_decay and not info.heavy_ball and info.optimizer == "SGD":
-        name = "SGD with weight decay"
-    return np.full(len(o.source.rows.rows), known), f"promises nothing for {name}, whose steps are not along -g_t"
+    return _masked(o.source.each(lambda row: _not_along(o.source.trajectory.settings.at(row.place))))
+
+
+@operand(REFERENCES)
+def not_along_so_far(o: Operands) -> NotAlong:
+    """Where no rate follows of the steps up to a row: one of them is known not to be along -g."""
+    settings = o.source.trajectory.settings
+    reasons = list(accumulate((_not_along(settings.at(p)) for p in range(o.source.places.max() + 1)), _first))
+    return _masked(o.source.each(lambda row: reasons[row.place]))
+
+
+def _not_along(settings: OptimizerSettings) -> str:
+    if settings.plain_sgd is False or (settings.plain_sgd and settings.weight_decay):
+        return f"promises nothing for {settings.words}, whose steps are not along -g_t"
+    return ""
+
+
+def _first(one: str, other: str) -> str:
+    return one or other
+
+
+def _masked(reasons: Sequence[str]) -> NotAlong:
+    why = np.array(reasons, dtype=object)
+    return why != "", why
 
 
 @operand(REFERENCES)
 def floor_lr(o: Operands) -> Column:
     """eta_t where the cosine of pure noise is known."""
-    if why := _no_floor(o):
-        return column([None] * len(o.source.rows.rows), why)
-    return o.source.per_group("lr")
+    return o.source.per_group("lr").except_where(*_masked(_no_floor(o)))
 
 
 @operand(REFERENCES)
 def eta_squares_to_ref(o: Operands) -> Column:
     """sum of eta_i^2 over the steps from t up to x*."""
-    if why := _no_floor(o):
-        return column([None] * len(o.source.rows.rows), why)
     trajectory, reference = o.source.trajectory, o.reference
-    assert reference is not None and reference.step is not None
+    if reference is None or reference.step is None:
+        return column([None] * len(o.source.rows.rows), _no_floor(o))
     end = trajectory.steps.index(reference.step)
     sums = dict(enumerate(eta_squares(trajectory.snapshots[: end + 1])))
     later = o.source.each(
@@ -99,21 +116,33 @@ def eta_squares_to_ref(o: Operands) -> Column:
     unknown = o.source.each(
         lambda row: "the rates of steps that were not recorded are unknown" if sums.get(row.place) is None else ""
     )
-    return column(o.source.each(lambda row: sums.get(row.place)), later, unknown)
+    return column(o.source.each(lambda row: sums.get(row.place)), _no_floor(o), later, unknown)
 
 
-def _no_floor(o: Operands) -> str:
-    """Why the cosine of pure noise is not known at any step; '' where it is."""
-    trajectory, info, reference = o.source.trajectory, o.source.trajectory.info, o.reference
-    if info.plain_sgd is None:
+def _no_floor(o: Operands) -> list[str]:
+    """Why the cosine of pure noise is not known, row by row; '' where it is: where every step from the row's up to x*
+    was one of plain SGD."""
+    trajectory, reference = o.source.trajectory, o.reference
+    if reference is None or reference.step is None:
+        own = [_no_floor_of(trajectory, row.place) for row in o.source.rows.rows]
+        return [why or "the reference is an average, another run or a file" for why in own]
+    end = trajectory.steps.index(reference.step)
+    from_here, why = [""] * len(trajectory.steps), ""
+    for place in reversed(range(end)):
+        from_here[place] = why = _no_floor_of(trajectory, place) or why
+    return o.source.each(lambda row: from_here[row.place])
+
+
+def _no_floor_of(trajectory: Trajectory, place: int) -> str:
+    """Why a step was not one of plain SGD, whose part in x_t - x* is eta_t g_t."""
+    settings = trajectory.settings.at(place)
+    if settings.plain_sgd is None:
         return "the optimizer is unknown: run.json does not name it, or not its momentum"
-    if not info.plain_sgd or info.weight_decay:
-        return (
-            f"known for plain SGD only; the run used {info.optimizer}, with momentum or weight decay or of another kind"
-        )
-    if any(snapshot.clip != 1.0 for snapshot in trajectory.snapshots):
-        return "known for plain SGD only; the run's gradients were clipped"
-    return "the reference is an average, another run or a file" if reference is None or reference.step is None else ""
+    if not settings.plain_sgd or settings.weight_decay:
+        return f"known for plain SGD only; the run used {settings.words}"
+    return (
+        "known for plain SGD only; the run's gradients were clipped" if trajectory.snapshots[place].clip != 1.0 else ""
+    )
 
 
 def eta_squares(snapshots: Sequence[Snapshot]) -> list[float | None]:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import numpy as np
 
 from trajcheck.metrics.averaging import Averaging
 from trajcheck.metrics.columns import Column, column
 from trajcheck.metrics.quantity import REFERENCES, STEPS
+from trajcheck.runs.optimizer_settings import OptimizerSettings
 from trajcheck.scalars.rows import FIRST, Row
 from trajcheck.scalars.values import StepScalars
 from trajcheck.tables.operands import Operands, operand
@@ -214,29 +212,37 @@ def grad_curvature(o: Operands) -> Column:
     return _of_hessian(o, "grad_curvature", ["the gradient is 0" if own.grad_sq == 0 else "" for own in o.source.own])
 
 
+def _settings(o: Operands, row: Row) -> OptimizerSettings:
+    return o.source.trajectory.settings.at(row.place)
+
+
 @operand(STEPS)
-def optimizer_group(o: Operands) -> Mapping[str, Any]:
-    """The settings of the first parameter group."""
-    groups = o.source.trajectory.info.groups
-    return groups[0] if groups else {}
+def momentum(o: Operands) -> Column:
+    """That of the row's update: of the first parameter group, where a threshold of stability is known, of all."""
+    return column(o.source.each(lambda row: next(iter(_momenta(_settings(o, row))), 0.0)))
+
+
+def _momenta(settings: OptimizerSettings) -> list[float]:
+    """The momentum of each parameter group."""
+    return [float(group.get("momentum") or 0) for group in settings.groups]
 
 
 @operand(STEPS)
 def threshold_lr(o: Operands) -> Column:
-    """eta_t where a threshold of stability is known for the optimizer."""
-    info = o.source.trajectory.info
-    eta = o.source.per_group("lr")
-    if info.optimizer is None or not info.groups:
-        why = "the optimizer is unknown: run.json does not name it, or not its momentum"
-    elif info.optimizer != "SGD":
-        why = f"not known for {info.optimizer}: its threshold is that of the preconditioned Hessian"
-    elif any(each.get("nesterov") or each.get("dampening") or each.get("maximize") for each in info.groups):
-        why = "known for gradient descent and heavy-ball momentum, without Nesterov, dampening, maximize"
-    elif len({each.get("momentum") or 0 for each in info.groups}) > 1:
-        why = "parameter groups differ in momentum"
-    else:
-        why = ""
-    return eta.except_where(np.full(len(eta), bool(why)), why)
+    """eta_t where a threshold of stability is known for the optimizer as it was set for the row's update."""
+    why = np.array(o.source.each(lambda row: _no_threshold(_settings(o, row))), dtype=object)
+    return o.source.per_group("lr").except_where(why != "", why)
+
+
+def _no_threshold(settings: OptimizerSettings) -> str:
+    if settings.name is None or not settings.groups:
+        return "the optimizer is unknown: run.json does not name it, or not its momentum"
+    if settings.name != "SGD":
+        return f"not known for {settings.name}: its threshold is that of the preconditioned Hessian"
+    apart = ("nesterov", "dampening")  # without momentum they act on nothing
+    if any(each.get("maximize") or (each.get("momentum") and any(map(each.get, apart))) for each in settings.groups):
+        return "known for gradient descent and heavy-ball momentum, without Nesterov, dampening, maximize"
+    return "parameter groups differ in momentum" if len(set(_momenta(settings))) > 1 else ""
 
 
 # -- of the replay ---------------------------------------------------------------------------------------------------

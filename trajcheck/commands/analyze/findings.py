@@ -225,7 +225,7 @@ class Findings:
             "tensors": len(trajectory.shapes),
             "parameters": trajectory.numel,
             "optimizer": info.optimizer,
-            "plain_sgd": info.plain_sgd,
+            "plain_sgd": trajectory.settings.plain_sgd,
         }
 
     @cached_property
@@ -254,8 +254,7 @@ class Findings:
         if self.options.convention and self.source.averaging.epochs is None:
             found.append(f"--convention {self.options.convention}: no epochs were recorded, so averages do not restart")
         found.append(rounding_warning(first.parameters.values()))
-        info = self.trajectory.info
-        if info.decoupled and "secant" in self.families:
+        if self.trajectory.settings.decoupled and "secant" in self.families:
             found.append("weight decay is decoupled: rsi_wd, eb_wd, cos_wd are not those of an objective's gradient")
         for spec, share in (self.scale.shares if self.scale else {}).items():
             if share is not None and share > SCALE_SHARE:
@@ -283,8 +282,8 @@ class Findings:
 
     def _carried_on(self) -> str | None:
         """That momentum keeps a step's own term in cos_skip, where the report holds such a cosine."""
-        info, steps = self.trajectory.info, self.trajectory.steps
-        carries = info.plain_sgd is False and not (info.optimizer == "SGD" and info.heavy_ball is False)
+        info, settings, steps = self.trajectory.info, self.trajectory.settings, self.trajectory.steps
+        carries = settings.plain_sgd is False and not (info.optimizer == "SGD" and settings.heavy_ball is False)
         held = any(_any_value(columns.get("cos_skip")) for columns in self.towards.get("own", {}).values())
         if not (carries and held and self.options.skip < LASTING):
             return None

@@ -21,6 +21,7 @@ from trajcheck.reports.making.headline import last
 from trajcheck.reports.making.publishing import publish, steps_left_out, summary_of
 from trajcheck.reports.making.results import FlowReport
 from trajcheck.reports.making.warnings import FIDELITY, FIDELITY_EPSILONS, left_out_warning, rounding_warning
+from trajcheck.runs.optimizer_settings import RunSettings
 from trajcheck.runs.snapshot import Snapshot
 from trajcheck.runs.trajectory import Trajectory
 from trajcheck.tables.flow import flow_columns
@@ -149,7 +150,7 @@ class FlowFindings:
             "tensors": len(trajectory.shapes),
             "parameters": trajectory.numel,
             "optimizer": info.optimizer,
-            "plain_sgd": info.plain_sgd,
+            "plain_sgd": trajectory.settings.plain_sgd,
         }
 
     def _flow(self) -> dict[str, Any]:
@@ -173,12 +174,13 @@ class FlowFindings:
 
     def warnings(self) -> list[str]:
         """What a reader of the numbers should know first."""
-        info, sample = self.trajectory.info, self.replay["sample"]
+        settings, sample = RunSettings(self.trajectory.info, self.snapshots), self.replay["sample"]
         found: list[str | None] = list(self.done.notes)
         reasons = []
-        if info.plain_sgd is False:
-            reasons.append(f"its optimizer is {info.optimizer}{' with momentum' if info.heavy_ball else ''}")
-        if info.weight_decay:
+        if settings.plain_sgd is False:
+            name = self.trajectory.info.optimizer
+            reasons.append(f"its optimizer is {name}{' with momentum' if settings.heavy_ball else ''}")
+        if settings.weight_decay:
             reasons.append("it has weight decay, which the flow leaves out")
         if self.doubts["clipped"]:
             reasons.append("its gradients were clipped")
@@ -194,7 +196,7 @@ class FlowFindings:
                 f"the run is not gradient descent on sample {sample}: {'; '.join(reasons)}. The flow is that of the "
                 "plain loss on that sample, and flow_dist is more than a step-size error"
             )
-        elif info.plain_sgd is None:
+        elif settings.plain_sgd is None:
             found.append("the optimizer is unknown: whether the run is gradient descent was not checked")
         if self.doubts["random"]:
             found.append("the loss draws random numbers (dropout): the flow keeps to one draw, the same at every time")

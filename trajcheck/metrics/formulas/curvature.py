@@ -6,10 +6,7 @@ the full batch's sharpness: the sample stands in the row.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from trajcheck.metrics.columns import Column
+from trajcheck.metrics.columns import Column, constant
 from trajcheck.metrics.quantity import COUNT, CURVATURE, STEPS, given, quantity
 
 given(
@@ -69,13 +66,12 @@ given(
     when="curvature",
     chart=(28, "threshold of stability, 2/lr"),
 )
-def stability_threshold(threshold_lr: Column, optimizer_group: Mapping[str, Any]) -> Column:
+def stability_threshold(threshold_lr: Column, momentum: Column) -> Column:
     """2 / eta_t for gradient descent, 2 (1 + beta) / eta_t with heavy-ball momentum beta; > 0, in loss / length^2.
 
-    The lambda_max of a full-batch quadratic above which the iteration diverges. `optimizer_group` is the optimizer's
-    parameter group. Undefined where eta_t = 0; for Nesterov's momentum, with dampening, and for Adam, whose threshold
+    The lambda_max of a full-batch quadratic above which the iteration diverges, with the rate and momentum of the step.
+    Undefined where eta_t = 0; for Nesterov's momentum, with dampening, and for Adam, whose threshold
     is that of the preconditioned Hessian. Source: Cohen et al., arXiv 2103.00065.
     """
-    momentum = float(optimizer_group.get("momentum") or 0)
-    top = Column(0 * threshold_lr.values + 2 * (1 + momentum), threshold_lr.reasons)
-    return top.over(threshold_lr, "the learning rate is 0")
+    one = constant(1.0, len(momentum))
+    return (2 * (one + momentum)).over(threshold_lr, "the learning rate is 0")

@@ -14,7 +14,7 @@ AT_REFERENCE = "x_t is the reference itself"
 NO_GRADIENT = "the gradient is 0"
 
 #: Of a quantity that promises nothing where steps are not along -g_t: where that is so, and why in words.
-NotAlong = tuple[np.ndarray, str]
+NotAlong = tuple[np.ndarray, np.ndarray]
 
 given(
     *("grad_dot_ref", REFERENCES),
@@ -159,15 +159,17 @@ def lo_lr_smooth(
     these points would come nearest to x*, in length^2 / loss; any sign.
 
     The schedule that the run's own path prescribes, to be held against the one that was used. Near the ends the window
-    is what is left of it. Undefined where lo_lr is. Source: NWT's LOLR, averaged.
+    is what is left of it, and rows on which lo_lr is undefined count for nothing; it is
+    undefined there too. Source: NWT's LOLR, averaged.
     """
     here = grad_dot_ref.along(grad_sq)
-    defined = here.defined & (grad_sq.values != 0)
+    defined = here.defined & (grad_sq.values != 0) & ~not_along[0]
     top = _windowed(np.where(defined, weights * here.values, 0.0), smoothing)
     bottom = _windowed(np.where(defined, weights * grad_sq.values, 0.0), smoothing)
     with np.errstate(all="ignore"):
         values = np.where(defined, top / bottom, np.nan)
-    return Column(values, here.except_where(~defined, NO_GRADIENT).reasons).except_where(*not_along)
+    reasons = here.except_where(grad_sq.values == 0, NO_GRADIENT).except_where(*not_along).reasons
+    return Column(values, reasons)
 
 
 def _windowed(values: np.ndarray, rows: int) -> np.ndarray:
@@ -202,11 +204,12 @@ def lr(recorded_lr: Column, not_along: NotAlong) -> Column:
     when="own",
     chart=(24, "contraction that rsi and eb imply"),
 )
-def implied_rate(rsi: Column, eb: Column, not_along: NotAlong) -> Column:
+def implied_rate(rsi: Column, eb: Column, not_along_so_far: NotAlong) -> Column:
     """1 - mu^2 / L^2, mu the smallest rsi and L the largest eb up to t, in [0, 1).
 
     Where rsi >= mu > 0 and eb <= L along the path, SGD steps of mu / L^2 contract |x - x*|^2 by this factor or less
-    each. Undefined from the first row on whose rsi is not positive. Source: NWT.
+    each. Undefined from the first row on whose rsi is not positive, and from the first step that is not along -g_t.
+    Source: NWT.
     """
     here = rsi.along(eb)
     mu = np.minimum.accumulate(np.where(here.defined, here.values, np.inf))
@@ -215,4 +218,4 @@ def implied_rate(rsi: Column, eb: Column, not_along: NotAlong) -> Column:
         values = 1 - (mu / largest) ** 2
     rate = Column(np.where(here.defined, values, np.nan), here.reasons)
     rate = rate.except_where(mu <= 0, "mu, the smallest rsi so far, is not positive: no rate follows")
-    return rate.except_where(*not_along)
+    return rate.except_where(*not_along_so_far)

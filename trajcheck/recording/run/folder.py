@@ -21,6 +21,7 @@ from trajcheck.files.whole_files import TEMPORARY, sync_folder, write_json
 from trajcheck.recording.model.ranks import ALONE, Ranks
 from trajcheck.recording.model.recorded_model import RecordedModel
 from trajcheck.recording.run.background_writer import StoredBatch
+from trajcheck.recording.run.group_settings import describe_optimizer
 from trajcheck.runs.formats.native.reading import open_step_file, read_rank, read_snapshot, read_step
 from trajcheck.runs.formats.native.step_files import foreign_files, step_files
 from trajcheck.runs.formats.native.writing import FORMAT, step_filename
@@ -290,18 +291,6 @@ def describe_run(
     }
 
 
-def describe_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Class name and the settings of each group that JSON can hold."""
-    name = type(optimizer).__name__
-    groups = []
-    for group in optimizer.param_groups:
-        settings = {key: _plain(value) for key, value in group.items() if key != "params"}
-        settings = {key: value for key, value in settings.items() if value is not None}
-        decoupled = bool(group.get("decoupled_weight_decay")) or isinstance(optimizer, torch.optim.AdamW)
-        groups.append({**settings, "decoupled": decoupled})
-    return {"name": name, "groups": groups}
-
-
 def describe_versions(model: torch.nn.Module) -> dict[str, str]:
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     versions = {
@@ -313,18 +302,6 @@ def describe_versions(model: torch.nn.Module) -> dict[str, str]:
     if device.type == "cuda":
         versions["device_name"] = torch.cuda.get_device_name(device)
     return versions
-
-
-def _plain(value: Any) -> Any:
-    """A number, flag, word or short tuple as JSON can hold it; None for anything else."""
-    if isinstance(value, torch.Tensor):
-        value = value.item() if value.numel() == 1 else None
-    if isinstance(value, list | tuple):
-        items = [_plain(item) for item in value]
-        return items if all(isinstance(item, int | float) for item in items) else None
-    if isinstance(value, float) and not -float("inf") < value < float("inf"):
-        return None
-    return value if isinstance(value, bool | int | float | str) else None
 
 
 def _brief(entry: Mapping[str, Any] | None) -> str:

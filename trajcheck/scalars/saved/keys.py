@@ -22,7 +22,7 @@ from trajcheck.scalars.saved.encoding import FORMAT, KEY
 from trajcheck.version import __version__
 
 #: Raised whenever the same files give other last digits.
-ARITHMETIC = 2
+ARITHMETIC = 3
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,8 @@ class Identity:
         files = [None if step is None else self._files.get(step) for step in steps]
         before = snapshots[row.place - 1] if row.place else snapshot  # whose sample `--sample previous` takes
         batches = self._batch(snapshot), self._batch(before)
-        return _digest(self._run, steps, files, lacks, batches, self._elsewhere(snapshot.frozen))
+        decay = [group.get("weight_decay") for group in self.trajectory.settings.at(row.place).groups]
+        return _digest(self._run, steps, files, lacks, batches, decay, self._elsewhere(snapshot.frozen))
 
     def _batch(self, snapshot: Snapshot) -> tuple[str, ...] | None:
         source = self.trajectory.batch_source(snapshot)

@@ -9,6 +9,7 @@ from typing import Any
 from trajcheck.errors import RunError
 from trajcheck.files.extents import ITEM_SIZE
 from trajcheck.files.plain_json import parse_json
+from trajcheck.runs.formats.native.group_settings import as_groups
 from trajcheck.runs.formats.native.metadata import as_reason
 from trajcheck.runs.run_info import RunInfo
 
@@ -37,8 +38,8 @@ def parse_run_info(text: Mapping[str, Any]) -> RunInfo:
     if text.get("format") != 1:
         raise ValueError(f"format {text.get('format')!r}; this version of trajcheck reads format 1")
     optimizer = text.get("optimizer") or {}
-    groups = tuple(dict(group) for group in optimizer.get("groups", []))
-    trainable, frozen, unrecorded, decay, dtypes = {}, {}, [], {}, {}
+    groups = as_groups(optimizer.get("groups") or [])
+    trainable, frozen, unrecorded, group_of, dtypes = {}, {}, [], {}, {}
     for parameter in text.get("parameters", []):
         name, shape = str(parameter["name"]), tuple(_natural(length) for length in parameter["shape"])
         if parameter.get("dtype") in ITEM_SIZE:
@@ -48,8 +49,8 @@ def parse_run_info(text: Mapping[str, Any]) -> RunInfo:
         elif parameter.get("trainable", True):
             trainable[name] = shape
             group = parameter.get("group")
-            if group is not None and group < len(groups) and groups[group].get("weight_decay"):
-                decay[name] = float(groups[group]["weight_decay"])
+            if group is not None:
+                group_of[name] = _natural(group)
         else:
             frozen[name] = shape
     return RunInfo(
@@ -62,7 +63,7 @@ def parse_run_info(text: Mapping[str, Any]) -> RunInfo:
         dtypes=dtypes,
         optimizer=None if optimizer.get("name") is None else str(optimizer["name"]),
         groups=groups,
-        decay=decay,
+        group_of=group_of,
         thinned=str(text.get("schedule", "")).startswith("Budget"),
         versions=dict(text.get("versions") or {}),
     )

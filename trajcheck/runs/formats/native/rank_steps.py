@@ -43,7 +43,8 @@ def join(shares: Sequence[Share], shares_of: Callable[[int], Sequence[Share]]) -
             f"{closing[0].path}: the rank ended its recording with step {first.step}, which other ranks made "
             f"({made[0].path}); expected that all ranks end with the same step."
         )
-    for name, meaning in (("lr", "learning rates"), ("tau", "sums of rates"), ("frozen_from", "frozen parameters")):
+    equal = {"lr": "learning rates", "tau": "sums of rates", "groups": "settings", "frozen_from": "frozen parameters"}
+    for name, meaning in equal.items():
         for share in shares[1:]:
             _same(first, share.snapshot, name, meaning)
     _check_replicated(shares)

@@ -13,6 +13,7 @@ from typing import Any
 from trajcheck.errors import StepFileError
 from trajcheck.files.extents import FLOATING, Extents
 from trajcheck.files.safetensors_header import NOTHING, TensorFile, read_header
+from trajcheck.runs.formats.native.group_settings import as_groups
 from trajcheck.runs.formats.native.metadata import (
     as_factor,
     as_flag,
@@ -120,6 +121,7 @@ def _snapshot(file: TensorFile, metadata: Mapping[str, Any]) -> Snapshot:
         micro_weights=entry(metadata, "micro_weights", as_weights),
         forwards=entry(metadata, "forwards", as_naturals) or (),
         omitted=entry(metadata, "omitted", as_table(as_reason)) or {},
+        groups=entry(metadata, "groups", as_groups) or (),
         window=_window(metadata),
         window_gradient=vectors["window"],
     )
