@@ -170,7 +170,11 @@ def test_a_running_mean_keeps_gaps_and_takes_defined_values_alone() -> None:
 
 
 def test_long_lines_of_single_batches_are_smoothed_others_are_not(tmp_path: Path) -> None:
-    folders = [report(tmp_path, name, samples=("own", "probe"), rows=400) for name in ("a", "b")]
+    losses = {name: np.random.default_rng(seed).normal(size=400) for seed, name in enumerate(("a", "b"))}
+    folders = [
+        report(tmp_path, name, samples=("own", "probe"), rows=400, change={"loss": values})
+        for name, values in losses.items()
+    ]
     together = read_together(folders)
     of = figure(together, "loss")
     assert [len(drawn_values(of, panel, 0)) for panel in (0, 1)] == [1, 2]  # probe, own

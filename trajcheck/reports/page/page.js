@@ -76,6 +76,7 @@
   }
   by("references").querySelector("legend").textContent = meta.otherwise === "run b" ? "Run b" : "Reference";
   along.options[0].textContent = meta.step;
+  along.value = meta.along;
   const refBoxes = boxes(by("references"), refs, (ref) => lineOf(meta.colours[refs.indexOf(ref) % meta.colours.length], "solid"));
   const sampleBoxes = boxes(by("samples"), samples, (sample) => lineOf(null, meta.dashes[sample]));
   const chosen = (all) => new Set(all.filter((box) => box.checked).map((box) => box.value));

@@ -101,6 +101,7 @@ def pack(report: SavedReport) -> Packed:
         "quantities": quantities,
         "thin": thin,
         "otherwise": "run b" if report.kind == "comparison" else "reference",
+        "along": "step" if report.along.whole else "tau",
         "step": "step of run a" if report.kind == "comparison" else "step",
     }
     data = base64.b64encode(zlib.compress(b"".join(store.parts), 9)).decode()

@@ -14,6 +14,7 @@ import pandas as pd
 from trajcheck.errors import BadInputError
 from trajcheck.files.plain_json import parse_json
 from trajcheck.reports.making.folder import SUMMARY
+from trajcheck.reports.reading.reasons import not_asked_for
 
 #: Columns that hold words; all others hold numbers.
 WORDS = ("ref", "sample", "tensor", "run_a", "run_b", "interpolated", "table", "column", "steps", "reason")
@@ -54,6 +55,16 @@ class Series(NamedTuple):
         return bool(self.defined.any())
 
 
+class Along(NamedTuple):
+    """What stands below a figure of a comparison or a run: the words, and whether its values are whole numbers."""
+
+    words: str = "step $t$"
+    whole: bool = True
+
+
+STEPS = Along()
+
+
 @dataclass(frozen=True)
 class SavedReport:
     """`kind` is analysis, comparison or flow; `tables` are the CSV files by name, words as str, numbers as float64 with
@@ -83,18 +94,43 @@ class SavedReport:
         """Of a comparison: the runs that were compared with the first."""
         return self.keys("compare", "run_b")
 
+    @cached_property
+    def along(self) -> Along:
+        """What stands below the figures: of a comparison by time, the time at which its pairs were matched."""
+        if self.kind != "comparison":
+            return STEPS
+        timed = self.summary["options"].get("align") == "time" and "tau_a" in self.tables["compare"]
+        return Along(r"time $\tau$, the sum of learning rates", False) if timed else Along("step $t$ of run a")
+
     def keys(self, table: str, name: str) -> list[str]:
         """The distinct words of a column, in order of appearance; none where there is no such table."""
         frame = self.tables.get(table)
         return list(dict.fromkeys(frame[name])) if frame is not None and name in frame else []
 
     def series(self, table: str, column: str, **keys: str) -> Series:
-        """A column on the rows with these words; all NaN where the table lacks it."""
+        """A column on the rows with these words; all NaN where the table lacks it. Rows on which nobody asked for it
+        are none of its rows, so that the others are neighbours."""
         frame = self._part(table, tuple(keys.items()))
         steps = frame["step_a" if table == "compare" or "step_a" in frame else "step"].to_numpy(dtype=np.float64)
         values = _numbers(frame, column)
         errors = _numbers(frame, f"{column}_se") if f"{column}_se" in frame else None
-        return Series(steps, values, errors)
+        asked = ~not_asked_for(self.undefined, table, column, steps, keys) | np.isfinite(values)
+        return Series(steps[asked], values[asked], None if errors is None else errors[asked])
+
+    def drawn(self, table: str, column: str, **keys: str) -> Series:
+        """The same over what stands below the figures, `along`, in place of steps."""
+        series = self.series(table, column, **keys)
+        return series._replace(steps=self.along_axis(series.steps))
+
+    def along_axis(self, steps: np.ndarray) -> np.ndarray:
+        """Where rows stand in figures: at their steps, or of a comparison by time at the first run's times."""
+        if self.along.whole:
+            return steps
+        frame = self.tables["compare"]
+        known = frame["step_a"].to_numpy(dtype=np.float64)
+        order = np.argsort(known, kind="stable")
+        place = order[np.minimum(np.searchsorted(known, steps, sorter=order), len(known) - 1)]
+        return frame["tau_a"].to_numpy(dtype=np.float64)[place]
 
     def of_samples(self, columns: Iterable[str]) -> dict[tuple[str, str], Series]:
         """Those columns of steps.csv that have a value, by column and sample."""

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
-from matplotlib.ticker import MaxNLocator, SymmetricalLogLocator
+from matplotlib.ticker import MaxNLocator
 
+from trajcheck.reports.figures.drawing.decades import SpacedDecades
 from trajcheck.reports.figures.drawing.style import GREY, HEIGHT, MARKS, WIDTH
-from trajcheck.reports.reading.report import Series
+from trajcheck.reports.reading.report import STEPS, Along, Series
 
 #: Up to so many values each is marked, so that nobody takes the line between two for measured.
 FEW = 60
@@ -22,6 +20,9 @@ FEW = 60
 #: Quotients of values from which a scale is logarithmic: of the largest and the smallest of positive ones; of the
 #: largest and the median of absolute ones where signs differ.
 WIDE, WIDE_SIGNED = 50.0, 100.0
+
+#: Times its linear part that the largest value is, from which an axis with a given linear part leaves it.
+WIDE_LINEAR = 5.0
 
 #: Share of |den| in which a symmetric logarithmic scale is linear, of the median of absolute values.
 LINEAR = 0.1
@@ -34,6 +35,17 @@ def panels(rows: int, columns: int = 1, height: float = HEIGHT, **more: Any) -> 
     """A figure of panels with a common axis of steps, and its axes [rows, columns]."""
     figure = Figure(figsize=(WIDTH, height * rows + 0.3), layout="constrained")
     return figure, figure.subplots(rows, columns, sharex=True, squeeze=False, **more)
+
+
+def grid(count: int, height: float = HEIGHT) -> tuple[Figure, list[Axes], int]:
+    """A figure of `count` equal panels with common axes, and how many stand in a row."""
+    across = side_by_side(count)
+    rows = -(-count // across)
+    figure = Figure(figsize=(WIDTH, height * rows + 0.5), layout="constrained")
+    axes = list(figure.subplots(rows, across, sharex=True, sharey=True, squeeze=False).flat)
+    for ax in axes[count:]:
+        ax.set_visible(False)
+    return figure, axes[:count], across
 
 
 def stacked(count: int, height: float, upper: float = 1.0) -> tuple[Figure, list[tuple[Axes, Axes]], int]:
@@ -64,8 +76,9 @@ def line(ax: Axes, series: Series, color: str, style: str = "-", **more: Any) ->
     if not here.any():
         return
     ax.plot(steps, values, linestyle=style, color=color, **more)
-    marked = here if here.sum() <= FEW else here & alone(here)
-    size = 3.0 if marked.sum() <= FEW else 1.6
+    few = here.sum() <= few_of(ax)
+    marked = here if few else here & alone(here)
+    size = 3.0 if few or alone(here)[here].all() else 1.6
     hollow: dict[str, Any] = {} if style == "-" else {"markerfacecolor": "white", "markeredgewidth": 0.8}
     mark: dict[str, Any] = {"marker": MARKS[style], "markersize": size, "linestyle": "none", "color": color, **hollow}
     ax.plot(steps[marked], values[marked], zorder=more.get("zorder", 2), **mark)
@@ -76,19 +89,26 @@ def line(ax: Axes, series: Series, color: str, style: str = "-", **more: Any) ->
         ax.errorbar(steps[single], values[single], series.errors[single], fmt="none", ecolor=color, elinewidth=0.7)
 
 
+def few_of(ax: Axes) -> int:
+    """FEW, shared out to panels that stand side by side."""
+    grid = ax.get_gridspec()
+    return FEW if grid is None else FEW // grid.ncols
+
+
 def alone(here: np.ndarray) -> np.ndarray:
     """Where neither neighbour is defined."""
     before, after = np.concatenate([[False], here[:-1]]), np.concatenate([here[1:], [False]])
     return here & ~before & ~after
 
 
-def shade(ax: Axes, steps: np.ndarray, mask: np.ndarray, **style: Any) -> None:
-    """Shade the stretches of rows on which `mask` holds, each up to half way to the next row."""
+def shade(ax: Axes, steps: np.ndarray, mask: np.ndarray, low: float = 0.0, high: float = 1.0, **style: Any) -> None:
+    """Shade the stretches of rows on which `mask` holds, each up to half way to the next row, from `low` to `high`, in
+    shares of the panel's height. A stretch of one row of thousands is a hair's breadth, and is seen."""
     if mask.any():
         borders = np.repeat(halfway(steps), 2)[1:-1]
-        ax.fill_between(
-            borders, 0, 1, where=np.repeat(mask, 2), transform=ax.get_xaxis_transform(), linewidth=0, **style
-        )
+        style = {"linewidth": 0.4, "edgecolor": style.get("color", style.get("facecolor")), **style}
+        style.pop("facecolor" if "color" in style else "", None)
+        ax.fill_between(borders, low, high, where=np.repeat(mask, 2), transform=ax.get_xaxis_transform(), **style)
 
 
 def halfway(steps: np.ndarray) -> np.ndarray:
@@ -117,16 +137,17 @@ def scale(ax: Axes, drawn: Iterable[Series], linear_up_to: float | None = None) 
             ax.set_yscale("log", nonpositive="mask")
             if len(nonzero) < len(values):
                 _note(ax, "0 lies off the scale")
+    elif linear_up_to:
+        if largest > np.log10(WIDE_LINEAR * linear_up_to):
+            _symmetric(ax, linear_up_to, 1.0)
     elif largest - middle > np.log10(WIDE_SIGNED):
-        _symmetric(ax, linear_up_to or 10 ** max(middle + np.log10(LINEAR), largest - DECADES))
+        _symmetric(ax, 10 ** max(middle + np.log10(LINEAR), largest - DECADES))
 
 
-def _symmetric(ax: Axes, linear_up_to: float) -> None:
-    ax.set_yscale("symlog", linthresh=linear_up_to, linscale=0.5)
-    ax.yaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=linear_up_to))
-    locator = ax.yaxis.get_major_locator()
-    assert isinstance(locator, SymmetricalLogLocator)
-    locator.set_params(numticks=7)
+def _symmetric(ax: Axes, linear_up_to: float, decades: float = 0.5) -> None:
+    """The linear part takes the room of so many decades on either side."""
+    ax.set_yscale("symlog", linthresh=linear_up_to, linscale=decades)
+    ax.yaxis.set_major_locator(SpacedDecades(linear_up_to))
     _note(ax, f"linear within ±{linear_up_to:.2g}")
 
 
@@ -143,33 +164,10 @@ def title(ax: Axes, text: str) -> None:
     ax.set_title(text, loc="left", pad=11 if ax.texts else 4)
 
 
-def finish(ax: Axes, label: str, steps: bool = True, across: int = 1) -> None:
-    """Name the axes; whole steps only, fewer where panels stand `across`."""
+def finish(ax: Axes, label: str, steps: bool = True, across: int = 1, along: Along = STEPS) -> None:
+    """Name the axes; of steps whole ones only, fewer where panels stand `across`."""
     ax.set_ylabel(label)
     if steps:
-        ax.set_xlabel("step $t$")
+        ax.set_xlabel(along.words)
         ax.tick_params(labelbottom=True)
-        ax.xaxis.set_major_locator(MaxNLocator(nbins=max(3, 8 - 2 * across), integer=True))
-
-
-def entry(label: str, color: str, style: str = "-", **more: Any) -> Line2D:
-    """A legend's entry for a line."""
-    return Line2D([], [], color=color, linestyle=style, label=f" {label}", **more)
-
-
-def patch(label: str, **style: Any) -> Patch:
-    """A legend's entry for a shaded stretch."""
-    return Patch(label=f" {label}", linewidth=0, **style)
-
-
-def not_drawn(shown: int, of: int, what: str = "references") -> list[Line2D | Patch]:
-    """A legend's entry that says that a figure shows the first few only; none where it shows all."""
-    return [] if shown >= of else [entry(f"the first {shown} of {of} {what} are drawn", GREY, "none")]
-
-
-def legend(figure: Figure, entries: Sequence[Line2D | Patch], columns: int = 3) -> None:
-    """One legend beneath the panels, where it hides nothing."""
-    if entries:
-        widest = max(len(re.sub(r"\\[a-z]+|[{}$_^]", "", str(each.get_label()))) for each in entries)
-        columns = max(1, min(columns, len(entries), 110 // (widest + 8)))
-        figure.legend(handles=list(entries), loc="outside lower center", ncols=columns)
+        ax.xaxis.set_major_locator(MaxNLocator(nbins=max(3, 8 - 2 * across), integer=along.whole))

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from trajcheck.reports.figures.drawing.axes import entry, line, patch, scale, shade
+from trajcheck.reports.figures.drawing.axes import line, scale, shade
+from trajcheck.reports.figures.drawing.legends import entry, patch
 from trajcheck.reports.figures.drawing.style import BLACK, DASHES, GREY, MARKS, ORANGE
 from trajcheck.reports.reading.report import SavedReport, Series
 
 LABEL = "ratio num/den"
-_UNRESOLVED = {"facecolor": "#F2F2F2", "edgecolor": "#888888", "hatch": "////"}
-_TURNED = {"facecolor": "#F6DFC0", "alpha": 0.7}
+_UNRESOLVED: dict[str, Any] = {"facecolor": "#F2F2F2", "edgecolor": "#888888", "hatch": "////"}
+_TURNED: dict[str, Any] = {"facecolor": "#F6DFC0", "alpha": 0.7}
 _BANDS = ((1.0, "#009E73", "> 1"), (0.0, ORANGE, "0 to 1"), (None, "#D55E00", "< 0"))
 
 
@@ -36,14 +39,29 @@ def draw_ratio(ax: Axes, drawn: dict[str, tuple[Series, Series]], color: str = B
     ratio, den = next(iter(drawn.values()))
     shade(ax, den.steps, unresolved(ratio, den), zorder=0, **_UNRESOLVED)
     shade(ax, den.steps, ratio.defined & (den.values < 0), zorder=0, **_TURNED)
-    bottom, top = ax.get_ylim()
-    bottom, top = min(bottom, -0.2), max(top, 1.4)
+    bottom, top = _limits(ax, [ratio for ratio, _ in drawn.values()])
     for level in (0.0, 1.0):
         ax.axhline(level, color=GREY, linewidth=0.8, zorder=1)
     edges = (top, 1.0, 0.0, bottom)
     for high, low, (_, hue, _) in zip(edges, edges[1:], _BANDS, strict=False):
         ax.axhspan(low, high, xmin=0, xmax=0.025, color=hue, linewidth=0, zorder=3)
     ax.set_ylim(bottom, top)
+
+
+def _limits(ax: Axes, drawn: list[Series]) -> tuple[float, float]:
+    """Those of the values and of most of their errors: one that is ten times the ratio would hide all ratios."""
+    bottom, top = ax.get_ylim()
+    values = np.concatenate([each.values[each.defined] for each in drawn])
+    if len(values):
+        ends = [
+            np.percentile(each.values[rows] + sign * each.errors[rows], 50 + 40 * sign)
+            for each in drawn
+            if each.errors is not None and (rows := each.defined & np.isfinite(each.errors)).any()
+            for sign in (-1, 1)
+        ]
+        low, high = min([values.min(), *ends]), max([values.max(), *ends])
+        bottom, top = max(bottom, low - 0.1 * (high - low)), min(top, high + 0.1 * (high - low))
+    return min(bottom, -0.2), max(top, 1.4)
 
 
 def ratio_entries(drawn: list[tuple[Series, Series]]) -> list[Line2D | Patch]:

@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from trajcheck.reports.figures.drawing.axes import FEW, alone, entry, finish, legend, not_drawn, panels, scale, title
+from trajcheck.reports.figures.drawing.axes import FEW, alone, finish, panels, scale, title
+from trajcheck.reports.figures.drawing.legends import entry, legend, not_drawn
 from trajcheck.reports.figures.drawing.style import COLOURS, GREY, HEIGHT, short
 from trajcheck.reports.reading.report import Series
 from trajcheck.reports.reading.several_reports import LONGEST, Together

@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from trajcheck.reports.figures.drawing.axes import entry, line, not_drawn
+from trajcheck.reports.figures.drawing.axes import line
+from trajcheck.reports.figures.drawing.legends import entry, not_drawn
 from trajcheck.reports.figures.drawing.ratio_panel import sample_entries
 from trajcheck.reports.figures.drawing.style import COLOURS, DASHES, short, told_apart
 from trajcheck.reports.reading.report import SavedReport, Series

@@ -7,7 +7,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from trajcheck.metrics.averaging import BETA, LONG_BETA
-from trajcheck.reports.figures.drawing.axes import entry, finish, legend, line, panels, scale, zero
+from trajcheck.reports.figures.drawing.axes import finish, line, panels, scale, zero
+from trajcheck.reports.figures.drawing.legends import entry, legend
 from trajcheck.reports.figures.drawing.style import BLUE, DASHES, GREEN, VERMILLION
 from trajcheck.reports.figures.picture import NothingToDraw, Picture
 from trajcheck.reports.reading.report import SavedReport

@@ -6,7 +6,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from trajcheck.reports.figures.drawing.axes import entry, finish, legend, line, not_drawn, scale, stacked, title, zero
+from trajcheck.reports.figures.drawing.axes import finish, line, scale, stacked, title, zero
+from trajcheck.reports.figures.drawing.legends import entry, legend, not_drawn
 from trajcheck.reports.figures.drawing.ratio_panel import LABEL, draw_ratio, ratio_entries, ratios, sample_entries
 from trajcheck.reports.figures.drawing.style import BLUE, DASHES, VERMILLION, short
 from trajcheck.reports.figures.picture import NothingToDraw, Picture

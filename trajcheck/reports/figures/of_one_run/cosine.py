@@ -10,18 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from trajcheck.reports.figures.drawing.axes import (
-    FEW,
-    entry,
-    finish,
-    legend,
-    line,
-    not_drawn,
-    patch,
-    stacked,
-    title,
-    zero,
-)
+from trajcheck.reports.figures.drawing.axes import FEW, finish, line, stacked, title, zero
+from trajcheck.reports.figures.drawing.legends import entry, legend, not_drawn, patch
 from trajcheck.reports.figures.drawing.ratio_panel import LABEL, draw_ratio, ratio_entries, ratios
 from trajcheck.reports.figures.drawing.style import BLUE, GREEN, ORANGE, PALE, PURPLE, SKY, short
 from trajcheck.reports.figures.picture import NothingToDraw, Picture

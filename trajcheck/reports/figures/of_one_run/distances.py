@@ -6,7 +6,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from trajcheck.reports.figures.drawing.axes import entry, finish, legend, line, panels, scale
+from trajcheck.reports.figures.drawing.axes import finish, line, panels, scale
+from trajcheck.reports.figures.drawing.legends import entry, legend
 from trajcheck.reports.figures.drawing.style import BLACK, COLOURS, GREY
 from trajcheck.reports.figures.drawing.towards import towards_references
 from trajcheck.reports.figures.picture import NothingToDraw, Picture

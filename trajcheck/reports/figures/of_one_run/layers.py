@@ -9,8 +9,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm, Normalize, SymLogNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
 from trajcheck.reports.figures.drawing.axes import WIDE, finish, halfway, title
+from trajcheck.reports.figures.drawing.decades import SpacedDecades
 from trajcheck.reports.figures.drawing.style import GREY, WIDTH, short
 from trajcheck.reports.figures.picture import NothingToDraw, Picture
 from trajcheck.reports.reading.report import SavedReport
@@ -30,7 +32,7 @@ _COMPARED = (("dist", r"$|x_a-x_b|$, b: ", "positive"), ("displacement_cos", "co
 
 class _Map(NamedTuple):
     title: str
-    steps: np.ndarray
+    steps: np.ndarray  # or times
     tensors: list[str]
     values: np.ndarray  # [tensors, steps]
     kind: str  # positive, signed or cosine
@@ -49,9 +51,7 @@ def _draw(report: SavedReport) -> Figure:
     axes = figure.subplots(len(maps), 1, sharex=True, squeeze=False)[:, 0]
     for ax, each in zip(axes, maps, strict=True):
         _heat(figure, ax, each)
-        finish(ax, "", steps=ax is axes[-1])
-    if report.kind == "comparison":
-        axes[-1].set_xlabel("step $t$ of run a")
+        finish(ax, "", steps=ax is axes[-1], along=report.along)
     if len(maps) < len(every):
         figure.supxlabel(f"the first {len(maps)} of {len(every)} maps are drawn", fontsize=8, color=GREY)
     return figure
@@ -75,17 +75,17 @@ def _maps(report: SavedReport) -> list[_Map]:
             ),
             *((frame[frame["ref"] == ""], "step", column, label, kind) for column, label, kind in _OWN),
         ]
-    return [_map(rows, *rest) for rows, *rest in wanted if rest[1] in rows and rows[rest[1]].notna().any()]
+    return [_map(report, rows, *rest) for rows, *rest in wanted if rest[1] in rows and rows[rest[1]].notna().any()]
 
 
-def _map(rows: pd.DataFrame, step: str, column: str, title: str, kind: str) -> _Map:
+def _map(report: SavedReport, rows: pd.DataFrame, step: str, column: str, title: str, kind: str) -> _Map:
     tensors = list(dict.fromkeys(rows["tensor"]))
     steps = np.unique(rows[step].to_numpy(dtype=np.float64))
     values = np.full((len(tensors), len(steps)), np.nan)
     place = {tensor: number for number, tensor in enumerate(tensors)}
     columns = np.searchsorted(steps, rows[step].to_numpy(dtype=np.float64))
     values[[place[tensor] for tensor in rows["tensor"]], columns] = rows[column].to_numpy(dtype=np.float64)
-    return _Map(title, steps, tensors, values, kind)
+    return _Map(title, report.along_axis(steps), tensors, values, kind)
 
 
 def _heat(figure: Figure, ax: Axes, each: _Map) -> None:
@@ -106,7 +106,10 @@ def _heat(figure: Figure, ax: Axes, each: _Map) -> None:
     ax.set_yticks(range(0, count, every), [short(name, 26) for name in each.tensors[::every]], fontsize=size)
     more = "" if every == 1 else f" (one in {every} of {count} tensors is named)"
     title(ax, each.title + more)
-    figure.colorbar(mesh, ax=ax, pad=0.01, aspect=12)
+    bar = figure.colorbar(mesh, ax=ax, pad=0.01, aspect=12)
+    if isinstance(mesh.norm, SymLogNorm):
+        bar.ax.yaxis.set_major_locator(SpacedDecades(mesh.norm.linthresh))
+        bar.ax.yaxis.set_minor_locator(NullLocator())
 
 
 def _norm(values: np.ndarray, kind: str) -> Normalize:

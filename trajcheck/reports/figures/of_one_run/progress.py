@@ -6,7 +6,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from trajcheck.reports.figures.drawing.axes import entry, finish, legend, line, panels, scale, zero
+from trajcheck.reports.figures.drawing.axes import finish, line, panels, scale, zero
+from trajcheck.reports.figures.drawing.legends import entry, legend
 from trajcheck.reports.figures.drawing.ratio_panel import sample_entries
 from trajcheck.reports.figures.drawing.style import BLUE, DASHES, SKY, VERMILLION
 from trajcheck.reports.figures.picture import NothingToDraw, Picture

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from trajcheck.reports.figures.drawing.axes import finish, legend, panels, scale, zero
+from trajcheck.reports.figures.drawing.axes import finish, panels, scale, zero
+from trajcheck.reports.figures.drawing.legends import legend
 from trajcheck.reports.figures.drawing.towards import towards_references
 from trajcheck.reports.figures.picture import NothingToDraw, Picture
 from trajcheck.reports.reading.report import SavedReport

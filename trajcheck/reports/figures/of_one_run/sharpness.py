@@ -6,7 +6,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from trajcheck.reports.figures.drawing.axes import entry, finish, legend, line, panels, scale, zero
+from trajcheck.reports.figures.drawing.axes import finish, line, panels, scale, zero
+from trajcheck.reports.figures.drawing.legends import entry, legend
 from trajcheck.reports.figures.drawing.ratio_panel import sample_entries
 from trajcheck.reports.figures.drawing.style import BLACK, BLUE, DASHES, GREEN, SKY, VERMILLION
 from trajcheck.reports.figures.picture import NothingToDraw, Picture
@@ -23,6 +24,8 @@ _COLUMNS = {
 
 def _draw(report: SavedReport) -> Figure:
     found = report.of_samples(_COLUMNS)
+    for key in [key for key in found if key[0] == "stability_threshold"][1:]:
+        del found[key]  # no sample enters it
     if not any(column == "lambda_max" for column, _ in found):
         raise NothingToDraw(report.why_empty("lambda_max") if report.summary["options"].get("curvature") else _ASK)
     figure, axes = panels(1, height=3.6)

@@ -8,7 +8,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from trajcheck.metrics.averaging import BETA
-from trajcheck.reports.figures.drawing.axes import entry, finish, legend, line, panels, scale, title
+from trajcheck.reports.figures.drawing.axes import finish, line, panels, scale, title
+from trajcheck.reports.figures.drawing.legends import entry, legend
 from trajcheck.reports.figures.drawing.ratio_panel import sample_entries
 from trajcheck.reports.figures.drawing.style import BLACK, DASHES, GREY
 from trajcheck.reports.figures.drawing.towards import towards_references

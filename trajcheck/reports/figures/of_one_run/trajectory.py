@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from trajcheck.reports.figures.drawing.axes import entry, legend, not_drawn
+from trajcheck.reports.figures.drawing.legends import entry, legend, not_drawn
 from trajcheck.reports.figures.drawing.style import BLACK, COLOURS, GREY, WIDTH, short, told_apart
 from trajcheck.reports.figures.picture import NothingToDraw, Picture
 from trajcheck.reports.reading.report import SavedReport, Series

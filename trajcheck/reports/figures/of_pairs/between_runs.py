@@ -6,7 +6,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from trajcheck.reports.figures.drawing.axes import entry, finish, legend, line, not_drawn, panels, scale, zero
+from trajcheck.reports.figures.drawing.axes import finish, line, panels, scale, zero
+from trajcheck.reports.figures.drawing.legends import entry, legend, not_drawn
 from trajcheck.reports.figures.drawing.style import BLACK, COLOURS, short, told_apart
 from trajcheck.reports.figures.picture import NothingToDraw, Picture
 from trajcheck.reports.reading.report import SavedReport
@@ -22,7 +23,7 @@ def _draw(report: SavedReport) -> Figure:
         (column, number): series
         for column in columns
         for number, run in enumerate(runs)
-        if (series := report.series("compare", column, run_b=run))
+        if (series := report.drawn("compare", column, run_b=run))
     }
     if not any(column == "dist" for column, _ in found):
         raise NothingToDraw(report.why_empty("dist"))
@@ -36,15 +37,14 @@ def _draw(report: SavedReport) -> Figure:
             line(upper, series, BLACK, ":") if number == 0 else None
         else:
             line(upper, series, _OTHERS[number], "-" if column == "dist" else ":")
-    finish(upper, "distance [length]", steps=not cosines)
+    finish(upper, "distance [length]", steps=not cosines, along=report.along)
     if cosines:
         lower = axes[1, 0]
         zero(lower)
         for (column, number), series in cosines.items():
             displacement = column == "displacement_cos"
             line(lower, series, _OTHERS[number], "-" if displacement else "--", linewidth=1.2 if displacement else 0.7)
-        finish(lower, "cosine [1]")
-    axes[-1, 0].set_xlabel("step $t$ of run a")
+        finish(lower, "cosine [1]", along=report.along)
     entries: list[Line2D | Patch] = [
         *(entry(f"b: {short(run)}", _OTHERS[number]) for number, run in enumerate(runs)),
         entry(r"$|x_a-x_b|$; cosine of displacements", "#888888"),

@@ -6,7 +6,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from trajcheck.reports.figures.drawing.axes import entry, scale
+from trajcheck.reports.figures.drawing.axes import scale
+from trajcheck.reports.figures.drawing.legends import entry
 from trajcheck.reports.figures.drawing.ratio_panel import LABEL
 from trajcheck.reports.figures.drawing.run_panels import SAMPLE_TITLES, Panel, draw_lines, figure_of, towards
 from trajcheck.reports.figures.drawing.style import GREY

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from trajcheck.reports.figures.drawing.axes import entry, scale, zero
+from trajcheck.reports.figures.drawing.axes import scale, zero
+from trajcheck.reports.figures.drawing.legends import entry
 from trajcheck.reports.figures.drawing.run_panels import SAMPLE_TITLES, Panel, draw_lines, figure_of
 from trajcheck.reports.figures.drawing.style import COLOURS, GREY
 from trajcheck.reports.figures.picture import NothingToDraw, Picture
 from trajcheck.reports.reading.several_reports import Together
-
-#: Length of a threshold's dashes.
-_DASH = 4.0
 
 
 def _draw(together: Together) -> Figure:
@@ -32,12 +29,7 @@ def _draw(together: Together) -> Figure:
             zero(ax)
         draw_lines(ax, panel)
         for place, series in limits.items():
-            # Equal thresholds show the dashes of all their colours in turn.
-            equal = [
-                other for other, each in limits.items() if np.array_equal(each.values, series.values, equal_nan=True)
-            ]
-            dashes = (-equal.index(place) * _DASH, (_DASH, max(_DASH / 2, (len(equal) - 1) * _DASH)))
-            ax.plot(series.steps, series.values, color=COLOURS[place], linestyle=dashes, linewidth=1.2, zorder=2)
+            ax.plot(series.steps, series.values, "--", color=COLOURS[place], linewidth=1.2, zorder=2)
 
     def dress(ax: Axes, panel: Panel) -> list[Line2D]:
         drawn = any(place in thresholds for place in panel.lines)
