@@ -43,9 +43,16 @@ def write_archive(folder: Path, names: Iterable[str]) -> Path:
 
 
 def index(out: Path) -> dict[str, dict[str, str]]:
-    """The rows of the index, by the names of the runs' folders."""
+    """The first row of the index of each run, by the names of the runs' folders."""
+    found: dict[str, dict[str, str]] = {}
+    for row in index_rows(out):
+        found.setdefault(Path(row["run"]).name, row)
+    return found
+
+
+def index_rows(out: Path) -> list[dict[str, str]]:
     with open(out / "index.csv", newline="") as file:
-        return {Path(row["run"]).name: row for row in csv.DictReader(file)}
+        return list(csv.DictReader(file))
 
 
 def statuses(out: Path) -> dict[str, str]:

@@ -10,7 +10,23 @@ NASTY = '</script><b onclick="x">\'&\u202egnp.exe\n\x07\udc80'
 
 
 def done(run: str, refs: tuple[str, ...] = ("final",), **change: Any) -> dict[str, Any]:
-    """The row of a run that was analyzed; `change` replaces values, those of references as final__cosine."""
+    """What the index holds of a run that was analyzed; `change` replaces facts, and quantities of all references and
+    of x_(t-1) as q__cosine."""
+    values = {
+        "cosine": 0.1874,
+        "cosine_error": 0.0561,
+        "cosine_of": "cos_skip",
+        "convexity_ratio": 1.4,
+        "convexity_num": 89.9,
+        "convexity_den": 64.1,
+        "convex": 0.9625,
+        "not_convex": 0.0375,
+        "undetermined": 0.0,
+    }
+    changed = {name.removeprefix("q__"): value for name, value in change.items() if name.startswith("q__")}
+    rows = [{"ref": ref, "sample": "own", "values": values | changed, "reasons": {}} for ref in refs]
+    sums = {"convexity_ratio": -1.7, "convexity_num": 3.5, "convexity_den": -2.1, "loss_change_sum": -2.07}
+    rows.append({"ref": "x_(t-1)", "sample": "own", "values": sums | changed, "reasons": {"lambda_max": "not asked"}})
     row: dict[str, Any] = {
         "run": run,
         "status": "done",
@@ -20,27 +36,16 @@ def done(run: str, refs: tuple[str, ...] = ("final",), **change: Any) -> dict[st
         "first_step": 0,
         "last_step": 120,
         "parameters": 1210,
-        "sample": "own",
+        "optimizer": "SGD",
+        "user": {"seed": 3},
         "analyzed": "2026-01-31T22:05:09+00:00",
         "duration": 3.21,
         "left_out": 0,
         "warnings": 2,
         "message": "",
+        "rows": rows,
     }
-    for ref in refs:
-        row |= {
-            f"{ref}: cosine": 0.1874,
-            f"{ref}: cosine_error": 0.0561,
-            f"{ref}: cosine_of": "cos_skip",
-            f"{ref}: cosine_sample": "own",
-            f"{ref}: convexity_ratio": 1.4,
-            f"{ref}: convexity_num": 89.9,
-            f"{ref}: convexity_den": 64.1,
-            f"{ref}: convex": 0.9625,
-            f"{ref}: not_convex": 0.0375,
-            f"{ref}: undetermined": 0.0,
-        }
-    return row | {name.replace("__", ": "): value for name, value in change.items()}
+    return row | {name: value for name, value in change.items() if not name.startswith("q__")}
 
 
 def failed(run: str, message: str) -> dict[str, Any]:

@@ -37,6 +37,14 @@ def batch_command(
     ref: Annotated[
         list[str] | None, typer.Option("--ref", metavar="SPEC", help="As of analyze; in place of the file's.")
     ] = None,
+    ref_as: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--ref-as",
+            metavar="ROLE=SPEC",
+            help="As of analyze, also with parts of the run's path, as 'other={group}/seed1'; in place of the file's.",
+        ),
+    ] = None,
     objective: Annotated[
         str | None, typer.Option(metavar="FILE.py:NAME|run", help="As of analyze; in place of the file's.")
     ] = None,
@@ -55,9 +63,9 @@ def batch_command(
 ) -> None:
     """Analyze the runs of an archive that are new or have changed: what cron calls.
 
-    Each run has its report below DIR; index.csv has a row a run. A run that cannot be analyzed fails its row and is
-    tried again the next time. A second call while one is at work ends at once, with 0. After SIGTERM or SIGINT the
-    exit code is 143 or 130, and everything finished is kept.
+    Each run has its report below DIR; index.csv has a row a run, reference and sample. A run that cannot be analyzed
+    fails its row and is tried again the next time. A second call while one is at work ends at once, with 0. After
+    SIGTERM or SIGINT the exit code is 143 or 130, and everything finished is kept.
     """
     from trajcheck.cli.batch_log import batch_log
     from trajcheck.commands.batch.command import batch, with_command_line
@@ -69,7 +77,9 @@ def batch_command(
     chosen = with_command_line(BatchConfig() if config is None else read_config(config), **said)
     if plots is not None:
         chosen = replace(chosen, plots=plots)
-    options = replace(chosen.options, refs=tuple(ref or chosen.options.refs))
+    options = replace(
+        chosen.options, refs=tuple(ref or chosen.options.refs), ref_as=tuple(ref_as or chosen.options.ref_as)
+    )
     chosen = replace(chosen, options=options if objective is None else replace(options, objective=objective))
     chosen.check()
     with ExitStack() as stack:

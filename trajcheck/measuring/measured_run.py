@@ -72,7 +72,7 @@ class MeasuredRun:
 
     def resolve(self, workspace: Path) -> ResolvedReferences:
         """The references, those of other runs permuted where that was asked for; averages in files in `workspace`."""
-        references = resolve_references(self.options.refs, self.trajectory, workspace, self.prints)
+        references = resolve_references(self.options.refs, self.trajectory, workspace, self.prints, self.options.roles)
         if not self.options.match_permutations:
             return ResolvedReferences(references)
         from trajcheck.permutations.permuted_references import permute_references
@@ -196,7 +196,7 @@ class MeasuredRun:
         """What `measure` towards these references, or those of the options, would read and evaluate if nothing were
         saved yet."""
         if references is None:
-            references = resolve_references(self.options.refs, self.trajectory, None)
+            references = resolve_references(self.options.refs, self.trajectory, None, roles=self.options.roles)
         return cost(
             self.trajectory,
             self.rows,

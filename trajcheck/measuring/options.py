@@ -12,6 +12,7 @@ from trajcheck.metrics.quantity import FAMILY_NAMES
 from trajcheck.options import shared
 from trajcheck.options.checks import among, at_least, between, pattern
 from trajcheck.options.declared import Declared, Option
+from trajcheck.runs.reference_words import as_words, role_wrong, roles_of
 
 #: Sample conventions: on which z a row is measured; docs/analyze.md says what each is.
 SAMPLES = ("own", "previous", "probe", "full")
@@ -58,6 +59,18 @@ class Options(Declared):
         ),
     ] = None
     _: KW_ONLY
+    ref_as: Annotated[
+        Sequence[str],
+        Option(
+            "A further reference that the tables call by its role, as other=runs/seed1; repeat. Runs whose references "
+            "lie in different places are then compared by role.",
+            "ROLE=SPEC",
+            after="refs",
+            check=role_wrong,
+            python="further references by the roles under which the tables have them, {role: spec} or "
+            '("role=spec", ...).',
+        ),
+    ] = ()
     ref_gradients: Annotated[
         bool,
         Option(
@@ -240,6 +253,15 @@ class Options(Declared):
         ),
     ] = None
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "ref_as", as_words(self.ref_as))
+        super().__post_init__()
+
+    @property
+    def roles(self) -> dict[str, str]:
+        """References by role. Raises UsageError where one was given twice."""
+        return roles_of(self.ref_as, self.refs)
+
     @property
     def lags(self) -> tuple[int, ...]:
         """The lags of the memory cosines, each once."""
@@ -283,6 +305,7 @@ class Options(Declared):
         if self.ref_gradients and "smoothness" not in families:
             raise UsageError("--ref-gradients is for smoothness towards references: add smoothness to --metrics.")
         _ = self.memory_bytes
+        _ = self.roles
         if self.match_permutations:
             shared.check_permutable(self.objective)
         other_sample = f"--sample {' '.join(self.samples)}", self.samples != ("own",)

@@ -30,6 +30,7 @@ from trajcheck.files.streamed_writing import write_streamed
 from trajcheck.files.whole_files import TEMPORARY
 from trajcheck.runs.divergence import cut_at_divergence, not_finite
 from trajcheck.runs.formats.weights_file import read_weights
+from trajcheck.runs.reference_words import normalised
 from trajcheck.runs.snapshot import Snapshot
 from trajcheck.runs.trajectory import Shapes, Trajectory, open_trajectory
 
@@ -40,10 +41,10 @@ KINDS = "final, init, best, step:N, mean:N, OTHER_RUN, OTHER_RUN@(any of these),
 class Reference:
     """A reference point x*.
 
-    `spec` is the reference as it was given; `key` identifies the point by content (run id and steps, or hash), so that
-    `final` of a run that has grown is another point. `own_steps` are the steps of the analyzed run whose iterate, or
-    average of iterates, x* is: x* depends on the samples before them. Empty for another run or a file. `files` are
-    those that its numbers were read from.
+    `spec` is the reference as it was given, or its role; `key` identifies the point by content (run id and steps, or
+    hash), so that `final` of a run that has grown is another point. `own_steps` are the steps of the analyzed run whose
+    iterate, or average of iterates, x* is: x* depends on the samples before them. Empty for another run or a file.
+    `files` are those that its numbers were read from.
     """
 
     spec: str
@@ -59,16 +60,24 @@ class Reference:
 
 
 def resolve_references(
-    specs: Sequence[str], trajectory: Trajectory, workspace: Path | None, prints: FilePrints | None = None
+    specs: Sequence[str],
+    trajectory: Trajectory,
+    workspace: Path | None,
+    prints: FilePrints | None = None,
+    roles: Mapping[str, str] | None = None,
 ) -> list[Reference]:
-    """The references that `specs` name; averages are computed once and kept as files in `workspace`.
+    """The references that `specs` name, each once, and those that have `roles`, {role: spec}, under their roles;
+    averages are computed once and kept as files in `workspace`.
+
+    Two ways of writing one path are one reference, under the first of them, normalised.
 
     An average that lies there already, made of the same files as `prints` know them, is not computed again. With
     `workspace` None none is computed: the last iterate stands in for it, for those who ask only what an analysis would
     cost. Raises InvalidReferenceError, saying what was found and what is possible.
     """
     place = None if workspace is None else Workspace(workspace, prints or FilePrints())
-    references = [_resolve(spec, trajectory, place) for spec in dict.fromkeys(specs)]
+    references = [_resolve(spec, trajectory, place) for spec in dict.fromkeys(map(normalised, specs))]
+    references += [_in_role(role, spec, trajectory, place) for role, spec in (roles or {}).items()]
     with ExtentReader() as reader:
         for reference in references:
             if bad := not_finite(reader, reference.parameters, trajectory.shapes):
@@ -78,6 +87,13 @@ def resolve_references(
                     "finite parameters; --skip-bad leaves such steps of the analyzed run out."
                 )
     return references
+
+
+def _in_role(role: str, spec: str, trajectory: Trajectory, workspace: Workspace | None) -> Reference:
+    try:
+        return replace(_resolve(spec, trajectory, workspace), spec=role)
+    except InvalidReferenceError as error:
+        raise InvalidReferenceError(f"--ref-as {role}: {error}") from error
 
 
 def _resolve(spec: str, trajectory: Trajectory, workspace: Workspace | None) -> Reference:

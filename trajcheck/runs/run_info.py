@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from trajcheck.runs.user_fields import Plain
+
 
 @dataclass(frozen=True)
 class RunInfo:
@@ -25,3 +27,4 @@ class RunInfo:
     group_of: Mapping[str, int] = field(default_factory=dict)  # the number of each parameter's group
     files: tuple[str, ...] = ()
     thinned: bool = False  # whether records may have been deleted while the run grew
+    user: Mapping[str, Plain] = field(default_factory=dict)  # plain fields of what the Recorder was given as user=

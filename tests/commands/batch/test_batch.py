@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from archives import files, index, statuses, tables, write_archive, write_walk
+from archives import files, index, index_rows, statuses, tables, write_archive, write_walk
 from plain_run_files import Outcome
 
 import trajcheck
@@ -52,7 +52,7 @@ def test_each_run_has_the_report_that_analyze_gives(archive: Path, tmp_path: Pat
     assert files(archive) == before
 
 
-def test_index_has_a_row_a_run(archive: Path, tmp_path: Path) -> None:
+def test_index_has_a_row_a_run_and_reference(archive: Path, tmp_path: Path) -> None:
     (archive / "a/step-000000003.safetensors").write_bytes(b"damaged")
     analyzed(archive, tmp_path / "out", options=Options(refs=("final", "init")))
     rows = index(tmp_path / "out")
@@ -61,10 +61,14 @@ def test_index_has_a_row_a_run(archive: Path, tmp_path: Path) -> None:
     row = rows["c"]
     assert row["run"] == str(archive / "b/c") and row["report"] == "archive/b/c" and row["id"] == "c-1"
     assert (row["recorded_steps"], row["first_step"], row["last_step"], row["left_out"]) == ("6", "0", "5", "0")
-    head = json.loads((tmp_path / "out/archive/b/c/summary.json").read_text())["headline"]["references"]
+    head = json.loads((tmp_path / "out/archive/b/c/summary.json").read_text())["headline"]
+    rows = {row["ref"]: row for row in index_rows(tmp_path / "out") if Path(row["run"]).name == "c"}
+    assert list(rows) == ["final", "init", "x_(t-1)"] and {row["sample"] for row in rows.values()} == {"own"}
     for spec in ("final", "init"):
-        assert row[f"{spec}: cosine"] == str(head[spec]["cosine"])
-        assert row[f"{spec}: convexity_num"] == str(head[spec]["convexity_num"])
+        assert rows[spec]["cosine"] == str(head["references"][spec]["cosine"])
+        assert rows[spec]["convexity_num"] == str(head["references"][spec]["convexity_num"])
+    assert rows["x_(t-1)"]["convexity_num"] == str(head["previous"]["convexity_num"] or "")
+    assert rows["x_(t-1)"]["cosine"] == ""
 
 
 def test_only_what_has_changed_is_analyzed(archive: Path, tmp_path: Path) -> None:
@@ -163,7 +167,7 @@ def test_a_run_that_has_gone_keeps_its_row(archive: Path, tmp_path: Path) -> Non
 def test_runs_may_be_called_as_parts_of_reports_are(tmp_path: Path) -> None:
     write_archive(tmp_path / "archive", ("figures/scalars", "scalars"))
     analyzed(tmp_path / "archive", tmp_path / "out")
-    assert len((tmp_path / "out/index.csv").read_text().splitlines()) == 3
+    assert len(index(tmp_path / "out")) == 1 and len(index_rows(tmp_path / "out")) == 4
 
 
 def test_max_runs_leaves_the_others_for_the_next_call(archive: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import html
 import os
 import re
 import subprocess
@@ -19,9 +20,10 @@ from index_rows import NASTY, done, failed, with_report
 
 from trajcheck.commands.batch.command import batch
 from trajcheck.commands.batch.options import BatchConfig
-from trajcheck.commands.batch.page import MOST, document, write_page
+from trajcheck.commands.batch.page import document, write_page
 from trajcheck.commands.batch.page_cells import duration, moment
-from trajcheck.commands.batch.page_words import READING
+from trajcheck.commands.batch.page_columns import MOST_FIELDS
+from trajcheck.reports.quantities.catalogue import QUANTITIES
 
 PLAIN = BatchConfig(plots=False)
 
@@ -64,16 +66,11 @@ class Parsed(HTMLParser):
             self.said[self.tags[-1]] += data
 
     @property
-    def heads(self) -> int:
-        """The number of rows of headings: references are above, where there are some."""
-        return 2 if any(text.startswith("towards ") for text, *_ in self.rows[0]) else 1
-
-    @property
     def columns(self) -> list[str]:
-        return [text for text, *_ in self.rows[self.heads - 1]]
+        return [text for text, *_ in self.rows[1]]
 
     def cell(self, column: str, row: int = 0) -> tuple[str, str, str]:
-        return self.rows[self.heads + row][self.columns.index(column)]
+        return self.rows[2 + row][self.columns.index(column)]
 
 
 def page_of(out: Path, *rows: Mapping[str, Any]) -> Parsed:
@@ -85,8 +82,9 @@ def page_of(out: Path, *rows: Mapping[str, Any]) -> Parsed:
 
 def test_the_headline_stands_in_the_cells(tmp_path: Path) -> None:
     page = page_of(tmp_path, done("/runs/a"))
-    assert page.cell("cosine") == ("0.187 ± 0.056", "mean of cos_skip, sample own", "")
-    assert page.cell("ratio") == ("1.4", "num 89.9, den 64.1, sample own", "")
+    assert (page.cell("ref")[0], page.cell("sample")[0], page.cell("seed")[0]) == ("final", "own", "3")
+    assert page.cell("cosine") == ("0.187 ± 0.056", "mean of cos_skip", "")
+    assert page.cell("ratio") == ("1.4", "num 89.9, den 64.1", "")
     assert [page.cell(name)[0] for name in ("convex", "not", "?")] == ["96.2%", "3.75%", "0%"]
     assert page.cell("steps") == ("121", "steps 0 to 120", "")
     assert page.cell("parameters")[0] == "1,210"
@@ -96,25 +94,36 @@ def test_the_headline_stands_in_the_cells(tmp_path: Path) -> None:
     assert page.title == "1 run below /runs"
 
 
+def test_the_previous_iterate_is_a_reference(tmp_path: Path) -> None:
+    page = page_of(tmp_path, done("/runs/a"))
+    assert page.cell("ref", 1)[0] == "x_(t-1)" and page.cell("run", 1)[0] == "a"
+    assert page.cell("ratio", 1) == ("-1.7", "num 3.5, den -2.1", "")
+    assert [page.cell("Σ loss change", row)[0] for row in (0, 1)] == ["", "-2.07"]
+    assert page.cell("cosine", 1)[0] == ""
+
+
 def test_what_the_cosine_is_of_is_said(tmp_path: Path) -> None:
-    page = page_of(tmp_path, done("/runs/a", final__cosine_of="cos", final__cosine_sample="probe"))
-    assert page.cell("cosine") == ("0.187* ± 0.056", "mean of cos, sample probe", "")
+    page = page_of(tmp_path, done("/runs/a", q__cosine_of="cos"))
+    assert page.cell("cosine") == ("0.187* ± 0.056", "mean of cos", "")
 
 
-def test_an_undefined_value_is_an_empty_cell_that_keeps_what_is_known(tmp_path: Path) -> None:
-    row = done("/runs/a", final__cosine_error=None, final__convexity_ratio=None, final__convexity_den=None)
-    page = page_of(tmp_path, row | {"final: convex": None})
-    assert page.cell("cosine") == ("0.187", "mean of cos_skip, sample own; no standard error", "")
-    assert page.cell("ratio") == ("–", "num 89.9, den undefined, sample own", "")
+def test_an_undefined_value_is_a_dash_with_its_reason(tmp_path: Path) -> None:
+    row = done("/runs/a", q__cosine_error=None, q__convexity_ratio=None, q__convex=None)
+    row["rows"][0]["reasons"] = {"convexity_ratio": "den is below its resolution"}
+    page = page_of(tmp_path, row, done("/runs/b"))
+    assert page.cell("cosine") == ("0.187", "mean of cos_skip", "")
+    assert page.cell("ratio") == ("–", "den is below its resolution", "")
     assert page.cell("convex")[0] == "–"
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 10**400, True, "3", [1], {}, None])
 def test_a_value_of_another_kind_is_an_empty_cell(tmp_path: Path, value: Any) -> None:
-    names = ("final: cosine", "final: cosine_of", "final: convexity_num", "final: convexity_den", "final: convex")
-    others = ("recorded_steps", "duration", "warnings", "analyzed", "message", "status", "report", "sample")
-    page = page_of(tmp_path, {**done("/runs/a"), **dict.fromkeys((*names, *others), value)})
+    names = ("q__cosine", "q__cosine_of", "q__convexity_num", "q__convexity_ratio", "q__convex")
+    others = ("recorded_steps", "duration", "warnings", "analyzed", "message", "status", "report", "sample", "user")
+    row = done("/runs/a", **dict.fromkeys((*names, *others), value))
+    page = page_of(tmp_path, row, done("/runs/b"))
     assert [page.cell(name)[0] for name in ("cosine", "ratio", "convex", "steps", "duration", "warnings")] == ["–"] * 6
+    assert page_of(tmp_path, {**row, "rows": value}, done("/runs/b")).cell("ref")[0] == ""
 
 
 def test_a_message_is_there_without_the_path_that_stands_beside_it(tmp_path: Path) -> None:
@@ -125,25 +134,30 @@ def test_a_message_is_there_without_the_path_that_stands_beside_it(tmp_path: Pat
     assert "message" not in page_of(tmp_path, done("/runs/a")).columns
 
 
-def test_of_many_references_those_of_most_runs_have_columns(tmp_path: Path) -> None:
-    refs = [f"step:{i}" for i in range(MOST + 2)]
-    rows = [done(f"/runs/{i}", tuple(refs[:i] + refs[-1:])) for i in range(MOST + 1)]
+def test_of_many_fields_the_first_have_columns(tmp_path: Path) -> None:
+    fields = {f"field{n}": n for n in range(MOST_FIELDS + 2)}
+    rows = [done("/runs/a", user=fields)]
     page = page_of(tmp_path, *rows)
-    assert [text for text, *_ in page.rows[0] if text.startswith("towards")] == [
-        f"towards {ref}" for ref in (refs[-1], *refs[: MOST - 1])
-    ]
-    assert f"values towards {refs[MOST - 1]}.</p>" in document(tmp_path, rows)
+    assert [name for name in page.columns if name.startswith("field")] == list(fields)[:MOST_FIELDS]
+    assert f"In index.csv alone are user.field{MOST_FIELDS}, user.field{MOST_FIELDS + 1}.</p>" in document(
+        tmp_path, rows
+    )
 
 
 def test_runs_of_several_archives_and_no_runs(tmp_path: Path) -> None:
     page = page_of(tmp_path, done("/one/a"), done("/two/b"))
-    assert page.title == "2 runs" and page.cell("run", 1)[0] == "/two/b"
+    assert page.title == "2 runs" and page.cell("run", 2)[0] == "/two/b"
     assert page_of(tmp_path).title == "0 runs"
 
 
 def test_every_column_is_explained(tmp_path: Path) -> None:
-    columns = page_of(tmp_path, done("/runs/a"), failed("/runs/b", "why")).columns
-    assert sorted(columns) == sorted(READING)
+    values: dict[str, Any] = {f"q__{name}": 0.5 for name in QUANTITIES}
+    row = done("/runs/a", **values)
+    page = document(tmp_path, [row, failed("/runs/b", "why")])
+    said = re.findall(r"<dt>(.*?)</dt><dd>(.+?)</dd>", page)
+    columns = Parsed(page).columns
+    assert [html.unescape(name) for name, _ in said] == [name for name in columns if name != "seed"]
+    assert len(columns) > 30
 
 
 def test_times_in_words() -> None:
@@ -164,7 +178,7 @@ def test_the_link_leads_to_the_page_or_to_the_table(tmp_path: Path) -> None:
     os.utime(tmp_path / "runs/c/report.html", (0, 0))
     earlier = with_report(tmp_path, failed("/runs/d", "why"), "runs/d", *files)
     page = page_of(tmp_path, drawn, plain, outdated, earlier, failed("/runs/e", "why"))
-    assert [page.cell("run", row)[::2] for row in range(5)] == [
+    assert [page.cell("run", row)[::2] for row in (0, 2, 4, 6, 7)] == [
         ("a", "./runs/a/report.html"),
         ("b", "./runs/b/steps.csv"),
         ("c", "./runs/c/steps.csv"),
@@ -185,14 +199,20 @@ def test_a_link_leads_to_the_folder_whatever_its_name(tmp_path: Path, name: str)
 
 
 def test_no_name_becomes_code_and_what_cannot_be_seen_is_shown(tmp_path: Path) -> None:
-    row = done(f"/runs/{NASTY}", (NASTY,), message=NASTY, status=NASTY, sample=NASTY, analyzed=NASTY)
-    row |= {f"{NASTY}: cosine_of": NASTY}
-    plain = page_of(tmp_path, done("/runs/a", message="m", status="incomplete"), done("/runs/b", ()))
-    nasty = page_of(tmp_path, row, done("/runs/b", ()))
+    def row_of(word: str) -> dict[str, Any]:
+        user = {word: word}
+        row = done(f"/runs/{word}", (word,), message=word, status=word, analyzed=word, user=user, q__cosine_of=word)
+        row["rows"][0] |= {"sample": word, "reasons": {"convexity_ratio": word}}
+        row["rows"][0]["values"]["convexity_ratio"] = None
+        return row
+
+    row = row_of(NASTY)
+    plain, nasty = (page_of(tmp_path, each, done("/runs/b", ())) for each in (row_of("plain"), row))
     assert sorted(nasty.tags) == sorted(plain.tags)
     assert nasty.attributes == plain.attributes
     shown = '</script><b onclick="x">\'&\\u202egnp.exe\\u000a\\u0007\\udc80'
     assert nasty.cell("run")[0] == nasty.cell("status")[0] == shown
+    assert nasty.cell("ratio")[1] == nasty.cell("ref")[1].replace("…", "") == shown
     assert nasty.cell("message")[0] == shown.replace("\\u000a", " ")
     page = document(tmp_path, [row])
     assert not re.search(r"[\x00-\x09\x0b-\x1f\u202e\ud800-\udfff]", page)

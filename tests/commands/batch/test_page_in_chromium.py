@@ -1,4 +1,4 @@
-"""index.html in a real browser: 1,000 runs, sorted by any column, filtered by words and status."""
+"""index.html in a real browser: 1,000 runs, sorted by any column, filtered by words, status, reference and sample."""
 
 from __future__ import annotations
 
@@ -54,13 +54,16 @@ def opened(folder: Path) -> Iterator[tuple[Page, Heard]]:
     rows = [
         done(
             f"/archive/gpt2/lr-{'0.1' if i % 2 else '0.03'}/seed{i}",
-            ("final", "init"),
+            ("final",),
             status=STATUSES[i],
-            final__cosine=float(COSINES[i]) if i % 10 else None,
+            q__cosine=float(COSINES[i]) if i % 10 else None,
             duration=float(i),
         )
         for i in range(RUNS - FAILED)
     ]
+    for row in rows:
+        del row["rows"][1:]  # x_(t-1): one row a run, but for the first
+    rows[0] = done("/archive/gpt2/lr-0.03/seed0", status=STATUSES[0], q__cosine=None, duration=0.0)
     rows += [failed(f"/archive/{NASTY}{i}", f"{NASTY}: truncated at byte {9000 + i}") for i in range(FAILED)]
     write_page(folder, rows)
     with open_page() as (page, heard):
@@ -90,13 +93,13 @@ def test_nothing_is_logged_nothing_is_requested_and_no_name_has_run(page: Page, 
 
 
 def test_a_click_sorts_by_the_unrounded_values_and_a_second_turns_it(page: Page) -> None:
-    page.click(head("cosine, towards final"))
-    wait_for(page, f"{COUNT}.includes('sorted by cosine, towards final, ascending')")
+    page.click(head("cosine"))
+    wait_for(page, f"{COUNT}.includes('sorted by cosine, ascending')")
     known = np.array([value if i % 10 else np.nan for i, value in enumerate(COSINES[: RUNS - FAILED])])
     order = [f"seed{i}" for i in np.argsort(known)[:200]]
     assert [name.rpartition("/")[2] for name in page.evaluate(NAMES)] == order
     assert page.evaluate("document.querySelectorAll('[aria-sort]').length") == 1
-    page.click(head("cosine, towards final"))
+    page.click(head("cosine"))
     wait_for(page, f"{COUNT}.includes('descending')")
     order = [f"seed{i}" for i in np.argsort(-known)[:200]]
     assert [name.rpartition("/")[2] for name in page.evaluate(NAMES)] == order
@@ -119,40 +122,53 @@ def test_an_empty_cell_comes_last_either_way(page: Page) -> None:
     assert page.evaluate(NAMES) == []
     page.fill("#words", "")
     page.click("#all")
+    page.click('input[value="about"]')
     for _ in range(2):
         page.click(head("duration"))
         assert page.evaluate(f"{column('duration')}.slice(-{FAILED})") == ["–"] * FAILED
+    page.click('input[value="about"]')
 
 
 def test_words_and_statuses_filter_and_are_counted_aloud(page: Page) -> None:
     assert page.evaluate("document.getElementById('count').getAttribute('role')") == "status"
     page.fill("#words", "LR-0.1 seed99")
-    wait_for(page, f"{COUNT}.startsWith('2 of 1,000 runs')")  # 99 and 991
+    wait_for(page, f"{COUNT}.startsWith('2 of 1,001 rows')")  # 99 and 991
     page.fill("#words", "")
     page.click('input[value="done"]')
-    wait_for(page, f"{COUNT}.startsWith('{STATUSES[: RUNS - FAILED].count('gone') + FAILED} of 1,000')")
+    wait_for(page, f"{COUNT}.startsWith('{STATUSES[: RUNS - FAILED].count('gone') + FAILED} of 1,001')")
     page.click('input[value="gone"]')
-    wait_for(page, f"{COUNT}.startsWith('{FAILED} of 1,000')")
+    wait_for(page, f"{COUNT}.startsWith('{FAILED} of 1,001')")
     assert all("truncated at byte" in each for each in page.evaluate(column("message")))
     page.fill("#words", "BYTE 9003")
-    wait_for(page, f"{COUNT}.startsWith('1 of 1,000')")
+    wait_for(page, f"{COUNT}.startsWith('1 of 1,001')")
     page.fill("#words", "")
     page.click('input[value="done"]')
     page.click('input[value="gone"]')
-    wait_for(page, f"{COUNT}.startsWith('1,000 of 1,000')")
+    wait_for(page, f"{COUNT}.startsWith('1,001 of 1,001')")
 
 
-def test_columns_are_hidden(page: Page) -> None:
-    seen = "getComputedStyle(document.querySelector('td.r1')).display"
-    assert page.evaluate(seen) == "table-cell"
-    page.click('input[value="r1"]')
+def test_a_reference_is_chosen_and_runs_that_failed_stay(page: Page) -> None:
+    page.select_option("#ref", "x_(t-1)")
+    wait_for(page, f"{COUNT}.startsWith('{1 + FAILED} of 1,001')")
+    assert page.evaluate(f"{column('ref')}.filter((word) => word)") == ["x_(t-1)"]
+    page.select_option("#ref", "")
+    wait_for(page, f"{COUNT}.startsWith('1,001 of 1,001')")
+    assert page.evaluate("document.getElementById('sample')") is None  # there is one alone
+
+
+def test_columns_are_shown_and_hidden(page: Page) -> None:
+    seen = "getComputedStyle(document.querySelector('td.{}')).display"
+    assert page.evaluate(seen.format("headline")) == "table-cell"
+    assert page.evaluate(seen.format("sums")) == page.evaluate(seen.format("about")) == "none"
+    page.click('input[value="sums"]')
     page.click('input[value="message"]')
-    assert page.evaluate(seen) == "none"
-    assert page.evaluate(f"{left('th.group.r0')} === {left('td.r0')}")
+    assert page.evaluate(seen.format("sums")) == "table-cell"
+    assert page.evaluate(f"{left('th.group.sums')} === {left('td.sums')}")
     page.click('input[value="message"]')
-    assert page.evaluate("[...document.querySelectorAll('thead th.r1')].every((each) => !each.offsetWidth)")
-    page.click('input[value="r1"]')
-    assert page.evaluate(seen) == "table-cell"
+    page.click('input[value="sums"]')
+    assert page.evaluate("[...document.querySelectorAll('thead th.sums')].every((each) => !each.offsetWidth)")
+    page.click('input[value="about"]')
+    assert page.evaluate(seen.format("about")) == "table-cell"
 
 
 def test_a_thousand_runs_stay_fluent(page: Page, folder: Path) -> None:
@@ -162,7 +178,7 @@ def test_a_thousand_runs_stay_fluent(page: Page, folder: Path) -> None:
         "(async (act) => { const start = performance.now(); act(); document.body.offsetHeight; await new Promise("
         "(drawn) => requestAnimationFrame(() => setTimeout(drawn))); return performance.now() - start; })"
     )
-    for label in ("run", "cosine, towards init", "analyzed"):
+    for label in ("run", "cosine", "analyzed"):
         assert page.evaluate(f"{spent}(() => document.querySelector({json.dumps(head(label))}).click())") < FLUENT
     act = (
         "const field = document.getElementById('words'); field.value = 'seed7'; field.dispatchEvent(new Event('input'))"
@@ -171,11 +187,13 @@ def test_a_thousand_runs_stay_fluent(page: Page, folder: Path) -> None:
     page.fill("#words", "")
     assert page.evaluate(f"{NAMES}.length") == 200
     page.click("#all")
-    assert page.evaluate(f"{NAMES}.length") == RUNS
+    assert page.evaluate(f"{NAMES}.length") == RUNS + 1
     assert page.evaluate("document.activeElement.id") == "runs"
 
 
-def test_the_keyboard_sorts_and_one_sees_where_one_is(page: Page) -> None:
+def test_the_keyboard_sorts_and_one_sees_where_one_is(page: Page, folder: Path) -> None:
+    show(page, folder)
+    page.click('input[value="about"]')
     page.evaluate("document.activeElement.blur(); window.scrollTo(0, 0); document.querySelector('.skip').focus()")
     seen = []
     for _ in range(40):
@@ -190,12 +208,13 @@ def test_the_keyboard_sorts_and_one_sees_where_one_is(page: Page) -> None:
         "done",
         "gone",
         "failed",
+        "ref",
         "message",
-        "r0",
-        "Table of the runs",
+        "headline",
+        "Table of the rows",
         "run",
         "status",
-        "ratio, towards init",
+        "ratio",
     )
     assert [name for name in names if name not in seen] == []
     page.keyboard.press("Space")
@@ -203,6 +222,7 @@ def test_the_keyboard_sorts_and_one_sees_where_one_is(page: Page) -> None:
 
 
 def test_light_and_dark(page: Page) -> None:
+    page.mouse.move(0, 0)
     background = "getComputedStyle(document.querySelector('tbody td')).backgroundColor"
     assert page.evaluate(background) == "rgb(255, 255, 255)"
     page.click("#theme")
@@ -230,8 +250,8 @@ def test_on_paper_there_are_all_runs_and_no_controls(page: Page, folder: Path) -
     assert page.evaluate(f"{NAMES}.length") == 200
     page.emulate_media(media="print", color_scheme="dark")
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
-    assert page.evaluate(f"{NAMES}.length") == RUNS
-    assert page.evaluate(COUNT) == "1,000 of 1,000 runs."
+    assert page.evaluate(f"{NAMES}.length") == RUNS + 1
+    assert page.evaluate(COUNT) == "1,001 of 1,001 rows."
     assert page.evaluate("getComputedStyle(document.getElementById('filter')).display") == "none"
     assert page.evaluate("getComputedStyle(document.querySelector('tbody td')).backgroundColor") == "rgb(255, 255, 255)"
     page.evaluate("dispatchEvent(new Event('afterprint'))")
@@ -245,7 +265,7 @@ def test_without_scripts_the_whole_table_is_there(page: Page, tmp_path: Path) ->
     silent = page.context.browser.new_page(java_script_enabled=False)
     silent.goto((tmp_path / "index.html").as_uri())
     rows = silent.locator("tbody tr")
-    assert rows.count() == 300 and all(row.is_visible() for row in (rows.first, rows.last))
+    assert rows.count() == 600 and all(row.is_visible() for row in (rows.first, rows.last))
     assert silent.locator("tbody tr[hidden]").count() == 0
     assert silent.locator("#filter").is_hidden()
     silent.context.close()

@@ -226,6 +226,7 @@ class Findings:
             "parameters": trajectory.numel,
             "optimizer": info.optimizer,
             "plain_sgd": trajectory.settings.plain_sgd,
+            "user": dict(info.user),
         }
 
     @cached_property

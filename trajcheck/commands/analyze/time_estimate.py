@@ -82,7 +82,7 @@ def estimate_time(run: Path, options: Options, clock: Clock = time.perf_counter)
     --memory-lags and --pca are counted in bytes alone. Raises as `analyze` does.
     """
     analysis = MeasuredRun(run, replace(options, curvature=None), quiet=True)
-    references = resolve_references(options.refs, analysis.trajectory, None)
+    references = resolve_references(options.refs, analysis.trajectory, None, roles=options.roles)
     counted = MeasuredRun(run, options, quiet=True, trajectory=analysis.trajectory).cost(references)
     rows = len(analysis.rows.work)
     reading = span(_watch(lambda progress: _pass(analysis, references, progress), PASS, clock), rows)

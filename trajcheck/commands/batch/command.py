@@ -15,9 +15,10 @@ from trajcheck.commands.batch.common_figures import draw_across, pages_across
 from trajcheck.commands.batch.discovery import FoundRun, find_runs
 from trajcheck.commands.batch.index import index_rows, write_index
 from trajcheck.commands.batch.lock import only_batch, sign_of_life
-from trajcheck.commands.batch.options import BatchConfig
+from trajcheck.commands.batch.options import BatchConfig, check_analysis
 from trajcheck.commands.batch.page import write_page
 from trajcheck.commands.batch.remains import remove_remains
+from trajcheck.commands.batch.roles import roles_of_run
 from trajcheck.commands.batch.run_state import FAILED, INCOMPLETE, RunState, fingerprint, read_state
 from trajcheck.commands.batch.stopping import Signalled, Stopped, stopping
 from trajcheck.commands.batch.tasks import CHUNK, REPORT, chunk_tasks, make_report, now, report_task
@@ -61,11 +62,13 @@ class BatchResult:
 
 @dataclass(frozen=True)
 class _Job:
-    """A run that is to be analyzed. `files` are its step files, `size` their bytes, about."""
+    """A run that is to be analyzed. `notes` are what its row is to say of it; `files` are its step files, `size` their
+    bytes, about."""
 
     run: FoundRun
     options: Options
     out: Path
+    notes: tuple[str, ...]
     files: int
     size: int
 
@@ -145,19 +148,20 @@ class _Batch:
         except OSError as error:
             raise OutputError(f"{self.out}: cannot be made: {error.strerror}. Choose another --out.") from error
         rows = None
+        current = {self.out / run.report for run in runs}
         with only_batch(self.out):
             remove_remains(self.out)
             try:
                 with stopping(self.config.timeout) as self.check_stopped:
                     self._analyze(self._changed(runs))
-                    rows = index_rows(self.out, self.unchanged)
+                    rows = index_rows(self.out, self.unchanged, current)
                     draw_across(self.out, rows, self.config.plots)
             except Stopped as reason:
                 self.result.stopped = reason.number if isinstance(reason, Signalled) else None
                 word = str(reason) if isinstance(reason, Signalled) else "the time is up"
                 level = logging.INFO if self.result.analyzed else logging.WARNING  # night after night nothing
                 log.log(level, "%s: ended; the next call goes on from here", word)
-            rows = index_rows(self.out, self.unchanged) if rows is None else rows
+            rows = index_rows(self.out, self.unchanged, current) if rows is None else rows
             write_index(self.out, rows)
             write_page(self.out, rows, list(pages_across(self.out, rows)))
         return self.result
@@ -166,18 +170,32 @@ class _Batch:
         """The runs that are to be analyzed."""
         jobs = []
         hashes = FilePrints(deep=True)
+        wrong: dict[FoundRun, UsageError] = {}
         for run in runs:
             folder, options = self.out / run.report, self.config.options_of(run.name)
+            try:
+                roles = roles_of_run(options.ref_as, run.path, run.name, run.archive)
+                options = replace(options, ref_as=roles.ref_as)
+                check_analysis(options)
+            except UsageError as error:
+                wrong[run] = error
+                continue
             state = read_state(folder)
             if state and state.holds(fingerprint(run.path, options, deep=self.config.deep), folder, hashes):
                 self.result.unchanged += 1
                 self.unchanged[folder] = state
                 continue
-            jobs.append(_Job(run, options, folder, *_extent(run.path)))
+            jobs.append(_Job(run, options, folder, tuple(roles.without.values()), *_extent(run.path)))
+        if len(wrong) == len(runs):
+            raise next(iter(wrong.values()))
         limit = self.config.max_runs
         self.result.remaining = len(jobs)
         chosen = jobs if limit is None else jobs[:limit]
-        self.found(len(chosen))
+        self.found(len(chosen) + len(wrong))
+        for run, why in wrong.items():  # no table of [[runs]] gives it what it lacks: its row says so
+            self.result.remaining += 1
+            options = replace(self.config.options_of(run.name), ref_as=())
+            self._fail(_Job(run, options, self.out / run.report, (), 0, 0), str(why), why.exit_code)
         return chosen
 
     def _analyze(self, jobs: Sequence[_Job]) -> None:
@@ -195,7 +213,7 @@ class _Batch:
     def _reports(self, runner: Runner, jobs: Sequence[_Job]) -> None:
         """The reports of some runs, by a runner's workers."""
         by_run = {str(job.run.path): job for job in jobs}
-        tasks = [report_task(job.run.path, job.out, job.options, self.settings) for job in jobs]
+        tasks = [report_task(job.run.path, job.out, job.options, self.settings, job.notes) for job in jobs]
         with closing(self._outcomes(runner, REPORT, tasks)) as outcomes:
             for task, outcome in outcomes:
                 self._finish(by_run[task["run"]], outcome)
@@ -238,7 +256,7 @@ class _Batch:
             job.out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"{job.out}: cannot be made: {error.strerror}.") from error
-        described = {**report_task(job.run.path, job.out, job.options, self.settings), "rows": job.rows}
+        described = {**report_task(job.run.path, job.out, job.options, self.settings, job.notes), "rows": job.rows}
         outcome = call(chunk_tasks, described)
         if isinstance(outcome, Done):
             return outcome.value

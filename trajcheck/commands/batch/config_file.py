@@ -13,8 +13,9 @@
     match = "gpt2/*"
     objective = "objectives.py:gpt2"
     curvature = 100
+    ref_as = {other = ["{group}/seed1", "{group}/seed0"]}
 
-Paths in it are relative to the file.
+Paths in it are relative to the file; those with parts of the run's own path, {group} and the like, to the archive.
 """
 
 from __future__ import annotations
@@ -22,12 +23,13 @@ from __future__ import annotations
 import sys
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from trajcheck.commands.batch.options import BatchConfig, Override
+from trajcheck.commands.batch.roles import has_places
 from trajcheck.errors import UsageError
 from trajcheck.measuring.options import Options
 from trajcheck.options.declared import annotations_of, declarations, is_sequence
@@ -87,6 +89,8 @@ def _options(where: str, table: Mapping[str, Any], folder: Path) -> dict[str, An
     names = {each.word: each.name for each in declarations(Options)}
     chosen = {names.get(word, word): value for key, value in table.items() for word in [key.replace("-", "_")]}
     _known(where, chosen, names, "the options", also=names.values())
+    if isinstance(chosen.get("ref_as"), dict):
+        chosen["ref_as"] = _roles(f"{where}: ref_as", chosen["ref_as"], folder)
     options = _typed(where, Options, chosen)
     if "refs" in options:
         options["refs"] = tuple(_below(folder, spec) for spec in options["refs"])
@@ -94,6 +98,15 @@ def _options(where: str, table: Mapping[str, Any], folder: Path) -> dict[str, An
         file, colon, name = options["objective"].rpartition(":")
         options["objective"] = f"{folder / Path(file).expanduser()}{colon}{name}"
     return options
+
+
+def _roles(where: str, table: Mapping[str, Any], folder: Path) -> list[str]:
+    """ROLE=SPEC for each role of a table, and for each of the references that may have it."""
+    found = []
+    for role, specs in table.items():
+        for spec in _value(f"{where}.{role}", Sequence[str], specs):
+            found.append(f"{role}={spec if has_places(spec) else _below(folder, spec)}")
+    return found
 
 
 def _below(folder: Path, spec: str) -> str:

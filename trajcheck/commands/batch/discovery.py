@@ -25,12 +25,14 @@ class FoundRun:
     path: Path
     name: str
     report: Path
+    archive: Path
 
 
 def find_runs(
     archives: Sequence[Path], out: Path, include: Sequence[str] = (), exclude: Sequence[str] = ()
 ) -> list[FoundRun]:
-    """The runs under some folders, each once, in the order of their names.
+    """The runs under some folders, each once, in the order of their names; however the folders are written, and where
+    one lies in another, or is a link to it, a run is that of the first.
 
     A name is taken where some pattern of `include` matches it (all, if there are none) and none of `exclude` does;
     patterns are those of a shell, and `*` matches slashes too. Symbolic links are not followed, nor is `out` walked.
@@ -38,10 +40,11 @@ def find_runs(
 
     Raises RunError for an archive that is not there, OutputError where `out` or a report would lie in a run.
     """
-    roots = list(dict.fromkeys(Path(os.path.abspath(archive)) for archive in archives))
-    for archive, root in zip(archives, roots, strict=False):
-        if not root.is_dir():
+    for archive in archives:
+        if not archive.is_dir():
             raise RunError(f"{archive}: no such folder. Give the folder under which the runs lie.")
+    real = [os.path.realpath(archive) for archive in archives]
+    roots = [_whole(archive) for place, archive in enumerate(archives) if real.index(real[place]) == place]
     away = Path(os.path.abspath(out))
     for folder in (away, *away.parents):
         if folder.is_dir() and recognise(folder):
@@ -49,18 +52,19 @@ def find_runs(
                 f"{out}: lies in the recorded run {folder}; runs are never written to. Choose another --out."
             )
     names = Counter(root.name for root in roots)
-    found: dict[Path, FoundRun] = {}
+    found: dict[str, FoundRun] = {}
     whole: set[str] = set()
     for root in roots:
         mark = f"-{hashlib.sha256(os.fsencode(root)).hexdigest()[:8]}" if names[root.name] > 1 else ""
-        real = os.path.realpath(root)
+        start = os.path.realpath(root)
         for path in _walk(root, away):
-            whole.add(os.path.join(real, path.relative_to(root)))
+            place = os.path.normpath(os.path.join(start, path.relative_to(root)))
+            whole.add(place)
             name = path.relative_to(root).as_posix() if path != root else root.name
-            if path in found or (include and not _any(name, include)) or _any(name, exclude):
+            if place in found or (include and not _any(name, include)) or _any(name, exclude):
                 continue
             below = Path(root.name + mark) / path.relative_to(root)
-            found[path] = FoundRun(path, name, below)
+            found[place] = FoundRun(path, name, below, root if path != root else root.parent)
     reports = Path(os.path.realpath(away))
     for run in found.values():
         report = reports / run.report
@@ -70,6 +74,12 @@ def find_runs(
                 "Choose another --out."
             )
     return sorted(found.values(), key=lambda run: run.report)
+
+
+def _whole(archive: Path) -> Path:
+    """The whole path, without . and .. in it."""
+    path = os.path.abspath(archive)
+    return Path(path if os.path.realpath(path) == os.path.realpath(archive) else os.path.realpath(archive))
 
 
 def _any(name: str, patterns: Sequence[str]) -> bool:

@@ -71,27 +71,33 @@ class BatchConfig(Declared):
     overrides: tuple[Override, ...] = ()
 
     def options_of(self, name: str) -> Options:
-        """The options of one run, by its path below the archive. Raises UsageError where they contradict each other."""
+        """The options of one run, by its path below the archive; whether they go together is not checked yet."""
         options = self.options
         for override in self.overrides:
             if fnmatchcase(name, override.match):
                 options = replace(options, **override.options)
-        check_analysis(options)
         return options
 
     def check(self) -> None:
-        """Raise UsageError for options that make no sense."""
+        """Raise UsageError for options that make no sense. Where there are several tables of them, what one lacks
+        another may have: whether they go together is then a matter of each run."""
         self.check_values()
         if self.interval < 0:
             raise UsageError(f"interval {self.interval:g}: expected seconds, 0 or more.")
-        check_analysis(self.options)
-        for override in self.overrides:
-            check_analysis(replace(self.options, **override.options))
+        if not self.overrides:
+            check_analysis(replace(self.options, ref_as=()))
+        for one in (self.options, *(replace(self.options, **override.options) for override in self.overrides)):
+            one.check_values()
+            check_steps(one)
 
 
 def check_analysis(options: Options) -> None:
     """Raise UsageError for options of an analysis that contradict each other, before any run is opened."""
     options.check()
+    check_steps(options)
+
+
+def check_steps(options: Options) -> None:
     if options.steps is not None:
         from trajcheck.scalars.rows import (
             parse_steps,  # imports numpy, for which a batch with nothing to do has no time

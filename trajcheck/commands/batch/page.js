@@ -4,7 +4,7 @@
 
   // The rows as they stand in the file; the words of each, for the filter.
   const table = by("table"), body = table.tBodies[0], keys = JSON.parse(by("keys").textContent);
-  const rows = [...body.rows].map((element, place) => ({ element, place, words: element.textContent.toLowerCase(), status: element.cells[1].textContent }));
+  const rows = [...body.rows].map((element, place) => ({ element, place, words: element.textContent.toLowerCase(), status: element.cells[1].textContent, ref: element.cells[2].textContent, sample: element.cells[3].textContent }));
   const heads = new Map([...table.querySelectorAll("thead button")].map((button) => [button, button.closest("th")]));
   const order = [...rows];
   let sorted = "";
@@ -42,25 +42,28 @@
   }
   for (const button of heads.keys()) button.addEventListener("click", () => sort(button));
 
-  // A row is found if its status is chosen and it holds every word. Of many, the first are shown: a table of thousands of rows is slow.
+  // A row is found if its status, reference and sample are chosen and it holds every word. Of many, the first are shown: a table of thousands of rows is slow.
   const words = by("words"), all = by("all"), boxes = (name) => [...document.querySelectorAll(`input[name="${name}"]`)];
   const MANY = 200;
+  const choices = ["ref", "sample"].filter((name) => by(name));
   let whole = false, printing = false;
   const number = (value) => value.toLocaleString("en");
   function show() {
     const asked = words.value.toLowerCase().split(/\s+/).filter((word) => word);
     const statuses = new Set(boxes("status").filter((box) => box.checked).map((box) => box.value));
+    const chosen = choices.map((name) => [name, by(name).value]).filter(([, value]) => value);
     let found = 0;
     for (const row of order) {
-      const here = statuses.has(row.status) && asked.every((word) => row.words.includes(word));
+      const here = statuses.has(row.status) && chosen.every(([name, value]) => !row[name] || row[name] === value) && asked.every((word) => row.words.includes(word));
       found += here;
       row.element.hidden = !here || (found > MANY && !whole && !printing);
     }
     all.hidden = whole || printing || found <= MANY;
     const first = all.hidden ? "" : `; the first ${MANY} are shown`;
-    by("count").textContent = `${number(found)} of ${number(rows.length)} runs${sorted}${first}.`;
+    by("count").textContent = `${number(found)} of ${number(rows.length)} rows${sorted}${first}.`;
   }
   words.addEventListener("input", show);
+  for (const name of choices) by(name).addEventListener("change", show);
   for (const box of boxes("status")) box.addEventListener("change", show);
   all.addEventListener("click", () => { whole = true; show(); by("runs").focus(); });
   addEventListener("beforeprint", () => { printing = true; show(); });

@@ -9,55 +9,44 @@ import base64
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from itertools import groupby
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 from trajcheck.commands.batch import page_cells as cells
-from trajcheck.commands.batch.index import GONE, INDEX, replace_file
+from trajcheck.commands.batch.index import GONE, INDEX, long_rows, replace_file, user_names
 from trajcheck.commands.batch.page_cells import Cell, IndexRow, text, visible
-from trajcheck.commands.batch.page_words import READING
+from trajcheck.commands.batch.page_columns import CLOSED, MOST_FIELDS, NAMES, USER, IndexColumn, index_columns
+from trajcheck.commands.batch.page_words import EMPTY_CELLS, READING
 from trajcheck.commands.batch.run_state import DONE, FAILED, INCOMPLETE
 from trajcheck.reports.page.markup import script_json
+from trajcheck.reports.quantities.catalogue import quantity_of
 from trajcheck.version import __version__
 
 PAGE = "index.html"
 
-#: The most references that have columns: those of most runs. The others stand in index.csv.
-MOST = 6
-
 STATUSES = (DONE, INCOMPLETE, FAILED, GONE)
 
 
-class IndexColumn(NamedTuple):
-    """`reference` is the place of the reference that it is towards; numbers are flush right and sorted as numbers."""
-
-    name: str
-    cell: Callable[[IndexRow], Cell]
-    numbers: bool = True
-    reference: int | None = None
-
-
-def write_page(out: Path, rows: Sequence[IndexRow], across: Sequence[tuple[str, str]] = ()) -> None:
+def write_page(out: Path, runs: Sequence[Mapping[str, Any]], across: Sequence[tuple[str, str]] = ()) -> None:
     """Write index.html, if it is not the same already. Raises OutputError."""
-    replace_file(out / PAGE, document(out, rows, across).encode())
+    replace_file(out / PAGE, document(out, runs, across).encode())
 
 
-def document(out: Path, rows: Sequence[IndexRow], across: Sequence[tuple[str, str]] = ()) -> str:
-    """The whole page on some rows of the index in `out`; `across` are pages of several runs, in words and by their
+def document(out: Path, runs: Sequence[Mapping[str, Any]], across: Sequence[tuple[str, str]] = ()) -> str:
+    """The whole page on some runs of the index in `out`; `across` are pages of several runs, in words and by their
     place below `out`."""
-    references, others = _references(rows)
-    common = _common([str(row["run"]) for row in rows])
-    columns = list(_columns(out, common, rows, references))
+    rows = long_rows(runs)
+    common = _common([str(run["run"]) for run in runs])
+    columns = list(index_columns(out, common, runs, rows))
     table = [[column.cell(row) for column in columns] for row in rows]
     keys = {place: [cells[place].key for cells in table] for place, column in enumerate(columns) if column.numbers}
-    switched = [name for _, name in _switched(rows, references)]
+    switched = _switched(columns)
     style = _resource("page.css") + "".join(f"\n.without-{name} .{name} {{ display: none; }}" for name in switched)
     script = _resource("theme.js", "trajcheck.reports.page") + "\n" + _resource("page.js")
-    title = f"{len(rows):,} run{'' if len(rows) == 1 else 's'}"
+    title = f"{len(runs):,} run{'' if len(runs) == 1 else 's'}"
     below = f" below {text(visible(common))}" if common else ""
     return f"""<!doctype html>
 <html lang="en">
@@ -74,34 +63,27 @@ style-src '{_digest(style)}'; base-uri 'none'; form-action 'none'">
 <a class="skip" href="#runs">To the table</a>
 <header>
 <h1>{title}{below}</h1>
-<p>{_summary(rows)}{_across(across)}</p>
+<p>{_summary(runs)}{_across(across)}</p>
 <nav aria-label="On this page"><a href="#reading">How to read the columns</a> <a href="./{INDEX}">{INDEX}</a></nav>
 <button type="button" id="theme" hidden>Dark</button>
 </header>
 <main>
-{_controls(rows, references)}
-<p><span id="count" role="status">{len(rows):,} of {len(rows):,} runs.</span> \
+{_controls(runs, rows, switched)}
+<p><span id="count" role="status">{len(rows):,} of {len(rows):,} rows.</span> \
 <button type="button" id="all" hidden>Show all</button></p>
-<div class="scroll" id="runs" tabindex="0" role="region" aria-label="Table of the runs"><table id="table">
-{_head(columns, references)}
+<div class="scroll" id="runs" tabindex="0" role="region" aria-label="Table of the rows"><table id="table">
+{_head(columns)}
 <tbody>
 {"".join(map(_line(columns), table))}</tbody></table></div>
-{_reading(columns, others)}
+{_reading(columns, rows)}
 </main>
-<footer><p>Written by trajcheck {text(__version__)}.{_newest(rows)} All values, unrounded, are in \
+<footer><p>Written by trajcheck {text(__version__)}.{_newest(runs)} All values, unrounded, are in \
 <a href="./{INDEX}">{INDEX}</a>.</p></footer>
 <script type="application/json" id="keys">{script_json(keys)}</script>
 <script>{script}</script>
 </body>
 </html>
 """
-
-
-def _references(rows: Sequence[IndexRow]) -> tuple[list[str], list[str]]:
-    """The references of most rows, in order of appearance, and those for which there is no room."""
-    found = Counter(name[: -len(": cosine")] for row in rows for name in row if name.endswith(": cosine"))
-    most = {ref for ref, _ in found.most_common(MOST)}
-    return [ref for ref in found if ref in most], [ref for ref in found if ref not in most]
 
 
 def _common(paths: Sequence[str]) -> str:
@@ -113,55 +95,26 @@ def _common(paths: Sequence[str]) -> str:
     return "" if common == os.path.dirname(common) else common
 
 
-def _columns(out: Path, common: str, rows: Sequence[IndexRow], references: Sequence[str]) -> Iterator[IndexColumn]:
-    yield IndexColumn("run", partial(cells.run_cell, out=out, common=common), False)
-    yield IndexColumn("status", cells.status_cell, False)
-    yield IndexColumn("warnings", partial(cells.count_cell, name="warnings"))
-    if _any_message(rows):
-        yield IndexColumn("message", cells.message_cell, False)
-    for place, ref in enumerate(references):
-        yield IndexColumn("cosine", partial(cells.cosine_cell, ref=ref), True, place)
-        yield IndexColumn("ratio", partial(cells.ratio_cell, ref=ref), True, place)
-        for name, share in (("convex", "convex"), ("not", "not_convex"), ("?", "undetermined")):
-            yield IndexColumn(name, partial(cells.share_cell, ref=ref, name=share), True, place)
-    yield IndexColumn("steps", cells.steps_cell)
-    yield IndexColumn("parameters", partial(cells.count_cell, name="parameters"))
-    yield IndexColumn("analyzed", cells.analyzed_cell, False)
-    yield IndexColumn("duration", cells.duration_cell)
-    yield IndexColumn("left out", partial(cells.count_cell, name="left_out"))
-
-
-def _any_message(rows: Sequence[IndexRow]) -> bool:
-    return any(cells.words_of(row.get("message")) for row in rows)
-
-
 # -- the table --------------------------------------------------------------------------------------------------------
 
 
-def _head(columns: Sequence[IndexColumn], references: Sequence[str]) -> str:
-    """The headings, which are buttons; above them, where there are references, these over the columns of each."""
+def _head(columns: Sequence[IndexColumn]) -> str:
+    """The headings, which are buttons; above them the groups of columns."""
     above = []
-    for place, group in groupby(columns, key=lambda column: column.reference):
-        if place is None:
-            above += [f'<td class="{_kind(column)}"></td>' for column in group]
+    for group, found in groupby(columns, key=lambda column: column.group):
+        own = list(found)
+        if not group:
+            above += [f'<td class="{_kind(column)}"></td>' for column in own]
         else:
-            ref = references[place]
-            above.append(
-                f'<th scope="colgroup" colspan="{len(list(group))}" class="r{place} group" '
-                f'title="{text(visible(ref))}">towards {text(_short(ref))}</th>'
-            )
-    names = "".join(_heading(place, column, references) for place, column in enumerate(columns))
-    first = f"<tr>{''.join(above)}</tr>" if references else ""
-    return f"<thead>{first}<tr>{names}</tr></thead>"
+            above.append(f'<th scope="colgroup" colspan="{len(own)}" class="{group} group">{text(NAMES[group])}</th>')
+    names = "".join(_heading(place, column) for place, column in enumerate(columns))
+    return f"<thead><tr>{''.join(above)}</tr><tr>{names}</tr></thead>"
 
 
-def _heading(place: int, column: IndexColumn, references: Sequence[str]) -> str:
-    spoken = (
-        column.name if column.reference is None else f"{column.name}, towards {visible(references[column.reference])}"
-    )
+def _heading(place: int, column: IndexColumn) -> str:
     return (
         f'<th scope="col" class="{_kind(column)}"><button type="button" data-place="{place}" '
-        f'aria-label="{text(spoken)}">{text(column.name)}</button></th>'
+        f'aria-label="{text(column.name)}">{text(column.name)}</button></th>'
     )
 
 
@@ -179,14 +132,8 @@ def _line(columns: Sequence[IndexColumn]) -> Callable[[Sequence[Cell]], str]:
 
 
 def _kind(column: IndexColumn) -> str:
-    towards = "" if column.reference is None else f"r{column.reference}"
-    return " ".join(word for word in ("n" if column.numbers else column.name.replace(" ", "-"), towards) if word)
-
-
-def _short(ref: str) -> str:
-    """The end of a long name says more than its beginning."""
-    words = visible(ref)
-    return words if len(words) <= 28 else f"…{words[-27:]}"
+    own = "n" if column.numbers else "" if column.group == USER else column.name.replace(" ", "-")
+    return " ".join(word for word in (own, column.group) if word)
 
 
 # -- what stands around it --------------------------------------------------------------------------------------------
@@ -209,44 +156,60 @@ def _across(pages: Sequence[tuple[str, str]]) -> str:
     return f" Drawn together: {links}." if links else ""
 
 
-def _controls(rows: Sequence[IndexRow], references: Sequence[str]) -> str:
+def _controls(runs: Sequence[IndexRow], rows: Sequence[IndexRow], switched: Mapping[str, str]) -> str:
     """The fields of the filter; hidden where no script runs."""
-    counts = _counts(rows)
+    counts = _counts(runs)
     statuses = "".join(
         f'<label><input type="checkbox" name="status" value="{text(status)}" checked>{text(status)} ({count:,})</label>'
         for status, count in counts.items()
     )
     switches = "".join(
-        f'<label><input type="checkbox" name="column" value="{name}" checked>{text(label)}</label>'
-        for label, name in _switched(rows, references)
+        f'<label><input type="checkbox" name="column" value="{name}"{"" if name in CLOSED else " checked"}>'
+        f"{text(label)}</label>"
+        for name, label in switched.items()
     )
     return (
-        '<div id="filter" role="search" aria-label="Runs" hidden>'
+        '<div id="filter" role="search" aria-label="Rows" hidden>'
         '<div class="field"><label for="words">Words in run, message or any cell</label>'
         '<input type="search" id="words" autocomplete="off" spellcheck="false"></div>'
+        f"{_choice('ref', 'Reference', rows)}{_choice('sample', 'Sample', rows)}"
         f"<fieldset{'' if len(counts) > 1 else ' hidden'}><legend>Status</legend>{statuses}</fieldset>"
-        f"<fieldset{'' if switches else ' hidden'}><legend>Columns</legend>{switches}</fieldset></div>"
+        f"<fieldset><legend>Columns</legend>{switches}</fieldset></div>"
     )
 
 
-def _switched(rows: Sequence[IndexRow], references: Sequence[str]) -> list[tuple[str, str]]:
-    """The columns that can be hidden: what they are called, and the class of their cells."""
-    message = [("message", "message")] if _any_message(rows) else []
-    return message + [(f"towards {_short(ref)}", f"r{place}") for place, ref in enumerate(references)]
-
-
-def _reading(columns: Sequence[IndexColumn], others: Sequence[str]) -> str:
-    names = list(dict.fromkeys(column.name for column in columns))
-    said = "".join(f"<dt>{text(name)}</dt><dd>{READING[name]}</dd>" for name in names)
-    more = (
-        f"<p>In {INDEX} alone, as fewer runs have them, are the values towards "
-        f"{', '.join(text(visible(ref)) for ref in others)}.</p>"
-        if others
-        else ""
+def _choice(name: str, label: str, rows: Sequence[IndexRow]) -> str:
+    """A field that chooses one of the words of a column; none where there is one alone. Rows without a word, those of
+    runs that failed, are never chosen away."""
+    found = Counter(cells.short(visible(row[name])) for row in rows if row[name])
+    if len(found) < 2:
+        return ""
+    options = "".join(
+        f'<option value="{text(word)}">{text(word)} ({count:,})</option>' for word, count in found.items()
     )
     return (
+        f'<div class="field"><label for="{name}">{label}</label>'
+        f'<select id="{name}" autocomplete="off"><option value="">all</option>{options}</select></div>'
+    )
+
+
+def _switched(columns: Sequence[IndexColumn]) -> dict[str, str]:
+    """The columns that can be hidden: the class of their cells, and what they are called."""
+    there = {column.group or column.name for column in columns}
+    return {name: label for name, label in {"message": "message", **NAMES}.items() if name in there}
+
+
+def _reading(columns: Sequence[IndexColumn], rows: Sequence[IndexRow]) -> str:
+    said = []
+    for column in columns:
+        words = READING.get(column.key) or text(quantity_of(column.key).words)
+        if words and column.key != USER:
+            said.append(f"<dt>{text(column.name)}</dt><dd>{words}</dd>")
+    fields = user_names(rows)[MOST_FIELDS:]
+    more = f"<p>In {INDEX} alone are {', '.join(text(visible(name)) for name in fields)}.</p>" if fields else ""
+    return (
         '<section id="reading" aria-labelledby="reading-h"><h2 id="reading-h">How to read the columns</h2>'
-        f"{more}<dl>{said}</dl></section>"
+        f"<p>{EMPTY_CELLS}</p>{more}<dl>{''.join(said)}</dl></section>"
     )
 
 

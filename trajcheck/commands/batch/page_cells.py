@@ -17,6 +17,7 @@ from urllib.parse import quote
 from trajcheck.commands.report.one_report import PAGE
 from trajcheck.reports.making.folder import SUMMARY
 from trajcheck.reports.page.markup import text
+from trajcheck.reports.quantities.catalogue import ERRORS, SHARE, RowQuantity
 from trajcheck.reports.terminal.layout import number
 
 IndexRow = Mapping[str, Any]
@@ -140,35 +141,52 @@ def moment(iso: str) -> str:
     return f"{match[1]} {match[2]}" if match else visible(iso)
 
 
-# -- the headline of a reference --------------------------------------------------------------------------------------
+# -- a reference and sample -------------------------------------------------------------------------------------------
 
 
-def cosine_cell(row: IndexRow, ref: str) -> Cell:
-    """The mean and its standard error, with a * where it is of cos(g_t, x_t - x*), as on the terminal."""
-    mean, error = numeric(row.get(f"{ref}: cosine")), numeric(row.get(f"{ref}: cosine_error"))
-    kind, sample = (words_of(row.get(f"{ref}: {name}")) for name in ("cosine_of", "cosine_sample"))
-    if mean is None:
-        return Cell(EMPTY)
-    title = f"mean of {kind}, sample {sample}" if kind and sample else ""
-    if error is None:
-        title += "; no standard error" if title else "no standard error"
-    mark = "*" if kind == "cos" else ""
+def word_cell(row: IndexRow, name: str) -> Cell:
+    """A word; the end of a long one, which says more than its beginning."""
+    words = visible(words_of(row.get(name)))
+    return Cell(text(short(words)), None, words if words != short(words) else "")
+
+
+def short(words: str) -> str:
+    return words if len(words) <= 28 else f"…{words[-27:]}"
+
+
+def user_cell(row: IndexRow, name: str) -> Cell:
+    """A field that the training gave: a number is sorted as one, words as words."""
+    value = row.get(name)
+    if isinstance(value, bool) or value is None:
+        return Cell("" if value is None else str(value).lower())
+    return Cell(text(visible(value)), numeric(value))
+
+
+def quantity_cell(row: IndexRow, quantity: RowQuantity) -> Cell:
+    """A value with its standard error; a dash with the reason where it is empty, and nothing where it makes no sense
+    towards the reference of the row."""
+    name, values = quantity.name, row["values"]
+    value = numeric(values.get(name))
+    if value is None:
+        why = words_of(row["reasons"].get(name))
+        return Cell(EMPTY, None, visible(why)) if why or name in values else Cell("")
+    if quantity.kind == SHARE:
+        return Cell(f"{100 * value:.3g}%", value)
+    error = next((each for end in ERRORS if (each := numeric(values.get(f"{name}{end}"))) is not None), None)
     spread = "" if error is None else f' <span class="error">± {number(error, 2)}</span>'
-    return Cell(f"{number(mean)}{mark}{spread}", mean, visible(title))
+    mark, title = _of_cosine(row) if name == "cosine" else ("", _of_ratio(row) if name == "convexity_ratio" else "")
+    return Cell(f"{number(value)}{mark}{spread}", value, visible(title))
 
 
-def ratio_cell(row: IndexRow, ref: str) -> Cell:
-    ratio, num, den = (numeric(row.get(f"{ref}: convexity_{name}")) for name in ("ratio", "num", "den"))
-    sample = words_of(row.get("sample"))
-    if num is None and den is None:
-        return Cell(EMPTY)
-    title = f"num {_or_none(num)}, den {_or_none(den)}" + (f", sample {sample}" if sample else "")
-    return Cell(EMPTY if ratio is None else number(ratio), ratio, visible(title))
+def _of_cosine(row: IndexRow) -> tuple[str, str]:
+    """A * where it is of cos(g_t, x_t - x*), as on the terminal, and which it is of."""
+    kind = words_of(row["values"].get("cosine_of"))
+    return "*" if kind == "cos" else "", f"mean of {kind}" if kind else ""
 
 
-def share_cell(row: IndexRow, ref: str, name: str) -> Cell:
-    share = numeric(row.get(f"{ref}: {name}"))
-    return Cell(EMPTY) if share is None else Cell(f"{100 * share:.3g}%", share)
+def _of_ratio(row: IndexRow) -> str:
+    num, den = (numeric(row["values"].get(f"convexity_{name}")) for name in ("num", "den"))
+    return f"num {_or_none(num)}, den {_or_none(den)}"
 
 
 def _or_none(value: float | None) -> str:

@@ -109,7 +109,7 @@ def input_prints(run: Path, options: Options, *, deep: bool = False) -> dict[str
     """The files that an analysis reads, the run's and those of its references, each with its print."""
     prints = FilePrints(deep)
     files = _run_files(run, prints)
-    for spec in options.refs:
+    for spec in (*options.refs, *options.roles.values()):
         files |= _reference(spec, prints)
     return files
 

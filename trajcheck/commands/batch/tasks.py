@@ -23,22 +23,18 @@ if TYPE_CHECKING:
 
 REPORT, CHUNK = f"{__name__}:make_report", f"{__name__}:measure_chunk"
 
-#: What of a reference's headline stands in the index.
-HEADLINE = (
-    *("cosine", "cosine_error", "cosine_of", "cosine_sample"),
-    *("convexity_ratio", "convexity_num", "convexity_den"),
-)
-SHARES = ("convex", "not_convex", "undetermined")
 
-
-def report_task(run: Path, out: Path, options: Options, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """The description of a whole report; `settings`: deep, plots, interval."""
+def report_task(
+    run: Path, out: Path, options: Options, settings: Mapping[str, Any], notes: Sequence[str] = ()
+) -> dict[str, Any]:
+    """The description of a whole report; `settings`: deep, plots, interval; `notes` join the message of its row."""
     return {
         "name": str(run),
         "group": str(run),
         "run": str(run),
         "out": str(out),
         "options": asdict(options),
+        "notes": list(notes),
         **settings,
     }
 
@@ -84,32 +80,35 @@ def _make(run: Path, out: Path, options: Options, known: Fingerprint, task: Mapp
         report = report_of(analysis, out, interval=task["interval"])
     if task["plots"] is not False and can_draw():
         draw_report(report.folder)
-    row = _row(report, time.monotonic() - started)
+    row = _row(report, time.monotonic() - started, task["notes"])
     return RunState(str(run), known, row, dict(analysis.sources), tables_of(out, report.files))
 
 
-def _row(report: Report, duration: float) -> dict[str, Any]:
-    """A report's row of the index."""
+def _row(report: Report, duration: float, notes: Sequence[str]) -> dict[str, Any]:
+    """What the index holds of a report: facts, and under `rows` its quantities, by reference and sample."""
+    from trajcheck.reports.quantities.rows import quantity_rows
+    from trajcheck.reports.reading.report import SavedReport
+
     summary = report.summary
-    run, head = summary["run"], summary["headline"]
-    row = {
+    run = summary["run"]
+    tables = {"steps": report.steps, "references": report.references}
+    rows = quantity_rows(SavedReport(report.folder, "analysis", tables, report.undefined, summary))
+    return {
         "status": INCOMPLETE if report.incomplete else DONE,
         "id": run["id"],
         "recorded_steps": run["recorded_steps"],
         "first_step": run["first_step"],
         "last_step": run["last_step"],
         "parameters": run["parameters"],
-        "sample": head["sample"],
+        "optimizer": run["optimizer"],
+        "user": dict(run["user"]),
         "analyzed": now(),
         "duration": round(duration, 3),
         "left_out": len(summary["left_out"]["steps"]),
         "warnings": len(summary["warnings"]),
-        "message": "; ".join(report.incomplete),
+        "message": "; ".join((*report.incomplete, *notes)),
+        "rows": [asdict(each) for each in rows],
     }
-    for spec, values in head["references"].items():
-        row |= {f"{spec}: {name}": values[name] for name in HEADLINE}
-        row |= {f"{spec}: {name}": (values["shares"] or {}).get(name) for name in SHARES}
-    return row
 
 
 def now() -> str:

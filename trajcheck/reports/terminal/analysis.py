@@ -6,12 +6,12 @@ import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from trajcheck.reports.quantities.catalogue import PREVIOUS
 from trajcheck.reports.terminal.layout import WIDTH, _percent, fitted, number, permuted
 
 if TYPE_CHECKING:
     from trajcheck.reports.making.results import Report
 
-PREVIOUS = "x_(t-1)"
 _HEAD = ("reference", "cosine", "+/-", "ratio", "num", "den", "convex", "not", "?")
 
 

@@ -12,6 +12,7 @@ from trajcheck.files.plain_json import parse_json
 from trajcheck.runs.formats.native.group_settings import as_groups
 from trajcheck.runs.formats.native.metadata import as_reason
 from trajcheck.runs.run_info import RunInfo
+from trajcheck.runs.user_fields import user_fields
 
 DESCRIPTION = "run.json"
 
@@ -66,6 +67,7 @@ def parse_run_info(text: Mapping[str, Any]) -> RunInfo:
         group_of=group_of,
         thinned=str(text.get("schedule", "")).startswith("Budget"),
         versions=dict(text.get("versions") or {}),
+        user=user_fields(text.get("user")),
     )
 
 
