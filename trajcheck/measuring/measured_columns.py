@@ -25,7 +25,9 @@ class ResolvedReferences:
 @dataclass(frozen=True)
 class ReplayFacts:
     """How losses were replayed: `epsilon` is the dtype's, `randomness` on how many steps the draws of the step's own
-    sample came from where, `program` a note on the objective, if there is one."""
+    sample came from where, `program` a note on the objective, and `data_set` how its batches weigh, where there are
+    any.
+    """
 
     dtype: str
     device: str
@@ -33,10 +35,11 @@ class ReplayFacts:
     program: str | None
     evaluations: int
     randomness: Mapping[str, int]
+    data_set: str | None = None
 
     @property
     def in_summary(self) -> dict[str, Any]:
-        return {name: value for name, value in asdict(self).items() if name != "program" or value}
+        return {name: value for name, value in asdict(self).items() if name not in ("program", "data_set") or value}
 
 
 @dataclass(frozen=True)

@@ -148,6 +148,7 @@ class MeasuredRun:
             objective.note or None,
             measurement.evaluations,
             measurement.randomness(),
+            measurement.weighing() or None,
         )
 
     def prepare_replay(self, references: Sequence[Reference]) -> Any:

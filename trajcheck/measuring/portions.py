@@ -197,7 +197,8 @@ class Measurement:
                 records: dict[bytes, Record] = {}
                 for sample, draw in self._samples(row):
                     device = str(replay.objective.device)
-                    word = f"{device} {replay.randomness[row.place] if sample == 'own' else ''}"
+                    words = {"own": replay.randomness.get(row.place, ""), "full": replay.weighing}
+                    word = f"{device} {words.get(sample, '')}"
                     records.update(self._taken(portion, found[sample][draw], self._replayed(row, sample, draw), word))
                 self.store.add(records)
         self.evaluations += replay.evaluations
@@ -256,6 +257,13 @@ class Measurement:
                 word = self.store.use(self._replayed(row, "own", 0)[0]).word.partition(" ")[2]
                 counts[word] = counts.get(word, 0) + 1
         return counts
+
+    def weighing(self) -> str:
+        """How the batches of the data set weigh; "" where it was no sample."""
+        for row in self.rows.work:
+            if ("full", 0) in self._samples(row):
+                return self.store.use(self._replayed(row, "full", 0)[0]).word.partition(" ")[2]
+        return ""
 
     def devices(self) -> str:
         """On which devices the losses were replayed, in words; empty where none were."""

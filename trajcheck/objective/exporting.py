@@ -125,6 +125,8 @@ class _Program(nn.Module):
 
     def forward(self, inputs: list[Tensor]) -> Any:
         value = self._evaluate(inputs)
+        if isinstance(value, tuple) and len(value) == 2:  # (value, count): a data set's batches weigh by the count
+            value = value[0]
         if not isinstance(value, Tensor) or value.ndim or not value.is_floating_point():
             shape = f" of shape {tuple(value.shape)}, {value.dtype}" if isinstance(value, Tensor) else ""
             raise ObjectiveError(f"the loss is a {type(value).__name__}{shape}; expected a floating scalar tensor")

@@ -35,6 +35,7 @@ class LossProgram(NamedTuple):
     batches: Iterable[Any] | None = None  # the data set
     permutations: Any = None  # the file's PERMUTATIONS, as it stands there
     sources: Mapping[str, str] = {}  # the hash of each file of the user's own code
+    weight: Callable[[Any], Any] | None = None  # weight(batch): how much one weighs in the mean over the data set
 
 
 class Traits(NamedTuple):
@@ -111,6 +112,8 @@ def load_program(spec: str, device: torch.device) -> LossProgram:
             return LossProgram(path, model, loss, permutations=permutations, sources=sources)
         case (nn.Module() as model, loss, Iterable() as batches) if callable(loss):
             return LossProgram(path, model, loss, batches, permutations, sources)
+        case (nn.Module() as model, loss, Iterable() as batches, weight) if callable(loss) and callable(weight):
+            return LossProgram(path, model, loss, batches, permutations, sources, weight)
         case tuple() | list():
             found = f"({', '.join(type(part).__name__ for part in made)})"
         case _:

@@ -32,6 +32,7 @@ def load_objective(spec: str, *, run: Path | None = None, device: str = "auto", 
         program.model, program.loss, device=place, title=spec, path=program.path, data=program.batches
     )
     objective.permutations, objective.sources = program.permutations, program.sources
+    objective.weight = program.weight
     return objective if dtype is None else objective.prepare(dtype)
 
 

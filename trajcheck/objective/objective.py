@@ -57,6 +57,8 @@ class Objective:
         self.note = ""  # of an exported program: how its golden value was checked
         self.sources: Mapping[str, str] = {}  # the hash of each file that it was made from
         self.permutations: Any = None  # PERMUTATIONS of the objective file, not checked yet
+        self.weight: Callable[[Any], Any] | None = None  # how much a batch weighs in the mean over the data set
+        self.count: Any = None  # what the loss returned with its last value, in a pair (value, count)
         self.dtype: torch.dtype | None = None  # that of all of it; None: each tensor has its own
         self._loss, self.path = loss, path
         self._prepared = False  # inside `several`
@@ -114,6 +116,24 @@ class Objective:
     def tensors(self) -> list[Tensor]:
         """The parameters as they stand in the model: of the dtypes of the replay, whatever their values."""
         return [parameter for _, parameter in self._parameters.values()]
+
+    def value_of(self, name: str) -> Tensor:
+        """The objective's own value of a parameter, which no evaluation changes."""
+        return self._parameters[self._name_here[name]][1].detach()
+
+    @contextmanager
+    def asked(self, what: str) -> Iterator[None]:
+        """Around a call of the user's code that is no evaluation; what it raises is an ObjectiveError."""
+        with self._conditions(), self._translated("", what):
+            yield
+
+    @contextmanager
+    def in_evaluation_mode(self) -> Iterator[None]:
+        """All modules of model and loss in evaluation mode for a while."""
+        with ExitStack() as stack:
+            for module in self._scope.modules():
+                stack.enter_context(value_for_a_while(module, "training", False))
+            yield
 
     def dtype_of(self, name: str) -> torch.dtype:
         """That of a parameter in the replay."""
@@ -302,7 +322,7 @@ class Objective:
                 self._translated(where),
                 states_of_forwards(sample, i, self._scope.model, self.device) as calls,
             ):
-                value = self._loss(self._scope.model, batch)
+                value, self.count = _value_and_count(self._loss(self._scope.model, batch))
             self._other_calls = calls.differ or self._other_calls
             yield self._scalar(value, where), weight
 
@@ -369,6 +389,13 @@ class Objective:
 
     def _error(self, where: str, text: str) -> ObjectiveError:
         return ObjectiveError(f"objective {self.title}{where and ', '}{where}: {text}")
+
+
+def _value_and_count(found: Any) -> tuple[Any, Any]:
+    """A loss may return how much it is the mean of beside its value."""
+    if isinstance(found, tuple) and len(found) == 2 and isinstance(found[0], Tensor):
+        return found
+    return found, None
 
 
 def _convert(parameter: nn.Parameter, dtype: torch.dtype) -> None:

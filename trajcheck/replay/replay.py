@@ -14,6 +14,7 @@ import torch
 
 from trajcheck.objective.objective import Objective
 from trajcheck.objective.sample import Sample
+from trajcheck.replay.data_set import data_set
 from trajcheck.replay.fitting import fit_objective, prepared, recorded_dtype
 from trajcheck.replay.gpu_reducer import DeviceReducer
 from trajcheck.replay.host_reducer import HostReducer
@@ -24,7 +25,7 @@ from trajcheck.replay.row_evaluation import RowEvaluation
 from trajcheck.replay.row_numbers import RowNumbers
 from trajcheck.replay.row_reading import RowReading
 from trajcheck.replay.row_samples import RowSamples
-from trajcheck.replay.sample_conventions import data_set, probe_samples
+from trajcheck.replay.sample_conventions import probe_samples
 from trajcheck.replay.setting import Setting
 from trajcheck.replay.vector_reader import Buffers, VectorReader
 from trajcheck.runs.divergence import raise_not_finite
@@ -56,13 +57,15 @@ class Replay:
         residency = replay_residency(trajectory, reads, references, plan, dtype, cuda=cuda, copies=copies)
         self._setting = Setting(trajectory, references, self.objective, plan, reads, residency, recorded)
         self.randomness: dict[int, str] = {}
+        self.weighing = ""  # how the batches of a data set weigh
         self.evaluations = 0
         self._fixed: dict[str, list[Sample]] = {}
         if "probe" in plan.samples:
             with VectorReader(Buffers(torch.device("cpu"))) as reader:
                 self._fixed["probe"] = probe_samples(trajectory, objective, recorded, reader.tensor)
         if "full" in plan.samples:
-            self._fixed["full"] = [data_set(objective, recorded)]
+            whole = data_set(objective, recorded)
+            self._fixed["full"], self.weighing = [whole], whole.randomness
 
     def rows(self, progress: Callable[[float], object] = lambda steps: None) -> Iterator[dict[str, list[RowScalars]]]:
         """What the replay adds to each row of work, in order: by convention, a list over its samples.

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 
 from trajcheck.curvature.lanczos import TOLERANCE, extreme_eigenvalues
+from trajcheck.replay.data_set import DataSet
 from trajcheck.replay.evaluations import Evaluations
 from trajcheck.replay.reducer import Reducer, Shares, Vector
 from trajcheck.replay.row_reading import RowData, RowReading
 from trajcheck.replay.row_samples import RowSamples
-from trajcheck.replay.sample_conventions import DataSet
 from trajcheck.replay.setting import Setting
 from trajcheck.runs.references import Reference
 from trajcheck.scalars.rows import Row

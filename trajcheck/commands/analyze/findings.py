@@ -22,6 +22,7 @@ from trajcheck.reports.making.layers_table import layers_table
 from trajcheck.reports.making.publishing import empty_columns, publish, steps_left_out, summary_of
 from trajcheck.reports.making.results import Report
 from trajcheck.reports.making.warnings import (
+    data_set_warning,
     fidelity_warning,
     left_out_warning,
     not_stored_warning,
@@ -247,6 +248,7 @@ class Findings:
         if self.replay:
             found += randomness_warnings(self.replay.randomness)
             found.append(not_stored_warning(self.trajectory.info.not_stored))
+            found.append(data_set_warning(self.replay.data_set))
         if self.options.convention and self.options.samples != ("previous",):
             found.append(
                 f"--convention {self.options.convention}: that code measures on the previous sample, this report on "

@@ -19,6 +19,7 @@ from trajcheck.reports.making.headline import last
 from trajcheck.reports.making.publishing import empty_columns, publish, steps_left_out, summary_of
 from trajcheck.reports.making.results import Comparison
 from trajcheck.reports.making.warnings import (
+    data_set_warning,
     fidelity_warning,
     left_out_warning,
     not_stored_warning,
@@ -192,7 +193,8 @@ class ComparisonFindings:
 
     def warnings(self) -> list[str]:
         """What a reader of the numbers should know first."""
-        found: list[str] = []
+        doubt = data_set_warning((self.line or {}).get("data_set"))
+        found = [doubt] if doubt else []
         for each in self.others:
             unmatched = each.pairing.unmatched_a, each.pairing.unmatched_b
             parts = [

@@ -22,8 +22,9 @@ from trajcheck.files.torch_tensors import FLOATING, read_tensor
 from trajcheck.objective.objective import Objective
 from trajcheck.objective.sample import Sample
 from trajcheck.permutations.weight_matching import Matched
+from trajcheck.replay.data_set import data_set
 from trajcheck.replay.fitting import epsilon, fit_objective, prepared, recorded_dtype
-from trajcheck.replay.sample_conventions import buffers_of, data_set, probe_samples, recorded_sample
+from trajcheck.replay.sample_conventions import buffers_of, probe_samples, recorded_sample
 from trajcheck.runs.snapshot import Snapshot
 from trajcheck.runs.trajectory import Trajectory
 from trajcheck.scalars.pairs import Pair
@@ -71,6 +72,7 @@ class StraightLine:
             "device": str(self.objective.device),
             "epsilon": self.epsilon,
             "evaluations": self.evaluations,
+            **({"data_set": self.fixed[0].randomness} if self.sample == "full" else {}),
         }
 
     def losses(

@@ -174,6 +174,8 @@ class _Flow:
         if objective.note:
             self.replay["program"] = objective.note
         self.sample, function = flow_function(self.trajectory, self.place, objective, self.options.sample)
+        if function.weighing:
+            self.replay["data_set"] = function.weighing
         for snapshot in self.snapshots:  # before anything long begins
             self._flat(snapshot, snapshot.parameters)
         self.theta0 = self._flat(self.snapshots[0], self.snapshots[0].parameters)

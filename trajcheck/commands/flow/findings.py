@@ -20,7 +20,13 @@ from trajcheck.reports.making.folder import ReportFolder
 from trajcheck.reports.making.headline import last
 from trajcheck.reports.making.publishing import publish, steps_left_out, summary_of
 from trajcheck.reports.making.results import FlowReport
-from trajcheck.reports.making.warnings import FIDELITY, FIDELITY_EPSILONS, left_out_warning, rounding_warning
+from trajcheck.reports.making.warnings import (
+    FIDELITY,
+    FIDELITY_EPSILONS,
+    data_set_warning,
+    left_out_warning,
+    rounding_warning,
+)
 from trajcheck.runs.optimizer_settings import RunSettings
 from trajcheck.runs.snapshot import Snapshot
 from trajcheck.runs.trajectory import Trajectory
@@ -208,4 +214,5 @@ class FlowFindings:
                 "give a smaller --rtol"
             )
         found += [left_out_warning(self.trajectory.left_out), rounding_warning(extents)]
+        found.append(data_set_warning(self.replay.get("data_set")))
         return [warning for warning in found if warning]

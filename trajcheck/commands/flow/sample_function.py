@@ -23,8 +23,9 @@ from trajcheck.files.extents import Extent
 from trajcheck.files.torch_tensors import read_tensor
 from trajcheck.objective.objective import Objective
 from trajcheck.objective.sample import Sample
+from trajcheck.replay.data_set import DataSet, data_set
 from trajcheck.replay.fitting import fit_objective, prepared, recorded_dtype
-from trajcheck.replay.sample_conventions import DataSet, buffers_of, data_set, probe_samples, recorded_sample
+from trajcheck.replay.sample_conventions import buffers_of, probe_samples, recorded_sample
 from trajcheck.runs.snapshot import Snapshot
 from trajcheck.runs.trajectory import Trajectory
 
@@ -92,6 +93,11 @@ class SampleFunction:
         function = SampleFunction(self._objective, other, self._frozen, self._shapes)
         self.evaluations += 1
         return function.loss(theta, where) != self.loss(theta, where)
+
+    @property
+    def weighing(self) -> str:
+        """How the batches of the data set weigh; "" where it is not the sample."""
+        return next((each.randomness for each in self._samples if isinstance(each, DataSet)), "")
 
     @staticmethod
     def _mean(losses: Sequence[float]) -> float:

@@ -53,6 +53,13 @@ def randomness_warnings(randomness: Mapping[str, int]) -> list[str]:
     ]
 
 
+def data_set_warning(weighing: str | None) -> str | None:
+    """That nothing says how the batches of a data set weigh."""
+    if weighing is not None and weighing.startswith("equally, although"):
+        return f"--sample full: its batches weigh {weighing}"
+    return None
+
+
 def not_stored_warning(not_stored: Sequence[str]) -> str | None:
     """That a replay took other values than the run's for what no file could hold."""
     if buffers := [name for name in not_stored if name.startswith("buffer ")]:
