@@ -1,4 +1,4 @@
-"""Numbers of bytes, seconds and steps in words."""
+"""Numbers of bytes, seconds and steps, and lists of names, in words."""
 
 from __future__ import annotations
 
@@ -35,3 +35,9 @@ def runs_of_steps(steps: Sequence[int], recorded: Sequence[int]) -> str:
         else:
             parts.append([step, step])
     return ", ".join(str(a) if a == b else f"{a}-{b}" for a, b in parts)
+
+
+def some_of(names: Sequence[str], most: int = 3) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

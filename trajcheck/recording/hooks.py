@@ -22,11 +22,13 @@ class LoopHooks:
     ) -> None:
         self._steps, self._guard = steps, guard
         self._calls = WatchedCalls(model, self._before_forward, self._after_forward)
-        self._handles: list[Any] = [
-            self._calls,
-            optimizer.register_step_pre_hook(self._before_step),
-            optimizer.register_step_post_hook(self._after_step),
-        ]
+        self._handles: list[Any] = [self._calls]
+        try:
+            self._handles.append(optimizer.register_step_pre_hook(self._before_step))
+            self._handles.append(optimizer.register_step_post_hook(self._after_step))
+        except BaseException:
+            self.remove()
+            raise
 
     def remove(self) -> None:
         for handle in self._handles:

@@ -27,6 +27,7 @@ from trajcheck.recording.export import ObjectiveExport, check_loss, exportable
 from trajcheck.recording.failures import announce, brief, failure, to_nobody, to_stderr
 from trajcheck.recording.guard import Guard
 from trajcheck.recording.hooks import LoopHooks
+from trajcheck.recording.model.inner_optimizer import inner_optimizer, optimizer_name
 from trajcheck.recording.model.ranks import current_ranks, without_wrapper
 from trajcheck.recording.model.recorded_model import RecordedModel
 from trajcheck.recording.model.shards import whole
@@ -39,6 +40,7 @@ from trajcheck.recording.schedule.time_spent import TimeSpent
 from trajcheck.recording.step.observations import Observations
 from trajcheck.recording.step.window_sums import WindowSums
 from trajcheck.recording.step_recorder import StepRecorder
+from trajcheck.runs.run_info import CLOSED
 
 
 class Recorder:
@@ -99,6 +101,7 @@ class Recorder:
         overhead: float | Literal["auto"] | None = "auto",
     ) -> None:
         model, ranks = without_wrapper(model), current_ranks()
+        optimizer, around = inner_optimizer(optimizer)
         check_arguments(model, optimizer, start_step, total_steps, grad_dtype, user)
         check_loss(objective)
         schedule = one_schedule(schedule, every)
@@ -106,7 +109,7 @@ class Recorder:
         if windows:
             check_windows(schedule, total_steps)
         self.path = Path(path)
-        self._alone, self._finish = ranks.count == 1, True
+        self._alone, self._finish, self._ended = ranks.count == 1, True, CLOSED
         self._start, self._strict, self._say = start_step, strict, to_nobody if quiet or not ranks.first else to_stderr
         self._optimizer = optimizer
         self._model = RecordedModel(model, optimizer, parameters, masters, ranks)
@@ -118,7 +121,10 @@ class Recorder:
         self.guard = Guard(self.spent, self._fail)
         self._steps: StepRecorder | None = None
         self._hooks: LoopHooks | None = None
-        description = describe_run(self._model, model, optimizer, schedule=repr(schedule), overhead=overhead, user=user)
+        name = optimizer_name(optimizer, around)
+        description = describe_run(
+            self._model, model, optimizer, name, schedule=repr(schedule), overhead=overhead, user=user
+        )
         try:
             terms = {"schedule": repr(schedule), "start_step": start_step, "windows": windows}
             with ranks.agreed(str(self.path), terms) as agreed:
@@ -141,10 +147,23 @@ class Recorder:
         except OSError as error:
             self._fail(error)
             return
-        self._steps = StepRecorder(
-            optimizer, self._model, self._observations, writer, export, sums, self.spent, grad_dtype, settings
-        )
-        self._hooks = LoopHooks(model, optimizer, self._steps, self.guard)
+        try:
+            self._steps = StepRecorder(
+                optimizer,
+                self._model,
+                self._observations,
+                writer,
+                export,
+                sums,
+                self.spent,
+                grad_dtype,
+                settings,
+                self._warn,
+            )
+            self._hooks = LoopHooks(model, optimizer, self._steps, self.guard)
+        except BaseException:
+            writer.abandon()
+            raise
         atexit.register(self.close)
 
     @property
@@ -259,11 +278,15 @@ class Recorder:
         Does nothing the second time. Raises OutputError or RecorderError with `strict=True` if something failed.
         """
         try:
-            if self._finish and (steps := self._going):
+            if steps := self._going:
                 with self.guard:
-                    steps.finish()
+                    if self._finish:
+                        ended = steps.finish()
+                        self._ended = ended if self._ended == CLOSED else self._ended
+                    for line in steps.said():
+                        self._warn(line)
         finally:
-            self._stop()
+            self._stop(self._ended)
             if self._hooks is not None:
                 self._hooks.remove()
             atexit.unregister(self.close)
@@ -276,6 +299,7 @@ class Recorder:
     ) -> None:
         if kind is not None:
             self._strict = False  # the exception of the training is the one to see
+            self._ended = f"{kind.__name__} in the training loop"
             self._finish = self._alone  # the other ranks may be at another step: this one's iterate is none of theirs
         self.close()
 
@@ -283,15 +307,19 @@ class Recorder:
 
     def _fail(self, error: Exception) -> None:
         """Record no more, and say why; raise it where recording is strict."""
-        self._stop()
         reason = failure(error, self.path, self.step)
+        self._stop(str(reason))
         if self._strict:
             raise reason from error
         announce(f"recording of {self.path} stopped, training goes on: {reason}", self._say, stacklevel=4)
 
-    def _stop(self) -> None:
+    def _warn(self, line: str) -> None:
+        """Something that recording goes on with."""
+        announce(f"{self.path}: {line}", self._say, stacklevel=4)
+
+    def _stop(self, ended: str) -> None:
         """Record no more. The hooks stay, idle, until close(): one of them may be running, and an optimizer does not
         bear that its hooks change while it calls them."""
         self.guard.active = False
         if self._steps is not None:
-            self._steps.stop()
+            self._steps.stop(ended)

@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 
 from trajcheck.errors import RecorderError
+from trajcheck.readable import some_of
 from trajcheck.recording.export import ObjectiveExport
 from trajcheck.recording.model.recorded_model import RecordedModel
 from trajcheck.recording.run.group_settings import GroupSettings
 from trajcheck.recording.run.run_writer import RunWriter
 from trajcheck.recording.schedule.time_spent import TimeSpent
 from trajcheck.recording.step.forwards import Forward
+from trajcheck.recording.step.gradient_place import GradientPlace
+from trajcheck.recording.step.idle_optimizer import IdleOptimizer
 from trajcheck.recording.step.learning_time import Sums, current_rates
 from trajcheck.recording.step.observations import Observations, clip_by, clip_to_norm
+from trajcheck.recording.step.unseen_updates import UnseenUpdates
 from trajcheck.recording.step.vectors import StepVectors
 from trajcheck.recording.step.window_sums import Taken, WindowSums
+from trajcheck.runs.run_info import CLOSED
 
 
 class StepRecorder:
@@ -39,6 +44,7 @@ class StepRecorder:
         spent: TimeSpent,
         grad_dtype: torch.dtype | None,
         settings: GroupSettings,
+        say: Callable[[str], None],
     ) -> None:
         self.step = writer.start
         self.epoch: int | None = None
@@ -47,13 +53,18 @@ class StepRecorder:
         self._optimizer, self._observations = optimizer, observations
         self._vectors = StepVectors(model, grad_dtype, writer.buffers)
         self._writer, self._export, self._windows, self._spent = writer, export, windows, spent
+        self._unseen = UnseenUpdates(model.stored)
+        self._place = GradientPlace(model.stored, self._unseen.prints)
+        self._idle = IdleOptimizer([optimizer], model.stored)
+        self._say = say
         self._window: Taken = {}, {}  # that of the step that is being made
         self._scheduled = writer.wants(self.step)
-        self._in_step = False
+        self._in_step = self._stopped = False
         self._rates: list[float] | None = None  # of the step that is being made
         self._settings = settings
         self._groups: list[dict[str, Any]] | None = None  # its settings that are others than run.json's
         self._evaluations = 0
+        self.elsewhere: list[int] = []  # recorded steps whose gradient was taken at other parameters
 
     @property
     def watching(self) -> bool:
@@ -67,12 +78,15 @@ class StepRecorder:
             self._vectors.await_devices(self._spent)
         if self.watching:
             self._observations.add(batch, loss, weight, full=self._scheduled, forward=forward)
+            self._place.observed(first=self._observations.losses == 1, content=self._scheduled)
         if self._scheduled and self._export.pending:
             with self._spent.exporting():
                 self._export.export(batch, self._observations.micro_batches[-1], self.step)
         self._observations.note(self._rates_now)
         if self._scheduled:
             self._groups = self._settings.differing()
+        if warning := self._idle.observed(self.step):
+            self._say(warning)
 
     def clip_noted(self, norm: torch.Tensor, max_norm: float) -> None:
         if self.watching:
@@ -95,6 +109,8 @@ class StepRecorder:
     def after_forward(self, module: torch.nn.Module, output: Any) -> None:
         if self._scheduled:
             self._observations.forward_ended(module, output)
+        if self.watching:
+            self._place.passed(content=self._scheduled)
 
     @property
     def latest_forward(self) -> Forward | None:
@@ -107,8 +123,10 @@ class StepRecorder:
         self._rates = self._rates_now()
         self._vectors.forget()
         self._writer.begin()
+        here = self._unseen.arrives(self.step, content=self._scheduled)
         if not self.watching:
             return
+        self._place.arrives(here, closure)
         if self._scheduled:
             self._writer.check()
             self._groups = self._settings.differing()
@@ -119,6 +137,7 @@ class StepRecorder:
             if self._windows is not None:
                 self._windows.hold()
             return
+        self._place.taken()
         self._sum_gradients()
         if self._scheduled and getattr(optimizer, "grad_scale", None) is None:
             self._vectors.take_gradients()
@@ -130,6 +149,7 @@ class StepRecorder:
                 f"step {self.step}: {type(self._optimizer).__name__} evaluated its closure more than once in one "
                 "step, so there is no one gradient of that step. Only optimizers that evaluate it once can be recorded."
             )
+        self._place.taken()
         self._sum_gradients()
         if self._scheduled:
             self._vectors.take_gradients()
@@ -139,7 +159,7 @@ class StepRecorder:
         if self._windows is None:
             return
         factors = self._observations.factors()
-        if factors is None:
+        if factors is None or self._place.moved or (self._scheduled and self._place.reason()):
             self._windows.void()
             return
         scale = getattr(self._optimizer, "grad_scale", None)
@@ -176,6 +196,7 @@ class StepRecorder:
         if not self._observations.skipped():
             return
         self._writer.begin()
+        self._unseen.arrives(self.step, content=False)
         scheduled, rates = self._scheduled, self._observations.rates
         if scheduled:
             self._turn_window()
@@ -210,6 +231,12 @@ class StepRecorder:
             metadata["lr"] = rates
         if skipped:
             metadata["skipped"] = True
+        metadata |= self._unseen.take()
+        if reason := self._place.reason():  # then neither gradient nor loss is known to be that of x_t
+            vectors = {name: tensor for name, tensor in vectors.items() if not name.startswith("grad/")}
+            metadata.pop("loss", None)
+            metadata["omitted"] = {**metadata.get("omitted", {}), "gradient": reason, "loss": reason}
+            self.elsewhere.append(step)
         self._write(step, sums, {**vectors, **tensors, **window}, metadata)
 
     def _write(self, step: int, sums: Sums, tensors: dict[str, torch.Tensor], metadata: dict[str, Any]) -> None:
@@ -226,7 +253,9 @@ class StepRecorder:
         self._observations.reset()
         self._groups = None
         self._spent.end_step(recorded=self._scheduled)
-        self._scheduled = self._writer.wants(self.step)
+        self._place.reset()
+        recorded, self._scheduled = self._scheduled, self._writer.wants(self.step)
+        self._unseen.left(content=recorded or self._scheduled)
 
     # Ends
 
@@ -245,24 +274,64 @@ class StepRecorder:
             )
         self._writer.go_on_from((state["tau"], state["tau_squares"]))
 
-    def finish(self) -> None:
-        """Record the final iterate, params alone, and wait until all is written."""
+    def finish(self) -> str:
+        """Record the final iterate, params alone, and wait until all is written; how the recording ended, in words.
+
+        The iterate is left out where something else has changed the parameters since the last step, unless it did so
+        before that step too, as an outer loop does that edits every iterate: it is not x_t of the number that it had.
+        """
         self._settle()
         if self._writer.resumed and self.step == self._writer.start:
-            return
+            return CLOSED
         self._writer.begin()
+        ended = CLOSED
         held = self._vectors.iterate if self._in_step else None  # a step that failed half-way may have changed x_t
-        if held is None and self._windows is not None:
+        if held is None:
+            self._unseen.arrives(self.step, content=False)
+            unseen = self._unseen.take()
+            if self._unseen.moved_before(self.step):
+                names = some_of(list(self._unseen.all.names))
+                ended = f"{CLOSED}; the final iterate is left out: after the last step {self._others} changed {names}"
+            else:
+                self._write_final(self._vectors.take_iterate(), unseen)
+        else:
+            self._write_final(held, self._unseen.take())
+        self._writer.close()
+        self._writer.check()
+        return ended
+
+    @property
+    def _others(self) -> str:
+        return f"something else than {type(self._optimizer).__name__}"
+
+    def _write_final(self, iterate: dict[str, torch.Tensor], unseen: dict[str, Any]) -> None:
+        if not self._in_step and self._windows is not None:
             self._window = self._vectors.take_window(self._windows, self.step)
         (window, metadata), self._window = self._window, ({}, {})
         self._groups = self._settings.differing()
-        self._write(self.step, self._writer.sums(), {**(held or self._vectors.take_iterate()), **window}, metadata)
-        self._writer.close()
-        self._writer.check()
+        self._write(self.step, self._writer.sums(), {**iterate, **window}, {**metadata, **unseen})
 
-    def stop(self) -> None:
-        """Write what was handed over, and let go of everything."""
-        self._writer.close()
+    def said(self) -> list[str]:
+        """What was found on the way, at the end."""
+        found = []
+        unseen = self._unseen.all
+        if unseen.times:
+            found.append(
+                f"before {unseen.times} of the steps, the first of them step {unseen.first}, {self._others} "
+                f"changed {some_of(list(unseen.names))}: that is no update of the optimizer, and is not taken for one"
+            )
+        if self.elsewhere:
+            found.append(
+                f"the gradients of {len(self.elsewhere)} recorded steps, first step {self.elsewhere[0]}, were taken at "
+                "other parameters than x_t (as by SAM), so they are not g_t and were not stored"
+            )
+        return found
+
+    def stop(self, ended: str) -> None:
+        """Write what was handed over, say in the run how recording ended, and let go of everything."""
+        if not self._stopped:
+            self._stopped = True
+            self._writer.end(self.step, ended)
         self._observations.reset()
         self._vectors.release()
         self._windows = None

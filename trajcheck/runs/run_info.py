@@ -8,6 +8,22 @@ from typing import Any
 
 from trajcheck.runs.user_fields import Plain
 
+#: How a recording ends that nothing stopped.
+CLOSED = "closed"
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The recording ended before update `step`, in these words."""
+
+    step: int
+    reason: str
+
+    @property
+    def stopped(self) -> str:
+        """What there is to say of it; '' of an ordinary end."""
+        return "" if self.reason == CLOSED else f"recording ended at step {self.step}: {self.reason}"
+
 
 @dataclass(frozen=True)
 class RunInfo:
@@ -26,5 +42,6 @@ class RunInfo:
     versions: Mapping[str, Any] = field(default_factory=dict)
     group_of: Mapping[str, int] = field(default_factory=dict)  # the number of each parameter's group
     files: tuple[str, ...] = ()
+    ended: Ended | None = None  # None: nobody said, as of a job that was killed, or goes on
     thinned: bool = False  # whether records may have been deleted while the run grew
     user: Mapping[str, Plain] = field(default_factory=dict)  # plain fields of what the Recorder was given as user=

@@ -29,6 +29,18 @@ class Window:
 
 
 @dataclass(frozen=True)
+class Unseen:
+    """Changes of parameters that were no update of the optimizer, up to x_t: before how many steps of the job, the
+    first and the last of them, and the names of some of the `changed` tensors, as far as they are known."""
+
+    times: int
+    first: int
+    last: int
+    tensors: tuple[str, ...] = ()
+    changed: int = 0
+
+
+@dataclass(frozen=True)
 class Probe:
     """Batches set aside in one file: tensors `<i>/<path>` for batch i, and the tree of the tuple of them."""
 
@@ -51,7 +63,8 @@ class Snapshot:
     generator states are not, and under "replay" why the sample cannot be evaluated again. `forwards` is how many
     generator states each micro-batch has, one for each forward of the model; (): one each. A weight in `micro_weights`
     that is not known is None. `groups` are the settings of each parameter group that differ at this
-    step from those of the run's description; empty where none does.
+    step from those of the run's description; empty where none does. `unseen` tells of what else than the optimizer has
+    moved the parameters, `autocast` is the dtype of that of the forward.
     """
 
     step: int
@@ -80,6 +93,8 @@ class Snapshot:
     window: Window | None = None
     window_gradient: Mapping[str, Extent] = field(default_factory=dict)
     rank_buffers: Mapping[int, Mapping[str, Extent]] = field(default_factory=dict)
+    unseen: Unseen | None = None
+    autocast: str | None = None
 
     @property
     def has_batch(self) -> bool:

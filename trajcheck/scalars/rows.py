@@ -16,6 +16,7 @@ from trajcheck.errors import RunError, UsageError
 from trajcheck.runs.trajectory import Trajectory
 
 FIRST = "the first recorded step: there is no iterate before it"
+UNSEEN = "something else than the optimizer changed parameters here (the summary's warnings say what)"
 LAST = "the last recorded step: there is no iterate after it"
 
 
@@ -27,7 +28,8 @@ class Row:
     row or the end. `skip` is the place of the iterate x_s of cos_skip. The `no_...` say why something is missing, or
     are empty: `no_pair` for quantities with d_t, `no_next` for those with d_{t+1}, `no_gradient` for the recorded
     gradient, `no_sample` for losses and gradients that are replayed on z_t, `no_previous_sample` for
-    those on the sample of the record before, `no_window` for sums over all steps since the record before.
+    those on the sample of the record before, `no_window` for sums over all steps since the record before, `no_update`
+    for what d_t tells of the optimizer, and `no_next_update` for what d_{t+1} does.
     """
 
     place: int
@@ -42,6 +44,8 @@ class Row:
     no_sample: str
     no_previous_sample: str
     no_window: str
+    no_update: str
+    no_next_update: str
 
     @property
     def iterates(self) -> dict[str, int | None]:
@@ -151,6 +155,8 @@ def choose_rows(trajectory: Trajectory, steps: slice, skip: int = 1) -> Rows:
         for place, after in zip(chosen, following, strict=True)
     }
 
+    no_updates = ["", *(unseen_between(trajectory, place - 1, place) for place in range(1, len(recorded)))]
+
     def row(place: int) -> Row:
         skipped = bisect_left(recorded, recorded[place] + skip)
         return Row(
@@ -166,6 +172,8 @@ def choose_rows(trajectory: Trajectory, steps: slice, skip: int = 1) -> Rows:
             no_sample=_no_sample(trajectory, place),
             no_previous_sample=no_pairs[place] or _no_sample(trajectory, place - 1, "at the step before: "),
             no_window=_no_window(trajectory, place),
+            no_update=no_updates[place],
+            no_next_update=[*no_updates, ""][place + 1],
         )
 
     rows = tuple(map(row, chosen))
@@ -209,8 +217,23 @@ def _no_sample(trajectory: Trajectory, place: int, where: str = "") -> str:
     return reason and f"{where}{reason}"
 
 
+def loss_missing(trajectory: Trajectory, place: int) -> str:
+    """Why a recorded step has no loss; '' where it has."""
+    if trajectory.snapshots[place].loss is not None:
+        return ""
+    return _because("no loss was recorded at this step", trajectory.snapshots[place].omitted.get("loss"))
+
+
 def _because(missing: str, reason: str | None) -> str:
     return missing if reason is None else f"{missing}: {reason}"
+
+
+def unseen_between(trajectory: Trajectory, first: int, last: int) -> str:
+    """Why the difference of the iterates at two places is not what the optimizer did; '' where it is, as far as is
+    known."""
+    start = trajectory.steps[first]
+    told = (snapshot.unseen for snapshot in trajectory.snapshots[first + 1 : last + 1])
+    return UNSEEN if any(unseen is not None and unseen.last > start for unseen in told) else ""
 
 
 def _no_window(trajectory: Trajectory, place: int) -> str:

@@ -24,6 +24,12 @@ NEEDS_REF_GRADIENTS = "needs the gradient at the reference: give --ref-gradients
 NO_SKIP = "no recorded step lies that far ahead (--skip)"
 #: Vectors that a replay alone brings.
 REPLAYED = {"gradient_previous", "gradient_between", "gradient_reference", "recorded"}
+#: Products that tell of the optimizer, not only of two points: why a row has none, where something else moved them.
+OF_UPDATES: Mapping[str, Callable[[Row], str]] = {
+    "next_dot_ref": lambda row: row.no_next_update,
+    "path_integral": lambda row: row.no_update,
+    "previous_grad_dot_step": lambda row: row.no_update,
+}
 
 F = TypeVar("F", bound="Callable[[Operands], Any]")
 
@@ -95,6 +101,8 @@ class Operands(Evaluated):
             "skip": lambda: self.no_skip,
         }
         reasons = [why() for vector, why in asked.items() if vector in vectors]
+        if name in OF_UPDATES:
+            reasons.append(source.each(OF_UPDATES[name]))
         if vectors & REPLAYED:
             reasons += [source.no_replay, self.failed(name)]
         return reasons

@@ -13,6 +13,7 @@ from trajcheck.metrics.quantity import REFERENCES
 from trajcheck.runs.optimizer_settings import OptimizerSettings
 from trajcheck.runs.snapshot import Snapshot
 from trajcheck.runs.trajectory import Trajectory
+from trajcheck.scalars.rows import unseen_between
 from trajcheck.scalars.values import LAG_PRODUCTS, LagScalars
 from trajcheck.tables.operands import Operands, operand
 
@@ -110,13 +111,14 @@ def eta_squares_to_ref(o: Operands) -> Column:
         return column([None] * len(o.source.rows.rows), _no_floor(o))
     end = trajectory.steps.index(reference.step)
     sums = dict(enumerate(eta_squares(trajectory.snapshots[: end + 1])))
+    unseen = o.source.each(lambda row: unseen_between(trajectory, row.place, end) if row.place < end else "")
     later = o.source.each(
         lambda row: NOT_LATER if row.place >= end else SKIPPED if trajectory.snapshots[row.place].skipped else ""
     )
     unknown = o.source.each(
         lambda row: "the rates of steps that were not recorded are unknown" if sums.get(row.place) is None else ""
     )
-    return column(o.source.each(lambda row: sums.get(row.place)), _no_floor(o), later, unknown)
+    return column(o.source.each(lambda row: sums.get(row.place)), _no_floor(o), later, unseen, unknown)
 
 
 def _no_floor(o: Operands) -> list[str]:
@@ -140,6 +142,8 @@ def _no_floor_of(trajectory: Trajectory, place: int) -> str:
         return "the optimizer is unknown: run.json does not name it, or not its momentum"
     if not settings.plain_sgd or settings.weight_decay:
         return f"known for plain SGD only; the run used {settings.words}"
+    if "gradient" in trajectory.snapshots[place].omitted:
+        return "known for plain SGD only; the run's gradients were taken at other parameters than x_t"
     return (
         "known for plain SGD only; the run's gradients were clipped" if trajectory.snapshots[place].clip != 1.0 else ""
     )

@@ -13,7 +13,7 @@ import numpy as np
 from trajcheck.metrics.averaging import Averaging
 from trajcheck.metrics.columns import Column, column
 from trajcheck.runs.trajectory import Trajectory
-from trajcheck.scalars.rows import Row, Rows
+from trajcheck.scalars.rows import Row, Rows, loss_missing
 from trajcheck.scalars.values import LagScalars, RowScalars, StepScalars
 
 NEEDS_OBJECTIVE = "needs the loss replayed: give --objective FILE.py:NAME"
@@ -92,7 +92,9 @@ class Source:
             failed = self.epsilon is not None and not row.no_sample and not own.replayed
             value = own.loss if own.replayed else self.trajectory.snapshots[row.place].loss
             values.append(None if failed else value)
-            reasons.append(NOT_FINITE if failed else "" if value is not None else "no loss was recorded at this step")
+            reasons.append(
+                NOT_FINITE if failed else "" if value is not None else loss_missing(self.trajectory, row.place)
+            )
         return column(values, reasons)
 
     def norm(self, squares: str, number: int | None, *reasons: list[str]) -> Column:

@@ -6,9 +6,10 @@ import numpy as np
 
 from trajcheck.metrics.averaging import Averaging
 from trajcheck.metrics.columns import Column, column
+from trajcheck.metrics.formulas.progress import Excepted
 from trajcheck.metrics.quantity import REFERENCES, STEPS
 from trajcheck.runs.optimizer_settings import OptimizerSettings
-from trajcheck.scalars.rows import FIRST, Row
+from trajcheck.scalars.rows import FIRST, UNSEEN, Row, loss_missing
 from trajcheck.scalars.values import StepScalars
 from trajcheck.tables.operands import Operands, operand
 
@@ -150,7 +151,7 @@ def descent(o: Operands) -> Column:
     """<grad f(x_{t-1}), d_t>: on the step's own sample that gradient is the one of the step before, on its own."""
     source = o.source
     if source.sample != "own":
-        return o.replayed("previous_grad_dot_step", source.no_pair)
+        return o.replayed("previous_grad_dot_step", source.no_pair, source.each(lambda row: row.no_update))
 
     def missing(row: Row) -> str:
         before = source.rows.before(row)
@@ -158,7 +159,13 @@ def descent(o: Operands) -> Column:
         return reason and f"at the step before: {reason}"
 
     values = (None if row.no_pair else source.scalars[row.place - 1].own.grad_dot_next for row in source.rows.rows)
-    return column(values, source.no_pair, source.each(missing))
+    return column(values, source.no_pair, source.each(lambda row: row.no_update), source.each(missing))
+
+
+@operand(STEPS)
+def not_an_update(o: Operands) -> Excepted:
+    """Where d_t is not what the optimizer did."""
+    return np.array(o.source.each(lambda row: bool(row.no_update))), UNSEEN
 
 
 # -- of the Hessian --------------------------------------------------------------------------------------------------
@@ -256,5 +263,6 @@ def replayed_loss(o: Operands) -> Column:
 @operand(STEPS)
 def recorded_loss(o: Operands) -> Column:
     """The loss of the step as it was recorded."""
-    losses = o.source.each(lambda row: o.source.trajectory.snapshots[row.place].loss)
-    return column(losses, ["" if loss is not None else "no loss was recorded at this step" for loss in losses])
+    trajectory = o.source.trajectory
+    losses = o.source.each(lambda row: trajectory.snapshots[row.place].loss)
+    return column(losses, o.source.each(lambda row: loss_missing(trajectory, row.place)))

@@ -49,9 +49,10 @@ def test_a_resumed_run_completes_its_last_step(tmp_path: Path) -> None:
     torch.manual_seed(1)
     parts = network()
     recorded(tmp_path / "parts", parts, range(3))
-    description = (tmp_path / "parts/run.json").read_bytes()
+    description = run_json(tmp_path / "parts")
+    assert description.pop("ended") == {"step": 3, "reason": "closed"}
     recorded(tmp_path / "parts", parts, range(3, 6))
-    assert (tmp_path / "parts/run.json").read_bytes() == description
+    assert run_json(tmp_path / "parts") == {**description, "ended": {"step": 6, "reason": "closed"}}
     assert file_names(tmp_path / "parts") == file_names(tmp_path / "whole")
     for step in range(7):
         tensors, metadata = read(tmp_path / "parts", step)

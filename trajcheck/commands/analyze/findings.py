@@ -20,6 +20,7 @@ from trajcheck.reports.making.folder import ReportFolder
 from trajcheck.reports.making.headline import NO_COSINE, headline, headline_cosine
 from trajcheck.reports.making.layers_table import layers_table
 from trajcheck.reports.making.publishing import empty_columns, publish, steps_left_out, summary_of
+from trajcheck.reports.making.recording_warnings import causes, recording_warnings
 from trajcheck.reports.making.results import Report
 from trajcheck.reports.making.warnings import (
     data_set_warning,
@@ -28,6 +29,7 @@ from trajcheck.reports.making.warnings import (
     not_stored_warning,
     randomness_warnings,
     rounding_warning,
+    unlike,
 )
 from trajcheck.runs.references import Reference
 from trajcheck.runs.trajectory import Trajectory
@@ -150,6 +152,11 @@ class Findings:
                 for end in EIGENVALUES
                 if end in self.own[sample] and not self.own[sample][end].defined.any()
             ]
+        if (apart := unlike(self.own.get("own", {}))) is not None:
+            found.append(
+                f"--objective: replayed gradients differ from the recorded ones by {100 * apart:.0f}% (median): the "
+                "replay is not the training"
+            )
         if self.plane is not None and self.plane.facts["explained"][1] is None:
             found.append("--pca: the iterates do not span a plane; undefined.csv says why")
         for lag in self.options.lags:
@@ -228,6 +235,7 @@ class Findings:
             "optimizer": info.optimizer,
             "plain_sgd": trajectory.settings.plain_sgd,
             "user": dict(info.user),
+            **({} if info.ended is None else {"ended": asdict(info.ended)}),
         }
 
     @cached_property
@@ -242,7 +250,15 @@ class Findings:
         replay_epsilon = self.replay.epsilon if self.replay else 0.0
         fidelity = self.own.get("own", {})
         steps = [row.step for row in self.source.rows.rows]
-        found = [fidelity_warning(fidelity, steps, max(replay_epsilon, *(EPSILON[dtype] for dtype in dtypes)))]
+        found: list[str | None] = [
+            fidelity_warning(
+                fidelity,
+                steps,
+                max(replay_epsilon, *(EPSILON[dtype] for dtype in dtypes)),
+                causes(self.trajectory, self.replay.randomness if self.replay else {}),
+            ),
+            *recording_warnings(self.trajectory),
+        ]
         if self.source.rows.stride > 1:
             found.append(f"pair quantities (steps.csv) are over chords of {self.source.rows.stride} steps")
         if self.replay:

@@ -14,6 +14,7 @@ from trajcheck.commands.batch.run_state import DONE, INCOMPLETE, Fingerprint, Ru
 from trajcheck.commands.batch.while_read import reading, vanishing
 from trajcheck.errors import RunError, TrajcheckError
 from trajcheck.measuring.options import Options
+from trajcheck.runs.run_info import Ended
 from trajcheck.scalars.saved import FOLDER
 
 if TYPE_CHECKING:
@@ -106,9 +107,15 @@ def _row(report: Report, duration: float, notes: Sequence[str]) -> dict[str, Any
         "duration": round(duration, 3),
         "left_out": len(summary["left_out"]["steps"]),
         "warnings": len(summary["warnings"]),
-        "message": "; ".join((*report.incomplete, *notes)),
+        "message": "; ".join((*report.incomplete, *notes, *_stopped(summary["run"].get("ended")))),
         "rows": [asdict(each) for each in rows],
     }
+
+
+def _stopped(ended: Mapping[str, Any] | None) -> list[str]:
+    """What there is to say of how the recording ended."""
+    said = "" if ended is None else Ended(**ended).stopped
+    return [said] if said else []
 
 
 def now() -> str:

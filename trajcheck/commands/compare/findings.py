@@ -17,6 +17,7 @@ from trajcheck.reports.making.csv_table import CsvTable
 from trajcheck.reports.making.folder import ReportFolder
 from trajcheck.reports.making.headline import last
 from trajcheck.reports.making.publishing import empty_columns, publish, steps_left_out, summary_of
+from trajcheck.reports.making.recording_warnings import causes, recording_warnings
 from trajcheck.reports.making.results import Comparison
 from trajcheck.reports.making.warnings import (
     data_set_warning,
@@ -220,8 +221,12 @@ class ComparisonFindings:
             if replay is not None:
                 epsilon = max(replay.epsilon, *(EPSILON[dtype] for dtype in dtypes))
                 steps = [row.step for row in measured.sources[0].rows.rows]
-                own += [fidelity_warning(measured.own, steps, epsilon), *randomness_warnings(replay.randomness)]
-                own.append(not_stored_warning(trajectory.info.not_stored))
+                own += [
+                    fidelity_warning(measured.own, steps, epsilon, causes(trajectory, replay.randomness)),
+                    *randomness_warnings(replay.randomness),
+                    not_stored_warning(trajectory.info.not_stored),
+                ]
+            own += recording_warnings(trajectory)
             own += [rounding_warning(first.parameters.values()), left_out_warning(trajectory.left_out)]
             found += [f"{path}: {warning}" for warning in own if warning]
         return found

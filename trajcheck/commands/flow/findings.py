@@ -19,6 +19,7 @@ from trajcheck.reports.making.csv_table import CsvTable
 from trajcheck.reports.making.folder import ReportFolder
 from trajcheck.reports.making.headline import last
 from trajcheck.reports.making.publishing import publish, steps_left_out, summary_of
+from trajcheck.reports.making.recording_warnings import recording_warnings
 from trajcheck.reports.making.results import FlowReport
 from trajcheck.reports.making.warnings import (
     FIDELITY,
@@ -213,6 +214,7 @@ class FlowFindings:
                 f"flow_error is over {100 * ERROR_SHARE:.0f}% of flow_dist at {near} of {int(both.sum())} times: "
                 "give a smaller --rtol"
             )
+        found += recording_warnings(self.trajectory)
         found += [left_out_warning(self.trajectory.left_out), rounding_warning(extents)]
         found.append(data_set_warning(self.replay.get("data_set")))
         return [warning for warning in found if warning]

@@ -11,9 +11,12 @@ import numpy as np
 from trajcheck.metrics.columns import Column, running_sum
 from trajcheck.metrics.quantity import LOSS, NONE, STEPS, given, quantity
 
-given(
-    *("update_corr", STEPS),
-    operand="grad_dot_step",
+#: Rows, and why they are left out.
+Excepted = tuple[np.ndarray, str]
+
+
+@quantity(
+    STEPS,
     formula="<g_t, d_t>: the update judged by a fresh sample; negative is progress",
     unit=LOSS,
     symbol="<g_t, d_t>",
@@ -22,6 +25,10 @@ given(
     of_tensor=True,
     chart=(8, "⟨g_t, d_t⟩"),
 )
+def update_corr(grad_dot_step: Column, not_an_update: Excepted) -> Column:
+    """<g_t, d_t>; any sign, in units of the loss. Undefined where something else than the optimizer moved x. Source:
+    TZC."""
+    return grad_dot_step.except_where(*not_an_update)
 
 
 @quantity(
@@ -34,9 +41,9 @@ given(
     optional=("loss_change",),
     chart=(9, "its sum"),
 )
-def update_corr_sum(grad_dot_step: Column, loss_change: Column, weights: np.ndarray) -> Column:
+def update_corr_sum(update_corr: Column, loss_change: Column, weights: np.ndarray) -> Column:
     """sum_{i<=t} w_i <g_i, d_i>, over the rows of loss_change_sum, where there are any, so that the identity holds."""
-    return running_sum(grad_dot_step.along(loss_change) if loss_change.defined.any() else grad_dot_step, weights)
+    return running_sum(update_corr.along(loss_change) if loss_change.defined.any() else update_corr, weights)
 
 
 given(
@@ -72,9 +79,10 @@ def descent_sum(descent: Column, weights: np.ndarray) -> Column:
     family="progress",
     chart=(10, "f(x_t) − f(x_{t−1})"),
 )
-def loss_change(loss_at_x: Column, loss_at_y: Column) -> Column:
-    """f(x_t; z) - f(x_{t-1}; z), both replayed; any sign, in units of the loss. Source: TZC."""
-    return loss_at_x - loss_at_y
+def loss_change(loss_at_x: Column, loss_at_y: Column, not_an_update: Excepted) -> Column:
+    """f(x_t; z) - f(x_{t-1}; z), both replayed; any sign, in units of the loss. Undefined where something else than the
+    optimizer moved x. Source: TZC."""
+    return (loss_at_x - loss_at_y).except_where(*not_an_update)
 
 
 @quantity(

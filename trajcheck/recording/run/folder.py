@@ -7,6 +7,7 @@ import os
 import platform
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -71,6 +72,7 @@ class RunFolder:
         agreed: dict[str, Any] | None = None,
     ) -> None:
         self.path, self.ranks = path, ranks
+        self._made: list[Path] = []  # folders that were not there before, the innermost first
         self.agreed = {} if agreed is None else agreed
         if not ranks.first:
             self.resumed = self.agreed["resumed"]
@@ -90,6 +92,7 @@ class RunFolder:
             self._take_over(description)
             return
         self.id = self.agreed["id"] = str(uuid.uuid4())
+        self._made = [folder for folder in (path, *path.parents) if not folder.exists()]
         path.mkdir(parents=True, exist_ok=True)
         created = datetime.now(timezone.utc).isoformat(timespec="seconds")
         write_json(path / "run.json", {"format": FORMAT, "id": self.id, "created": created, **description})
@@ -141,6 +144,26 @@ class RunFolder:
                     f"{_brief(recorded.get(name))}; here: {_brief(here.get(name))}. Record into another folder."
                 )
 
+    def abandon(self) -> None:
+        """Nothing was recorded and nothing will be: leave no run where there was none."""
+        if self.ranks.first and not self.resumed:
+            (self.path / "run.json").unlink(missing_ok=True)
+            for folder in self._made:
+                with suppress(OSError):
+                    folder.rmdir()
+
+    def end(self, step: int, reason: str) -> None:
+        """Say in run.json how the recording ended, before update `step`. Errors: OSError, ValueError."""
+        self._amend({"ended": {"step": step, "reason": reason}})
+
+    def _amend(self, entries: Mapping[str, Any]) -> None:
+        """Write run.json anew, without how an earlier recording ended and with these entries."""
+        if self.ranks.first:
+            path = self.path / "run.json"
+            there = json.loads(path.read_text(encoding="utf-8"))
+            kept = {key: value for key, value in there.items() if key != "ended"}
+            write_json(path, {**kept, **entries})
+
     def file(self, step: int) -> Path:
         """This rank's file of a step."""
         return self.path / step_filename(step, self.ranks.rank, self.ranks.count)
@@ -169,6 +192,8 @@ class RunFolder:
         Step `start` stays if it holds these very parameters and nothing of a step; it and all later ones otherwise move
         to superseded/. Sums of learning rates go on from step `start` if it is there.
         """
+        if (self.path / "run.json").exists():
+            self._amend({})
         own = step_filename(0, self.ranks.rank, self.ranks.count).partition("-of-")[2]  # other ranks may be writing
         for pattern in (f".step-*{own}.*{TEMPORARY}", *((f".probe-*{TEMPORARY}",) if self.ranks.first else ())):
             for file in self.path.glob(pattern):
@@ -272,6 +297,7 @@ def describe_run(
     recorded: RecordedModel,
     model: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
+    name: str,
     *,
     schedule: str,
     overhead: float | None,
@@ -283,7 +309,7 @@ def describe_run(
         "overhead": overhead,
         "parameters": recorded.describe(),
         "tied": recorded.tied,
-        "optimizer": describe_optimizer(optimizer),
+        "optimizer": describe_optimizer(optimizer, name),
         "versions": describe_versions(model),
         "user": dict(user or {}),
         **({"not_stored": sorted(recorded.not_stored)} if recorded.not_stored else {}),

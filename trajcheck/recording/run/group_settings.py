@@ -13,9 +13,9 @@ import torch
 NOT_COMPARED = ("lr", "initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum")
 
 
-def describe_optimizer(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Class name and the settings of each group that JSON can hold."""
-    return {"name": type(optimizer).__name__, "groups": describe_groups(optimizer)}
+def describe_optimizer(optimizer: torch.optim.Optimizer, name: str) -> dict[str, Any]:
+    """The name and the settings of each group that JSON can hold."""
+    return {"name": name, "groups": describe_groups(optimizer)}
 
 
 def describe_groups(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -59,7 +60,11 @@ class RunWriter:
         self._record_bytes = model.record_bytes(grad_dtype) + self._window_bytes
         if folder.ranks.first:
             folder.agreed["free_bytes"] = shutil.disk_usage(folder.path).free
-            self._check_disk(self._record_bytes)
+            try:
+                self._check_disk(self._record_bytes)
+            except BaseException:
+                self.abandon()
+                raise
 
     @property
     def resumed(self) -> bool:
@@ -178,6 +183,20 @@ class RunWriter:
         """Wait for the writer to finish."""
         if self._writer is not None:
             self._writer.close()
+
+    def abandon(self) -> None:
+        """The recording does not begin after all."""
+        self.close()
+        self._folder.abandon()
+
+    def end(self, step: int, reason: str) -> None:
+        """Close, and say in run.json how the recording ended, where that can be written; not of a run that was to be
+        gone on with, and was not."""
+        self.close()
+        if self.resumed and self._continuation is None:
+            return
+        with suppress(OSError, ValueError):
+            self._folder.end(step, reason)
 
     def _bytes(self, size: int) -> int:
         """How large a plan takes a record to be: the files of several ranks differ, and all must come to one plan."""

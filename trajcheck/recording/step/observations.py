@@ -132,6 +132,11 @@ class Observations:
         )
 
     @property
+    def losses(self) -> int:
+        """How many were observed for the coming step."""
+        return len(self._losses)
+
+    @property
     def _noted(self) -> bool:
         """Whether something was said about the gradients of the coming step."""
         return bool(self._losses or self._clips)

@@ -13,13 +13,19 @@ from trajcheck.metrics.columns import Column
 #: training; more where either is of lower precision, whose rounding alone is several of its epsilons.
 FIDELITY, FIDELITY_EPSILONS = 1e-3, 4.0
 
+#: Median relative disagreement of gradients from which what was asked of a replay was not done.
+UNLIKE = 0.1
+
 #: How many times the median the largest disagreement is, beyond which the step itself is suspected.
 OUTLIER = 10.0
 
 
-def fidelity_warning(columns: Mapping[str, Column], steps: Sequence[int], epsilon: float) -> str | None:
+def fidelity_warning(
+    columns: Mapping[str, Column], steps: Sequence[int], epsilon: float, causes: Sequence[str] = ()
+) -> str | None:
     """A warning when replayed gradients, or losses, are not those that were recorded, on most steps or on a single one,
-    `epsilon` being the machine epsilon of the coarsest dtype that is involved and `steps` those of the rows."""
+    `epsilon` being the machine epsilon of the coarsest dtype that is involved, `steps` those of the rows and `causes`
+    what the run says of them."""
     limit = max(FIDELITY, FIDELITY_EPSILONS * epsilon)
     single = None
     for name, what in (("replay_grad_error", "gradients"), ("replay_loss_error", "losses")):
@@ -30,8 +36,7 @@ def fidelity_warning(columns: Mapping[str, Column], steps: Sequence[int], epsilo
         if median > limit:
             return (
                 f"replayed {what} differ from the recorded ones by {median:.1e} (median, relative): the replay is not "
-                "the training. Another loss, weights of accumulated micro-batches, augmentation, autocast, clipping or "
-                "dropout masks can be the cause."
+                f"the training. {_because(causes)}"
             )
         worst = int(np.nanargmax(each.values))
         largest = float(each.values[worst])
@@ -42,6 +47,21 @@ def fidelity_warning(columns: Mapping[str, Column], steps: Sequence[int], epsilo
                 "rounding of 0."
             )
     return single
+
+
+def _because(causes: Sequence[str]) -> str:
+    if causes:
+        return f"What the run says of it: {'; '.join(causes)}."
+    return "Nothing in the run says why: the objective's loss, or the batches as observed, are not the training's."
+
+
+def unlike(columns: Mapping[str, Column]) -> float | None:
+    """The median by which replayed gradients differ from the recorded ones, where it is more than UNLIKE."""
+    errors = columns.get("replay_grad_error")
+    if errors is None or not errors.defined.any():
+        return None
+    median = float(np.median(errors.values[errors.defined]))
+    return median if median > UNLIKE else None
 
 
 def randomness_warnings(randomness: Mapping[str, int]) -> list[str]:

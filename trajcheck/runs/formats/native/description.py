@@ -11,7 +11,7 @@ from trajcheck.files.extents import ITEM_SIZE
 from trajcheck.files.plain_json import parse_json
 from trajcheck.runs.formats.native.group_settings import as_groups
 from trajcheck.runs.formats.native.metadata import as_reason
-from trajcheck.runs.run_info import RunInfo
+from trajcheck.runs.run_info import Ended, RunInfo
 from trajcheck.runs.user_fields import user_fields
 
 DESCRIPTION = "run.json"
@@ -65,10 +65,15 @@ def parse_run_info(text: Mapping[str, Any]) -> RunInfo:
         optimizer=None if optimizer.get("name") is None else str(optimizer["name"]),
         groups=groups,
         group_of=group_of,
+        ended=_ended(text.get("ended")),
         thinned=str(text.get("schedule", "")).startswith("Budget"),
         versions=dict(text.get("versions") or {}),
         user=user_fields(text.get("user")),
     )
+
+
+def _ended(value: Any) -> Ended | None:
+    return None if value is None else Ended(_natural(value["step"]), as_reason(value["reason"]))
 
 
 def _natural(value: Any) -> int:

@@ -32,6 +32,7 @@ from trajcheck.runs.formats.native.metadata import (
 from trajcheck.runs.formats.native.rank_boxes import read_boxes
 from trajcheck.runs.formats.native.rank_steps import Share, join
 from trajcheck.runs.formats.native.step_files import RANK_FILE, STEP_FILE, StepFiles
+from trajcheck.runs.formats.native.unseen import read_unseen
 from trajcheck.runs.snapshot import Snapshot, Window
 
 
@@ -123,6 +124,8 @@ def _snapshot(file: TensorFile, metadata: Mapping[str, Any]) -> Snapshot:
         omitted=entry(metadata, "omitted", as_table(as_reason)) or {},
         groups=entry(metadata, "groups", as_groups) or (),
         window=_window(metadata),
+        unseen=read_unseen(metadata),
+        autocast=entry(metadata, "autocast", as_reason),
         window_gradient=vectors["window"],
     )
     _check(snapshot)

@@ -33,6 +33,8 @@ def verify_run(folder: Path, pool: Executor, progress: Callable[[float], object]
         run.damage.append(str(error))
     if DESCRIPTION not in names:
         run.notes.append("there is no run.json: shapes were compared with those of the other steps alone")
+    if info.ended is not None and info.ended.stopped:
+        run.notes.append(info.ended.stopped)
     left_out = frozenset(info.frozen)
     checks = []
     paths = [folder / name for name in names if is_step_file(name)]

@@ -1,0 +1,80 @@
+"""At which parameters a gradient was taken: it is g_t only if they did not move between its forward and the step.
+
+SAM and its kin take it at x_t + e. After each forward of a step that is recorded, or summed, a mark is kept (where each
+tensor lies and how often it was written, and of a recorded step a print of all content), and compared with x_t.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from trajcheck.readable import some_of
+from trajcheck.recording.model.content_prints import ContentPrints, Difference, Print
+from trajcheck.recording.model.recorded_model import Parameter
+from trajcheck.recording.model.shards import local
+
+
+class _Mark(NamedTuple):
+    place: list[tuple[int, int]]
+    print: Print | None
+
+
+class GradientPlace:
+    """A forward `passed()`, its loss was `observed()`, the step begins where x_t `arrives()`, and its gradient is
+    `taken()`: before it begins, or of a closure inside. `moved`: parameters are known to have moved, by their places;
+    `reason()` says so, '' where the gradient is that of x_t, and may wait for a device.
+    """
+
+    def __init__(self, parameters: Sequence[Parameter], prints: ContentPrints) -> None:
+        self._sources = [p.source for p in parameters]
+        self._prints = prints
+        self.reset()
+
+    def reset(self) -> None:
+        """A step is over."""
+        self._latest: _Mark | None = None
+        self._observed: list[_Mark] = []
+        self._here: _Mark | None = None
+        self._differences: list[Difference] = []
+        self.moved = False
+
+    def passed(self, content: bool) -> None:
+        """A forward has ended: what it took from the parameters is as they are now."""
+        self._latest = self._mark(self._prints.now() if content else None)
+
+    def observed(self, first: bool, content: bool) -> None:
+        """A loss was observed, the `first` of the coming step or another. Where nobody has seen a forward, the
+        parameters count as they are now."""
+        if self._latest is None:
+            self.passed(content)
+        assert self._latest is not None
+        self._observed = [*([] if first else self._observed), self._latest]
+
+    def arrives(self, here: Print | None, closure: bool) -> None:
+        """x_t is now, of which `here` is a print; with a `closure`, the forward comes later."""
+        self._here = self._mark(here)
+        self._differences, self.moved = [], False  # of a step that failed
+        if closure:
+            self._latest, self._observed = None, []
+
+    def taken(self) -> None:
+        """The gradient is there."""
+        here = self._here
+        if here is None:
+            return
+        for mark in {id(mark): mark for mark in (*self._observed, self._latest) if mark is not None}.values():
+            if mark.print is not None and here.print is not None:
+                self._differences.append(self._prints.differ(mark.print, here.print))
+            elif mark.place != here.place:
+                self.moved = True
+
+    def reason(self) -> str:
+        names = list(dict.fromkeys(name for difference in self._differences for name in difference.names))
+        if not (names or self.moved):
+            return ""
+        which = some_of(names) if names else "they"
+        return f"it was taken at other parameters than x_t: {which} moved between the forward pass and the step"
+
+    def _mark(self, content: Print | None) -> _Mark:
+        return _Mark([(local(tensor).data_ptr(), tensor._version) for tensor in self._sources], content)

@@ -1,0 +1,60 @@
+"""Whether parameters move from one observed loss to the next although the optimizer that is recorded makes no step."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Sequence
+
+import torch
+
+from trajcheck.readable import some_of
+from trajcheck.recording.model.recorded_model import Parameter
+from trajcheck.recording.model.shards import local
+from trajcheck.recording.unedited_loop.live_objects import live_optimizers, parameters_of
+
+
+class IdleOptimizer:
+    """`observed()` is told of every observation, and says once what is wrong, '' else.
+
+    A single move between two observations of one step may be SAM's, unless another optimizer of these parameters is
+    there that can have made it.
+    """
+
+    def __init__(self, optimizers: Sequence[torch.optim.Optimizer], parameters: Sequence[Parameter]) -> None:
+        self._optimizers = list(optimizers)
+        self._parameters = {p.name: p.source for p in parameters}
+        self._last: tuple[int, list[tuple[int, int]]] | None = None
+        self._moves, self._said = 0, False
+
+    def observed(self, step: int) -> str:
+        place = [(local(tensor).data_ptr(), tensor._version) for tensor in self._parameters.values()]
+        last, self._last = self._last, (step, place)
+        if self._said or last is None:
+            return ""
+        if last[0] != step:
+            self._moves = 0
+            return ""
+        pairs = zip(self._parameters, last[1], place, strict=True)
+        moved = [name for name, before, now in pairs if before != now]
+        self._moves += bool(moved)
+        others = self._others() if moved else []
+        if not others and self._moves < 2:
+            return ""
+        self._said = True
+        mine = " and ".join(type(optimizer).__name__ for optimizer in self._optimizers)
+        by = f"{some_of(others)} updates them, which is not recorded" if others else "something else updates them"
+        return (
+            f"{mine} has made no step since the last observe(), at step {step}, and {some_of(moved)} changed: {by}. "
+            "What is not recorded is not in the run; give the Recorder the optimizer that steps"
+        )
+
+    def _others(self) -> list[str]:
+        """Further optimizers of these parameters, by their classes."""
+        gc.collect()  # one that nobody can reach any more makes no step
+        mine = {id(optimizer) for optimizer in self._optimizers}
+        held = set(map(id, self._parameters.values()))
+        return [
+            type(other).__name__
+            for other in live_optimizers()
+            if id(other) not in mine and held & parameters_of(other).keys()
+        ]

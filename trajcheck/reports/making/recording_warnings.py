@@ -1,0 +1,66 @@
+"""What a run says of its own recording: how it ended, what else than the optimizer moved it, what its steps lack."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from itertools import pairwise
+
+from trajcheck.readable import some_of
+from trajcheck.runs.snapshot import Snapshot
+from trajcheck.runs.trajectory import Trajectory
+
+
+def recording_warnings(trajectory: Trajectory) -> list[str]:
+    """A sentence for each, in words of what was found."""
+    ended = trajectory.info.ended
+    found = [ended.stopped if ended is not None else "", *_unseen(trajectory), *_omitted(trajectory.snapshots)]
+    return [warning for warning in found if warning]
+
+
+def _unseen(trajectory: Trajectory) -> Iterable[str]:
+    told = [snapshot.unseen for snapshot in trajectory.snapshots if snapshot.unseen is not None]
+    if not told:
+        return
+    # a job that went on with the run has counted anew
+    jobs = [before for before, after in pairwise(told) if after.times < before.times]
+    times = sum(each.times for each in (*jobs, told[-1]))
+    names = list(dict.fromkeys(name for each in told for name in each.tensors))
+    more = max(each.changed for each in told) - len(names)
+    what = f"{', '.join(names[:3])}{f' and {more} more' if more > 0 else ''}" if names else "parameters"
+    steps = f"step {told[0].first}" if times == 1 else f"{times} steps, from {told[0].first} to {told[-1].last},"
+    yield (
+        f"before {steps} something else than {trajectory.info.optimizer or 'the optimizer'} changed {what}: x_t is not "
+        "x_(t-1) and the recorded update there, and what is said of updates (update_corr, descent, loss_change, "
+        "update_dot_ref, cos_floor) is left empty across them"
+    )
+
+
+def _omitted(snapshots: Iterable[Snapshot]) -> Iterable[str]:
+    reasons = Counter((what, why) for snapshot in snapshots for what, why in snapshot.omitted.items() if what != "loss")
+    for (what, why), count in reasons.items():
+        yield (
+            f"the {what} of {count} steps is not in the run: {why}"
+            if what != "replay"
+            else (f"{count} steps cannot be evaluated again: {why}")
+        )
+
+
+def causes(trajectory: Trajectory, randomness: Mapping[str, int]) -> list[str]:
+    """What the run says of its steps by which a replay can differ from the training."""
+    snapshots = trajectory.snapshots
+    found = [
+        f"{count} steps were made under autocast to {dtype}, and the replay does without"
+        for dtype, count in Counter(each.autocast for each in snapshots if each.autocast).items()
+    ]
+    if unknown := sum(each.clip is None for each in snapshots):
+        found.append(f"the gradients of {unknown} steps were clipped by an unknown factor")
+    found += [f"the randomness of {count} steps is {words}" for words, count in randomness.items() if not _same(words)]
+    if trajectory.info.unrecorded:
+        found.append(f"the recording leaves out {some_of(trajectory.info.unrecorded)}")
+    return found
+
+
+def _same(words: str) -> bool:
+    """Whether draws are those of the training, or there were none to be seen."""
+    return words.startswith(("recorded", "seeded: no generator"))
