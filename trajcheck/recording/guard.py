@@ -18,8 +18,15 @@ class Guard:
 
     def __init__(self, spent: TimeSpent, failed: Callable[[Exception], None]) -> None:
         self.active = True
+        self.say_first: Callable[[], None] | None = None  # at the first step that is not recorded any more
         self._spent, self._failed = spent, failed
         self._blocks: list[AbstractContextManager[None]] = []  # one within another, where observing runs the model
+
+    def passed_by(self) -> None:
+        """A step comes that is not recorded."""
+        say, self.say_first = self.say_first, None
+        if say is not None:
+            say()
 
     def __enter__(self) -> None:
         block = self._spent.inside()

@@ -50,6 +50,7 @@ class LoopHooks:
                 watched = watch_closure(args, kwargs, self._closure_ran)
                 self._steps.before_step(optimizer, closure=watched is not None)
                 return watched if self._steps.watching else None
+        self._guard.passed_by()
         return None
 
     def _closure_ran(self) -> None:

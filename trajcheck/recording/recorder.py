@@ -25,6 +25,7 @@ import torch
 from trajcheck.recording.arguments import check_arguments, check_windows, one_overhead, one_schedule
 from trajcheck.recording.export import ObjectiveExport, check_loss, exportable
 from trajcheck.recording.failures import announce, brief, failure, to_nobody, to_stderr
+from trajcheck.recording.forks import belongs_here
 from trajcheck.recording.guard import Guard
 from trajcheck.recording.hooks import LoopHooks
 from trajcheck.recording.model.inner_optimizer import inner_optimizer, optimizer_name
@@ -164,6 +165,7 @@ class Recorder:
         except BaseException:
             writer.abandon()
             raise
+        belongs_here(self)
         atexit.register(self.close)
 
     @property
@@ -316,6 +318,15 @@ class Recorder:
     def _warn(self, line: str) -> None:
         """Something that recording goes on with."""
         announce(f"{self.path}: {line}", self._say, stacklevel=4)
+
+    def forked(self) -> None:
+        """This process is a child of the one that records: it goes on unrecorded, and says so if it trains."""
+        if self.active:
+            self.guard.active, self._steps = False, None
+            self.guard.say_first = lambda: self._warn(
+                "this process was forked from the one that records, so its steps are no part of the run; make the "
+                "Recorder in the process that trains"
+            )
 
     def _stop(self, ended: str) -> None:
         """Record no more. The hooks stay, idle, until close(): one of them may be running, and an optimizer does not
