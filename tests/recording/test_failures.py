@@ -16,6 +16,7 @@ import torch
 from loops import batch_of, loss_of, network, read, recorded_steps, sgd, train, waiting_disk, weights
 
 from trajcheck.errors import OutputError, RecorderError
+from trajcheck.recording.model import surroundings
 from trajcheck.recording.recorder import Recorder
 from trajcheck.recording.run import background_writer as record_writer
 
@@ -219,8 +220,9 @@ def test_unscheduled_steps_cost_nothing(tmp_path: Path, monkeypatch: pytest.Monk
     with Recorder(tmp_path, model, sgd(model), every=10, strict=True, quiet=True) as recorder:
         train(model, recorder._optimizer, 1, recorder)
         with monkeypatch.context() as patch:
-            for name in ("iterate", "gradients", "check_frozen"):
+            for name in ("iterate", "gradients"):
                 patch.setattr(recorder._model, name, lambda *_: 1 / 0)
+            patch.setattr(surroundings, "bit_prints", lambda *_: 1 / 0)
             patch.setattr(torch, "get_rng_state", lambda: 1 / 0)
             train(model, recorder._optimizer, 8, recorder)
     assert recorded_steps(tmp_path) == [0, 9]

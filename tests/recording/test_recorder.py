@@ -348,7 +348,7 @@ def test_a_step_that_fails_half_way_leaves_the_iterate_before_it(tmp_path: Path)
     assert recorded_steps(tmp_path) == [0, 1, 2]
     tensors, metadata = read(tmp_path, 2)
     assert_holds(tensors, "param", before)
-    assert metadata.keys() == {"format", "step", "tau", "tau_squares", "checksum"}
+    assert metadata.keys() == {"format", "step", "tau", "tau_squares", "modes", "checksum"}
 
 
 def test_an_interrupt_while_recording_does_not_shift_the_numbers(

@@ -29,6 +29,7 @@ from trajcheck.objective.file import LossProgram, Traits, describe
 from trajcheck.objective.precision import Casts, bits, floating_dtypes
 from trajcheck.runs.batch_tree import flatten
 from trajcheck.runs.formats.stored_run import PROGRAM
+from trajcheck.runs.modes import Modes
 
 FILE = PROGRAM
 FORMAT = 1
@@ -79,6 +80,7 @@ class ExportedModel(Weightless):
     """The parameters and buffers of an exported program, under the names that they had in the model."""
 
     traits: Traits
+    modes: Modes  # of the model when it was exported
 
 
 def weightless(tensor: Tensor, device: torch.device | str) -> Tensor:
@@ -250,7 +252,7 @@ def _program(graph: fx.GraphModule, facts: Facts, path: Path) -> LossProgram:
     graph.add_module(MODEL, model)
     if LOSS in graph._modules:
         graph.add_module(LOSS, state)
-    model.traits = _traits(graph)
+    model.traits, model.modes = _traits(graph), facts.get("modes") or {}
     return LossProgram(None, model, ExportedLoss(graph, model, state, facts, path))
 
 
@@ -290,6 +292,9 @@ def _inspect(data: bytes, path: Path) -> Facts:
         )
     if lacking := {"torch", "parameters", "aliases", "batch", "batch_tree", "reference"} - facts.keys():
         raise _damaged(path, f"{FACTS} lacks {_listed(lacking)}")
+    modes = facts.get("modes", {})
+    if not isinstance(modes, dict) or not all(mode in ("train", "eval") for mode in modes.values()):
+        raise _damaged(path, f"its modes are {modes!r:.60}; expected an object of train and eval")
     return facts
 
 

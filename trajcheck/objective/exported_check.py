@@ -27,6 +27,7 @@ from trajcheck.runs.batch_tree import flatten, unflatten
 from trajcheck.runs.formats.recognise import open_run
 from trajcheck.runs.formats.stored_run import StoredRun
 from trajcheck.runs.snapshot import Snapshot
+from trajcheck.runs.surroundings import buffers_of_step, frozen_of
 
 #: Largest relative difference of loss and gradient norm. Other kernels and processors round otherwise, deep networks
 #: amplify it, and a wrong program is off by more.
@@ -138,15 +139,19 @@ def _stored(run: Path, step: int) -> tuple[dict[str, Tensor], Any, dict[str, Any
         source = _step(stored, int(snapshot.batch_from or 0))
     if not source.batch:
         raise RunError(f"{source.path} holds no batch")
-    extents = dict(snapshot.parameters)
-    if snapshot.frozen_from not in (None, step):
-        extents = {**_step(stored, int(snapshot.frozen_from or 0)).parameters, **extents}
+
+    def elsewhere(other: int) -> Snapshot:
+        return _step(stored, other)
+
+    frozen = set(stored.info().frozen)
+    extents = {**dict(snapshot.parameters), **frozen_of(snapshot, frozen, elsewhere, snapshot.parameters)}
+    held = buffers_of_step(snapshot, elsewhere)
     with ExtentReader() as reader:
         parameters = {name: read_tensor(reader, extent) for name, extent in extents.items()}
         batch = unflatten(
             {path: read_tensor(reader, extent) for path, extent in source.batch.items()}, source.batch_tree
         )
-        buffers = {name: read_tensor(reader, extent) for name, extent in snapshot.buffers.items()}
+        buffers = {name: read_tensor(reader, extent) for name, extent in held.items()}
         states = {name: read_tensor(reader, extent) for name, extent in snapshot.generators.items()}
     generators = {name: state.reshape(-1, state.shape[-1])[:1] for name, state in states.items()}
     first = batch[0] if source.micro_batches > 1 else batch

@@ -33,8 +33,10 @@ from trajcheck.objective.devices import devices_of
 from trajcheck.objective.exported import FACTS, FORMAT, MODEL, Facts, from_bytes, weightless
 from trajcheck.objective.file import Loss, LossProgram, describe
 from trajcheck.objective.full_precision import evaluation
+from trajcheck.objective.module_modes import modes_of, set_modes
 from trajcheck.objective.sample import process_generators_untouched
 from trajcheck.runs.batch_tree import flatten
+from trajcheck.runs.modes import Modes
 from trajcheck.version import __version__
 
 #: Operators that every torch has; others live in packages, which must not be needed to replay.
@@ -61,20 +63,23 @@ def export_objective(
     batch: Any,
     *,
     autocast: str | None = None,
+    modes: Modes | None = None,
     golden: Callable[[LossProgram], Facts | None] = lambda program: None,
 ) -> Exported:
     """Export loss(model, batch), [] floating, into the file `path`, which appears whole or not at all.
 
     Sizes of the batch's tensors stay open where the program allows it; where it cannot be exported so, they are those
-    of `batch`. `autocast` is noted: the program is exported without it, as everything is replayed. `golden` gets
-    the program as it is loaded again, and returns its golden value (exported_check.py).
+    of `batch`. `modes` are those of its modules that are exported; None: as they are. `autocast` is noted: the
+    program is exported without it, as everything is replayed. `golden` gets the program as it is loaded again, and
+    returns its golden value (exported_check.py).
     Errors: ObjectiveError, in one line, for a program that torch cannot export or whose replay would be wrong; OSError.
     """
     started = time.perf_counter()
     model = _unwrapped(model)
     tensors, tree = flatten(batch)
+    modes = modes_of(model) if modes is None else modes
     with _conditions(model):
-        program, dynamic = _exported(model, loss, batch, tensors)
+        program, dynamic = _exported(model, loss, batch, tensors, modes)
         _check(program)
         _strip(program)
     facts: Facts = {
@@ -95,6 +100,7 @@ def export_objective(
         "batch_tree": tree,
         "dynamic": dynamic,
         "autocast": autocast,
+        "modes": dict(modes),
         "reference": None,
     }
     loaded, _ = from_bytes(_saved(program, facts), path)  # what torch cannot load again is not worth writing
@@ -133,7 +139,9 @@ class _Program(nn.Module):
         return value
 
 
-def _exported(model: nn.Module, loss: Loss, batch: Any, tensors: Mapping[str, Tensor]) -> tuple[ExportedProgram, bool]:
+def _exported(
+    model: nn.Module, loss: Loss, batch: Any, tensors: Mapping[str, Tensor], modes: Modes
+) -> tuple[ExportedProgram, bool]:
     """The program and whether sizes are open. On the CPU where that works, so that any machine can load it."""
     own = next(iter(model.parameters())).device
     places = [torch.device("cpu")] if own.type == "cpu" else [torch.device("cpu"), own]
@@ -142,7 +150,7 @@ def _exported(model: nn.Module, loss: Loss, batch: Any, tensors: Mapping[str, Te
         for place in places:
             try:
                 with _streams_watched():
-                    return _trace(model, loss, batch, tensors, place, dynamic), dynamic
+                    return _trace(model, loss, batch, tensors, place, dynamic, modes), dynamic
             except ObjectiveError:
                 raise
             except Exception as error:
@@ -152,10 +160,17 @@ def _exported(model: nn.Module, loss: Loss, batch: Any, tensors: Mapping[str, Te
 
 
 def _trace(
-    model: nn.Module, loss: Loss, batch: Any, tensors: Mapping[str, Tensor], place: torch.device, dynamic: bool
+    model: nn.Module,
+    loss: Loss,
+    batch: Any,
+    tensors: Mapping[str, Tensor],
+    place: torch.device,
+    dynamic: bool,
+    modes: Modes,
 ) -> ExportedProgram:
     trained = {p.untyped_storage().data_ptr() for p in model.parameters() if p.numel()}
     model, loss = _copies(model, loss, place)
+    set_modes(model, modes)
     # Nothing is computed, so nothing is in them: memory is asked for, and never touched.
     inputs = [torch.empty(t.shape, dtype=t.dtype, device=place) for t in tensors.values()]
     sizes = [{i: torch.export.Dim.AUTO for i in range(t.ndim)} for t in inputs] if dynamic else None
@@ -192,8 +207,6 @@ def _copies(model: nn.Module, loss: Loss, place: torch.device) -> tuple[nn.Modul
             memo.setdefault(id(tensor), tensor.detach().to(place, copy=True))
     copied = copy.deepcopy(model, memo)
     _bare(copied)
-    if not copied.training:
-        copied.train()
     if not isinstance(owner, nn.Module):
         return copied, loss
     own = copy.deepcopy(owner, memo)

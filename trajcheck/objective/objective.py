@@ -23,10 +23,12 @@ from trajcheck.objective.exported import ExportedModel
 from trajcheck.objective.file import Loss, beside, describe, traits_of
 from trajcheck.objective.forward_states import states_of_forwards
 from trajcheck.objective.full_precision import evaluation, value_for_a_while
+from trajcheck.objective.module_modes import modes_of, set_modes
 from trajcheck.objective.parameter_names import buffer_names, match_parameters, parameter_aliases
 from trajcheck.objective.precision import DTYPES, Casts, CastsInCode, floating_dtypes, in_width
 from trajcheck.objective.sample import Sample, process_generators_untouched
 from trajcheck.runs.canonical_names import canonical
+from trajcheck.runs.modes import Modes, other_modes
 
 T = TypeVar("T")
 
@@ -63,8 +65,11 @@ class Objective:
         self._loss, self.path = loss, path
         self._prepared = False  # inside `several`
         self._other_calls = ""  # why draws were not the step's, at any evaluation
+        self.put_in_training = not model.training
         if not model.training:
             model.train()
+        self.exported_modes: Modes | None = model.modes if isinstance(model, ExportedModel) else None
+        self._own_modes = self._modes = modes_of(model)
         self._scope = _Scope(model, loss)
         self._buffers = buffer_names(self._scope)
         self._scope.to(self.device)
@@ -169,7 +174,7 @@ class Objective:
         with ExitStack() as stack:
             for module in self._scope.modules():
                 if isinstance(module, _DropoutNd):
-                    stack.enter_context(value_for_a_while(module, "training", False))
+                    stack.enter_context(value_for_a_while(module, "p", 0.0))
                 elif isinstance(module, nn.MultiheadAttention | nn.RNNBase):
                     stack.enter_context(value_for_a_while(module, "dropout", 0.0))
             yield
@@ -260,6 +265,7 @@ class Objective:
         twice: bool = False,
     ) -> T:
         """work() with `xs` and the sample's buffers in the model; `twice` where it differentiates a second time."""
+        self._take_modes(sample, where)
         tensors: dict[str, Tensor] = self._fresh_buffers(sample, where)
         for name, x in xs.items():
             tensors[f"model.{self._parameters[self._name_here[name]][0]}"] = x
@@ -360,6 +366,20 @@ class Objective:
             dtype = in_width(value.dtype, self.dtype if self._casts.any else None)
             values[same] = value.to(self.device, dtype, copy=True)
         return {name: value for same, value in values.items() for name in same}
+
+    def _take_modes(self, sample: Sample, where: str) -> None:
+        """Put the model's modules into the modes of the sample."""
+        modes = self._own_modes if sample.modes is None else dict(sample.modes)
+        if self.exported_modes is not None:
+            if sample.modes is not None and modes != self.exported_modes:
+                raise self._error(where, other_modes(self.exported_modes, modes))
+        elif modes != self._modes:
+            self._modes = {}
+            try:
+                set_modes(self._scope.model, modes)
+            except ObjectiveError as error:
+                raise self._error(where, str(error)) from error
+            self._modes = modes
 
     def _names_of_buffer(self, name: str, where: str) -> tuple[str, ...]:
         same = self._buffers.get(f"model.{name}")

@@ -27,7 +27,8 @@ class Sample:
     began, by the first of its micro-batches. `generators` maps "cpu" and "cuda" to M states (uint8
     [M, n]); a device type that it lacks is seeded with `seed` + i before micro-batch i. Where `forwards` says that
     micro-batch i had forwards[i] > 1 forwards of the model with other draws between, it has as many states, one for
-    each (see forward_states.py). `randomness` says in words where the draws come from.
+    each (see forward_states.py). `randomness` says in words where the draws come from. `modes` are
+    those of the model's modules (module_modes.py); None: the objective's own.
     """
 
     tensors: Mapping[str, Tensor]
@@ -39,6 +40,7 @@ class Sample:
     randomness: str = ""
     rank_buffers: Mapping[int, Mapping[str, Tensor]] = field(default_factory=dict)
     forwards: tuple[int, ...] = ()
+    modes: Mapping[str, str] | None = None
 
     def batches(self, where: str = "") -> Iterable[Any]:
         """The M micro-batches, fresh copies at every call: a loss may do with its batch as it likes.

@@ -96,7 +96,7 @@ def _export(
             observed.tensors,
             device=device,
             tree=observed.tree,
-            buffers={} if state is None else state.buffers,
+            buffers={} if state is None else state.surroundings.buffers,
             generators={} if state is None else {name: drawn[None] for name, drawn in state.generators.items()},
             seed=step,
             recorded_torch=torch.__version__,
@@ -108,8 +108,8 @@ def _export(
         except torch.OutOfMemoryError:
             return None  # training fills the device; the program is as good without it
 
-    autocast = None if state is None else state.autocast
-    done = export_objective(path, model, loss, batch, autocast=autocast, golden=golden)
+    autocast, modes = (None, None) if state is None else (state.autocast, state.modes)
+    done = export_objective(path, model, loss, batch, autocast=autocast, modes=modes, golden=golden)
     notes = [size_text(done.bytes), f"{done.seconds:.1f} s"]
     if not done.dynamic:
         notes.append("for batches of this shape only")

@@ -32,6 +32,7 @@ from trajcheck.recording.model.inner_optimizer import inner_optimizer, optimizer
 from trajcheck.recording.model.ranks import current_ranks, without_wrapper
 from trajcheck.recording.model.recorded_model import RecordedModel
 from trajcheck.recording.model.shards import whole
+from trajcheck.recording.model.surroundings import Surroundings
 from trajcheck.recording.run.folder import RunFolder, describe_run
 from trajcheck.recording.run.group_settings import GroupSettings
 from trajcheck.recording.run.probe_batches import store_probe
@@ -116,7 +117,8 @@ class Recorder:
         self._model = RecordedModel(model, optimizer, parameters, masters, ranks)
         if lost := self._model.lost():
             announce(f"{self.path}: {lost}", self._say, stacklevel=2)
-        self._observations = Observations(self._model, model, scaler)
+        surroundings = Surroundings(self._model)
+        self._observations = Observations(self._model, model, surroundings, scaler)
         sums = WindowSums(self._model.stored) if windows else None
         self.spent = TimeSpent()
         self.guard = Guard(self.spent, self._fail)
@@ -132,6 +134,7 @@ class Recorder:
                 writer = RunWriter(
                     RunFolder(self.path, start_step, description, ranks, agreed),
                     self._model,
+                    surroundings,
                     schedule,
                     start=start_step,
                     total_steps=total_steps,

@@ -12,6 +12,7 @@ from trajcheck.errors import RecorderError
 from trajcheck.readable import some_of
 from trajcheck.recording.export import ObjectiveExport
 from trajcheck.recording.model.recorded_model import RecordedModel
+from trajcheck.recording.model.surroundings import Captured
 from trajcheck.recording.run.group_settings import GroupSettings
 from trajcheck.recording.run.run_writer import RunWriter
 from trajcheck.recording.schedule.time_spent import TimeSpent
@@ -65,6 +66,7 @@ class StepRecorder:
         self._groups: list[dict[str, Any]] | None = None  # its settings that are others than run.json's
         self._evaluations = 0
         self.elsewhere: list[int] = []  # recorded steps whose gradient was taken at other parameters
+        self._modes: dict[str, str] | None = None  # at the forward of the last record
 
     @property
     def watching(self) -> bool:
@@ -225,6 +227,8 @@ class StepRecorder:
         self, step: int, sums: Sums, vectors: dict[str, torch.Tensor], rates: list[float] | None, skipped: bool
     ) -> None:
         tensors, metadata = self._observations.take()
+        captured = self._observations.surroundings
+        self._modes = metadata.get("modes", self._modes)
         (window, of_window), self._window = self._window, ({}, {})
         metadata.update(of_window)
         if rates is not None and all(map(math.isfinite, rates)):
@@ -237,15 +241,22 @@ class StepRecorder:
             metadata.pop("loss", None)
             metadata["omitted"] = {**metadata.get("omitted", {}), "gradient": reason, "loss": reason}
             self.elsewhere.append(step)
-        self._write(step, sums, {**vectors, **tensors, **window}, metadata)
+        self._write(step, sums, {**vectors, **tensors, **window}, metadata, captured)
 
-    def _write(self, step: int, sums: Sums, tensors: dict[str, torch.Tensor], metadata: dict[str, Any]) -> None:
+    def _write(
+        self,
+        step: int,
+        sums: Sums,
+        tensors: dict[str, torch.Tensor],
+        metadata: dict[str, Any],
+        captured: Captured | None,
+    ) -> None:
         if self.epoch is not None:
             metadata["epoch"] = self.epoch
         if self._groups is not None:
             metadata["groups"] = self._groups
         self._writer.begin()
-        self._writer.write(step, sums, tensors, metadata, self._vectors.hand_over())
+        self._writer.write(step, sums, tensors, metadata, captured, self._vectors.hand_over())
 
     def _next(self) -> None:
         """Prepare for the next step."""
@@ -275,7 +286,8 @@ class StepRecorder:
         self._writer.go_on_from((state["tau"], state["tau_squares"]))
 
     def finish(self) -> str:
-        """Record the final iterate, params alone, and wait until all is written; how the recording ended, in words.
+        """Record the final iterate, with what its evaluation needs, and wait until all is written; how the recording
+        ended, in words.
 
         The iterate is left out where something else has changed the parameters since the last step, unless it did so
         before that step too, as an outer loop does that edits every iterate: it is not x_t of the number that it had.
@@ -309,7 +321,10 @@ class StepRecorder:
             self._window = self._vectors.take_window(self._windows, self.step)
         (window, metadata), self._window = self._window, ({}, {})
         self._groups = self._settings.differing()
-        self._write(self.step, self._writer.sums(), {**iterate, **window}, {**metadata, **unseen})
+        if self._modes is not None:
+            metadata["modes"] = self._modes  # no forward begins here: those of the last record
+        captured = self._writer.surroundings.capture()
+        self._write(self.step, self._writer.sums(), {**iterate, **window}, {**metadata, **unseen}, captured)
 
     def said(self) -> list[str]:
         """What was found on the way, at the end."""

@@ -49,7 +49,7 @@ def recorded_sample(
         start: {name: load(extent).to(objective.device) for name, extent in buffers.items()}
         for start, buffers in snapshot.rank_buffers.items()
     }
-    return replace(sample, rank_buffers=others) if others else sample
+    return replace(sample, rank_buffers=others, modes=snapshot.modes)
 
 
 def probe_samples(

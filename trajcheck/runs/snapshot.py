@@ -58,9 +58,11 @@ class Snapshot:
     what the optimizer used, so still multiplied by `clip`. `lr` and `tau` hold one value a parameter group.
     `window_gradient` is the sum G of the gradients, not clipped, over the steps of `window`.
     A step of several ranks has their micro-batches one rank after the other; `buffers` are those of the first rank, and
-    `rank_buffers` those with which each other began, by the first of its micro-batches. `omitted` says why the batch
-    or the gradient is not there, under "batch" and "gradient", where the recorder knew; under "randomness" why the
-    generator states are not, and under "replay" why the sample cannot be evaluated again. `forwards` is how many
+    `rank_buffers` those with which each other began, by the first of its micro-batches. `frozen` and `buffers` are as
+    this step finds them, wherever they are stored. `modes` are those of the model's modules at the forward, {module:
+    "train" or "eval"} where a module's differs from that of the one around it; None: unknown. `omitted` says why the
+    batch or the gradient is not there, under "batch" and "gradient", where the recorder knew; under "randomness" why
+    the generator states are not, and under "replay" why the sample cannot be evaluated again. `forwards` is how many
     generator states each micro-batch has, one for each forward of the model; (): one each. A weight in `micro_weights`
     that is not known is None. `groups` are the settings of each parameter group that differ at this
     step from those of the run's description; empty where none does. `unseen` tells of what else than the optimizer has
@@ -84,7 +86,10 @@ class Snapshot:
     skipped: bool = False
     batch_from: int | None = None
     batch_tree: Any = None
-    frozen_from: int | None = None
+    frozen_from: Mapping[str, int] = field(default_factory=dict)  # by name, or "": the step whose file holds it
+    buffers_from: Mapping[str, int] = field(default_factory=dict)
+    borrowed: Mapping[str, int] = field(default_factory=dict)  # buffers that it lacks, as another step has them
+    modes: Mapping[str, str] | None = None
     micro_batches: int = 1
     micro_weights: tuple[float | None, ...] | None = None
     forwards: tuple[int, ...] = ()

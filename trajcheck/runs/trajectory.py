@@ -11,13 +11,14 @@ from functools import cached_property
 from pathlib import Path
 
 from trajcheck.errors import RunError, StepFileError, UnevenStepError
-from trajcheck.files.extents import FLOATING, Extent, Extents
+from trajcheck.files.extents import FLOATING, Extents
 from trajcheck.files.prints import hash_file
 from trajcheck.runs.formats.recognise import open_run
 from trajcheck.runs.formats.stored_run import StoredRun
 from trajcheck.runs.optimizer_settings import RunSettings
 from trajcheck.runs.run_info import RunInfo
 from trajcheck.runs.snapshot import Probe, Snapshot
+from trajcheck.runs.surroundings import with_buffers, with_frozen
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -126,7 +127,7 @@ def open_trajectory(path: Path, *, skip_bad: bool = False) -> Trajectory:
             left_out[step] = str(error)
     if not snapshots:
         raise RunError(f"{path}: none of its {len(steps)} steps can be read; {next(iter(left_out.values()))}")
-    snapshots = _with_frozen(path, info, snapshots)
+    snapshots = with_buffers(with_frozen(info, snapshots))
     shapes = dict(info.parameters) or _usual_shapes(snapshots)
     fitting = []
     for snapshot in snapshots:
@@ -162,41 +163,6 @@ def _incomplete(stored: StoredRun, info: RunInfo, skip_bad: bool) -> dict[int, s
                 f"{there.files[0]}: {there.missing}. Copy it here, or leave the step out (analyze --skip-bad)."
             )
     return left_out
-
-
-def _with_frozen(path: Path, info: RunInfo, snapshots: list[Snapshot]) -> list[Snapshot]:
-    """The snapshots with their frozen parameters: those that run.json calls so, or that a step leaves to another.
-
-    A step that does not hold them finds them in the step that its `frozen_from` names, else in the last one that did: a
-    resumed run may have frozen other values.
-    """
-    by_step = {snapshot.step: snapshot for snapshot in snapshots}
-    names = set(info.frozen)
-    for snapshot in snapshots:
-        if snapshot.frozen_from is None or snapshot.frozen_from == snapshot.step:
-            continue
-        if snapshot.frozen_from not in by_step:
-            raise StepFileError(
-                f"{snapshot.path}: its frozen parameters are in step {snapshot.frozen_from}, "
-                f"which {path} does not hold."
-            )
-        if not info.parameters:
-            names |= set(by_step[snapshot.frozen_from].parameters) - set(snapshot.parameters)
-    if not names:
-        return snapshots
-    stored: dict[int, dict[str, Extent]] = {}
-    result, source = [], snapshots[0]
-    for snapshot in snapshots:
-        if names <= set(snapshot.parameters):
-            source = snapshot
-        elif snapshot.frozen_from is not None:
-            source = by_step[snapshot.frozen_from]
-        if missing := names - set(source.parameters):
-            raise StepFileError(f"{source.path}: frozen parameter {min(missing)!r} is missing in step {source.step}.")
-        if source.step not in stored:
-            stored[source.step] = {name: source.parameters[name] for name in source.parameters if name in names}
-        result.append(replace(snapshot, frozen=stored[source.step]))
-    return result
 
 
 def _trained_alone(snapshot: Snapshot, shapes: Shapes) -> Snapshot:

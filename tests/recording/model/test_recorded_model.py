@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from trajcheck.errors import RecorderError
 from trajcheck.recording.model.recorded_model import RecordedModel
 from trajcheck.recording.recorder import Recorder
+from trajcheck.runs.trajectory import open_trajectory
 
 
 def param_names(folder: Path, step: int = 0) -> list[str]:
@@ -118,23 +119,22 @@ def test_frozen_parameters_are_stored_once(tmp_path: Path) -> None:
     assert not any(name.startswith("grad/1") for name in first)
 
 
-def test_a_frozen_parameter_that_changes_stops_the_recording(tmp_path: Path) -> None:
+def test_a_frozen_parameter_that_changes_is_stored_again(tmp_path: Path) -> None:
+    """However it was written: .data moves no version counter. The others stay where they were."""
     model = network()
     optimizer = torch.optim.SGD(model[0].parameters(), lr=0.1)
-    with Recorder(tmp_path, model, optimizer, every=1, quiet=True) as recorder:
+    with Recorder(tmp_path, model, optimizer, every=1, strict=True, quiet=True) as recorder:
         train(model, optimizer, 2, recorder)
-        with torch.no_grad():
-            model[4].weight.mul_(0.99)
-        with pytest.warns(RuntimeWarning, match=r"'4.weight' is frozen"):
-            train(model, optimizer, 1, recorder)
-        assert not recorder.active
-    with Recorder(
-        tmp_path / "left out", model, optimizer, every=1, parameters=r"^0\.", strict=True, quiet=True
-    ) as recorder:
-        train(model, optimizer, 1, recorder)
-        with torch.no_grad():
-            model[4].weight.mul_(0.99)
-        train(model, optimizer, 1, recorder)
+        model[4].weight.data.mul_(0.99)
+        changed = weights(model)["4.weight"]
+        train(model, optimizer, 2, recorder)
+    held = [{n for n in param_names(tmp_path, step) if not n.startswith("0.")} for step in range(5)]
+    assert held == [{"1.weight", "1.bias", "4.weight", "4.bias"}, set(), {"4.weight"}, set(), set()]
+    assert torch.equal(read(tmp_path, 2)[0]["param/4.weight"], changed)
+    said = [read(tmp_path, step)[1].get("frozen_from") for step in range(5)]
+    assert said == [None, 0, 0, {"": 0, "4.weight": 2}, {"": 0, "4.weight": 2}]
+    frozen = [snapshot.frozen["4.weight"].path[-14:-12] for snapshot in open_trajectory(tmp_path).snapshots]
+    assert frozen == ["00", "00", "02", "02", "02"]
 
 
 def test_parameter_groups_that_are_added_stop_the_recording(tmp_path: Path) -> None:

@@ -304,10 +304,12 @@ def test_tampered_metadata(tmp_path: Path, changes: dict[str, Any]) -> None:
     [
         ({"lr": [0.2]}, "expected the same learning rates on all ranks"),
         ({"tau": [9.0]}, "expected the same sums of rates on all ranks"),
-        ({"frozen_from": 1}, "expected the same frozen parameters on all ranks"),
+        ({"modes": {"": "eval"}}, "expected the same modules in evaluation on all ranks"),
+        ({"frozen_from": {"w": 1}}, "expected the same frozen parameters on all ranks"),
     ],
 )
 def test_ranks_that_disagree(cut: Path, changes: dict[str, Any], complaint: str) -> None:
+    changed(cut, 3, 0, 2, modes={}, frozen_from={"w": 0})
     changed(cut, 3, 1, 2, **changes)
     with pytest.raises(StepFileError, match=complaint) as raised:
         open_trajectory(cut)

@@ -97,11 +97,10 @@ class RecordedModel:
                 f"there is nothing to record: the filter parameters={keep!r} leaves none of the trainable parameters: "
                 f"{', '.join(p.name for p in self.parameters if p.trainable) or 'the model has none'}."
             )
+        self._module = model
         buffers, _ = unique_names(model.named_buffers(remove_duplicate=False))
-        self.buffers = {name: buffer for name, buffer in buffers.items() if storable(local(buffer))}
-        self.not_stored = {f"buffer {name}": b for name, b in buffers.items() if name not in self.buffers}
+        self.not_stored = {f"buffer {name}": b for name, b in buffers.items() if not storable(local(b))}
         self.not_stored |= {f"frozen parameter {p.name}": p.tensor for p in self.parameters if p.lost}
-        self._frozen_versions: list[int] | None = None
         devices = {t.device for p in self.trained for t in (p.tensor, p.source)}
         self.cuda_devices = sorted((device for device in devices if device.type == "cuda"), key=str)
 
@@ -146,6 +145,12 @@ class RecordedModel:
         return f"a step file cannot hold {', '.join(words[:4])}{' and more' * (len(words) > 4)}: {follows}"
 
     @property
+    def buffers(self) -> dict[str, torch.Tensor]:
+        """The buffers that a step file can hold, as they are now: a forward may put others in their place."""
+        buffers, _ = unique_names(self._module.named_buffers(remove_duplicate=False))
+        return {name: local(buffer) for name, buffer in buffers.items() if storable(local(buffer))}
+
+    @property
     def stored(self) -> list[Parameter]:
         """Those trained parameters of which this rank stores something."""
         return [p for p in self.trained if p.piece is not None]
@@ -187,26 +192,6 @@ class RecordedModel:
         sources = {f"param/{p.name}": p.tensor for p in self.stored}
         sources.update({f"master/{p.name}": p.source for p in self.stored if p.has_master})
         return {name: copy(name, local(source)) for name, source in sources.items()}
-
-    def frozen_values(self) -> dict[str, torch.Tensor]:
-        """Copies of the frozen parameters; from now on they must not change."""
-        self.hold_frozen()
-        return {f"param/{p.name}": to_host(local(p.tensor)) for p in self.frozen if p.piece is not None}
-
-    def hold_frozen(self) -> None:
-        self._frozen_versions = [p.tensor._version for p in self.frozen]
-
-    def check_frozen(self) -> None:
-        """Raise RecorderError when a frozen parameter has changed since it was recorded."""
-        if self._frozen_versions is None:
-            return
-        for parameter, version in zip(self.frozen, self._frozen_versions, strict=True):
-            if parameter.tensor._version != version:
-                raise RecorderError(
-                    f"parameter {parameter.name!r} is frozen (it requires no gradient, or the optimizer "
-                    "does not hold it), so it was recorded once, but it has changed since. Give the "
-                    "optimizer to the Recorder that trains it, or leave it out with parameters=."
-                )
 
     def gradients(self, dtype: torch.dtype | None, copy: Copy = fresh_copy) -> dict[str, torch.Tensor]:
         """Copies of the gradients as they are now; a parameter without one has the gradient zero."""

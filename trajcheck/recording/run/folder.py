@@ -20,7 +20,8 @@ from trajcheck.files.extent_reader import ExtentReader
 from trajcheck.files.torch_tensors import read_tensor, same_bytes
 from trajcheck.files.whole_files import TEMPORARY, sync_folder, write_json
 from trajcheck.recording.model.ranks import ALONE, Ranks
-from trajcheck.recording.model.recorded_model import RecordedModel
+from trajcheck.recording.model.recorded_model import RecordedModel, to_host
+from trajcheck.recording.model.surroundings import Surroundings
 from trajcheck.recording.run.background_writer import StoredBatch
 from trajcheck.recording.run.group_settings import describe_optimizer
 from trajcheck.runs.formats.native.reading import open_step_file, read_rank, read_snapshot, read_step
@@ -38,10 +39,10 @@ class Continuation:
 
     tau: tuple[float, ...] | None = None
     tau_squares: tuple[float, ...] | None = None
-    frozen_from: int | None = None
     complete: bool = False  # the step to resume at is there, with these parameters and nothing else
     stored_batch: StoredBatch | None = None
-    referred: frozenset[int] = frozenset()
+    referred: frozenset[int] = frozenset()  # steps that must stay whatever comes
+    needs: Mapping[int, frozenset[int]] = field(default_factory=dict)  # by step: those that hold what it leaves to them
     window_tensors: Mapping[str, torch.Tensor] = field(default_factory=dict)  # of the step to resume at
     window: Mapping[str, Any] | None = None
     foreign: Mapping[int, list[Path]] = field(default_factory=dict)  # files of jobs with other numbers of ranks
@@ -186,8 +187,9 @@ class RunFolder:
             return bool(self.agreed.get("at_start"))
         return self.file(step).exists() or step in foreign_files(self.path, 1)
 
-    def go_on(self, start: int, model: RecordedModel) -> Continuation:
-        """Make way for a recording from step `start` on, the model being as it is then.
+    def go_on(self, start: int, model: RecordedModel, surroundings: Surroundings) -> Continuation:
+        """Make way for a recording from step `start` on, the model being as it is then; `surroundings` learn which of
+        them the kept files hold.
 
         Step `start` stays if it holds these very parameters and nothing of a step; it and all later ones otherwise move
         to superseded/. Sums of learning rates go on from step `start` if it is there.
@@ -217,13 +219,29 @@ class RunFolder:
         kept = sorted(steps.keys() - set(overtaken))
         if kept:
             snapshots = [self._snapshot(step) for step in kept]
-            source = kept[-1] if snapshots[-1].frozen_from is None else snapshots[-1].frozen_from
-            if model.frozen and source in kept and self._holds(source, model.frozen_values()):
-                went_on.frozen_from = source
             went_on.stored_batch = self._stored_batch(snapshots[0])
-            refers = {kept[0], *(s.batch_from for s in snapshots), *(s.frozen_from for s in snapshots)}
+            refers = {kept[0], *(s.batch_from for s in snapshots)}
             went_on.referred = frozenset(step for step in refers if step is not None)
+            went_on.needs = {s.step: frozenset({*s.frozen_from.values(), *s.buffers_from.values()}) for s in snapshots}
+            self._find_surroundings(snapshots, start, surroundings)
         return went_on
+
+    def _find_surroundings(self, snapshots: list[Snapshot], start: int, surroundings: Surroundings) -> None:
+        """Tell which kept files hold frozen parameters and buffers as they are now: those that the last record has, or
+        refers to. A file of step `start` is about to be written anew."""
+        last, kept = snapshots[-1], {s.step for s in snapshots} - {start}
+        candidates: dict[int, dict[str, torch.Tensor]] = {}
+        for name, tensor in surroundings.values().items():
+            kind, _, own = name.partition("/")
+            places, there = (
+                (last.frozen_from, last.parameters) if kind == "param" else (last.buffers_from, last.buffers)
+            )
+            holder = last.step if own in there else places.get(own, places.get(""))
+            if holder in kept:
+                candidates.setdefault(holder, {})[name] = tensor
+        surroundings.go_on_from(
+            {name: step for step, tensors in candidates.items() for name in self._equal(step, tensors)}
+        )
 
     def _make_way(self, start: int, went_on: Continuation) -> dict[int, list[Path]]:
         """Move aside what jobs with other numbers of ranks wrote from step `start` on, and take its sums of rates; the
@@ -239,13 +257,18 @@ class RunFolder:
 
     def _holds(self, step: int, expected: Mapping[str, torch.Tensor]) -> bool:
         """Whether a step file has exactly these bytes for these tensors."""
+        return len(self._equal(step, expected)) == len(expected)
+
+    def _equal(self, step: int, expected: Mapping[str, torch.Tensor]) -> list[str]:
+        """The names of those of these tensors that a step file has, with exactly these bytes."""
         file, _ = open_step_file(self.file(step))
         there = file.extents({name: name for name in file.layout.specs})
         with ExtentReader() as reader:
-            return all(
-                name in there and same_bytes(read_tensor(reader, there[name]), tensor)
+            return [
+                name
                 for name, tensor in expected.items()
-            )
+                if name in there and same_bytes(read_tensor(reader, there[name]), to_host(tensor))
+            ]
 
     def _stored_batch(self, first: Snapshot) -> StoredBatch | None:
         if not first.batch:

@@ -12,6 +12,7 @@ import torch
 from trajcheck.errors import RecorderError
 from trajcheck.readable import size_text
 from trajcheck.recording.model.recorded_model import RecordedModel
+from trajcheck.recording.model.surroundings import Captured, Surroundings, referred
 from trajcheck.recording.run.background_writer import BackgroundWriter, StepToWrite
 from trajcheck.recording.run.folder import Continuation, RunFolder
 from trajcheck.recording.schedule.overhead_budget import OverheadBudget
@@ -33,6 +34,7 @@ class RunWriter:
         self,
         folder: RunFolder,
         model: RecordedModel,
+        surroundings: Surroundings,
         schedule: Schedule | Budget,
         *,
         start: int,
@@ -45,13 +47,13 @@ class RunWriter:
         say: Callable[[str], None],
     ) -> None:
         self._folder, self._model, self._schedule = folder, model, schedule
+        self.surroundings = surroundings
         self.start, self._total, self._groups, self._say = start, total_steps, groups, say
         self.buffers, self._spent = HostBuffers(), spent
         self._overhead = None if overhead is None else OverheadBudget(overhead, spent, folder.id, say)
         self._time = LearningTime([0.0] * groups, [0.0] * groups)
         self._state: Sums | None = None
         self._continuation: Continuation | None = None
-        self._frozen_from: int | None = None
         self._plan: RecordingPlan | None = None
         self._writer: BackgroundWriter | None = None
         self._completes = folder.resumed and folder.has(start)
@@ -99,12 +101,11 @@ class RunWriter:
         """Before the first record: make way in the folder of a resumed run, and take over what it holds."""
         if self._continuation is not None:
             return
-        there = self._folder.go_on(self.start, self._model) if self.resumed else Continuation()
+        there = self._folder.go_on(self.start, self._model, self.surroundings) if self.resumed else Continuation()
         if self.start > 0:
             sums = (there.tau, there.tau_squares) if self._state is None else self._state
             fit = all(values is None or len(values) == self._groups for values in sums)
             self._time.restart(*(sums if fit else (None, None)))
-        self._frozen_from = there.frozen_from
         self._writer = BackgroundWriter(
             self._folder.path,
             there.stored_batch,
@@ -138,19 +139,17 @@ class RunWriter:
         sums: Sums,
         tensors: dict[str, torch.Tensor],
         metadata: Mapping[str, Any],
+        captured: Captured | None,
         buffer: HostBuffer,
     ) -> None:
-        """Hand one step to the writer, with the buffer that its tensors lie in; waits while two others are waiting."""
+        """Hand one step to the writer, with the buffer that its tensors lie in; waits while two others are waiting.
+        `captured` are its frozen parameters and buffers; None: no forward was seen, and what is frozen is as it is."""
         assert self._writer is not None
         self.check()
         named = zip(("tau", "tau_squares"), sums, strict=True)
         metadata = {**metadata, **{key: values for key, values in named if values is not None}}
-        if self._model.frozen:
-            if self._frozen_from is None:
-                tensors = {**tensors, **self._model.frozen_values()}
-                self._frozen_from = step
-            else:
-                metadata["frozen_from"] = self._frozen_from
+        around, said = self.surroundings.record(step, captured or self.surroundings.capture(buffers=False))
+        tensors, metadata = {**tensors, **around}, {**metadata, **said}
         if step == self.start and self._continuation is not None:
             tensors, metadata = self._continuation.with_window(tensors, metadata)
         if self._overhead is not None and (left_out := self._overhead.recorded(step)):
@@ -159,13 +158,16 @@ class RunWriter:
         if self._plan is None:
             metadata |= self._model.replicated_norms()
         record = StepToWrite(step, tensors, metadata, buffer)
-        self._planned(record).captured(step, self._bytes(record.bytes))
+        plan = self._planned(record)
+        plan.captured(step, self._bytes(record.bytes))
+        plan.needs(step, referred(metadata))
         self._writer.put(record)
 
     def thin(self) -> None:
         """After a step: delete what the plan gives up to make room."""
         if self._plan is not None and self._writer is not None and (steps := self._plan.deletable()):
             self._writer.delete(steps)
+            self.surroundings.forget(steps)
 
     def flush(self) -> None:
         """Wait until the records so far are on the disk. Raises as `check`."""
@@ -174,10 +176,9 @@ class RunWriter:
         self.check()
 
     def check(self) -> None:
-        """Raise what the writer has met, or that a frozen parameter changed."""
+        """Raise what the writer has met."""
         if self._writer is not None and self._writer.error is not None:
             raise self._writer.error
-        self._model.check_frozen()
 
     def close(self) -> None:
         """Wait for the writer to finish."""
@@ -208,6 +209,8 @@ class RunWriter:
             plan = make_plan(self._schedule, self._situation(self._bytes(first.bytes + window_bytes)))
             if isinstance(plan, ThinningPlan) and self._continuation is not None:
                 plan.protect({first.step, *self._continuation.referred})
+                for step, others in self._continuation.needs.items():
+                    plan.needs(step, others)
             self._say(f"recording {self._folder.path}: {plan.describe()}")
             total = self._schedule.total_steps if isinstance(self._schedule, Budget) else None
             if self._overhead is not None and plan.records and (steps := total or self._total):

@@ -50,6 +50,9 @@ class RecordingPlan(Protocol):
     def written(self, step: int, size: int) -> None:
         """It has turned out to have this size; called from the writer's thread."""
 
+    def needs(self, step: int, others: Iterable[int]) -> None:
+        """A record refers to others, which must stay as long as it does."""
+
     def deletable(self) -> list[int]:
         """Steps to delete now, to make room for the next ones."""
 
@@ -82,6 +85,9 @@ class SchedulePlan:
         pass
 
     def written(self, step: int, size: int) -> None:
+        pass
+
+    def needs(self, step: int, others: Iterable[int]) -> None:
         pass
 
     def deletable(self) -> list[int]:
@@ -135,6 +141,9 @@ class FixedPlan:
     def written(self, step: int, size: int) -> None:
         pass
 
+    def needs(self, step: int, others: Iterable[int]) -> None:
+        pass
+
     def deletable(self) -> list[int]:
         return []
 
@@ -179,6 +188,7 @@ class ThinningPlan:
         self._sizes: dict[int, int] = dict(situation.existing)
         self._bytes = sum(self._sizes.values())
         self._protected: set[int] = set()
+        self._needs: dict[int, frozenset[int]] = {}  # by step: those that its record refers to
         self._lock = Lock()
         self._now = self._start = situation.start
         self._current: tuple[int, int, int] = (-1, -1, -1)  # level, interval, the slot kept of it
@@ -190,6 +200,9 @@ class ThinningPlan:
     def protect(self, steps: Iterable[int]) -> None:
         """Never delete these steps, nor their partners: others refer to them."""
         self._protected.update(step // 2 for step in steps)
+
+    def needs(self, step: int, others: Iterable[int]) -> None:
+        self._needs[step] = frozenset(others) - {step}
 
     def coarsen(self, spacing: float) -> None:
         """From now on, ask for about one pair in so many steps at most, those that a full budget would keep as well."""
@@ -219,9 +232,12 @@ class ThinningPlan:
             while self._now % 2 and self._bytes + 3 * self._size > self._limit and self._can_thin():
                 self.level += 1
                 spared = self._spared()
-                steps = [s for s in self._sizes if not self._on_grid(s // 2, self.level) and s // 2 not in spared]
+                kept = {s for s in self._sizes if s // 2 in spared or self._on_grid(s // 2, self.level)}
+                kept |= self._needed(kept)
+                steps = [s for s in self._sizes if s not in kept]
                 for step in steps:
                     self._bytes -= self._sizes.pop(step)
+                    self._needs.pop(step, None)
                 deleted += steps
         return deleted
 
@@ -234,6 +250,17 @@ class ThinningPlan:
         powers = [1 << i for i in range(64) if 2 << i <= self._now]
         sparse = next(powers[::k] for k in (1, 2, 4, 8, 16, 32, 64) if len(powers[::k]) <= most)
         return {0, self._start // 2, *sparse, *self._protected}
+
+    def _needed(self, kept: Iterable[int]) -> set[int]:
+        """The steps that kept ones refer to, with their partners, and what those refer to."""
+        found: set[int] = set()
+        waiting = list(kept)
+        while waiting:
+            for other in self._needs.get(waiting.pop(), ()):
+                pair = {step for step in (other & ~1, other | 1) if step in self._sizes} - found
+                found |= pair
+                waiting += pair
+        return found
 
     def _on_grid(self, slot: int, level: int) -> bool:
         interval = slot >> level

@@ -13,6 +13,7 @@ import torch
 from trajcheck.errors import RecorderError
 from trajcheck.objective.devices import devices_of
 from trajcheck.recording.model.recorded_model import RecordedModel, to_host
+from trajcheck.recording.model.surroundings import Captured, Surroundings
 from trajcheck.recording.step.forwards import Forward, Forwards, SampleStates
 from trajcheck.recording.step.gradient_watch import GradientWatch
 from trajcheck.recording.step.sample_state import ForwardState, capture, consumed
@@ -63,8 +64,14 @@ class Observations:
     Of a step that is not recorded, but summed (`full=False`), only losses and clipping are kept, on their device.
     """
 
-    def __init__(self, recorded: RecordedModel, model: torch.nn.Module, scaler: torch.amp.GradScaler | None) -> None:
-        self._recorded, self._scaler = recorded, scaler
+    def __init__(
+        self,
+        recorded: RecordedModel,
+        model: torch.nn.Module,
+        surroundings: Surroundings,
+        scaler: torch.amp.GradScaler | None,
+    ) -> None:
+        self._recorded, self._model, self._surroundings, self._scaler = recorded, model, surroundings, scaler
         self._devices = devices_of(model)
         self._random = any(isinstance(module, torch.nn.modules.dropout._DropoutNd) for module in model.modules())
         self._watch = GradientWatch(recorded.watched, shared=recorded.ranks.count > 1)
@@ -95,7 +102,7 @@ class Observations:
         self._saw_forward = self._forward = self._new_pass = True
         if full:
             begins = self._forwards.told if told else self._forwards.begins
-            begins(module, lambda: capture(module, self._devices, self._recorded.buffers))
+            begins(module, lambda: capture(module, self._model, self._devices, self._surroundings))
 
     def forward_ended(self, module: torch.nn.Module, output: Any) -> None:
         self._forwards.ended(module, output)
@@ -224,7 +231,7 @@ class Observations:
         self._new_pass = False
 
     def take(self) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-        """Tensors (`batch/...`, `buffer/...`, `rng/...`) and metadata of the observed step."""
+        """Tensors (`batch/...`, `rng/...`) and metadata of the observed step."""
         tensors: dict[str, torch.Tensor] = {}
         metadata: dict[str, Any] = {}
         if self._clips:
@@ -249,6 +256,12 @@ class Observations:
         self._take_states(tensors, metadata)
         return tensors, metadata
 
+    @property
+    def surroundings(self) -> Captured | None:
+        """Frozen parameters and buffers as the observed step's first forward saw them; None where none was seen."""
+        states = [micro_batch.state for micro_batch in self.micro_batches]
+        return states[0].surroundings if states and states[0] is not None else None
+
     def _losses_finite(self) -> bool:
         return all(math.isfinite(micro_batch.loss) for micro_batch in self.micro_batches)
 
@@ -264,7 +277,11 @@ class Observations:
         first = self.micro_batches[0].state
         if first is None:
             return
-        tensors.update({f"buffer/{name}": buffer for name, buffer in first.buffers.items()})
+        states = [state for each in self.micro_batches if (state := each.state) is not None]
+        if any(state.modes != first.modes for state in states):
+            reason = "its micro-batches were made in different modes of the model's modules"
+            metadata.setdefault("omitted", {}).setdefault("replay", reason)
+        metadata["modes"] = first.modes
         if first.autocast is not None:
             metadata["autocast"] = first.autocast
         if not all(each.states for each in of_loss) or reasons["randomness"]:

@@ -1,35 +1,36 @@
-"""The randomness and the buffers of a sample: how generators and buffers were when the forward began."""
+"""What a sample is beside its batch, as the forward began: generators, frozen parameters, buffers, modes."""
 
 from __future__ import annotations
 
 import sys
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 
-from trajcheck.recording.model.recorded_model import to_host
+from trajcheck.objective.module_modes import modes_of
+from trajcheck.recording.model.surroundings import Captured, Surroundings
 
 
 @dataclass
 class ForwardState:
-    """What a forward pass that began could see besides parameters and batch."""
+    """What a forward pass that began could see besides trained parameters and batch. `training` is the mode of the
+    module that was called, `modes` those of all of the model's (module_modes.py)."""
 
     generators: dict[str, torch.Tensor]
-    buffers: dict[str, torch.Tensor] = field(default_factory=dict)
+    surroundings: Captured = field(default_factory=Captured)
     autocast: str | None = None
     training: bool = True
+    modes: dict[str, str] = field(default_factory=dict)
 
     def agrees(self, other: ForwardState) -> bool:
         """Whether all but the generators was the same."""
-        same = (self.autocast, self.training, self.buffers.keys()) == (
-            other.autocast,
-            other.training,
-            other.buffers.keys(),
+        mine, others = (
+            (state.autocast, state.training, state.modes, state.surroundings.prints) for state in (self, other)
         )
-        return same and all(torch.equal(buffer, other.buffers[name]) for name, buffer in self.buffers.items())
+        return mine == others
 
     def without_generators(self) -> ForwardState:
         return replace(self, generators={})
@@ -42,14 +43,17 @@ def generator_states(devices: list[torch.device]) -> dict[str, torch.Tensor]:
     return states
 
 
-def capture(module: torch.nn.Module, devices: list[torch.device], buffers: Mapping[str, torch.Tensor]) -> ForwardState:
-    """The state now, at the beginning of a forward; `buffers` are copied to host memory."""
+def capture(
+    module: torch.nn.Module, model: torch.nn.Module, devices: list[torch.device], surroundings: Surroundings
+) -> ForwardState:
+    """The state now, at the beginning of a forward of `module`, the model itself or a part of it."""
     device_type = devices[0].type if devices else "cpu"
     return ForwardState(
         generators=generator_states(devices),
-        buffers={name: to_host(buffer) for name, buffer in buffers.items()},
+        surroundings=surroundings.capture(),
         autocast=_autocast(device_type) or _autocast_inside(module),
         training=module.training,
+        modes=modes_of(model),
     )
 
 

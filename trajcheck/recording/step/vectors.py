@@ -32,9 +32,9 @@ class StepVectors:
         return self._buffer
 
     def await_devices(self, spent: TimeSpent, *, forward: bool = False) -> None:
-        """Until CUDA devices have caught up with training: reading a loss, or before a `forward` the buffers, waits for
-        that in any case, and the time is no cost of the record."""
-        if forward and not self._model.buffers:
+        """Until CUDA devices have caught up with training: reading a loss, or before a `forward` what is frozen and the
+        buffers, waits for that in any case, and the time is no cost of the record."""
+        if forward and not (self._model.frozen or self._model.buffers):
             return
         with spent.of_training():
             for device in self._model.cuda_devices:

@@ -116,6 +116,18 @@ def as_weights(value: Any) -> tuple[float | None, ...]:
     return tuple(None if weight is None else as_number(weight) for weight in value)
 
 
+def as_places(value: Any) -> dict[str, int]:
+    """In which step's file each tensor lies: a step for all, or an object, in which "" stands for all others."""
+    return as_table(as_natural)(value) if isinstance(value, dict) else {"": as_natural(value)}
+
+
+def as_modes(value: Any) -> dict[str, str]:
+    """{module: "train" or "eval"}."""
+    if not isinstance(value, dict) or not all(mode in ("train", "eval") for mode in value.values()):
+        raise ValueError
+    return dict(value)
+
+
 def as_flag(value: Any) -> bool:
     if not isinstance(value, bool):
         raise ValueError

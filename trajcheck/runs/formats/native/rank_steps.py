@@ -43,12 +43,28 @@ def join(shares: Sequence[Share], shares_of: Callable[[int], Sequence[Share]]) -
             f"{closing[0].path}: the rank ended its recording with step {first.step}, which other ranks made "
             f"({made[0].path}); expected that all ranks end with the same step."
         )
-    equal = {"lr": "learning rates", "tau": "sums of rates", "groups": "settings", "frozen_from": "frozen parameters"}
+    equal = {"lr": "learning rates", "tau": "sums of rates", "groups": "settings"}
     for name, meaning in equal.items():
         for share in shares[1:]:
             _same(first, share.snapshot, name, meaning)
     _check_replicated(shares)
     snapshots = [share.snapshot for share in shares]
+    frozen_from: dict[str, int] = {}
+    for snapshot in snapshots:  # each says it of what it stores
+        for name, step in snapshot.frozen_from.items():
+            if frozen_from.setdefault(name, step) != step:
+                raise StepFileError(
+                    f"{snapshot.path}: metadata 'frozen_from' leaves {name or 'frozen parameters'} to step {step}, and "
+                    f"another rank's file to step {frozen_from[name]}; expected the same frozen parameters on all "
+                    "ranks."
+                )
+    modes = next((snapshot.modes for snapshot in snapshots if snapshot.modes is not None), None)
+    for snapshot in snapshots:
+        if snapshot.modes not in (None, modes):
+            raise StepFileError(
+                f"{snapshot.path}: metadata 'modes' is {snapshot.modes}, and {modes} in another rank's file; expected "
+                "the same modules in evaluation on all ranks."
+            )
     clips = [snapshot.clip for snapshot in snapshots]
     known = [clip for clip in clips if clip is not None and math.isclose(clip, clips[0] or 0.0, rel_tol=1e-5)]
     losses = [snapshot.loss for snapshot in snapshots if snapshot.loss is not None]
@@ -59,6 +75,8 @@ def join(shares: Sequence[Share], shares_of: Callable[[int], Sequence[Share]]) -
         gradients=_section("grad", shares),
         window_gradient={} if window is None else _section("window", shares),
         window=window,
+        frozen_from=frozen_from,
+        modes=modes,
         loss=math.fsum(losses) / len(losses) if len(losses) == len(shares) else None,
         clip=clips[0] if len(known) == len(clips) else None,
         skipped=any(snapshot.skipped for snapshot in snapshots),
