@@ -269,7 +269,9 @@ def test_a_loss_function_given_to_the_trainer(tmp_path: Path) -> None:
             compute_loss_func=counted_loss,
         )
     tensors, metadata = read(tmp_path / "unseen", 1)
-    assert "loss" not in metadata and "batch/1/input_ids" in tensors and "batch/1/labels" not in tensors
+    assert "batch/1/input_ids" in tensors and "batch/1/labels" not in tensors
+    assert metadata["loss"] == pytest.approx(read(tmp_path / "usual", 1)[1]["loss"], rel=1e-5)
+    assert metadata["micro_weights"] == [None, None]
 
 
 def test_the_weight_of_a_loss_is_measured(tmp_path: Path) -> None:

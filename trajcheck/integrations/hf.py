@@ -27,7 +27,8 @@ from trajcheck.recording.failures import announce, to_nobody, to_stderr
 from trajcheck.recording.recorder import Recorder
 from trajcheck.recording.step.sample_state import AfterForwardHook
 from trajcheck.recording.unedited_loop.live_objects import what_is_called
-from trajcheck.recording.unedited_loop.loop_watch import LoopWatch, inputs_of, loss_in
+from trajcheck.recording.unedited_loop.loop_watch import LoopWatch, inputs_of
+from trajcheck.recording.unedited_loop.loss_seen import loss_in
 
 
 def model_loss(model: torch.nn.Module, batch: Mapping[str, Any]) -> torch.Tensor:
@@ -114,7 +115,7 @@ class TrajcheckCallback(TrainerCallback):
     def _after_forward(self, module: torch.nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         if self._watch is not None and module.training:
             self._watch.recorder.epoch = self._epoch  # now that a step which the loss scaler skipped is recorded
-            self._watch.forward_ended(inputs_of(args, kwargs), loss_in(output), output)
+            self._watch.forward_ended(inputs_of(args, kwargs), output)
 
     def _close(self) -> None:
         watch, self._watch = self._watch, None
@@ -125,11 +126,11 @@ class TrajcheckCallback(TrainerCallback):
             return
         with watch:
             pass
-        if watch.batches and not watch.losses:
+        if watch.functions:
             announce(
-                f"{watch.recorder.path}: batches were recorded without losses and without labels, because the model "
-                "returned no loss that the backward pass began at. Give the Trainer compute_loss_func="
-                "callback.observed(loss_func), or let the model compute the loss.",
+                f"{watch.recorder.path}: batches were recorded without labels, because the loss that backward() was "
+                f"called on was made outside of the model, by {', '.join(sorted(watch.functions))}. Give the Trainer "
+                "compute_loss_func=callback.observed(loss_func), or let the model compute the loss.",
                 to_nobody if self._options.get("quiet") else to_stderr,
                 stacklevel=2,
             )

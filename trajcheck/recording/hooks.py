@@ -21,8 +21,9 @@ class LoopHooks:
         self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, steps: StepRecorder, guard: Guard
     ) -> None:
         self._steps, self._guard = steps, guard
-        self._calls = WatchedCalls(model, self._before_forward, self._after_forward)
-        self._handles: list[Any] = [self._calls]
+        self._calls: list[WatchedCalls] = []
+        self._handles: list[Any] = []
+        self.watch_calls(model)
         try:
             self._handles.append(optimizer.register_step_pre_hook(self._before_step))
             self._handles.append(optimizer.register_step_post_hook(self._after_step))
@@ -31,8 +32,20 @@ class LoopHooks:
             raise
 
     def remove(self) -> None:
-        for handle in self._handles:
+        for handle in [*self._calls, *self._handles]:
             handle.remove()
+
+    def watch_calls(self, module: torch.nn.Module) -> WatchedCalls:
+        """Take the calls of this module for forwards."""
+        for calls in self._calls:
+            if calls.module is module:
+                return calls
+        self._calls.append(WatchedCalls(module, self._before_forward, self._after_forward))
+        return self._calls[-1]
+
+    def forward_begins(self, module: torch.nn.Module) -> None:
+        """The forward of a module whose calls are watched has begun before that was."""
+        self._before_forward(module)
 
     def _before_forward(self, module: torch.nn.Module) -> None:
         if self._guard.active:
@@ -62,7 +75,8 @@ class LoopHooks:
         if self._guard.active:
             with self._guard:
                 self._steps.after_step(optimizer)
-                self._calls.follow()
+                for calls in self._calls:
+                    calls.follow()
 
 
 def watch_closure(args: tuple[Any, ...], kwargs: dict[str, Any], ran: Callable[[], Any]) -> Call | None:

@@ -15,7 +15,7 @@ Whatever fails inside it stops the recording with one warning, and training goes
 from __future__ import annotations
 
 import atexit
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
@@ -39,6 +39,7 @@ from trajcheck.recording.run.probe_batches import store_probe
 from trajcheck.recording.run.run_writer import RunWriter
 from trajcheck.recording.schedule.schedules import Budget, Schedule
 from trajcheck.recording.schedule.time_spent import TimeSpent
+from trajcheck.recording.step.forwards import Forward
 from trajcheck.recording.step.observations import Observations
 from trajcheck.recording.step.window_sums import WindowSums
 from trajcheck.recording.step_recorder import StepRecorder
@@ -243,6 +244,30 @@ class Recorder:
         if steps := self._going:
             with self.guard:
                 steps.observe(batch, loss, 1.0 if weight is None else weight)
+
+    # What stands in for observe() in a loop that nobody edits
+
+    def observe_known(self, batch: Any, loss: float, weight: float | None, forwards: Sequence[Forward]) -> None:
+        """observe(), where it is known which forwards made the loss, and perhaps not by what `weight` it counts."""
+        if steps := self._going:
+            with self.guard:
+                steps.observe(batch, loss, weight, forwards)
+
+    def use_scaler(self, scaler: torch.amp.GradScaler) -> None:
+        """`scaler=`, where it is known only when the first loss is scaled."""
+        self._observations.scaler = scaler
+
+    @property
+    def latest_forward(self) -> Forward | None:
+        """The last forward that ended since the last step, where that is recorded."""
+        return None if self._going is None else self._going.latest_forward
+
+    def watch_calls(self, module: torch.nn.Module, *, begun: bool) -> None:
+        """Take the calls of a wrapper or a part of the model for forwards too; `begun`: one has begun just now."""
+        if self._hooks is not None:
+            self._hooks.watch_calls(module)
+            if begun:
+                self._hooks.forward_begins(module)
 
     def probe(self, batches: Iterable[Any]) -> None:
         """Store a few batches with the run, set aside from training: `--sample probe` measures on all of them.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -73,13 +73,13 @@ class StepRecorder:
         """Whether anything of the coming step is wanted: its record, or its part of the sums."""
         return self._scheduled or self._windows is not None
 
-    def observe(self, batch: Any, loss: Any, weight: float, forward: Forward | None = None) -> None:
-        """`forward`: the one that made the loss, where it is known; None: the loss's graph tells."""
+    def observe(self, batch: Any, loss: Any, weight: float | None, forwards: Sequence[Forward] = ()) -> None:
+        """`weight` None: unknown. `forwards`: those that made the loss, where it is known; none: its graph tells."""
         self._settle()
         if self._scheduled:
             self._vectors.await_devices(self._spent)
         if self.watching:
-            self._observations.add(batch, loss, weight, full=self._scheduled, forward=forward)
+            self._observations.add(batch, loss, weight, full=self._scheduled, forwards=forwards)
             self._place.observed(first=self._observations.losses == 1, content=self._scheduled)
         if self._scheduled and self._export.pending:
             with self._spent.exporting():

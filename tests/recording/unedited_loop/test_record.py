@@ -113,20 +113,24 @@ def test_a_loop_with_a_loss_module_is_recorded_as_by_hand(wrap: Any, tmp_path: P
         assert len(errors) == STEPS and (errors < 1e-6).all()
 
 
-def test_without_a_loss_module_the_loss_is_not_seen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_loss_module_the_loss_is_what_backward_was_called_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with trajcheck.record(tmp_path / "run", every=2, strict=True):
         recorded = accumulating(F.cross_entropy)
     by_hand(tmp_path / "by-hand")
     said = capsys.readouterr().err
     assert f"{tmp_path / 'run'}: 4 steps of AdamW, parameters of Sequential; batches are the inputs of Seq" in said
-    assert said.count("no loss and no targets were seen") == 1
+    assert said.count("made of its output by NllLoss: the targets are missing") == 1
+    assert said.count("the weight by which 4 of 4 losses count in their step is not known") == 1
     assert recorded_steps(tmp_path / "run") == [0, 2, 4]
-    (tensors, metadata), (expected, _) = (read(tmp_path / run, 2) for run in ("run", "by-hand"))
+    (tensors, metadata), (expected, by_hand_too) = (read(tmp_path / run, 2) for run in ("run", "by-hand"))
     for kind in ("param", "grad", "buffer"):
         assert_holds(tensors, kind, {n.partition("/")[2]: t for n, t in expected.items() if n.startswith(kind)})
     assert torch.equal(tensors["batch/1"], batch_of(5)[0])
     assert torch.equal(tensors["rng/cpu"], expected["rng/cpu"])
-    assert "loss" not in metadata
+    assert metadata["loss"] == pytest.approx(by_hand_too["loss"], rel=1e-6)
+    assert metadata["micro_weights"] == [None, None]
     assert_holds(read(tmp_path / "run", 4)[0], "param", weights(recorded))
 
 
@@ -300,15 +304,16 @@ def test_gradients_asked_for_by_hand_are_no_backward_pass(tmp_path: Path) -> Non
         assert "micro_batches" not in read(tmp_path, step)[1]
 
 
-def test_two_losses_of_one_output_are_no_known_loss(tmp_path: Path) -> None:
+def test_two_losses_of_one_output_are_one_where_backward_began(tmp_path: Path) -> None:
     with trajcheck.record(tmp_path, every=1, strict=True, quiet=True):
         model, losses = nn.Linear(4, 1), (nn.MSELoss(), nn.L1Loss())
         optimizer = sgd(model)
         output = model(batch_of(0)[0])
-        sum((loss(output, torch.zeros(6, 1)) for loss in losses), torch.tensor(0.0)).backward()
+        total = sum((loss(output, torch.zeros(6, 1)) for loss in losses), torch.tensor(0.0))
+        total.backward()
         optimizer.step()
     tensors, metadata = read(tmp_path, 0)
-    assert "loss" not in metadata and "batch/0" in tensors
+    assert metadata["loss"] == total.item() and "micro_weights" not in metadata and "batch/0" in tensors
 
 
 def one_step() -> None:

@@ -17,38 +17,38 @@ from trajcheck.recording.step.sample_state import AfterForwardHook, ForwardHook
 
 class WatchedCalls:
     """Calls `before(module)` and `after(module, args, kwargs, output)` around the calls of a module with gradients
-    enabled, for as long as the owner of these methods lives, and until `remove()`."""
+    enabled, for as long as the owner of these methods lives, and until `remove()`. None: nothing to call."""
 
     def __init__(
-        self, module: torch.nn.Module, before: Callable[..., None], after: Callable[..., None] | None = None
+        self, module: torch.nn.Module, before: Callable[..., None] | None, after: Callable[..., None] | None
     ) -> None:
-        self._module = module
-        self._before, self._after = ForwardHook(before), AfterForwardHook(after)
+        self.module = module
+        self.before, self.after = ForwardHook(before), AfterForwardHook(after)
         self._handles = [
-            module.register_forward_pre_hook(self._before),
-            module.register_forward_hook(self._after, with_kwargs=True),
+            module.register_forward_pre_hook(self.before),
+            module.register_forward_hook(self.after, with_kwargs=True),
         ]
         self.follow()
 
     def follow(self) -> None:
         """Look whether the module was compiled in place since."""
-        call = vars(self._module).get("_compiled_call_impl")
+        call = vars(self.module).get("_compiled_call_impl")
         if call is None:
             return
         if not isinstance(call, _AroundCompiled):
-            call = _AroundCompiled(self._module, call)
-            self._module._compiled_call_impl = call
+            call = _AroundCompiled(self.module, call)
+            self.module._compiled_call_impl = call
         if self not in call.watched:
             call.watched.append(self)
 
     def remove(self) -> None:
         for handle in self._handles:
             handle.remove()
-        call = vars(self._module).get("_compiled_call_impl")
+        call = vars(self.module).get("_compiled_call_impl")
         if isinstance(call, _AroundCompiled) and self in call.watched:
             call.watched.remove(self)
             if not call.watched:
-                self._module._compiled_call_impl = call.compiled
+                self.module._compiled_call_impl = call.compiled
 
 
 class _AroundCompiled:
@@ -61,10 +61,9 @@ class _AroundCompiled:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if torch.compiler.is_compiling():
             return self.compiled(*args, **kwargs)
-        watched = list(self.watched)
-        for each in watched:
-            each._before(self.module, args)
+        for each in list(self.watched):
+            each.before(self.module, args)
         output = self.compiled(*args, **kwargs)
-        for each in watched:
-            each._after(self.module, args, kwargs, output)
+        for each in list(self.watched):  # those too that came with this call
+            each.after(self.module, args, kwargs, output)
         return output

@@ -163,12 +163,12 @@ class Forwards:
                 break
         return _ambiguous(made, unknown.format(len(made) + self._gone)) if unknown else _states(made)
 
-    def of_forward(self, forward: Forward | None) -> SampleStates:
-        """The state of this forward, where it is known which one it was."""
-        if forward is None:
-            return SampleStates()
-        forward.used = True
-        return _states([forward])
+    def of_forwards(self, known: Sequence[Forward]) -> SampleStates:
+        """The same, where it is known which ones they were."""
+        made = self._with_differentiated(known)
+        for forward in made:
+            forward.used = True
+        return _states(made)
 
     def _made(self, loss: Any) -> tuple[list[Forward], str]:
         """The forwards of a loss; or those of which it may be, and why that is not known."""
@@ -186,11 +186,15 @@ class Forwards:
             numbers = numbers_in(loss.grad_fn)
             made = [forward for forward in seen if any(forward.first <= number < forward.end for number in numbers)]
         if made:
-            through = [forward for forward in seen if forward in made or (forward.differentiated and not forward.used)]
-            return through, ""
+            return self._with_differentiated(made), ""
         if len(free) == 1 and free[0].recomputed:  # of a forward under no_grad, by a function of its own in the graph
             return free, ""
         return first, NOT_IN_GRAPH if seen or self._gone else ""
+
+    def _with_differentiated(self, made: Sequence[Forward]) -> list[Forward]:
+        """These, and those that a gradient was made of which may be a part of the loss, in their order."""
+        also = [forward for forward in self._forwards if forward.differentiated and not forward.used]
+        return [forward for forward in self._forwards if forward in made or forward in also]
 
     def _versions(self) -> list[int]:
         return [buffer._version for buffer in self._buffers()]

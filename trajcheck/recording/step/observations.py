@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,7 +47,7 @@ class MicroBatch:
     tensors: dict[str, torch.Tensor]
     tree: Tree | None
     loss: float
-    weight: float
+    weight: float | None
     forwards: SampleStates
     consumed: dict[str, bool]
 
@@ -71,7 +71,7 @@ class Observations:
         surroundings: Surroundings,
         scaler: torch.amp.GradScaler | None,
     ) -> None:
-        self._recorded, self._model, self._surroundings, self._scaler = recorded, model, surroundings, scaler
+        self._recorded, self._model, self._surroundings, self.scaler = recorded, model, surroundings, scaler
         self._devices = devices_of(model)
         self._random = any(isinstance(module, torch.nn.modules.dropout._DropoutNd) for module in model.modules())
         self._watch = GradientWatch(recorded.watched, shared=recorded.ranks.count > 1)
@@ -79,6 +79,7 @@ class Observations:
         self._saw_forward = self._warned = False
         self._forward = False  # whether one has begun since the last observation
         self._new_pass = False  # or since the gradients were last noted
+        self._accumulates = False  # whether any step had several micro-batches
         self._doubtful = False  # whether losses or clipping may be those of gradients that are gone
         self.micro_batches: list[MicroBatch] = []
         self._losses: list[Factor] = []  # weighted
@@ -112,8 +113,11 @@ class Observations:
         """The last that ended since the last step, of one that is recorded in full."""
         return self._forwards.latest
 
-    def add(self, batch: Any, loss: Any, weight: float, full: bool = True, forward: Forward | None = None) -> None:
-        """One micro-batch, its tensors copied to host memory. `forward` made its loss; None: the loss's graph tells."""
+    def add(
+        self, batch: Any, loss: Any, weight: float | None, full: bool = True, forwards: Sequence[Forward] = ()
+    ) -> None:
+        """One micro-batch, its tensors copied to host memory. `weight` None: unknown, and the loss is as it counts.
+        `forwards` made it; none: the loss's graph tells."""
         if self._noted:
             if self._cleared_before_observation():
                 self._forget_earlier_pass()
@@ -121,19 +125,21 @@ class Observations:
                 self._doubtful = True
         if not self._forward and not self._losses:
             self._check_place(full)
-        self._losses.append(float(weight) * (_scalar(loss) if full else _lazy_scalar(loss)))
+        counted = 1.0 if weight is None else float(weight)
+        self._losses.append(counted * (_scalar(loss) if full else _lazy_scalar(loss)))
+        self._accumulates |= len(self._losses) > 1
         if full:
-            self.micro_batches.append(self._micro_batch(batch, loss, weight, forward))
+            self.micro_batches.append(self._micro_batch(batch, loss, weight, forwards))
         self._forward = False
 
-    def _micro_batch(self, batch: Any, loss: Any, weight: float, forward: Forward | None) -> MicroBatch:
+    def _micro_batch(self, batch: Any, loss: Any, weight: float | None, forwards: Sequence[Forward]) -> MicroBatch:
         tensors, tree = flatten(batch)
-        made = self._forwards.of(loss) if forward is None else self._forwards.of_forward(forward)
+        made = self._forwards.of_forwards(forwards) if forwards else self._forwards.of(loss)
         return MicroBatch(
             tensors={path: to_host(tensor) for path, tensor in tensors.items()},
             tree=tree,
             loss=_scalar(loss),
-            weight=float(weight),
+            weight=None if weight is None else float(weight),
             forwards=made,
             consumed=consumed(made.states[0], self._devices) if made.states else {},
         )
@@ -187,12 +193,12 @@ class Observations:
         """Remember the gradients, and with a loss scaler its scale and the rates, as they are after an observation."""
         if self._losses:
             self._note_gradients()
-        if self._scaler is not None:
-            self.rates, self._scale = rates(), self._scaler.get_scale()
+        if self.scaler is not None:
+            self.rates, self._scale = rates(), self.scaler.get_scale()
 
     def skipped(self) -> bool:
         """Whether the loss scaler has skipped the observed step: its scale has fallen since."""
-        return self._scaler is not None and self._scale is not None and self._scaler.get_scale() < self._scale
+        return self.scaler is not None and self._scale is not None and self.scaler.get_scale() < self._scale
 
     def drop_if_cleared(self) -> None:
         """At the step itself: without any gradient there is nothing that the observations belong to."""
@@ -246,11 +252,14 @@ class Observations:
         if tree is not None:
             metadata["batch_tree"] = tree
         weights = [micro_batch.weight for micro_batch in self.micro_batches]
+        if weights == [None] and not self._accumulates:
+            weights = [1.0]  # f is the loss of this batch, as it counted
         if several:
             metadata["micro_batches"] = len(weights)
         if several or weights != [1.0]:
             metadata["micro_weights"] = weights
-        loss = math.fsum(m.weight * m.loss for m in self.micro_batches) if self._losses_finite() else math.nan
+        counted = [(1.0 if m.weight is None else m.weight) * m.loss for m in self.micro_batches]
+        loss = math.fsum(counted) if all(map(math.isfinite, counted)) else math.nan
         if math.isfinite(loss):
             metadata["loss"] = loss
         self._take_states(tensors, metadata)
@@ -261,9 +270,6 @@ class Observations:
         """Frozen parameters and buffers as the observed step's first forward saw them; None where none was seen."""
         states = [micro_batch.state for micro_batch in self.micro_batches]
         return states[0].surroundings if states and states[0] is not None else None
-
-    def _losses_finite(self) -> bool:
-        return all(math.isfinite(micro_batch.loss) for micro_batch in self.micro_batches)
 
     def _take_states(self, tensors: dict[str, torch.Tensor], metadata: dict[str, Any]) -> None:
         """Buffers and autocast of the first forward, the generators of all; and why something of it is not known."""

@@ -10,15 +10,17 @@ from typing import Any
 import torch
 from torch import nn
 
+from trajcheck.recording.model.called import WatchedCalls
 from trajcheck.recording.model.recorded_model import name_filter
-from trajcheck.recording.step.sample_state import AfterForwardHook, ForwardHook
-from trajcheck.recording.unedited_loop.live_objects import live_optimizers, loss_modules, only_scaler, parameters_of
-from trajcheck.recording.unedited_loop.loop_watch import LoopWatch, inputs_of, loss_in
+from trajcheck.recording.step.sample_state import AfterForwardHook
+from trajcheck.recording.unedited_loop.live_objects import live_optimizers, loss_modules, parameters_of
+from trajcheck.recording.unedited_loop.loop_watch import LoopWatch, inputs_of
 from trajcheck.runs.canonical_names import canonical
 
 
 class AttachedOptimizer:
-    """Records `optimizer` into `path`. `model` owns its parameters; `called`, it or a part of it, the loop calls.
+    """Records `optimizer` into `path`. `model` owns its parameters; `called`, it or a part of it, the loop calls;
+    `begun`: its forward has begun just now.
 
     Errors: those of Recorder.
     """
@@ -30,31 +32,28 @@ class AttachedOptimizer:
         called: nn.Module,
         optimizer: torch.optim.Optimizer,
         options: Mapping[str, Any],
+        begun: bool,
     ) -> None:
         self.path = path
         self._model, self._called, self._optimizer = _kind(model), _kind(called), type(optimizer).__name__
-        options = {"scaler": only_scaler(), **options}
+        options = dict(options)
         if others := _held_by_others(model, optimizer):
             wanted = name_filter(options.get("parameters"))
             options["parameters"] = lambda name: name not in others and wanted(name)
         self._targets = False
         self._start = options.get("start_step", 0)
         self._watch = LoopWatch(path, model, optimizer, **options)
-        self._handles = [
-            called.register_forward_pre_hook(ForwardHook(self.before_forward)),
-            called.register_forward_hook(AfterForwardHook(self._after_forward), with_kwargs=True),
-        ]
+        self._watch.recorder.watch_calls(called, begun=begun)
+        self._calls = WatchedCalls(called, None, self._after_forward)
         self._losses = [
             module.register_forward_hook(AfterForwardHook(self._after_loss), with_kwargs=True)
             for module in loss_modules()
         ]
 
-    def before_forward(self, module: nn.Module) -> None:
-        self._watch.recorder.forward_begins(module)
-
     def close(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         """Record the final iterate and remove all hooks. Errors: those of Recorder.close()."""
-        for handle in [*self._handles, *self._losses]:
+        self._calls.remove()
+        for handle in self._losses:
             handle.remove()
         self._watch.__exit__(kind, error, trace)
 
@@ -67,13 +66,21 @@ class AttachedOptimizer:
         line += f"; batches are the inputs of {self._called}"
         if self._targets:
             line += " and the targets that the loss is made with"
-        if not seen.losses:
-            return f"{line}; no loss and no targets were seen, so losses can be replayed only where inputs are enough"
-        return line if seen.losses == seen.batches else f"{line}; the loss of some was not seen"
+        if seen.functions and not self._targets:
+            line += (
+                f"; losses are what backward() was called on, made of its output by "
+                f"{', '.join(sorted(seen.functions))}: the targets are missing, and losses can be replayed only where "
+                "inputs are enough"
+            )
+        if seen.unweighed:
+            line += (
+                f"; the weight by which {seen.unweighed} of {seen.batches} losses count in their step is not known, "
+                "and steps of several cannot be replayed on their own samples"
+            )
+        return line if seen.losses == seen.batches else f"{line}; the loss of {seen.batches - seen.losses} was not seen"
 
     def _after_forward(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
-        if module.training:
-            self._watch.forward_ended(inputs_of(args, kwargs), loss_in(output), output)
+        self._watch.forward_ended(inputs_of(args, kwargs), output)
 
     def _after_loss(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         """Of a loss module that was called with the model's output and something else, the targets."""

@@ -66,9 +66,3 @@ def loss_modules() -> list[nn.Module]:
     modules = [module for module in live(nn.Module) if "_modules" in vars(module)]
     inside = {id(child) for module in modules for child in module.children()}
     return [m for m in modules if id(m) not in inside and not m._modules and not m._parameters]
-
-
-def only_scaler() -> torch.amp.GradScaler | None:
-    """The enabled loss scaler of this process; None where there is none, or more than one."""
-    scalers = [scaler for scaler in live(torch.amp.GradScaler) if scaler.is_enabled()]
-    return scalers[0] if len(scalers) == 1 else None

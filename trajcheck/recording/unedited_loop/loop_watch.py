@@ -1,8 +1,9 @@
 """A Recorder for loops that nobody edits: hooks on the model and its loss stand in for observe() and clipped().
 
-A forward in training leaves a hook on its loss, or else on its output. When a backward pass comes by, the forward was
-one of training, the gradient that arrives at the loss is its weight (1/4 after `(loss / 4).backward()`, times the loss
-scale where there is one), and at the end of that pass batch and loss are observed. What is done to the gradients
+A forward leaves a hook on what may be its loss, and on its output. When a backward pass comes by, the forward was one
+of training, and at the end of that pass batch and loss are observed: what backward() was called on is the loss as it
+counts, and the gradient that arrived at the loss its weight (1/4 after `(loss / 4).backward()`, times the loss scale
+where there is one). What is done to the gradients
 between there and the optimizer's step is measured, not guessed from the clipping that somebody asked for.
 """
 
@@ -10,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -21,24 +21,25 @@ from torch.autograd import Variable
 from trajcheck.recording.hooks import Call, watch_closure
 from trajcheck.recording.recorder import Recorder
 from trajcheck.recording.step.gradient_watch import GradientWatch
+from trajcheck.recording.step.graph import tensors_in
+from trajcheck.recording.unedited_loop.backward_passes import Root, watch_backward_passes
 from trajcheck.recording.unedited_loop.gradient_factor import GradientMeasures
-
-
-@dataclass
-class Forward:
-    """A forward whose backward pass may come; `weight` is the gradient that the latest one left at the loss."""
-
-    batch: Any
-    loss: torch.Tensor | None = None
-    weight: torch.Tensor | None = None
-    loss_is_known: bool = False
+from trajcheck.recording.unedited_loop.loss_scale import ScalerSearch
+from trajcheck.recording.unedited_loop.loss_seen import (
+    Observation,
+    ReturnedLoss,
+    SeenForward,
+    observations,
+    scalars_in,
+)
 
 
 class LoopWatch:
     """Makes a Recorder of (path, model, optimizer, **options) and tells it what hooks see.
 
-    `batches` and `losses` count the micro-batches of recorded or summed steps that were observed, and those of them
-    whose loss was seen. Errors: those of Recorder.
+    `batches`, `losses` and `unweighed` count the micro-batches of recorded or summed steps that were observed, those of
+    them whose loss was seen, and those whose loss counts by an unknown weight; `functions` are those that made losses
+    outside of the model, as autograd names them. Errors: those of Recorder.
     """
 
     def __init__(
@@ -47,11 +48,14 @@ class LoopWatch:
         self._optimizer = optimizer
         self._parameters = [tensor for group in optimizer.param_groups for tensor in group["params"]]
         self._scaler: torch.amp.GradScaler | None = options.get("scaler")
+        self._scalers = ScalerSearch()
         self._accumulated = GradientWatch(self._parameters)
         self._measures: GradientMeasures | None = None
-        self._latest: Forward | None = None
-        self._reached: list[Forward] = []  # by the backward pass that is under way
-        self.batches = self.losses = 0
+        self._latest: SeenForward | None = None
+        self._reached: list[SeenForward] = []  # by the backward pass that is under way
+        self._passing = False  # whether one is, that was seen to begin
+        self.batches = self.losses = self.unweighed = 0
+        self.functions: set[str] = set()
         # Hooks run in the order in which they were made: what was done to the gradients is said before they are taken.
         before = optimizer.register_step_pre_hook(self._before_step)
         try:
@@ -60,6 +64,7 @@ class LoopWatch:
             before.remove()
             raise
         self._handles = [before]
+        self._unwatch = watch_backward_passes(self)
 
     def __enter__(self) -> LoopWatch:
         return self
@@ -68,6 +73,7 @@ class LoopWatch:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close the recorder and remove the hooks. Errors: those of Recorder.close()."""
+        self._unwatch()
         for handle in self._handles:
             handle.remove()
         self._handles, self._reached, self._latest, self._measures = [], [], None, None
@@ -78,36 +84,49 @@ class LoopWatch:
         """Whether the coming step has to be observed: it is recorded or summed, or a loss scaler may skip it."""
         return self.recorder.watching or (self.recorder.active and self._scaler is not None)
 
-    def forward_ended(self, batch: Any, loss: torch.Tensor | None, output: Any) -> None:
-        """A forward of this batch gave this output, and in it this loss, or none."""
+    def forward_ended(self, batch: Any, output: Any) -> None:
+        """A forward of this batch gave this output, and in it the loss, or several things that may be it, or none."""
         self._reached = []  # of a backward pass that failed
         if not self.wanted:
             return
-        self._latest = forward = Forward(batch)
-        if loss is not None:
-            self._expect(forward, loss)
-        others = (tensor for tensor in tensors_in(output) if tensor.requires_grad and tensor is not loss)
-        if (other := next(others, None)) is not None:
-            other.register_hook(lambda gradient: self._guarded(lambda: self._arrived(forward)))
+        self._latest = forward = SeenForward(batch, self.recorder.latest_forward)
+        losses = scalars_in(output)
+        for loss in losses:
+            self._expect(forward, loss, batch)
+        for other in tensors_in(output):
+            if other.requires_grad and not any(other is loss for loss in losses):
+                other.register_hook(lambda gradient: self._guarded(lambda: self._arrived(forward)))
+                break
 
     def loss_seen(self, loss: torch.Tensor, batch_with: Callable[[Any], Any]) -> None:
-        """Something else than the model made a loss of the latest output; `batch_with` adds what it took to the batch.
-
-        Of two losses nobody knows what the loop makes of them: there is none then.
-        """
-        if self._latest is None:
-            return
-        if self._latest.loss_is_known:
-            self._latest.loss_is_known = False
-        elif self._latest.loss is None:
-            self._latest.batch = batch_with(self._latest.batch)
-            self._expect(self._latest, loss)
+        """Something else than the model made a loss of the latest output; `batch_with` adds what it took to a batch."""
+        if self._latest is not None:
+            self._expect(self._latest, loss, batch_with(self._latest.batch))
 
     def observe(self, batch: Any, loss: torch.Tensor, weight: float) -> None:
         """After a backward pass: it began at `loss`, which is the batch's times `weight` and the loss scale."""
         if self.wanted:
-            self._guarded(lambda: self._say(batch, float(loss) / self._scale() / weight, weight))
+            value = float(loss) / self._scale() / weight
+            self._guarded(lambda: self._say(Observation(batch, value, weight, [])))
             self._guarded(self._gradients_are_there)
+
+    def backward_begins(self, root: Root) -> None:
+        """A backward pass, of whatever in this process, begins."""
+        self._reached, self._passing = [], True
+        if self._scaler is None:
+            self._guarded(lambda: self._find_scaler(root))
+        if self.wanted:
+            self._guarded(root.measure)
+
+    def _find_scaler(self, root: Root) -> None:
+        self._scaler = self._scalers.of(root.tensors)
+        if self._scaler is not None:
+            self.recorder.use_scaler(self._scaler)
+
+    def backward_ended(self, root: Root) -> None:
+        self._passing = False
+        if self._reached:
+            self._guarded(lambda: self._gradients_made(root))
 
     def _guarded(self, work: Callable[[], None]) -> None:
         """What a hook does: its failure stops the recording, and not the training."""
@@ -115,41 +134,43 @@ class LoopWatch:
             with self.recorder.guard:
                 work()
 
-    def _expect(self, forward: Forward, loss: torch.Tensor) -> None:
-        forward.loss, forward.loss_is_known = loss.detach().clone(), True
-        loss.register_hook(lambda gradient: self._guarded(lambda: self._arrived(forward, gradient)))
+    def _expect(self, forward: SeenForward, loss: torch.Tensor, batch: Any) -> None:
+        returned = ReturnedLoss(batch, loss.detach().clone())
+        forward.losses.append(returned)
+        loss.register_hook(lambda gradient: self._guarded(lambda: self._arrived(forward, returned, gradient)))
 
-    def _arrived(self, forward: Forward, gradient: torch.Tensor | None = None) -> None:
-        """A backward pass has reached the loss of a forward, or without a gradient its output."""
+    def _arrived(
+        self, forward: SeenForward, loss: ReturnedLoss | None = None, gradient: torch.Tensor | None = None
+    ) -> None:
+        """A backward pass has reached the output of a forward, and what may be its loss with this gradient."""
         if not self._reached:
             self._accumulated.note()
-            Variable._execution_engine.queue_callback(lambda: self._guarded(self._backward_ended))
-        if gradient is not None:
-            forward.weight = gradient.detach().clone()
+            if not self._passing:  # one that began where nobody saw it
+                Variable._execution_engine.queue_callback(lambda: self._guarded(lambda: self._gradients_made(None)))
+        if loss is not None and gradient is not None:
+            loss.gradient = gradient.detach().clone()
         if not any(forward is other for other in self._reached):
             self._reached.append(forward)
 
-    def _backward_ended(self) -> None:
+    def _gradients_made(self, root: Root | None) -> None:
+        """At the end of a backward pass: observe the micro-batches that it came through."""
         reached, self._reached = self._reached, []
         # torch.autograd.grad leaves .grad as it is
         if self.wanted and not self._accumulated.untouched():
-            unknown = []
-            for forward in reached:
-                if forward.loss is None or forward.weight is None or not forward.loss_is_known:
-                    unknown.append(forward.batch)
-                else:
-                    self._say(forward.batch, forward.loss, float(forward.weight) / self._scale())
-            if unknown:  # of one loss, as far as anybody knows
-                self._say(unknown[0] if len(unknown) == 1 else tuple(unknown), math.nan, 1.0)
+            for observation in observations(reached, root, self._scale()):
+                self._say(observation)
+                self.functions.update(observation.made_by)
             self._gradients_are_there()
         for forward in reached:
-            forward.weight = None
+            for loss in forward.losses:
+                loss.gradient = None
 
-    def _say(self, batch: Any, loss: Any, weight: float) -> None:
+    def _say(self, seen: Observation) -> None:
         counted = self.recorder.watching
-        self.recorder.observe(batch, loss, weight)
+        self.recorder.observe_known(seen.batch, seen.loss, seen.weight, seen.forwards)
         self.batches += counted
-        self.losses += counted and not math.isnan(loss)
+        self.losses += counted and not math.isnan(seen.loss)
+        self.unweighed += counted and seen.weight is None
 
     def _gradients_are_there(self) -> None:
         self._measures = GradientMeasures(self._parameters) if self.recorder.watching else None
@@ -179,24 +200,3 @@ def inputs_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
     if not kwargs:
         return args[0] if len(args) == 1 else args
     return {"args": args, "kwargs": dict(kwargs)} if args else dict(kwargs)
-
-
-def loss_in(output: Any) -> torch.Tensor | None:
-    """The loss that a model returned: a scalar by itself, under the name `loss`, or in the first place of a tuple."""
-    loss = output
-    if isinstance(output, Mapping):
-        loss = output.get("loss")
-    elif isinstance(output, tuple | list) and output:
-        loss = output[0]
-    elif not isinstance(output, torch.Tensor):
-        loss = getattr(output, "loss", None)
-    return loss if isinstance(loss, torch.Tensor) and loss.numel() == 1 and loss.requires_grad else None
-
-
-def tensors_in(output: Any) -> list[torch.Tensor]:
-    """The tensors in an output of dicts, lists and tuples."""
-    if isinstance(output, torch.Tensor):
-        return [output]
-    if isinstance(output, Mapping):
-        output = list(output.values())
-    return [tensor for item in output for tensor in tensors_in(item)] if isinstance(output, tuple | list) else []

@@ -26,6 +26,7 @@ from trajcheck.recording.arguments import check_options, check_windows, one_sche
 from trajcheck.recording.failures import announce, brief, to_nobody, to_stderr
 from trajcheck.recording.recorder import Recorder
 from trajcheck.recording.unedited_loop.attached_optimizer import AttachedOptimizer
+from trajcheck.recording.unedited_loop.compiled_in_place import CompiledInPlace
 from trajcheck.recording.unedited_loop.live_objects import live_optimizers, owner_of, parameters_of
 
 #: torch's warning that a global hook is called for a compiled module and for what is inside, which is passed over here.
@@ -43,9 +44,10 @@ def record(path: str | Path, **options: Any) -> LoopRecording:
 
     Options are those of trajcheck.Recorder. The first optimizer is recorded in `path`, and every further one in
     path/optimizer-2, path/optimizer-3, each with the parameters that it holds. Seen are parameters, gradients, rates
-    and the factor that clipping applied; the inputs of the model, as the batch; the loss where the model returns it, or
-    a loss module such as nn.CrossEntropyLoss makes it: the batch then is (inputs, targets). A function such as
-    F.cross_entropy cannot be seen, nor the targets that it takes. What was not seen is said once, at the end.
+    and the factor that clipping applied; the inputs of the model, as the batch; what backward() is called on, as the
+    loss. Where the model returned that, or a multiple of it, or a loss module such as nn.CrossEntropyLoss made it (the
+    batch then is (inputs, targets)), its weight is known; a function such as F.cross_entropy cannot be seen, nor the
+    targets that it takes. What was not seen is said once, at the end.
 
     Raises RecorderError for options that Recorder does not take, for a folder that holds a run, and inside another
     record(). What fails later stops the recording with one warning, and the loop goes on, unless `strict=True`.
@@ -95,6 +97,7 @@ class LoopRecording:
         self._filter = warnings.filters[0]
         self._handles = [register_optimizer_step_pre_hook(self._before_step)]
         self._global_forward = register_module_forward_pre_hook(self._before_forward)
+        self._handles.append(CompiledInPlace(self._before_compiled))
         return self
 
     def __exit__(
@@ -126,7 +129,7 @@ class LoopRecording:
             self._seen.update(module.modules())
             self._called.append(weakref.ref(module))
             owned = {id(parameter) for parameter in module.parameters() if parameter.requires_grad}
-            if not (owned and module.training):
+            if not owned:
                 return
             gc.collect()  # an optimizer that nobody can reach any more holds nothing
             optimizers = live_optimizers()
@@ -137,6 +140,9 @@ class LoopRecording:
                     self._attach(optimizer, module)
             if all(optimizer in self._attached for optimizer in optimizers):
                 self._global_forward.remove()
+
+    def _before_compiled(self, module: nn.Module) -> None:
+        self._before_forward(module, ())
 
     def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         if optimizer not in self._attached:
@@ -166,10 +172,9 @@ class LoopRecording:
             )
         number = len(self._recordings) + 1
         path = self._path if number == 1 else self._path / f"optimizer-{number}"
-        recording = AttachedOptimizer(path, model, called or _called_for(own, seen, model), optimizer, self._options)
+        watched = _called_for(own, seen, model) if called is None else called
+        recording = AttachedOptimizer(path, model, watched, optimizer, self._options, begun=called is not None)
         self._recordings.append(recording)
-        if called is not None:
-            recording.before_forward(called)
         return recording
 
 
