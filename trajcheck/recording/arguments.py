@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 
 from trajcheck.errors import RecorderError
+from trajcheck.recording.model.optimizers import Optimizers
 from trajcheck.recording.schedule.schedules import Budget, Every, Schedule
 
 DEFAULT_OVERHEAD = 0.05
@@ -61,7 +62,7 @@ def check_windows(schedule: Schedule | Budget, total_steps: int | None) -> None:
 
 def check_arguments(
     model: Any,
-    optimizer: Any,
+    optimizers: Optimizers,
     start_step: int,
     total_steps: int | None,
     grad_dtype: torch.dtype | None,
@@ -70,12 +71,7 @@ def check_arguments(
     """Raise RecorderError for a training loop that cannot be recorded."""
     if not isinstance(model, torch.nn.Module):
         raise RecorderError(f"model: expected a torch.nn.Module, got {type(model).__name__}.")
-    if not isinstance(optimizer, torch.optim.Optimizer):
-        raise RecorderError(
-            f"optimizer: expected a torch.optim.Optimizer, got {type(optimizer).__name__}. Pass the optimizer "
-            "that a wrapper holds (often wrapper.optimizer)."
-        )
-    if isinstance(optimizer, torch.optim.LBFGS):
+    if any(isinstance(optimizer, torch.optim.LBFGS) for optimizer in optimizers.members):
         raise RecorderError(
             "LBFGS evaluates its closure several times a step, so a step has no one gradient and cannot be recorded."
         )

@@ -9,6 +9,7 @@ import torch
 
 from trajcheck.recording.guard import Guard
 from trajcheck.recording.model.called import WatchedCalls
+from trajcheck.recording.model.optimizers import Optimizers
 from trajcheck.recording.step_recorder import StepRecorder
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]  # positional (the optimizer first) and keyword arguments of step()
@@ -17,16 +18,15 @@ Call = tuple[tuple[Any, ...], dict[str, Any]]  # positional (the optimizer first
 class LoopHooks:
     """Tell the StepRecorder of the loop, inside the guard, until `remove()`."""
 
-    def __init__(
-        self, model: torch.nn.Module, optimizer: torch.optim.Optimizer, steps: StepRecorder, guard: Guard
-    ) -> None:
+    def __init__(self, model: torch.nn.Module, optimizers: Optimizers, steps: StepRecorder, guard: Guard) -> None:
         self._steps, self._guard = steps, guard
         self._calls: list[WatchedCalls] = []
         self._handles: list[Any] = []
         self.watch_calls(model)
         try:
-            self._handles.append(optimizer.register_step_pre_hook(self._before_step))
-            self._handles.append(optimizer.register_step_post_hook(self._after_step))
+            for optimizer in optimizers.members:
+                self._handles.append(optimizer.register_step_pre_hook(self._before_step))
+                self._handles.append(optimizer.register_step_post_hook(self._after_step))
         except BaseException:
             self.remove()
             raise

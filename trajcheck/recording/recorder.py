@@ -28,7 +28,7 @@ from trajcheck.recording.failures import announce, brief, failure, to_nobody, to
 from trajcheck.recording.forks import belongs_here
 from trajcheck.recording.guard import Guard
 from trajcheck.recording.hooks import LoopHooks
-from trajcheck.recording.model.inner_optimizer import inner_optimizer, optimizer_name
+from trajcheck.recording.model.optimizers import Optimizers
 from trajcheck.recording.model.ranks import current_ranks, without_wrapper
 from trajcheck.recording.model.recorded_model import RecordedModel
 from trajcheck.recording.model.shards import whole
@@ -50,8 +50,10 @@ class Recorder:
     """Records x_t, g_t, z_t and the optimizer's rates at scheduled steps into the folder `path`.
 
     Arguments:
-        model, optimizer: what is trained; one optimizer. Under torch.distributed every rank makes a Recorder of the
-            same folder, with the model inside DistributedDataParallel or sharded by fully_shard, and calls it alike.
+        model, optimizer: what is trained, by one optimizer or a list of several that hold different parameters, as Muon
+            and AdamW: one step of the run is then one step of each, in any order; where one makes none, its rate is 0
+            in that step. Under torch.distributed every rank makes a Recorder of the same folder, with the model inside
+            DistributedDataParallel or sharded by fully_shard, and calls it alike.
         objective: loss(model, batch) -> scalar tensor, exported once, at the first recorded batch, to objective.pt2, so
             that the run can be replayed without the code that trained it; where that fails, one warning says why. To
             trace it, it is called with tensors that hold nothing: what it prints or keeps should not matter.
@@ -86,7 +88,7 @@ class Recorder:
         self,
         path: str | Path,
         model: torch.nn.Module,
-        optimizer: torch.optim.Optimizer,
+        optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer],
         objective: Any = None,
         *,
         schedule: Schedule | Budget | None = None,
@@ -104,8 +106,8 @@ class Recorder:
         overhead: float | Literal["auto"] | None = "auto",
     ) -> None:
         model, ranks = without_wrapper(model), current_ranks()
-        optimizer, around = inner_optimizer(optimizer)
-        check_arguments(model, optimizer, start_step, total_steps, grad_dtype, user)
+        optimizers = Optimizers(optimizer)
+        check_arguments(model, optimizers, start_step, total_steps, grad_dtype, user)
         check_loss(objective)
         schedule = one_schedule(schedule, every)
         overhead = one_overhead(overhead, schedule, ranks.count)
@@ -114,8 +116,9 @@ class Recorder:
         self.path = Path(path)
         self._alone, self._finish, self._ended = ranks.count == 1, True, CLOSED
         self._start, self._strict, self._say = start_step, strict, to_nobody if quiet or not ranks.first else to_stderr
-        self._optimizer = optimizer
-        self._model = RecordedModel(model, optimizer, parameters, masters, ranks)
+        self._optimizers = optimizers
+        self._optimizer: Any = optimizer
+        self._model = RecordedModel(model, optimizers, parameters, masters, ranks)
         if lost := self._model.lost():
             announce(f"{self.path}: {lost}", self._say, stacklevel=2)
         surroundings = Surroundings(self._model)
@@ -125,13 +128,10 @@ class Recorder:
         self.guard = Guard(self.spent, self._fail)
         self._steps: StepRecorder | None = None
         self._hooks: LoopHooks | None = None
-        name = optimizer_name(optimizer, around)
-        description = describe_run(
-            self._model, model, optimizer, name, schedule=repr(schedule), overhead=overhead, user=user
-        )
+        description = describe_run(self._model, model, optimizers, repr(schedule), overhead=overhead, user=user)
         try:
-            terms = {"schedule": repr(schedule), "start_step": start_step, "windows": windows}
-            with ranks.agreed(str(self.path), terms) as agreed:
+            same = {"schedule": repr(schedule), "start_step": start_step, "windows": windows}
+            with ranks.agreed(str(self.path), same) as agreed:
                 writer = RunWriter(
                     RunFolder(self.path, start_step, description, ranks, agreed),
                     self._model,
@@ -139,14 +139,14 @@ class Recorder:
                     schedule,
                     start=start_step,
                     total_steps=total_steps,
-                    groups=len(optimizer.param_groups),
+                    groups=len(optimizers.param_groups),
                     grad_dtype=grad_dtype,
                     windows=windows,
                     overhead=overhead,
                     spent=self.spent,
                     say=self._say,
                 )
-            settings = GroupSettings(self.path, optimizer)
+            settings = GroupSettings(self.path, optimizers)
             loss = exportable(objective, self._model, self._say) if ranks.first else None
             export = ObjectiveExport(self.path, model, loss, resumed=writer.resumed, say=self._say)
         except OSError as error:
@@ -154,7 +154,7 @@ class Recorder:
             return
         try:
             self._steps = StepRecorder(
-                optimizer,
+                optimizers,
                 self._model,
                 self._observations,
                 writer,
@@ -165,7 +165,7 @@ class Recorder:
                 settings,
                 self._warn,
             )
-            self._hooks = LoopHooks(model, optimizer, self._steps, self.guard)
+            self._hooks = LoopHooks(model, optimizers, self._steps, self.guard)
         except BaseException:
             writer.abandon()
             raise
@@ -289,7 +289,7 @@ class Recorder:
 
     def clip_grad_norm_(self, max_norm: float, norm_type: float = 2.0) -> torch.Tensor:
         """torch.nn.utils.clip_grad_norm_ on the optimizer's parameters, noting the factor. Returns the norm before."""
-        tensors = [t for group in self._optimizer.param_groups for t in group["params"]]
+        tensors = [t for group in self._optimizers.param_groups for t in group["params"]]
         norm = whole(torch.nn.utils.clip_grad_norm_(tensors, max_norm, norm_type))
         if steps := self._going:
             with self.guard:

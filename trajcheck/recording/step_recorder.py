@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -11,16 +11,19 @@ import torch
 from trajcheck.errors import RecorderError
 from trajcheck.readable import some_of
 from trajcheck.recording.export import ObjectiveExport
+from trajcheck.recording.model.optimizers import Optimizers
 from trajcheck.recording.model.recorded_model import RecordedModel
 from trajcheck.recording.model.surroundings import Captured
 from trajcheck.recording.run.group_settings import GroupSettings
 from trajcheck.recording.run.run_writer import RunWriter
 from trajcheck.recording.schedule.time_spent import TimeSpent
+from trajcheck.recording.step.findings import found_on_the_way
 from trajcheck.recording.step.forwards import Forward
 from trajcheck.recording.step.gradient_place import GradientPlace
 from trajcheck.recording.step.idle_optimizer import IdleOptimizer
-from trajcheck.recording.step.learning_time import Sums, current_rates
+from trajcheck.recording.step.learning_time import Sums
 from trajcheck.recording.step.observations import Observations, clip_by, clip_to_norm
+from trajcheck.recording.step.step_of_all import StepOfAll
 from trajcheck.recording.step.unseen_updates import UnseenUpdates
 from trajcheck.recording.step.vectors import StepVectors
 from trajcheck.recording.step.window_sums import Taken, WindowSums
@@ -36,7 +39,7 @@ class StepRecorder:
 
     def __init__(
         self,
-        optimizer: torch.optim.Optimizer,
+        optimizers: Optimizers,
         model: RecordedModel,
         observations: Observations,
         writer: RunWriter,
@@ -49,24 +52,22 @@ class StepRecorder:
     ) -> None:
         self.step = writer.start
         self.epoch: int | None = None
-        groups = len(optimizer.param_groups)
-        self._rates_now = lambda: current_rates(optimizer, groups, self.step)
-        self._optimizer, self._observations = optimizer, observations
+        self._optimizers, self._observations = optimizers, observations
+        self._part = StepOfAll(optimizers)
         self._vectors = StepVectors(model, grad_dtype, writer.buffers)
         self._writer, self._export, self._windows, self._spent = writer, export, windows, spent
         self._unseen = UnseenUpdates(model.stored)
         self._place = GradientPlace(model.stored, self._unseen.prints)
-        self._idle = IdleOptimizer([optimizer], model.stored)
+        self._idle = IdleOptimizer(optimizers, model.stored)
         self._say = say
         self._window: Taken = {}, {}  # that of the step that is being made
         self._scheduled = writer.wants(self.step)
-        self._in_step = self._stopped = False
-        self._rates: list[float] | None = None  # of the step that is being made
+        self._stopped = False
         self._settings = settings
         self._groups: list[dict[str, Any]] | None = None  # its settings that are others than run.json's
         self._evaluations = 0
-        self.elsewhere: list[int] = []  # recorded steps whose gradient was taken at other parameters
         self._modes: dict[str, str] | None = None  # at the forward of the last record
+        self._elsewhere: list[int] = []  # recorded steps whose gradient was taken at other parameters
 
     @property
     def watching(self) -> bool:
@@ -84,7 +85,7 @@ class StepRecorder:
         if self._scheduled and self._export.pending:
             with self._spent.exporting():
                 self._export.export(batch, self._observations.micro_batches[-1], self.step)
-        self._observations.note(self._rates_now)
+        self._observations.note(lambda: self._optimizers.rates(self.step))
         if self._scheduled:
             self._groups = self._settings.differing()
         if warning := self._idle.observed(self.step):
@@ -121,8 +122,26 @@ class StepRecorder:
 
     def before_step(self, optimizer: torch.optim.Optimizer, *, closure: bool) -> None:
         """`closure`: the gradients are made inside the step; `closure_ran` is called when they are there."""
-        self._in_step = True
-        self._rates = self._rates_now()
+        if self._part.repeats(optimizer):
+            self._end_step()
+        if closure and self._optimizers.several:
+            raise RecorderError(
+                f"step {self.step}: {type(optimizer).__name__} was given a closure, and is one of several optimizers: "
+                "the gradients of one step are then taken at several points. Call backward() before their steps."
+            )
+        self._part.enters(optimizer, self.step)
+        if not self._part.others_made:
+            self._begin_step(closure)
+        if not self.watching or closure:
+            return
+        groups = self._optimizers.groups_of(self._optimizers.place(optimizer))
+        self._place.taken()
+        self._sum_gradients(optimizer, groups)
+        if self._scheduled and getattr(optimizer, "grad_scale", None) is None:
+            self._vectors.take_gradients(groups)
+
+    def _begin_step(self, closure: bool) -> None:
+        """The parameters are x_t."""
         self._vectors.forget()
         self._writer.begin()
         here = self._unseen.arrives(self.step, content=self._scheduled)
@@ -135,37 +154,36 @@ class StepRecorder:
             self._vectors.take_iterate()
             self._turn_window()
         self._evaluations = 0
-        if closure:
-            if self._windows is not None:
-                self._windows.hold()
-            return
-        self._place.taken()
-        self._sum_gradients()
-        if self._scheduled and getattr(optimizer, "grad_scale", None) is None:
-            self._vectors.take_gradients()
+        if closure and self._windows is not None:
+            self._windows.hold()
 
     def closure_ran(self) -> None:
         self._evaluations += 1
         if self._evaluations > 1:
             raise RecorderError(
-                f"step {self.step}: {type(self._optimizer).__name__} evaluated its closure more than once in one "
+                f"step {self.step}: {self._optimizers.name} evaluated its closure more than once in one "
                 "step, so there is no one gradient of that step. Only optimizers that evaluate it once can be recorded."
             )
         self._place.taken()
-        self._sum_gradients()
+        self._sum_gradients(self._optimizers.members[0])
         if self._scheduled:
             self._vectors.take_gradients()
 
-    def _sum_gradients(self) -> None:
-        """Add g_t to the window: what .grad holds, without the loss scale that a fused step has yet to divide out."""
+    def _sum_gradients(self, optimizer: torch.optim.Optimizer, groups: Container[int] = ()) -> None:
+        """Add g_t to the window: what .grad holds, without the loss scale that a fused step has yet to divide out.
+
+        Of several optimizers the first one's coming tells g_t of all, and the others' `groups` must not change."""
         if self._windows is None:
+            return
+        if self._part.others_made:
+            self._windows.check_rest(groups)
             return
         factors = self._observations.factors()
         if factors is None or self._place.moved or (self._scheduled and self._place.reason()):
             self._windows.void()
             return
-        scale = getattr(self._optimizer, "grad_scale", None)
-        found_inf = getattr(self._optimizer, "found_inf", None)
+        scale = getattr(optimizer, "grad_scale", None)
+        found_inf = getattr(optimizer, "found_inf", None)
         with self._spent.for_every_step():
             self._windows.add(factors if scale is None else [*factors, scale], found_inf)
 
@@ -176,38 +194,55 @@ class StepRecorder:
             self._windows.restart(self.step)
 
     def after_step(self, optimizer: torch.optim.Optimizer) -> None:
-        if not self._in_step:  # a subclass whose step() calls its parent's: that one was recorded
+        if not self._part.inside:  # a subclass whose step() calls its parent's: that one was recorded
             return
-        found_inf = getattr(optimizer, "found_inf", None)
-        iterate, gradients, rates = self._vectors.iterate, self._vectors.gradients, self._rates
-        step, sums = self._count(rates, found_inf)
-        self._observations.drop_if_cleared()
-        if self._windows is not None:
-            self._windows.count(self._observations.loss(), found_inf)
-        if iterate is not None:
-            if gradients is None:  # fused, and the scale is divided out only by the step itself; or an unused closure
-                gradients = self._vectors.take_gradients()
-            skipped = found_inf is not None and bool(found_inf)
-            self._record(step, sums, {**iterate, **gradients}, rates, skipped)
-        self._next()
+        if self._vectors.iterate is not None:
+            groups = self._optimizers.groups_of(self._optimizers.place(optimizer))
+            if not self._vectors.has_gradients(groups):  # fused, and the step divides the scale out; or no closure ran
+                self._vectors.take_gradients(groups)
+        first = not self._part.others_made
+        self._part.leaves(optimizer)
+        if first:
+            self._observations.drop_if_cleared()
+        recorded = self._scheduled
+        if self._part.whole:
+            self._end_step()
+        self._unseen.left(content=recorded or self._scheduled)
 
     # What becomes of a step
 
+    def _end_step(self) -> None:
+        """All optimizers have made their part, or no more of them will."""
+        part, missing = self._part, self._part.missing()
+        rates, found_inf = part.rates, part.found_inf
+        iterate, gradients = self._vectors.iterate, self._vectors.gradients
+        step, sums = self._count(rates, found_inf)
+        if self._windows is not None:
+            self._windows.count(self._observations.loss(), found_inf)
+        if iterate is not None:
+            skipped = found_inf is not None and bool(found_inf)
+            self._record(step, sums, {**iterate, **(gradients or {})}, rates, skipped, missing)
+        self._next()
+
     def _settle(self) -> None:
-        """If the loss scaler skipped the update of the observed step, record it as skipped and count it."""
+        """End a step that some of the optimizers made alone. If the loss scaler skipped the update of the observed
+        step, record it as skipped and count it."""
+        if self._part.others_made and not self._part.inside:
+            self._end_step()
         if not self._observations.skipped():
             return
         self._writer.begin()
         self._unseen.arrives(self.step, content=False)
-        scheduled, rates = self._scheduled, self._observations.rates
-        if scheduled:
+        recorded, rates = self._scheduled, self._observations.rates
+        if recorded:
             self._turn_window()
         step, sums = self._count(None, None, made=False)
         if self._windows is not None:
             self._windows.skip()
-        if scheduled:
+        if recorded:
             self._record(step, sums, self._vectors.take_iterate(), rates, skipped=True)
         self._next()
+        self._unseen.left(content=recorded or self._scheduled)
 
     def _count(self, rates: list[float] | None, found_inf: Any, *, made: bool = True) -> tuple[int, Sums]:
         """Count the step; its number, and the sums of rates before it.
@@ -217,15 +252,22 @@ class StepRecorder:
         self._writer.begin()
         step, sums = self.step, self._writer.sums() if self._scheduled else (None, None)
         self.step += 1
-        self._in_step = False
+        self._part.reset()
         self._vectors.forget()
         if made:
             self._writer.count(rates, found_inf)
         return step, sums
 
     def _record(
-        self, step: int, sums: Sums, vectors: dict[str, torch.Tensor], rates: list[float] | None, skipped: bool
+        self,
+        step: int,
+        sums: Sums,
+        vectors: dict[str, torch.Tensor],
+        rates: list[float] | None,
+        skipped: bool,
+        missing: str = "",
     ) -> None:
+        """`missing`: which of several optimizers made no update, whose gradient is then none that anything used."""
         tensors, metadata = self._observations.take()
         captured = self._observations.surroundings
         self._modes = metadata.get("modes", self._modes)
@@ -236,11 +278,14 @@ class StepRecorder:
         if skipped:
             metadata["skipped"] = True
         metadata |= self._unseen.take()
-        if reason := self._place.reason():  # then neither gradient nor loss is known to be that of x_t
+        apart = self._place.reason()
+        if reason := missing or apart:
             vectors = {name: tensor for name, tensor in vectors.items() if not name.startswith("grad/")}
+            metadata["omitted"] = {**metadata.get("omitted", {}), "gradient": reason}
+        if apart:  # then neither gradient nor loss is known to be that of x_t
             metadata.pop("loss", None)
-            metadata["omitted"] = {**metadata.get("omitted", {}), "gradient": reason, "loss": reason}
-            self.elsewhere.append(step)
+            metadata["omitted"]["loss"] = apart
+            self._elsewhere.append(step)
         self._write(step, sums, {**vectors, **tensors, **window}, metadata, captured)
 
     def _write(
@@ -265,8 +310,7 @@ class StepRecorder:
         self._groups = None
         self._spent.end_step(recorded=self._scheduled)
         self._place.reset()
-        recorded, self._scheduled = self._scheduled, self._writer.wants(self.step)
-        self._unseen.left(content=recorded or self._scheduled)
+        self._scheduled = self._writer.wants(self.step)
 
     # Ends
 
@@ -297,7 +341,7 @@ class StepRecorder:
             return CLOSED
         self._writer.begin()
         ended = CLOSED
-        held = self._vectors.iterate if self._in_step else None  # a step that failed half-way may have changed x_t
+        held = self._vectors.iterate if self._part.inside else None  # a step that failed half-way may have changed x_t
         if held is None:
             self._unseen.arrives(self.step, content=False)
             unseen = self._unseen.take()
@@ -314,10 +358,10 @@ class StepRecorder:
 
     @property
     def _others(self) -> str:
-        return f"something else than {type(self._optimizer).__name__}"
+        return f"something else than {self._optimizers.name}"
 
     def _write_final(self, iterate: dict[str, torch.Tensor], unseen: dict[str, Any]) -> None:
-        if not self._in_step and self._windows is not None:
+        if not self._part.inside and self._windows is not None:
             self._window = self._vectors.take_window(self._windows, self.step)
         (window, metadata), self._window = self._window, ({}, {})
         self._groups = self._settings.differing()
@@ -328,19 +372,7 @@ class StepRecorder:
 
     def said(self) -> list[str]:
         """What was found on the way, at the end."""
-        found = []
-        unseen = self._unseen.all
-        if unseen.times:
-            found.append(
-                f"before {unseen.times} of the steps, the first of them step {unseen.first}, {self._others} "
-                f"changed {some_of(list(unseen.names))}: that is no update of the optimizer, and is not taken for one"
-            )
-        if self.elsewhere:
-            found.append(
-                f"the gradients of {len(self.elsewhere)} recorded steps, first step {self.elsewhere[0]}, were taken at "
-                "other parameters than x_t (as by SAM), so they are not g_t and were not stored"
-            )
-        return found
+        return found_on_the_way(self._optimizers.name, self._unseen.all, self._elsewhere, self._part.lacking)
 
     def stop(self, ended: str) -> None:
         """Write what was handed over, say in the run how recording ended, and let go of everything."""

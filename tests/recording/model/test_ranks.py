@@ -26,6 +26,7 @@ import trajcheck
 from trajcheck.errors import RecorderError
 from trajcheck.recording.arguments import check_arguments, one_overhead
 from trajcheck.recording.model import ranks
+from trajcheck.recording.model.optimizers import Optimizers
 from trajcheck.recording.recorder import Recorder
 from trajcheck.recording.schedule.schedules import Budget
 from trajcheck.runs.trajectory import open_trajectory
@@ -244,7 +245,7 @@ def test_flattened_parameters_are_refused() -> None:
     model = torch.nn.Sequential(Language(), FullyShardedDataParallel())
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     with pytest.raises(RecorderError, match="fully_shard, which keeps them"):
-        check_arguments(model, optimizer, 0, None, None, None)
+        check_arguments(model, Optimizers(optimizer), 0, None, None, None)
 
 
 def test_there_is_no_limit_on_time_that_ranks_would_keep_each_for_itself() -> None:

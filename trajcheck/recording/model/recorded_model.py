@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ import torch
 
 from trajcheck.errors import RecorderError
 from trajcheck.files.torch_tensors import CODES, FLOATING, storable
+from trajcheck.recording.model.optimizers import HoldsGroups
 from trajcheck.recording.model.ranks import ALONE, Ranks
 from trajcheck.recording.model.shards import StoredPiece, is_sharded, local, stored_piece
 from trajcheck.runs.canonical_names import canonical
@@ -73,7 +74,7 @@ class RecordedModel:
     def __init__(
         self,
         model: torch.nn.Module,
-        optimizer: torch.optim.Optimizer,
+        optimizer: HoldsGroups,
         keep: str | Callable[[str], bool] | None = None,
         masters: Mapping[str, torch.Tensor] | None = None,
         ranks: Ranks = ALONE,
@@ -193,9 +194,13 @@ class RecordedModel:
         sources.update({f"master/{p.name}": p.source for p in self.stored if p.has_master})
         return {name: copy(name, local(source)) for name, source in sources.items()}
 
-    def gradients(self, dtype: torch.dtype | None, copy: Copy = fresh_copy) -> dict[str, torch.Tensor]:
-        """Copies of the gradients as they are now; a parameter without one has the gradient zero."""
-        return {f"grad/{p.name}": copy(f"grad/{p.name}", _gradient(p.source), dtype) for p in self.stored}
+    def gradients(
+        self, dtype: torch.dtype | None, copy: Copy = fresh_copy, groups: Container[int] | None = None
+    ) -> dict[str, torch.Tensor]:
+        """Copies of the gradients as they are now, of all parameter groups or some; a parameter without one has the
+        gradient zero."""
+        stored = [p for p in self.stored if groups is None or p.group in groups]
+        return {f"grad/{p.name}": copy(f"grad/{p.name}", _gradient(p.source), dtype) for p in stored}
 
     def record_bytes(self, grad_dtype: torch.dtype | None) -> int:
         """Bytes of one record of all ranks without its batch: parameters, masters, gradients, buffers."""
@@ -268,7 +273,7 @@ def name_filter(keep: str | Callable[[str], bool] | None) -> Callable[[str], boo
 
 def _match_masters(
     named: Mapping[str, torch.Tensor],
-    optimizer: torch.optim.Optimizer,
+    optimizer: HoldsGroups,
     matched: set[int],
     masters: Mapping[str, torch.Tensor] | None,
 ) -> dict[str, torch.Tensor]:

@@ -19,11 +19,12 @@ from trajcheck.errors import RecorderError, RunError
 from trajcheck.files.extent_reader import ExtentReader
 from trajcheck.files.torch_tensors import read_tensor, same_bytes
 from trajcheck.files.whole_files import TEMPORARY, sync_folder, write_json
+from trajcheck.recording.model.optimizers import Optimizers
 from trajcheck.recording.model.ranks import ALONE, Ranks
 from trajcheck.recording.model.recorded_model import RecordedModel, to_host
 from trajcheck.recording.model.surroundings import Surroundings
 from trajcheck.recording.run.background_writer import StoredBatch
-from trajcheck.recording.run.group_settings import describe_optimizer
+from trajcheck.recording.run.group_settings import describe_optimizers
 from trajcheck.runs.formats.native.reading import open_step_file, read_rank, read_snapshot, read_step
 from trajcheck.runs.formats.native.step_files import foreign_files, step_files
 from trajcheck.runs.formats.native.writing import FORMAT, step_filename
@@ -319,10 +320,9 @@ class RunFolder:
 def describe_run(
     recorded: RecordedModel,
     model: torch.nn.Module,
-    optimizer: torch.optim.Optimizer,
-    name: str,
-    *,
+    optimizers: Optimizers,
     schedule: str,
+    *,
     overhead: float | None,
     user: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
@@ -332,7 +332,7 @@ def describe_run(
         "overhead": overhead,
         "parameters": recorded.describe(),
         "tied": recorded.tied,
-        "optimizer": describe_optimizer(optimizer, name),
+        "optimizer": describe_optimizers(optimizers),
         "versions": describe_versions(model),
         "user": dict(user or {}),
         **({"not_stored": sorted(recorded.not_stored)} if recorded.not_stored else {}),

@@ -9,19 +9,25 @@ from typing import Any
 
 import torch
 
+from trajcheck.recording.model.optimizers import Optimizers
+
 #: What schedulers note in a group for themselves; and the rate, which every record holds by itself.
-NOT_COMPARED = ("lr", "initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum")
+NOT_COMPARED = ("lr", "initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum", "optimizer")
 
 
-def describe_optimizer(optimizer: torch.optim.Optimizer, name: str) -> dict[str, Any]:
-    """The name and the settings of each group that JSON can hold."""
-    return {"name": name, "groups": describe_groups(optimizer)}
+def describe_optimizers(optimizers: Optimizers) -> dict[str, Any]:
+    """Their name and the settings of each group that JSON can hold; of several, each with the name of its own."""
+    groups = describe_groups(optimizers)
+    if optimizers.several:
+        owners = [name for _, name in optimizers.owners()]
+        groups = [{"optimizer": name, **group} for name, group in zip(owners, groups, strict=True)]
+    return {"name": optimizers.name, "groups": groups}
 
 
-def describe_groups(optimizer: torch.optim.Optimizer) -> list[dict[str, Any]]:
+def describe_groups(optimizers: Optimizers) -> list[dict[str, Any]]:
     """The settings of each group, as they are now, that JSON can hold."""
     groups = []
-    for group in optimizer.param_groups:
+    for group, (optimizer, _) in zip(optimizers.param_groups, optimizers.owners(), strict=True):
         settings = {key: _plain(value) for key, value in group.items() if key != "params"}
         settings = {key: value for key, value in settings.items() if value is not None}
         decoupled = bool(group.get("decoupled_weight_decay")) or isinstance(optimizer, torch.optim.AdamW)
@@ -36,15 +42,15 @@ class GroupSettings:
     replaces all that the optimizer was made with. A resumed job keeps the description of the first.
     """
 
-    def __init__(self, folder: Path, optimizer: torch.optim.Optimizer) -> None:
-        self._optimizer = optimizer
+    def __init__(self, folder: Path, optimizers: Optimizers) -> None:
+        self._optimizers = optimizers
         described = json.loads((folder / "run.json").read_text(encoding="utf-8")).get("optimizer") or {}
         self._described: Sequence[Mapping[str, Any]] = described.get("groups") or []
 
     def differing(self) -> list[dict[str, Any]] | None:
         """One object a group, of the settings that are others now; a setting that is gone is None. None where all are
         as described."""
-        now = describe_groups(self._optimizer)
+        now = describe_groups(self._optimizers)
         described = [*self._described, *({} for _ in range(len(now) - len(self._described)))]
         found = [_changes(before, after) for before, after in zip(described, now, strict=False)]
         return found if any(found) else None

@@ -5,9 +5,8 @@ from __future__ import annotations
 import gc
 from collections.abc import Sequence
 
-import torch
-
 from trajcheck.readable import some_of
+from trajcheck.recording.model.optimizers import Optimizers
 from trajcheck.recording.model.recorded_model import Parameter
 from trajcheck.recording.model.shards import local
 from trajcheck.recording.unedited_loop.live_objects import live_optimizers, parameters_of
@@ -20,8 +19,8 @@ class IdleOptimizer:
     there that can have made it.
     """
 
-    def __init__(self, optimizers: Sequence[torch.optim.Optimizer], parameters: Sequence[Parameter]) -> None:
-        self._optimizers = list(optimizers)
+    def __init__(self, optimizers: Optimizers, parameters: Sequence[Parameter]) -> None:
+        self._optimizers = optimizers
         self._parameters = {p.name: p.source for p in parameters}
         self._last: tuple[int, list[tuple[int, int]]] | None = None
         self._moves, self._said = 0, False
@@ -41,17 +40,16 @@ class IdleOptimizer:
         if not others and self._moves < 2:
             return ""
         self._said = True
-        mine = " and ".join(type(optimizer).__name__ for optimizer in self._optimizers)
         by = f"{some_of(others)} updates them, which is not recorded" if others else "something else updates them"
         return (
-            f"{mine} has made no step since the last observe(), at step {step}, and {some_of(moved)} changed: {by}. "
-            "What is not recorded is not in the run; give the Recorder the optimizer that steps"
+            f"{self._optimizers.name} has made no step since the last observe(), at step {step}, and {some_of(moved)} "
+            f"changed: {by}. What is not recorded is not in the run; give the Recorder the optimizer that steps"
         )
 
     def _others(self) -> list[str]:
         """Further optimizers of these parameters, by their classes."""
         gc.collect()  # one that nobody can reach any more makes no step
-        mine = {id(optimizer) for optimizer in self._optimizers}
+        mine = {id(optimizer) for optimizer in self._optimizers.members}
         held = set(map(id, self._parameters.values()))
         return [
             type(other).__name__

@@ -3,25 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, cast
-
-from trajcheck.errors import RecorderError
-
-if TYPE_CHECKING:
-    import torch
+from typing import Any
 
 Sums = tuple[list[float] | None, list[float] | None]  # tau and the sum of squares, per group
-
-
-def current_rates(optimizer: torch.optim.Optimizer, groups: int, step: int) -> list[float] | None:
-    """The rate of each parameter group; None for an optimizer without rates. There must be as many groups as ever."""
-    if len(optimizer.param_groups) != groups:
-        raise RecorderError(
-            f"step {step}: the optimizer has {len(optimizer.param_groups)} parameter groups, and had {groups} when "
-            "recording began. Make the Recorder after the last add_param_group()."
-        )
-    rates = [group.get("lr") for group in optimizer.param_groups]
-    return None if None in rates else [float(cast(float, rate)) for rate in rates]
 
 
 class LearningTime:

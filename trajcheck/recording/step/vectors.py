@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
+
 import torch
 
 from trajcheck.recording.model.recorded_model import RecordedModel
@@ -45,10 +47,16 @@ class StepVectors:
             self.iterate = self._model.iterate(self.buffer.copy)
         return self.iterate
 
-    def take_gradients(self) -> Tensors:
+    def take_gradients(self, groups: Container[int] | None = None) -> Tensors:
+        """Of all parameter groups, or of some beside those that were taken before."""
         with self.buffer.copying(self._model.cuda_devices):
-            self.gradients = self._model.gradients(self._grad_dtype, self.buffer.copy)
+            taken = self._model.gradients(self._grad_dtype, self.buffer.copy, groups)
+        self.gradients = {**(self.gradients or {}), **taken}
         return self.gradients
+
+    def has_gradients(self, groups: Container[int]) -> bool:
+        """Whether those of these parameter groups were taken."""
+        return any(f"grad/{p.name}" in (self.gradients or {}) for p in self._model.stored if p.group in groups)
 
     def take_window(self, windows: WindowSums, step: int) -> Taken:
         """The sums of the window that ends before `step`."""

@@ -10,7 +10,7 @@ so that sum_{k<=t<k'} <g_t, x_t - x*> = s + <G, x_k - x*> for any point x* that 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -92,6 +92,12 @@ class WindowSums:
         for vectors in self._vectors:
             vectors.add(factors, found_inf)
 
+    def check_rest(self, groups: Container[int]) -> None:
+        """Another optimizer comes, with the gradients of these parameter groups: void the window if they were changed
+        since `add()`."""
+        if self._added is not None and not self._added[1].same_of([p.group in groups for p in self._parameters]):
+            self.void()
+
     def count(self, loss: Factor | None, found_inf: torch.Tensor | None) -> None:
         """The step whose gradients were added was made, at this loss (None: unknown)."""
         if self._added is None:
@@ -146,8 +152,14 @@ class _Gradients:
     """Gradients as they are now; equal to those of later on if they are the same tensors and were not changed."""
 
     def __init__(self, parameters: Sequence[Parameter]) -> None:
-        self._tensors = [p.source.grad for p in parameters]
+        self._sources = [p.source for p in parameters]
+        self._tensors = [source.grad for source in self._sources]
         self._versions = [None if tensor is None else tensor._version for tensor in self._tensors]
+
+    def same_of(self, wanted: Sequence[bool]) -> bool:
+        """Whether some of the tensors are as they were."""
+        noted = zip(self._sources, self._tensors, self._versions, wanted, strict=True)
+        return all(s.grad is t and (t is None or t._version == v) for s, t, v, chosen in noted if chosen)
 
     def __eq__(self, other: object) -> bool:
         assert isinstance(other, _Gradients)
