@@ -29,6 +29,7 @@ _WHERE = {
     "compare": "commands.compare.command",
     "draw_report": "commands.report.one_report",
     "draw_together": "commands.report.several_reports",
+    "table": "commands.table.command",
     "record": "recording.unedited_loop.record",
     "verify": "commands.verify.command",
     "flow": "commands.flow.command",
@@ -55,6 +56,7 @@ __all__ = [
     "draw_together",
     "flow",
     "record",
+    "table",
     "verify",
 ]
 
@@ -66,6 +68,7 @@ if TYPE_CHECKING:
     from trajcheck.commands.flow.command import flow
     from trajcheck.commands.report.one_report import draw_report
     from trajcheck.commands.report.several_reports import draw_together
+    from trajcheck.commands.table.command import table
     from trajcheck.commands.verify.command import verify
     from trajcheck.errors import TrajcheckError
     from trajcheck.recording.recorder import Recorder

@@ -11,6 +11,7 @@ from trajcheck.cli.batch import batch_command
 from trajcheck.cli.compare import compare_command
 from trajcheck.cli.flow import flow_command
 from trajcheck.cli.report import report_command
+from trajcheck.cli.table import table_command
 from trajcheck.cli.verify import verify_command
 from trajcheck.errors import TrajcheckError
 from trajcheck.version import __version__
@@ -28,6 +29,7 @@ app.command("compare")(compare_command)
 app.command("flow")(flow_command)
 app.command("batch")(batch_command)
 app.command("report")(report_command)
+app.command("table")(table_command)
 app.command("verify")(verify_command)
 
 

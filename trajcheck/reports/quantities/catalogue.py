@@ -58,8 +58,9 @@ _DECLARED = (
                 "convexity held at every record and den > 0, at most 1 where it held and den < 0.", BOTH, _RATIO),
     RowQuantity("convex", "headline", "convex", "convex", "Share of the records at which the inequality of convexity "
                 "holds beyond rounding.", BOTH, _GAP, SHARE),
-    RowQuantity("not_convex", "headline", "not", "not", "Share at which it fails beyond rounding.", BOTH, _GAP, SHARE),
-    RowQuantity("undetermined", "headline", "?", "?", "Share at which rounding, or the error over probe batches, "
+    RowQuantity("not_convex", "headline", "not", "not convex", "Share at which it fails beyond rounding.", BOTH, _GAP,
+                SHARE),
+    RowQuantity("undetermined", "headline", "?", "undet.", "Share at which rounding, or the error over probe batches, "
                 "leaves it open.", BOTH, _GAP, SHARE),
     *(
         RowQuantity(f"cosine_q{n}", "quarters", f"cosine q{n}", rf"$\cos$, q{n}", f"The cosine over the {which} "

@@ -33,12 +33,11 @@ def fields_of(reports: Sequence[SavedReport]) -> list[dict[str, Plain]]:
 
 
 def below_common(paths: Sequence[str]) -> list[str]:
-    """Paths below the folder that they have in common, as whole ones where some are; a path alone keeps its last
-    two parts."""
+    """Paths below the folder that they have in common; with its name, where one lies in that folder itself."""
     whole = [os.path.abspath(path) for path in paths]
-    if len(set(whole)) == 1:
-        return ["/".join(PurePath(path).parts[1:][-2:]) for path in whole]
     common = os.path.commonpath([os.path.dirname(path) for path in whole])
+    if any(os.path.dirname(path) == common for path in whole):
+        common = os.path.dirname(common)
     return [PurePath(os.path.relpath(path, common)).as_posix() for path in whole]
 
 

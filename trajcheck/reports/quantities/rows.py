@@ -50,22 +50,32 @@ class Rows:
     def __init__(self, report: SavedReport, ref: str, sample: str) -> None:
         self.report, self.table = report, "steps" if ref == PREVIOUS else "references"
         self.keys = {"sample": sample} if ref == PREVIOUS else {"ref": ref, "sample": sample}
-        steps = self.report.series(self.table, "step", **self.keys)
+        self.steps = self.report.series(self.table, "step", **self.keys).values
         last = report.summary["run"].get("last_step") or 0
-        self.steps = steps.values
         self.progress = self.steps / last if last else np.zeros(len(self.steps))
-        weights = self.report.series(self.table, "weight", **self.keys).values
-        self.weights = (
-            np.where(np.isfinite(weights), weights, 0.0) if np.isfinite(weights).any() else np.ones(len(weights))
-        )
+        weights = self._values("weight")
+        known = np.isfinite(weights)
+        self.weights = np.where(known, weights, 0.0) if known.any() else np.ones(len(weights))
 
     def column(self, name: str) -> Column:
-        return column(self.report.series(self.table, name, **self.keys).values)
+        return column(self._values(name))
 
     def errors(self, name: str) -> np.ndarray | None:
         """Standard errors of the values over probe batches; None where there are none on this sample."""
-        found = self.report.series(self.table, name, **self.keys).errors
-        return found if found is not None and np.isfinite(found).any() else None
+        found = self.report.series(self.table, name, **self.keys)
+        if found.errors is None or not np.isfinite(found.errors).any():
+            return None
+        return self._spread(found.steps, found.errors)
+
+    def _values(self, name: str) -> np.ndarray:
+        found = self.report.series(self.table, name, **self.keys)
+        return self._spread(found.steps, found.values)
+
+    def _spread(self, steps: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """Values on some of the rows as a column of all, NaN on the others."""
+        found = np.full(len(self.steps), np.nan)
+        found[np.searchsorted(self.steps, steps)] = values
+        return found
 
     def last(self, name: str) -> float | None:
         """The last value that is defined."""
@@ -205,12 +215,13 @@ def _explain(row: QuantityRow, report: SavedReport) -> None:
 
 
 def why_empty(report: SavedReport, row: QuantityRow, columns: tuple[str, ...]) -> str:
-    """Why columns have no value on the rows of a reference and sample, in the words of undefined.csv: its most common
-    reasons, at most two."""
+    """Why columns have no value on the rows of a reference and sample, in the words of undefined.csv: the most common
+    reasons, at most two, of those that have none at all or, where all have some, of all."""
+    table, keys = ("steps", {}) if row.previous else ("references", {"ref": row.ref})
+    bare = [name for name in columns if not report.series(table, name, sample=row.sample, **keys)]
     found = report.undefined
-    found = found[(found["table"] == ("steps" if row.previous else "references")) & found["column"].isin(columns)]
-    found = found[found["sample"].fillna("").isin(["", row.sample])]
-    if not row.previous:
-        found = found[found["ref"].fillna("").isin(["", row.ref])]
+    found = found[(found["table"] == table) & found["column"].isin(bare or columns)]
+    for name, word in {"sample": row.sample, **keys}.items():
+        found = found[found[name].fillna("").isin(["", word])]
     reasons = found["reason"].value_counts(sort=True).index[:2]
-    return "; ".join(map(str, reasons)) or f"the report has no {' or '.join(columns)}"
+    return "; ".join(map(str, reasons)) or f"the report has no {' or '.join(bare or columns)}"
