@@ -190,22 +190,28 @@ class Twice(torch.optim.SGD):
         return super().step(closure)
 
 
-def test_a_closure_that_is_evaluated_twice_stops_the_recording(tmp_path: Path) -> None:
+def test_a_closure_that_is_evaluated_twice_counts_once(tmp_path: Path) -> None:
     model = network()
     optimizer = Twice(model.parameters(), lr=0.1)
+    losses, iterates = [], []
+    with Recorder(tmp_path, model, optimizer, every=1, quiet=True, strict=True) as recorder:
 
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss = loss_of(model, batch_of(0))
-        loss.backward()
-        return loss
+        def closure() -> Tensor:
+            optimizer.zero_grad()
+            loss = loss_of(model, batch_of(0))
+            loss.backward()
+            recorder.observe(batch_of(0), loss)
+            losses.append(loss.item())
+            return loss
 
-    with Recorder(tmp_path, model, optimizer, every=1, quiet=True) as recorder:
-        with pytest.warns(RuntimeWarning, match="evaluated its closure more than once"):
+        for _ in range(2):
+            iterates.append(weights(model))
             optimizer.step(closure)
-        optimizer.step(closure)
-        assert not recorder.active
-    assert recorded_steps(tmp_path) == []
+    assert len(losses) == 4 and recorded_steps(tmp_path) == [0, 1, 2]
+    for step in range(2):
+        tensors, metadata = read(tmp_path, step)
+        assert_holds(tensors, "param", iterates[step])
+        assert metadata["loss"] in losses[2 * step : 2 * step + 2] and "micro_batches" not in metadata
 
 
 def test_a_step_that_calls_its_parents_step_counts_once(tmp_path: Path) -> None:
@@ -428,7 +434,6 @@ def test_refusals(tmp_path: Path) -> None:
         assert not (tmp_path / "run").exists()
         assert not model._forward_pre_hooks
 
-    refused("LBFGS", model, torch.optim.LBFGS(model.parameters()))
     refused("not parameters of the model", model, sgd(network(1)))
     refused("expected a torch.nn.Module", model.parameters(), optimizer)
     refused("wrapper.optimizer", model, object())

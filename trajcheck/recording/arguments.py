@@ -71,10 +71,6 @@ def check_arguments(
     """Raise RecorderError for a training loop that cannot be recorded."""
     if not isinstance(model, torch.nn.Module):
         raise RecorderError(f"model: expected a torch.nn.Module, got {type(model).__name__}.")
-    if any(isinstance(optimizer, torch.optim.LBFGS) for optimizer in optimizers.members):
-        raise RecorderError(
-            "LBFGS evaluates its closure several times a step, so a step has no one gradient and cannot be recorded."
-        )
     for module in model.modules():
         if any(kind.__name__ == "FullyShardedDataParallel" for kind in type(module).__mro__):
             raise RecorderError(

@@ -76,7 +76,9 @@ class Recorder:
             ranks, whose times differ.
         quiet: print neither the plan, nor what is left out, nor why recording stopped; of that there is a warning.
 
-    Raises RecorderError at once for what cannot be recorded: LBFGS, flattened parameters or such as are
+    Of an optimizer that evaluates its closure several times a step, as LBFGS does, f and g_t are those of the first.
+
+    Raises RecorderError at once for what cannot be recorded: flattened parameters or such as are
     sharded by columns, a folder that holds another run, an optimizer of another model.
 
     `step` is the number t of the next update, `active` whether recording goes on, `spent` the time that it takes.

@@ -72,10 +72,17 @@ class StepRecorder:
     @property
     def watching(self) -> bool:
         """Whether anything of the coming step is wanted: its record, or its part of the sums."""
-        return self._scheduled or self._windows is not None
+        return (self._scheduled or self._windows is not None) and not self._evaluated
+
+    @property
+    def _evaluated(self) -> bool:
+        """Whether the step that is being made has evaluated its closure: f and g_t are those of the first time."""
+        return self._part.inside and self._evaluations > 0
 
     def observe(self, batch: Any, loss: Any, weight: float | None, forwards: Sequence[Forward] = ()) -> None:
         """`weight` None: unknown. `forwards`: those that made the loss, where it is known; none: its graph tells."""
+        if self._evaluated:
+            return
         self._settle()
         if self._scheduled:
             self._vectors.await_devices(self._spent)
@@ -103,6 +110,8 @@ class StepRecorder:
 
     def before_forward(self, module: torch.nn.Module, *, told: bool = False) -> None:
         """`told`: somebody says so, and the module may not be what is called."""
+        if self._evaluated:
+            return
         self._settle()
         if self._scheduled:
             self._vectors.await_devices(self._spent, forward=True)
@@ -110,6 +119,8 @@ class StepRecorder:
             self._observations.forward_begins(module, full=self._scheduled, told=told)
 
     def after_forward(self, module: torch.nn.Module, output: Any) -> None:
+        if self._evaluated:
+            return
         if self._scheduled:
             self._observations.forward_ended(module, output)
         if self.watching:
@@ -122,6 +133,9 @@ class StepRecorder:
 
     def before_step(self, optimizer: torch.optim.Optimizer, *, closure: bool) -> None:
         """`closure`: the gradients are made inside the step; `closure_ran` is called when they are there."""
+        if closure and self._evaluated:  # of a step that failed, or before its parent's step: it is evaluated again
+            self._observations.reset()
+        self._evaluations = 0
         if self._part.repeats(optimizer):
             self._end_step()
         if closure and self._optimizers.several:
@@ -153,17 +167,14 @@ class StepRecorder:
             self._groups = self._settings.differing()
             self._vectors.take_iterate()
             self._turn_window()
-        self._evaluations = 0
         if closure and self._windows is not None:
             self._windows.hold()
 
     def closure_ran(self) -> None:
+        """LBFGS, and line searches, evaluate it several times: the first time counts."""
         self._evaluations += 1
         if self._evaluations > 1:
-            raise RecorderError(
-                f"step {self.step}: {self._optimizers.name} evaluated its closure more than once in one "
-                "step, so there is no one gradient of that step. Only optimizers that evaluate it once can be recorded."
-            )
+            return
         self._place.taken()
         self._sum_gradients(self._optimizers.members[0])
         if self._scheduled:

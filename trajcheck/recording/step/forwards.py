@@ -210,6 +210,8 @@ def _states(made: list[Forward]) -> SampleStates:
         return SampleStates(states[:1], no_replay="something wrote into the model's buffers between its forwards")
     if any(state.modes != states[0].modes for state in states):
         return SampleStates(states[:1], no_replay="its forwards were made in different modes of the model's modules")
+    if any(state.modes != states[0].modes for state in states):
+        return SampleStates(states[:1], no_replay="its forwards were made in different modes of the model's modules")
     follows = all(one.leads_to(other) for one, other in pairs) or not any(forward.draws for forward in made)
     return SampleStates(states[:1] if follows else states)
 
