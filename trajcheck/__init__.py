@@ -30,6 +30,8 @@ _WHERE = {
     "draw_report": "commands.report.one_report",
     "draw_together": "commands.report.several_reports",
     "table": "commands.table.command",
+    "log_wandb": "commands.report.trackers",
+    "write_tensorboard": "commands.report.trackers",
     "record": "recording.unedited_loop.record",
     "verify": "commands.verify.command",
     "flow": "commands.flow.command",
@@ -55,9 +57,11 @@ __all__ = [
     "draw_report",
     "draw_together",
     "flow",
+    "log_wandb",
     "record",
     "table",
     "verify",
+    "write_tensorboard",
 ]
 
 if TYPE_CHECKING:
@@ -68,6 +72,7 @@ if TYPE_CHECKING:
     from trajcheck.commands.flow.command import flow
     from trajcheck.commands.report.one_report import draw_report
     from trajcheck.commands.report.several_reports import draw_together
+    from trajcheck.commands.report.trackers import log_wandb, write_tensorboard
     from trajcheck.commands.table.command import table
     from trajcheck.commands.verify.command import verify
     from trajcheck.errors import TrajcheckError

@@ -17,6 +17,7 @@ EVERY = [block for page in pages() for block in blocks(page)]
 NOT_RUN = {
     "CONTRIBUTING.md": 2,  # a virtual environment, the gate
     "docs/batch.md": 4,  # cron, Slurm twice, Kubernetes
+    "docs/figures.md": 1,  # an account of Weights & Biases
     "docs/flow.md": 1,  # a minute of training
 }
 
@@ -34,6 +35,8 @@ def test_what_is_shown_runs(
     if "trajcheck report" in block.text:
         pytest.importorskip("matplotlib")
         pytest.importorskip("plotly")
+    if "--tensorboard" in block.text:
+        pytest.importorskip("tensorboard")
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
     page = Page(block.page, tmp_path, cli, monkeypatch)

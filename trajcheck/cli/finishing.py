@@ -71,7 +71,8 @@ def finish_report(report: F, text: Callable[[F], str], form: str, plots: bool | 
 def draw_after(folder: Path, plots: bool | None, quiet: bool) -> bool:
     """Draw the report, if that is asked for or possible. False where figures were explicitly asked for and cannot be
     drawn."""
-    from trajcheck.commands.report.one_report import INSTALL, PAGE, can_draw, draw_report
+    from trajcheck.commands.report.one_report import PAGE, can_draw, draw_report
+    from trajcheck.reports.extras import install
 
     if plots is not False and can_draw():
         page = draw_report(folder).page
@@ -79,10 +80,10 @@ def draw_after(folder: Path, plots: bool | None, quiet: bool) -> bool:
             typer.echo(str(page).encode("utf-8", "replace").decode())
         return True
     if plots:
-        typer.echo(f"trajcheck: not computed: --plots: figures need {INSTALL}", err=True)
+        typer.echo(f"trajcheck: not computed: --plots: figures need {install('plots')}", err=True)
         return False
     if not quiet and (folder / PAGE).exists():
         typer.echo(f"{PAGE} is of an earlier report; `trajcheck report {folder}` draws it anew")
     elif not quiet and plots is None:
-        typer.echo(f"figures and a page: {INSTALL}")
+        typer.echo(f"figures and a page: {install('plots')}")
     return True

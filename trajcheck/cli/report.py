@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from trajcheck.cli.printing import say
+from trajcheck.errors import UsageError
 
 
 def report_command(
@@ -37,16 +38,38 @@ def report_command(
             help="Write them there, with summary.json; needed with several reports.  (default: into REPORT)",
         ),
     ] = None,
+    tensorboard: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Write every numeric column for TensorBoard, a run a report below DIR, and draw nothing.",
+        ),
+    ] = None,
+    wandb: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PROJECT",
+            help="Log them to that project of Weights & Biases, a run a report, and draw nothing.",
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing; errors only.")] = False,
 ) -> None:
     """Draw the figures and the page of a report again, from its tables; needs no checkpoint.
 
     Replaces REPORT/report.html and the pictures in REPORT/figures. With several reports it draws the first 7 runs in
-    common figures, into --out DIR, which is new, empty or of such a call before. Needs the extra `plots`.
+    common figures, into --out DIR, which is new, empty or of such a call before. Needs the extra `plots`. With
+    --tensorboard or --wandb (the extras of those names) it writes the columns where a training's own curves are shown.
     """
+    if tensorboard is not None or wandb is not None:
+        if formats or out is not None or ref is not None:
+            raise UsageError(
+                "--format, --out and --ref are of figures, and with --tensorboard or --wandb none is drawn. Call "
+                "trajcheck report twice."
+            )
+        _track(reports, tensorboard, wandb, quiet)
+        return
     from trajcheck.commands.report.one_report import DEFAULT_FORMATS, draw_report
     from trajcheck.commands.report.several_reports import draw_together
-    from trajcheck.errors import UsageError
     from trajcheck.reports.terminal.layout import WIDTH
 
     if len(reports) == 1 and ref is not None:
@@ -72,3 +95,21 @@ def report_command(
         for line in wrap(f"left out   {title}: {reason}", WIDTH, subsequent_indent=" " * 11)
     ]
     say("\n".join(map(str, (*left_out, *drawn.figures, drawn.page))))
+
+
+def _track(reports: list[Path], tensorboard: Path | None, wandb: str | None, quiet: bool) -> None:
+    """Into every tool that was asked for; what each needs is looked for before anything is written."""
+    from trajcheck.commands.report.trackers import log_wandb, write_tensorboard
+    from trajcheck.reports.extras import need
+
+    for extra, asked in (("tensorboard", tensorboard), ("wandb", wandb)):
+        if asked is not None:
+            need(extra, f"--{extra} needs")
+    runs = write_tensorboard(reports, tensorboard) if tensorboard is not None else []
+    runs += log_wandb(reports, wandb) if wandb is not None else []
+    if quiet:
+        return
+    for run in runs:
+        say(f"{run.place}: {run.values:,} values of {run.tags:,} columns")
+        if run.beyond:
+            say(f"left out   {run.beyond:,} values beyond what TensorBoard can hold (float32)")

@@ -13,6 +13,7 @@ from saved_reports import analysis
 
 import trajcheck
 from trajcheck.commands.report import one_report as drawing
+from trajcheck.reports import extras
 
 Cli = Callable[..., Outcome]
 
@@ -72,7 +73,7 @@ def test_without_the_extra_one_line_says_how_to_get_it(
     cli: Cli, plain_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("TRAJCHECK_PLOTS")
-    monkeypatch.setattr(drawing, "find_spec", lambda _: None)
+    monkeypatch.setattr(extras, "find_spec", lambda _: None)
     done = cli("analyze", plain_run, "--out", tmp_path / "report")
     assert done.code == 0 and done.out.endswith("figures and a page: pip install 'trajcheck[plots]'\n")
     asked = cli("analyze", plain_run, "--out", tmp_path / "report", "--plots")

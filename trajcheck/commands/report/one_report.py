@@ -5,19 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
 from trajcheck.errors import BadInputError, UsageError
+from trajcheck.reports.extras import missing, need
 from trajcheck.reports.making.folder import SUMMARY, ReportFolder
 
 PAGE, FIGURES = "report.html", "figures"
 FORMATS = ("png", "svg", "pdf")
 DEFAULT_FORMATS = ("png", "svg")
-
-#: What the extra `plots` brings.
-_PACKAGES = ("matplotlib", "plotly")
-INSTALL = "pip install 'trajcheck[plots]'"
 
 
 @dataclass(frozen=True)
@@ -31,7 +27,7 @@ class DrawnReport:
 
 def can_draw() -> bool:
     """Whether the extra `plots` is installed. Imports none of it."""
-    return all(find_spec(name) is not None for name in _PACKAGES)
+    return not missing("plots")
 
 
 def check_drawable(formats: Sequence[str]) -> None:
@@ -39,9 +35,7 @@ def check_drawable(formats: Sequence[str]) -> None:
     if unknown := [each for each in formats if each not in FORMATS] or not formats:
         found = ", ".join(map(repr, unknown)) if isinstance(unknown, list) else "none"
         raise UsageError(f"--format: {found}; expected some of {', '.join(FORMATS)}.")
-    if not can_draw():
-        missing = [name for name in _PACKAGES if find_spec(name) is None]
-        raise UsageError(f"figures and the page need {' and '.join(missing)}: {INSTALL}")
+    need("plots", "figures and the page need")
 
 
 def draw_report(

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
@@ -16,6 +18,9 @@ from trajcheck.reports.figures.drawing.style import DPI, RC
 from trajcheck.reports.figures.picture import NothingToDraw, Picture
 from trajcheck.reports.reading.report import SavedReport
 from trajcheck.reports.reading.several_reports import Together
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 #: Without dates, so that the same columns give the same bytes.
 _METADATA: dict[str, dict[str, Any]] = {
@@ -37,10 +42,7 @@ class Drawn:
 def draw(report: SavedReport | Together, formats: Sequence[str]) -> Drawn:
     """Every figure of the report's kind, or of several reports, in every format."""
     drawn = Drawn()
-    # Margins around values near the largest number overflow, harmlessly.
-    with matplotlib.rc_context(RC), warnings.catch_warnings(), np.errstate(over="ignore", invalid="ignore"):
-        # Names of references and tensors may hold any letter; one that the font lacks is drawn as a box.
-        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
+    with _styled():
         for picture in PICTURES[report.kind]:
             try:
                 figure = picture.draw(report)
@@ -56,7 +58,29 @@ def draw(report: SavedReport | Together, formats: Sequence[str]) -> Drawn:
     return drawn
 
 
-def _bytes(figure: Any, form: str) -> bytes:
+def one(picture: Picture, report: SavedReport) -> Figure:
+    """One figure, which shows itself in a notebook. Raises NothingToDraw."""
+    with _styled():
+        figure = picture.draw(report)
+    figure.__dict__["_repr_png_"] = partial(png, figure)
+    return figure
+
+
+def png(figure: Figure) -> bytes:
+    with _styled():
+        return _bytes(figure, "png")
+
+
+@contextmanager
+def _styled() -> Iterator[None]:
+    # Margins around values near the largest number overflow, harmlessly.
+    with matplotlib.rc_context(RC), warnings.catch_warnings(), np.errstate(over="ignore", invalid="ignore"):
+        # Names of references and tensors may hold any letter; one that the font lacks is drawn as a box.
+        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
+        yield
+
+
+def _bytes(figure: Figure, form: str) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format=form, dpi=DPI, metadata=_METADATA[form])
     return buffer.getvalue()

@@ -33,8 +33,9 @@ class ReportFolder:
     cannot be written, or holds the report of another run, a run, or anything else.
     """
 
-    def __init__(self, path: Path, run_id: str) -> None:
-        self.path, self.run_id = path, run_id
+    def __init__(self, path: Path, run_id: str, option: str = "another folder with --out") -> None:
+        """`option` says what to choose where this folder cannot be had."""
+        self.path, self.run_id, self.option = path, run_id, option
         self.staging = path / f"{UNFINISHED}{platform.node()}-{os.getpid()}"
         self._created: list[Path] = []
 
@@ -51,7 +52,7 @@ class ReportFolder:
         except OSError as error:
             self._clean()
             raise OutputError(
-                f"{self.path}: the report folder cannot be written: {error.strerror}. Choose another with --out."
+                f"{self.path}: the report folder cannot be written: {error.strerror}. Choose {self.option}."
             ) from error
         return self
 
@@ -92,13 +93,13 @@ class ReportFolder:
             with suppress(OSError):
                 if folder.is_dir() and recognise(folder):
                     raise OutputError(
-                        f"{self.path}: lies in the recorded run {folder}; runs are never written to. Choose another "
-                        "folder with --out."
+                        f"{self.path}: lies in the recorded run {folder}; runs are never written to. Choose "
+                        f"{self.option}."
                     )
         if not self.path.exists():
             return
         if not self.path.is_dir():
-            raise OutputError(f"{self.path}: exists and is not a folder. Choose another with --out.")
+            raise OutputError(f"{self.path}: exists and is not a folder. Choose {self.option}.")
         try:
             # Folders may be the reports of runs that lie in this one.
             others = [entry.name for entry in self.path.iterdir() if not entry.name.startswith(".") and entry.is_file()]
@@ -107,17 +108,17 @@ class ReportFolder:
         except FileNotFoundError:
             raise OutputError(
                 f"{self.path}: holds other files ({', '.join(sorted(others)[:3])}) and no report of this run. "
-                "Choose an empty or new folder with --out."
+                f"Choose {self.option}, an empty or new one."
             ) from None
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise OutputError(
                 f"{self.path}: its {SUMMARY} cannot be read, so it is not known whose report it is ({error!r}). "
-                "Move it away, or choose another folder with --out."
+                f"Move it away, or choose {self.option}."
             ) from error
         if owner != self.run_id:
             raise OutputError(
                 f"{self.path}: holds the report of another run (id {owner}; this one is {self.run_id}), which is not "
-                "overwritten. Choose another folder with --out."
+                f"overwritten. Choose {self.option}."
             )
 
     def _clean(self) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 
 import pandas as pd
 
+from trajcheck.reports.notebook.shown import Shown
+from trajcheck.reports.reading.report import SavedReport, as_saved
 from trajcheck.runs.formats.verification import RunVerification
 
 
@@ -23,7 +25,7 @@ class Verification:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Comparison(Shown):
     """What a comparison gave: compare.csv as `pairs`, the other tables, the summary, and the folder that holds them.
 
     `layers` is None where nobody asked for it. `incomplete` lists what was explicitly asked for and could not be
@@ -37,9 +39,13 @@ class Comparison:
     incomplete: list[str] = field(default_factory=list)
     layers: pd.DataFrame | None = None
 
+    def _saved(self) -> SavedReport:
+        tables = {"compare": self.pairs, "layers": self.layers}
+        return as_saved(self.folder, "comparison", tables, self.undefined, self.summary)
+
 
 @dataclass(frozen=True)
-class Report:
+class Report(Shown):
     """What an analysis gave: the tables as they stand in the CSV files, the summary, and the folder that holds them.
 
     `layers` and `trajectory` are None where nobody asked for them. `incomplete` lists what was explicitly asked for
@@ -62,9 +68,13 @@ class Report:
         made = [name for name, frame in optional.items() if frame is not None]
         return tuple(f"{name}.csv" for name in ("steps", "references", "undefined", *made))
 
+    def _saved(self) -> SavedReport:
+        tables = {name: getattr(self, name) for name in ("steps", "references", "layers", "trajectory")}
+        return as_saved(self.folder, "analysis", tables, self.undefined, self.summary)
+
 
 @dataclass(frozen=True)
-class FlowReport:
+class FlowReport(Shown):
     """What a flow gave: flow.csv and undefined.csv as frames, the summary, and the folder that holds them.
 
     `incomplete` lists what was asked for and could not be computed.
@@ -75,3 +85,6 @@ class FlowReport:
     undefined: pd.DataFrame
     summary: dict[str, Any]
     incomplete: list[str] = field(default_factory=list)
+
+    def _saved(self) -> SavedReport:
+        return as_saved(self.folder, "flow", {"flow": self.flow}, self.undefined, self.summary)

@@ -8,8 +8,8 @@ from importlib.metadata import version
 from typing import Any
 
 from trajcheck.reports.page.markup import items, section, table, text
+from trajcheck.reports.quantities.catalogue import PREVIOUS
 from trajcheck.reports.reading.report import SavedReport
-from trajcheck.reports.terminal.analysis import PREVIOUS
 from trajcheck.reports.terminal.layout import number
 
 #: The most rows of the table of empty cells, and the longest list of steps in it.

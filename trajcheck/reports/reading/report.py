@@ -182,6 +182,29 @@ def read_report(folder: Path) -> SavedReport:
     return SavedReport(folder, kind, tables, _table(folder / "undefined.csv"), summary)
 
 
+def as_saved(
+    folder: Path,
+    kind: str,
+    frames: Mapping[str, pd.DataFrame | None],
+    undefined: pd.DataFrame,
+    summary: Mapping[str, Any],
+) -> SavedReport:
+    """The same from frames in memory, without those that are None; they are copied."""
+    tables = {name: _typed(frame) for name, frame in frames.items() if frame is not None}
+    return SavedReport(folder, kind, tables, _typed(undefined), summary)
+
+
+def _typed(frame: pd.DataFrame) -> pd.DataFrame:
+    """Words as str, "" where a cell is empty; numbers as float64."""
+    columns: dict[str, pd.Series] = {}
+    for name, column in frame.items():
+        if name in WORDS:
+            columns[str(name)] = column.astype(object).where(column.notna(), "").map(str)
+        else:
+            columns[str(name)] = column.astype(np.float64)
+    return pd.DataFrame(columns)
+
+
 def _summary(folder: Path) -> dict[str, Any]:
     path = folder / SUMMARY
     try:

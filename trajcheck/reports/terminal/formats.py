@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from trajcheck.errors import UsageError
-from trajcheck.reports.terminal.analysis import PREVIOUS
+from trajcheck.reports.quantities.catalogue import PREVIOUS
 from trajcheck.reports.terminal.layout import number
 
 TABLE = "table"

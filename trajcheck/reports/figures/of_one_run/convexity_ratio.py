@@ -11,11 +11,11 @@ from trajcheck.reports.figures.drawing.legends import entry, legend, not_drawn
 from trajcheck.reports.figures.drawing.ratio_panel import LABEL, draw_ratio, ratio_entries, ratios, sample_entries
 from trajcheck.reports.figures.drawing.style import BLUE, DASHES, VERMILLION, short
 from trajcheck.reports.figures.picture import NothingToDraw, Picture
+from trajcheck.reports.quantities.catalogue import PREVIOUS
 from trajcheck.reports.reading.report import SavedReport
 
 #: The most points y that have panels of their own.
 MOST = 6
-PREVIOUS = "x_(t-1)"
 
 
 def _draw(report: SavedReport) -> Figure:

@@ -1,0 +1,1 @@
+"""What a report shows of itself where it is the value of a cell."""
