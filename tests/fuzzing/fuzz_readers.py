@@ -33,7 +33,7 @@ from trajcheck.files.torch_tensors import read_tensor
 from trajcheck.measuring.options import Options
 from trajcheck.objective.exported import load_exported
 from trajcheck.reports.reading.report import WORDS, read_report
-from trajcheck.runs.batch_tree import unflatten
+from trajcheck.runs.batch_restoring import unflatten
 from trajcheck.runs.formats.native import reading as native
 from trajcheck.runs.references import resolve_references
 from trajcheck.runs.trajectory import Trajectory, open_trajectory

@@ -28,7 +28,7 @@ from trajcheck.files.plain_json import MOST_LEVELS, parse_json
 from trajcheck.files.safetensors_header import read_header
 from trajcheck.measuring.options import Options
 from trajcheck.reports.reading.report import read_report
-from trajcheck.runs.batch_tree import unflatten
+from trajcheck.runs.batch_restoring import unflatten
 from trajcheck.runs.formats.native import reading as native
 from trajcheck.runs.references import resolve_references
 from trajcheck.runs.trajectory import open_trajectory

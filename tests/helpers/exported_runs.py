@@ -16,7 +16,7 @@ from trajcheck.objective.exporting import export_objective
 from trajcheck.objective.objective import Objective
 from trajcheck.objective.sample import make_sample
 from trajcheck.recording.recorder import Recorder
-from trajcheck.runs.batch_tree import flatten
+from trajcheck.runs.batch_flattening import flatten
 
 CPU = torch.device("cpu")
 MODULE = "users_own_models"

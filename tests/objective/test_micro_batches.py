@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from trajcheck.errors import StepFileError
 from trajcheck.objective.objective import Objective
 from trajcheck.objective.sample import make_sample
-from trajcheck.runs.batch_tree import flatten
+from trajcheck.runs.batch_flattening import flatten
 
 
 class Averaged(nn.Module):

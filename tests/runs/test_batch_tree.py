@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import json
+import math
 from collections import OrderedDict, UserDict
 from typing import Any, NamedTuple
 
@@ -11,10 +14,13 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_sequence, pad_packed_sequence
 
 from trajcheck.errors import RecorderError, StepFileError
-from trajcheck.runs.batch_tree import flatten, unflatten
+from trajcheck.runs.batch_containers import AttributeDict, FieldTuple
+from trajcheck.runs.batch_flattening import flatten, together
+from trajcheck.runs.batch_restoring import unflatten
 
 
 def tensor(i: int = 0) -> Tensor:
@@ -104,26 +110,104 @@ class Pair(NamedTuple):
     y: Tensor
 
 
-def test_other_containers_become_plain_ones() -> None:
+def restored(batch: Any) -> Any:
+    """By way of JSON, as in a file, and flattened once more: the trees agree."""
+    tensors, tree = flatten(batch)
+    whole = unflatten(tensors, json.loads(json.dumps(tree, allow_nan=False)))
+    assert flatten(whole)[1] == tree
+    return whole
+
+
+@dataclasses.dataclass
+class Example:
+    x: Tensor
+    names: list[str]
+
+
+class Custom:
+    """As the documentation of DataLoader has it."""
+
+    def __init__(self) -> None:
+        self.inputs, self.target = tensor(1), tensor(2)
+
+
+def test_mappings_and_objects_come_back_as_their_fields() -> None:
     x = tensor(1)
-    assert same(unflatten(*flatten(UserDict(a=x))), {"a": x})
-    assert same(unflatten(*flatten(OrderedDict(a=x))), {"a": x})
-    assert same(unflatten(*flatten(Pair(x, x))), (x, x))
+    encoding = restored(UserDict(a=x, b=[1]))
+    assert isinstance(encoding, AttributeDict) and same(dict(encoding), {"a": x, "b": [1]})
+    assert encoding.a is encoding["a"] and encoding.to("cpu") is encoding
+    with pytest.raises(AttributeError, match="no 'c'; it has 'a', 'b'"):
+        encoding.c  # noqa: B018
+    assert type(restored(OrderedDict(a=x))) is dict
+    pair = restored(Pair(x, tensor(2)))
+    first, second = pair
+    assert isinstance(pair, FieldTuple) and torch.equal(pair.x, x) and pair.y is second and pair[0] is first
+    assert pair._fields == ("x", "y") and same(pair._asdict(), {"x": x, "y": tensor(2)})
+    assert same(copy.deepcopy(pair).y, tensor(2))
+    example = restored(Example(x, ["a"]))
+    assert torch.equal(example.x, x) and example["names"] == ["a"] and "x" in example
+    assert torch.equal(restored(Custom()).target, tensor(2))
+
+
+def test_values_come_back_as_they_were() -> None:
+    values = [math.inf, -math.inf, 1 + 2j, b"\x00\xff", {1, 2}, frozenset({"a"}), {3: "c", (1, "a"): None, True: 0}]
+    assert restored(values) == values
+    assert math.isnan(restored([math.nan])[0])
+    for number in (np.float32(0.1), np.int64(2**40), np.bool_(True), np.float16(0.5), np.complex64(1j), np.uint8(7)):
+        [back] = restored([number])
+        assert back == number and type(back) is type(number)
+    arrays = [
+        np.arange(6).reshape(2, 3)[:, ::-1],
+        np.ones(2, ">f4"),
+        np.array(["a b", "é"]),
+        np.full(1, np.nan),
+    ]
+    for array, back in zip(arrays, restored(arrays), strict=True):
+        np.testing.assert_array_equal(back, array)
+        assert back.dtype.kind == array.dtype.kind and back.shape == array.shape
+    batch = {3: tensor(3), "3": tensor(4), (3,): tensor(5)}
+    assert same(restored(batch), batch)
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_sequences_of_several_lengths_come_back() -> None:
+    sequences = [torch.randn(n, 2) for n in (2, 4, 1)]
+    packed = pack_sequence(sequences, enforce_sorted=False)
+    back = restored({"x": packed})["x"]
+    assert isinstance(back, PackedSequence)
+    assert same(pad_packed_sequence(back)[0], pad_packed_sequence(packed)[0])
+    for layout in (torch.strided, torch.jagged):
+        nested = torch.nested.nested_tensor(sequences, layout=layout)
+        [back] = restored([nested])
+        assert back.is_nested and back.layout is layout
+        assert all(torch.equal(a, b) for a, b in zip(back.unbind(), sequences, strict=True))
+
+
+def test_several_batches_together_are_as_the_tuple_of_them() -> None:
+    batches = [(tensor(1), tensor(2)), {"x": np.arange(2), "t": ["a"]}, tensor(3)]
+    assert together([flatten(batch) for batch in batches])[1] == flatten(tuple(batches))[1]
+    plain = [tensor(1), tensor(2)]
+    assert together([flatten(each) for each in plain]) == flatten(tuple(plain))
 
 
 def test_unflatten_takes_anything_by_path() -> None:
     assert unflatten({"1": "b", "0": "a"}) == ("a", "b")
 
 
+looped: list[Any] = []
+looped.append(looped)
+
+
 @pytest.mark.parametrize(
     ("batch", "message"),
     [
-        ({"images": [np.zeros(2)]}, r"batch\['images'\]\[0\] is a ndarray"),
+        ({"images": [np.array([object()])]}, r"batch\['images'\]\[0\] is a numpy array of dtype object"),
         ((object(),), r"batch\[0\] is a object"),
-        ({1: tensor()}, "key 1 of type int"),
-        ((float("nan"),), r"batch\[0\] is a float \(nan\)"),
+        (Example(tensor(), [len]), r"batch.names\[0\] is a builtin_function_or_method"),  # type: ignore[list-item]
+        ({1: nn.Linear(1, 1)}, r"batch\[1\] is a Linear"),
+        ({tensor(): 1}, r"batch has a key of type Tensor"),
+        (looped, "nested more than 40 levels deep"),
         (torch.zeros(2).to_sparse(), "sparse"),
-        ({"a": b"bytes"}, "bytes"),
     ],
 )
 def test_what_cannot_be_stored_is_named(batch: Any, message: str) -> None:
@@ -148,6 +232,16 @@ for _ in range(5000):
         (["a"], {"value": {"x": 1}}, "expected an object"),
         (["a"], {"class": "os.system"}, "expected an object"),
         (["a"], nested, "nested too deeply"),
+        (["a"], {"float": "1e9"}, "expected an object"),
+        (["a"], {"named": [["x"]]}, "expected an object"),
+        (["a"], {"items": [[{"tensor": "a"}, {"value": 1}, {"value": 2}]]}, "expected an object"),
+        (["a"], {"items": [[{"list": []}, {"value": 1}]]}, "a items that cannot be restored"),
+        (["a"], {"scalar": ["object", {"value": 1}]}, "expected an object"),
+        (["a"], {"array": "b"}, "'b'"),
+        (["a"], {"bytes": "@"}, "a bytes that cannot be restored"),
+        (["a"], {"texts": {"shape": [3], "items": ["x"]}}, "1 texts for the shape"),
+        (["a"], {"packed": {"data": {"tensor": "a"}}}, "expected an object"),
+        (["a"], {"nested": {"sparse": []}}, "expected an object"),
         (["", "a"], None, "bare tensor"),
         (["a", "a/b"], None, "inside another"),
         (["a/b", "a"], None, "same name as a group"),
@@ -156,3 +250,19 @@ for _ in range(5000):
 def test_what_a_file_says_is_checked(paths: list[str], tree: Any, message: str) -> None:
     with pytest.raises(StepFileError, match=message):
         unflatten(dict.fromkeys(paths, 0), tree)
+
+
+def test_a_packed_sequence_of_a_file_is_checked() -> None:
+    tree = {
+        "packed": {
+            "data": {"tensor": "data"},
+            "batch_sizes": {"tensor": "sizes"},
+            "sorted_indices": {"value": None},
+            "unsorted_indices": {"value": None},
+        }
+    }
+    rows = torch.randn(3, 2)
+    assert isinstance(unflatten({"data": rows, "sizes": torch.tensor([2, 1])}, tree), PackedSequence)
+    for sizes in (torch.tensor([1, 2]), torch.tensor([4]), torch.tensor([3, 0]), torch.tensor([3.0])):
+        with pytest.raises(StepFileError, match="a packed that cannot be restored"):
+            unflatten({"data": rows, "sizes": sizes}, tree)

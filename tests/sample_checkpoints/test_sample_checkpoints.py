@@ -9,7 +9,7 @@ import torch
 from loops import read, recorded_steps, run_json
 from places import SAMPLES
 
-from trajcheck.runs.batch_tree import unflatten
+from trajcheck.runs.batch_restoring import unflatten
 
 RUNS = {
     "digits-sgd-seed0": ("digits", list(range(121))),

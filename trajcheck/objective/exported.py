@@ -14,6 +14,7 @@ import io
 import logging
 import warnings
 import zipfile
+import zlib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,10 +25,10 @@ from torch import Tensor, fx, nn
 
 from trajcheck.errors import ObjectiveError, RecorderError
 from trajcheck.files.plain_json import parse_json
-from trajcheck.files.torch_tensors import FLOATING
+from trajcheck.files.torch_tensors import FLOATING, as_bytes
 from trajcheck.objective.file import LossProgram, Traits, describe
 from trajcheck.objective.precision import Casts, bits, floating_dtypes
-from trajcheck.runs.batch_tree import flatten
+from trajcheck.runs.batch_flattening import flatten
 from trajcheck.runs.formats.stored_run import PROGRAM
 from trajcheck.runs.modes import Modes
 
@@ -133,6 +134,8 @@ class ExportedLoss(nn.Module):
                 raise self._misfit(
                     f"its tensor {path!r} is {kinds[not entry['floating']]}, in the program {kinds[entry['floating']]}"
                 )
+            if entry.get("constant") not in (None, constant_checksum(tensors[path])):
+                raise self._misfit(f"its array {path!r} has other numbers than in the export, where they are constants")
         return [tensors[entry["path"]] for entry in inputs]
 
     def _misfit(self, what: str) -> ObjectiveError:
@@ -182,6 +185,12 @@ class _Target:
         for owner, name, constant in self._constants:
             setattr(owner, name, constant.to(device, converted(constant.dtype)))
         self._now = (device, dtype)
+
+
+def constant_checksum(tensor: Tensor) -> int:
+    """crc32 of a tensor's numbers, the same in a wider dtype."""
+    wide = tensor.detach().cpu()
+    return zlib.crc32(as_bytes((wide.double() if wide.dtype in FLOATING else wide).contiguous()))
 
 
 def _constants(graph: fx.GraphModule) -> list[tuple[str, nn.Module, str, Tensor]]:

@@ -23,7 +23,8 @@ from trajcheck.objective.exported import Facts
 from trajcheck.objective.objective import Objective
 from trajcheck.objective.precision import floating_dtypes
 from trajcheck.objective.sample import Sample, make_sample
-from trajcheck.runs.batch_tree import flatten, unflatten
+from trajcheck.runs.batch_flattening import flatten
+from trajcheck.runs.batch_restoring import unflatten
 from trajcheck.runs.formats.recognise import open_run
 from trajcheck.runs.formats.stored_run import StoredRun
 from trajcheck.runs.snapshot import Snapshot

@@ -16,7 +16,7 @@ import random
 import time
 import types
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,12 +30,13 @@ from torch.export import ExportedProgram
 from trajcheck.errors import ObjectiveError
 from trajcheck.files.whole_files import write_bytes
 from trajcheck.objective.devices import devices_of
-from trajcheck.objective.exported import FACTS, FORMAT, MODEL, Facts, from_bytes, weightless
+from trajcheck.objective.exported import FACTS, FORMAT, MODEL, Facts, constant_checksum, from_bytes, weightless
 from trajcheck.objective.file import Loss, LossProgram, describe
 from trajcheck.objective.full_precision import evaluation
 from trajcheck.objective.module_modes import modes_of, set_modes
 from trajcheck.objective.sample import process_generators_untouched
-from trajcheck.runs.batch_tree import flatten
+from trajcheck.runs.batch_flattening import flatten
+from trajcheck.runs.batch_tree import nodes_of
 from trajcheck.runs.modes import Modes
 from trajcheck.version import __version__
 
@@ -77,6 +78,8 @@ def export_objective(
     started = time.perf_counter()
     model = _unwrapped(model)
     tensors, tree = flatten(batch)
+    if nodes_of(tree, "nested"):
+        raise ObjectiveError("the batch holds a nested tensor, which an exported program cannot take")
     modes = modes_of(model) if modes is None else modes
     with _conditions(model):
         program, dynamic = _exported(model, loss, batch, tensors, modes)
@@ -96,7 +99,7 @@ def export_objective(
             for name, p in model.named_parameters()
         ],
         "aliases": _aliases(model),
-        "batch": _inputs(program, tensors),
+        "batch": _inputs(program, tensors, nodes_of(tree, "array")),
         "batch_tree": tree,
         "dynamic": dynamic,
         "autocast": autocast,
@@ -365,7 +368,7 @@ def _placeholders(program: ExportedProgram) -> list[fx.Node]:
     return [node for node in program.graph_module.graph.nodes if node.op == "placeholder"]
 
 
-def _inputs(program: ExportedProgram, tensors: Mapping[str, Tensor]) -> list[dict[str, Any]]:
+def _inputs(program: ExportedProgram, tensors: Mapping[str, Tensor], arrays: Collection[str]) -> list[dict[str, Any]]:
     """The batch's tensors in the program's order; None is a size that may differ."""
     nodes = _placeholders(program)[-len(tensors) :] if tensors else []
     return [
@@ -373,6 +376,8 @@ def _inputs(program: ExportedProgram, tensors: Mapping[str, Tensor]) -> list[dic
             "path": path,
             "shape": [int(str(size)) if str(size).isdecimal() else None for size in node.meta["val"].shape],
             "floating": tensor.is_floating_point(),
+            # what the loss does with a numpy array is no part of the graph: it is a constant of the program
+            **({"constant": constant_checksum(tensor)} if path in arrays else {}),
         }
         for (path, tensor), node in zip(tensors.items(), nodes, strict=True)
     ]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from trajcheck.errors import StepFileError
 from trajcheck.objective.precision import in_width
-from trajcheck.runs.batch_tree import unflatten
+from trajcheck.runs.batch_restoring import unflatten
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ def _export(
     from trajcheck.objective.exporting import export_objective
     from trajcheck.objective.objective import Objective
     from trajcheck.objective.sample import make_sample
-    from trajcheck.runs.batch_tree import unflatten
+    from trajcheck.runs.batch_restoring import unflatten
 
     device = next(iter(model.parameters())).device
     state = observed.state

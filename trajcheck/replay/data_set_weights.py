@@ -22,7 +22,7 @@ from trajcheck.errors import ObjectiveError
 from trajcheck.files.torch_tensors import FLOATING
 from trajcheck.objective.objective import Objective
 from trajcheck.objective.sample import Sample
-from trajcheck.runs.batch_tree import unflatten
+from trajcheck.runs.batch_restoring import unflatten
 
 BY_WEIGHT = "as weight(batch) says"
 BY_COUNT = "by the counts that the loss returned"

@@ -15,7 +15,8 @@ from trajcheck.errors import StepFileError
 from trajcheck.files.extents import Extent
 from trajcheck.objective.objective import Objective
 from trajcheck.objective.sample import Sample, make_sample
-from trajcheck.runs.batch_tree import flatten, unflatten
+from trajcheck.runs.batch_flattening import flatten
+from trajcheck.runs.batch_restoring import unflatten
 from trajcheck.runs.snapshot import Snapshot
 from trajcheck.runs.trajectory import Trajectory
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from trajcheck.errors import OutputError, RecorderError, RunError, StepFileError
 from trajcheck.recording.recorder import Recorder
 from trajcheck.recording.run import probe_batches
-from trajcheck.runs.batch_tree import unflatten
+from trajcheck.runs.batch_restoring import unflatten
 from trajcheck.runs.divergence import cut_at_divergence
 from trajcheck.runs.formats.recognise import recognise
 from trajcheck.runs.trajectory import open_trajectory

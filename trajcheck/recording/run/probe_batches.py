@@ -14,7 +14,9 @@ from trajcheck.files.extent_reader import ExtentReader
 from trajcheck.files.torch_tensors import read_tensor, same_bytes
 from trajcheck.readable import size_text
 from trajcheck.recording.model.recorded_model import to_host
-from trajcheck.runs.batch_tree import Tree, flatten, unflatten
+from trajcheck.runs.batch_flattening import flatten
+from trajcheck.runs.batch_restoring import unflatten
+from trajcheck.runs.batch_tree import Tree
 from trajcheck.runs.formats.native.probes import read_probe
 from trajcheck.runs.formats.native.writing import probe_filename, write_probe
 

@@ -18,7 +18,8 @@ from trajcheck.recording.step.forwards import Forward, Forwards, SampleStates
 from trajcheck.recording.step.gradient_watch import GradientWatch
 from trajcheck.recording.step.sample_state import ForwardState, capture, consumed
 from trajcheck.recording.step.window_sums import Factor
-from trajcheck.runs.batch_tree import Tree, flatten, unflatten
+from trajcheck.runs.batch_flattening import flatten, together
+from trajcheck.runs.batch_tree import Tree
 
 
 @dataclass
@@ -50,6 +51,7 @@ class MicroBatch:
     weight: float | None
     forwards: SampleStates
     consumed: dict[str, bool]
+    lost: str = ""  # why the batch cannot be stored
 
     @property
     def state(self) -> ForwardState | None:
@@ -76,7 +78,7 @@ class Observations:
         self._random = any(isinstance(module, torch.nn.modules.dropout._DropoutNd) for module in model.modules())
         self._watch = GradientWatch(recorded.watched, shared=recorded.ranks.count > 1)
         self._forwards = Forwards(self._devices, lambda: list(recorded.buffers.values()))
-        self._saw_forward = self._warned = False
+        self._saw_forward = self._warned = self._warned_of_batch = False
         self._forward = False  # whether one has begun since the last observation
         self._new_pass = False  # or since the gradients were last noted
         self._accumulates = False  # whether any step had several micro-batches
@@ -133,16 +135,34 @@ class Observations:
         self._forward = False
 
     def _micro_batch(self, batch: Any, loss: Any, weight: float | None, forwards: Sequence[Forward]) -> MicroBatch:
-        tensors, tree = flatten(batch)
+        tensors, tree, lost = self._stored(batch)
         made = self._forwards.of_forwards(forwards) if forwards else self._forwards.of(loss)
         return MicroBatch(
-            tensors={path: to_host(tensor) for path, tensor in tensors.items()},
+            tensors=tensors,
             tree=tree,
             loss=_scalar(loss),
             weight=None if weight is None else float(weight),
             forwards=made,
             consumed=consumed(made.states[0], self._devices) if made.states else {},
+            lost=lost,
         )
+
+    def _stored(self, batch: Any) -> tuple[dict[str, torch.Tensor], Tree | None, str]:
+        """Copies of a batch's tensors and its tree; or none, and why it cannot be stored, which is said once."""
+        try:
+            tensors, tree = flatten(batch)
+            return {path: to_host(tensor) for path, tensor in tensors.items()}, tree, ""
+        except Exception as error:
+            reason = str(error) if isinstance(error, RecorderError) else f"{type(error).__name__}: {error}"
+        if not self._warned_of_batch:
+            self._warned_of_batch = True
+            warnings.warn(
+                f"this batch, and others like it, cannot be stored: {reason} Parameters and gradients are recorded; "
+                "losses cannot be replayed on these samples.",
+                RuntimeWarning,
+                stacklevel=6,
+            )
+        return {}, None, reason
 
     @property
     def losses(self) -> int:
@@ -246,11 +266,13 @@ class Observations:
         if not self.micro_batches:
             return tensors, metadata
         several = len(self.micro_batches) > 1
-        batches = tuple(unflatten(micro_batch.tensors, micro_batch.tree) for micro_batch in self.micro_batches)
-        flat, tree = flatten(batches if several else batches[0])
-        tensors.update({f"batch/{path}" if path else "batch": tensor for path, tensor in flat.items()})
-        if tree is not None:
-            metadata["batch_tree"] = tree
+        lost = next((each.lost for each in self.micro_batches if each.lost), "")
+        if not lost:
+            batches = [(micro_batch.tensors, micro_batch.tree) for micro_batch in self.micro_batches]
+            flat, tree = together(batches) if several else batches[0]
+            tensors.update({f"batch/{path}" if path else "batch": tensor for path, tensor in flat.items()})
+            if tree is not None:
+                metadata["batch_tree"] = tree
         weights = [micro_batch.weight for micro_batch in self.micro_batches]
         if weights == [None] and not self._accumulates:
             weights = [1.0]  # f is the loss of this batch, as it counted
@@ -263,6 +285,8 @@ class Observations:
         if math.isfinite(loss):
             metadata["loss"] = loss
         self._take_states(tensors, metadata)
+        if lost:
+            metadata["omitted"] = {**metadata.get("omitted", {}), "batch": lost}
         return tensors, metadata
 
     @property

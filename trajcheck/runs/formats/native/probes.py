@@ -9,7 +9,7 @@ from typing import Any
 
 from trajcheck.errors import RunError, StepFileError
 from trajcheck.files.safetensors_header import TensorFile, read_header
-from trajcheck.runs.batch_tree import unflatten
+from trajcheck.runs.batch_tree import length_of_tuple
 from trajcheck.runs.formats.native.metadata import as_natural, described, entry
 from trajcheck.runs.snapshot import Probe
 
@@ -62,7 +62,6 @@ def _probe(file: TensorFile, metadata: Mapping[str, Any]) -> Probe:
     if tree is None and len(held) < count:
         absent = next(i for i in range(count) if i not in held)
         raise ValueError(f"metadata 'batches' is {count}, but there is no tensor batch/{absent} or batch/{absent}/...")
-    whole = unflatten({name: name for name in batch}, tree)
-    if not isinstance(whole, tuple) or len(whole) != count:
+    if length_of_tuple(batch, tree) != count:
         raise ValueError(f"batch_tree does not describe a tuple of {count} batches, which metadata 'batches' counts")
     return Probe(file.path, batch, tree, count)

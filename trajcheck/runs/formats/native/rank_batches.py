@@ -9,11 +9,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from trajcheck.errors import StepFileError
 from trajcheck.files.extents import Extent, Part
-from trajcheck.runs.batch_tree import Tree, plain_tree
+from trajcheck.runs.batch_tree import Tree, plain_tree, renamed
 from trajcheck.runs.snapshot import Snapshot
 
 
@@ -89,7 +88,8 @@ def _batch_tree(sources: Sequence[Snapshot]) -> Tree:
     """The tree of the tuple of all micro-batches, over the names of `_ByRank`."""
     parts: list[Tree] = []
     for rank, source in enumerate(sources):
-        tree = _under(rank, plain_tree(source.batch) if source.batch_tree is None else source.batch_tree)
+        own = plain_tree(source.batch) if source.batch_tree is None else source.batch_tree
+        tree = renamed(own, f"{rank}/{{}}".format)
         if source.micro_batches == 1:
             parts.append(tree)
             continue
@@ -101,19 +101,6 @@ def _batch_tree(sources: Sequence[Snapshot]) -> Tree:
             )
         parts += members
     return {"tuple": parts}
-
-
-def _under(rank: int, tree: Any) -> Any:
-    """A tree whose tensors' names begin with a rank."""
-    if isinstance(tree, dict) and len(tree) == 1:
-        (kind, content), *_ = tree.items()
-        if kind == "tensor":
-            return {"tensor": f"{rank}/{content}"}
-        if kind == "dict" and isinstance(content, dict):
-            return {"dict": {key: _under(rank, child) for key, child in content.items()}}
-        if kind in ("list", "tuple") and isinstance(content, list):
-            return {kind: [_under(rank, child) for child in content]}
-    return tree
 
 
 def _generators(ranks: Sequence[Snapshot], counts: Sequence[int]) -> dict[str, Extent]:
