@@ -22,6 +22,7 @@ from typing import Any, Literal
 
 import torch
 
+from trajcheck.readable import some_of
 from trajcheck.recording.arguments import check_arguments, check_windows, one_overhead, one_schedule
 from trajcheck.recording.export import ObjectiveExport, check_loss, exportable
 from trajcheck.recording.failures import announce, brief, failure, to_nobody, to_stderr
@@ -123,6 +124,11 @@ class Recorder:
         self._model = RecordedModel(model, optimizers, parameters, masters, ranks)
         if lost := self._model.lost():
             announce(f"{self.path}: {lost}", self._say, stacklevel=2)
+        if left_out := [p.name for p in self._model.parameters if not p.chosen]:
+            self._say(
+                f"{self.path}: parameters= leaves out {some_of(left_out)}, so no loss of this run can be replayed: "
+                "what follows from recorded vectors is all that can be measured"
+            )
         surroundings = Surroundings(self._model)
         self._observations = Observations(self._model, model, surroundings, scaler)
         sums = WindowSums(self._model.stored) if windows else None

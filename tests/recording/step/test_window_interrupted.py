@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from window_reference import Dense, double_batch
 from windowed_runs import windowed
 
+from trajcheck.recording.step.window_sums import WindowSums
+
 
 @pytest.mark.parametrize("fused", [True, False])
 @pytest.mark.parametrize("known", [True, False], ids=["scaler known", "unknown"])
@@ -141,7 +143,7 @@ def test_an_interrupt_does_not_leave_a_wrong_window(tmp_path: Path, monkeypatch:
             monkeypatch.undo()
             raise KeyboardInterrupt
 
-        monkeypatch.setattr(recorder._observations, "drop_if_cleared", interrupt)
+        monkeypatch.setattr(WindowSums, "count", interrupt)
         with pytest.raises(KeyboardInterrupt):
             train(model, optimizer, 1, recorder)
         recorder._observations.reset()

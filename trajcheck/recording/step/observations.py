@@ -21,6 +21,9 @@ from trajcheck.recording.step.window_sums import Factor
 from trajcheck.runs.batch_flattening import flatten, together
 from trajcheck.runs.batch_tree import Tree
 
+#: Why a step has no batch though some were observed.
+DROPPED = "the gradients of what was observed ({} times) were cleared before the optimizer's step"
+
 
 @dataclass
 class Clip:
@@ -88,10 +91,12 @@ class Observations:
         self._clips: list[Clip] = []
         self.rates: list[float] | None = None
         self._scale: float | None = None
+        self._dropped = 0  # observations of the coming step that were of gradients which were cleared
 
     def reset(self) -> None:
         """Forget everything: the step was made."""
         self._forget_earlier_pass()
+        self._dropped = 0
         self._forwards.reset()
         self._forward = self._new_pass = False
 
@@ -101,7 +106,7 @@ class Observations:
         Of a step that is recorded in full, the state in which it begins is kept until it is known whose it was.
         """
         if self._noted and self._watch.cleared():
-            self._forget_earlier_pass()
+            self._drop()
         self._saw_forward = self._forward = self._new_pass = True
         if full:
             begins = self._forwards.told if told else self._forwards.begins
@@ -122,7 +127,7 @@ class Observations:
         `forwards` made it; none: the loss's graph tells."""
         if self._noted:
             if self._cleared_before_observation():
-                self._forget_earlier_pass()
+                self._drop()
             elif self._may_mix_passes():
                 self._doubtful = True
         if not self._forward and not self._losses:
@@ -180,6 +185,11 @@ class Observations:
             return self._watch.cleared() or (unseen and self._watch.replaced())
         return self._watch.all_none() or self._watch.replaced()
 
+    def _drop(self) -> None:
+        """Of gradients that were cleared."""
+        self._dropped += len(self.micro_batches)
+        self._forget_earlier_pass()
+
     def _forget_earlier_pass(self) -> None:
         """What was said belongs to gradients that were cleared. A forward since may be of those that come."""
         self.micro_batches = []
@@ -223,12 +233,14 @@ class Observations:
     def drop_if_cleared(self) -> None:
         """At the step itself: without any gradient there is nothing that the observations belong to."""
         if self._noted and self._watch.all_none():
+            dropped = self._dropped + len(self.micro_batches)
             self.reset()
+            self._dropped = dropped
 
     def clip(self, clip: Clip) -> None:
         """Note a factor that the gradients have just been multiplied by."""
         if self._noted and self._new_pass and (self._watch.all_none() or self._watch.replaced()):
-            self._forget_earlier_pass()
+            self._drop()
         elif self._clips and (self._new_pass or not self._saw_forward or self._watch.zeroed_perhaps()):
             self._doubtful = True
         self._clips.append(clip)
@@ -264,6 +276,8 @@ class Observations:
             clip = math.prod(clip.value() for clip in self._clips)
             metadata["clip"] = clip if math.isfinite(clip) and not self._doubtful else None
         if not self.micro_batches:
+            if self._dropped:
+                metadata["omitted"] = {"batch": DROPPED.format(self._dropped)}
             return tensors, metadata
         several = len(self.micro_batches) > 1
         lost = next((each.lost for each in self.micro_batches if each.lost), "")
