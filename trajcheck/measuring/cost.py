@@ -8,6 +8,7 @@ from itertools import groupby
 
 from trajcheck.files.extents import Extent
 from trajcheck.measuring.options import Options
+from trajcheck.replay.around import fresh_around, reference_extents
 from trajcheck.replay.plan import FIXED, Plan, Reads, fixed_everywhere, replay_dtype, replay_reads
 from trajcheck.replay.residency import Residency, replay_residency
 from trajcheck.runs.references import Reference
@@ -222,16 +223,19 @@ def _replay_bytes(
     probes = sum(probe.batches for probe in trajectory.probes)
     if "probe" in plan.samples:
         once += sum(extent_bytes(probe.batch) for probe in trajectory.probes)
+    around = {e for each in references for table in reference_extents(each, snapshots[-1]) for e in table.values()}
+    once += sum(extent.length for extent in around)
+    there: Sequence[int] = ()
     for read in reads:
         snapshot = snapshots[read.row.place]
         once += sum(_size(snapshots[place].parameters, trajectory) for place in read.fresh)
         once += _size(snapshot.gradients, trajectory) if read.recorded else 0
-        once += extent_bytes(snapshot.frozen) if read.frozen else 0
+        once += sum(extent.length for extent in fresh_around(snapshots, read.around, there))
+        there = read.around
         for place in read.batches:
             source = trajectory.batch_source(snapshots[place])
             assert source is not None
-            once += extent_bytes(source.batch, snapshots[place].buffers, snapshots[place].generators)
-        once += extent_bytes(snapshot.buffers) if read.buffers and read.row.place not in read.batches else 0
+            once += extent_bytes(source.batch, snapshots[place].generators)
         if read.is_row:
             again += sum(probes if name == "probe" else 1 for name in read.samples) * sum(sizes[residency.references :])
     return once, again

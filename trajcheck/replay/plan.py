@@ -66,8 +66,7 @@ class Reads:
 
     `samples` are the conventions on which it is replayed. `iterates` are the places of the iterates it needs, `fresh`
     those of them that the row before does not need. `recorded`: its recorded gradient. `batches` are the places of
-    the recorded samples; `buffers`: those of its own step, for samples that are the same on every row; `frozen`: its
-    frozen parameters, where they are others than those of the row before.
+    the recorded samples, and `around` those of the records whose frozen parameters and buffers are needed.
     """
 
     row: Row
@@ -77,8 +76,7 @@ class Reads:
     fresh: tuple[int, ...]
     recorded: bool
     batches: tuple[int, ...]
-    buffers: bool
-    frozen: bool
+    around: tuple[int, ...]
 
 
 def replay_dtype(trajectory: Trajectory, asked: str | None, *, one: bool = False) -> str:
@@ -113,7 +111,6 @@ def replay_reads(trajectory: Trajectory, rows: Rows, plan: Plan, references: int
     """The reads of each of `rows.work`, in order. Iterates that the next row needs too stay for it."""
     reads: list[Reads] = []
     there: frozenset[int] = frozenset()
-    frozen: object = None
     own_at: int | None = None  # the last row that was replayed on its own sample
     for row in rows.work:
         is_row = row.place in rows.places
@@ -122,8 +119,10 @@ def replay_reads(trajectory: Trajectory, rows: Rows, plan: Plan, references: int
             place for name in samples for place in _iterates(trajectory, row, is_row, plan, name, references)
         )
         own = plan.vectors(True, is_row, bool(references)) if "own" in samples else set()
-        snapshot = trajectory.snapshots[row.place]
         before = "previous" in samples and own_at != row.place - 1
+        batches = tuple([row.place] * ("own" in samples) + [row.place - 1] * before)
+        fixed = any(name in FIXED for name in samples)
+        around = {*batches, *({row.place, row.place - 1} & (needed | {row.place}) if fixed else ())}
         reads.append(
             Reads(
                 row=row,
@@ -132,12 +131,10 @@ def replay_reads(trajectory: Trajectory, rows: Rows, plan: Plan, references: int
                 iterates=needed,
                 fresh=tuple(sorted(needed - there)),
                 recorded="recorded" in own and not row.no_gradient,
-                batches=tuple([row.place] * ("own" in samples) + [row.place - 1] * before),
-                buffers=any(name in FIXED for name in samples) and bool(snapshot.buffers),
-                frozen=bool(samples) and not _same(snapshot.frozen, frozen),
+                batches=batches,
+                around=tuple(sorted(around)),
             )
         )
-        frozen = snapshot.frozen if samples else frozen
         there = needed
         own_at = row.place if "own" in samples else own_at
     return reads
@@ -155,11 +152,6 @@ def _iterates(
 
 
 def fixed_everywhere(trajectory: Trajectory) -> bool:
-    """Whether probe batches and data sets are the same samples on every row: no buffers, and frozen parameters that
-    never change. What was evaluated on them is then known to later rows."""
-    first = trajectory.snapshots[0]
-    return all(not each.buffers and _same(each.frozen, first.frozen) for each in trajectory.snapshots)
-
-
-def _same(one: object, other: object) -> bool:
-    return one is other or not (one or other)
+    """Whether probe batches and data sets are evaluated in the same way on every row, each point with its own frozen
+    parameters and buffers: in one mode. What was evaluated on them is then known to later rows."""
+    return all(each.modes == trajectory.snapshots[0].modes for each in trajectory.snapshots)

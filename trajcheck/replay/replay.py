@@ -14,6 +14,7 @@ import torch
 
 from trajcheck.objective.objective import Objective
 from trajcheck.objective.sample import Sample
+from trajcheck.replay.around import constant_names
 from trajcheck.replay.data_set import data_set
 from trajcheck.replay.fitting import fit_objective, prepared, recorded_dtype
 from trajcheck.replay.gpu_reducer import DeviceReducer
@@ -55,7 +56,8 @@ class Replay:
         reads = replay_reads(trajectory, rows, plan, len(references))
         cuda, copies = objective.device.type == "cuda", objective.copies_points
         residency = replay_residency(trajectory, reads, references, plan, dtype, cuda=cuda, copies=copies)
-        self._setting = Setting(trajectory, references, self.objective, plan, reads, residency, recorded)
+        constant = constant_names(trajectory) if any(each.step is None for each in references) else frozenset[str]()
+        self._setting = Setting(trajectory, references, self.objective, plan, reads, residency, recorded, constant)
         self.randomness: dict[int, str] = {}
         self.weighing = ""  # how the batches of a data set weigh
         self.evaluations = 0

@@ -2,7 +2,8 @@
 whatever they meet.
 
 f and grad f at x_t and, where a pair exists, at x_{t-1}; f (and, if asked for, grad f) at every reference. One
-evaluator gives them all, with the same buffers and the same randomness, so that they may be subtracted.
+evaluator gives them all, with the same modes and the same randomness, and with buffers as around.py says, so that they
+may be subtracted.
 """
 
 from __future__ import annotations
@@ -85,14 +86,17 @@ class RowEvaluation:
         x = data.iterates[row.place]
         vectors: dict[str, Vector] = {"x": x}
         done = Evaluated()
-        done.losses["loss"], vectors["gradient"] = on.loss_and_gradient(row.step, x, where("x_t"))
+        done.losses["loss"], vectors["gradient"] = on.loss_and_gradient(
+            row.step, x, on.around.places[row.place], where("x_t")
+        )
         paired = is_row and not row.no_pair
         if paired and "loss_previous" in plan.evaluations:
-            previous, at_previous = data.iterates[row.place - 1], where("x_{t-1}")
+            previous, around = data.iterates[row.place - 1], on.around.places[row.place - 1]
+            at_previous = where("x_{t-1}")
             if plan.previous_gradient(own):
-                loss, vectors["gradient_previous"] = on.loss_and_gradient(row.prev_step, previous, at_previous)
+                loss, vectors["gradient_previous"] = on.loss_and_gradient(row.prev_step, previous, around, at_previous)
             else:
-                loss = on.loss(row.prev_step, previous, at_previous)
+                loss = on.loss(row.prev_step, previous, around, at_previous)
             done.losses["loss_previous"] = loss
         for kind, place in row.iterates.items():
             if kind in needed and place is not None and place in data.iterates:
@@ -151,16 +155,17 @@ class RowEvaluation:
         """f(x*; z), and its gradient into `known` where asked for."""
         reference, plan = self._setting.references[number], self._setting.plan
         key, point = _key(number, reference), known["reference"]
-        place = where(f"the reference {reference.spec}")
+        place, around = where(f"the reference {reference.spec}"), on.around.references[number]
         if plan.ref_gradients:
-            loss, known["gradient_reference"] = on.loss_and_gradient(key, point, place, keep=False)
+            loss, known["gradient_reference"] = on.loss_and_gradient(key, point, around, place, keep=False)
             return {"loss_ref": loss}
-        return {"loss_ref": on.loss(key, point, place)} if "loss_ref" in plan.evaluations else {}
+        return {"loss_ref": on.loss(key, point, around, place)} if "loss_ref" in plan.evaluations else {}
 
     def _along_the_chord(self, data: RowData, on: Evaluations, where: Where) -> list[Shares]:
         """integral_0^1 <grad f(x_{t-1} + s d_t; z), d_t> ds by the Gauss-Legendre rule, a share a node."""
         x, previous = (data.iterates[place] for place in (data.reads.row.place, data.reads.row.place - 1))
         dtypes = {name: self._setting.objective.dtype_of(name) for name in self._setting.names}
+        around = on.around.places[data.reads.row.place]
         nodes, weights = np.polynomial.legendre.leggauss(self._setting.plan.path_points)
         found = []
         for s, weight in zip((nodes + 1) / 2, weights / 2, strict=True):
@@ -169,7 +174,7 @@ class RowEvaluation:
                 for name, dtype in dtypes.items()
             }
             point = where(f"x_{{t-1}} + {s:.3f} (x_t - x_{{t-1}})")
-            _, gradient = on.loss_and_gradient(("between", float(s)), between, point, keep=False)
+            _, gradient = on.loss_and_gradient(("between", float(s)), between, around, point, keep=False)
             vectors = {"x": x, "previous": previous, "gradient_between": gradient}
             shares = self._reducer.reduce(vectors, {}, ["path_integral"], ())
             found.append(Shares(shares.labels, float(weight) * shares.values))
@@ -179,9 +184,10 @@ class RowEvaluation:
         """Extreme eigenvalues of the Hessian at x_t on the sample, those that converged; the start vector is seeded by
         the step."""
         row = data.reads.row
+        point, sample = on.at(data.iterates[row.place], on.around.places[row.place])
         hessian = self._setting.objective.hessian(
-            {**data.iterates[row.place], **data.frozen},
-            on.sample,
+            point,
+            sample,
             where=f"step {row.step}, the Hessian at x_t",
             keep_graph=not isinstance(on.sample, DataSet),
         )

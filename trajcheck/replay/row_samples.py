@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from trajcheck.objective.sample import Sample
-from trajcheck.replay.evaluations import Evaluations
+from trajcheck.replay.around import Around
+from trajcheck.replay.evaluations import Evaluations, Points
 from trajcheck.replay.plan import FIXED, fixed_everywhere
 from trajcheck.replay.row_reading import RowData
-from trajcheck.replay.sample_conventions import buffers_of, recorded_sample
+from trajcheck.replay.sample_conventions import recorded_sample
 from trajcheck.replay.setting import Setting
 
 
@@ -28,22 +29,21 @@ class RowSamples:
         """The samples of a convention on a row."""
         place = data.reads.row.place
         if name == "own":
-            own = self._on(self._recorded(place, data), data)
+            own = self._recorded(place, data)
             if "previous" in self._setting.plan.samples:
                 self._own[place] = own
             yield own
             self.randomness[place] = self._setting.objective.randomness(own.sample)
         elif name == "previous":
-            known = self._own.get(place - 1)
-            yield known or self._on(self._recorded(place - 1, data), data)
-        elif self._always_fixed:
-            for number, sample in enumerate(self._fixed[name]):
-                yield self._shared.setdefault((name, number), self._on(sample, data))
+            yield self._own.get(place - 1) or self._recorded(place - 1, data)
         else:
-            snapshot = self._setting.trajectory.snapshots[place]
-            for sample in self._fixed[name]:
-                buffers = buffers_of(snapshot, self._setting.objective, data.small.__getitem__)
-                yield self._on(replace(sample, buffers=buffers), data)
+            modes = self._setting.trajectory.snapshots[place].modes
+            for number, sample in enumerate(self._fixed[name]):
+                on = self._shared.get((name, number)) if self._always_fixed else None
+                if on is None:
+                    on = self._shared[name, number] = self._on(replace(sample, modes=modes))
+                on.around = Points({each: data.around(each) for each in data.reads.around}, data.references)
+                yield on
 
     def asked_again(self, name: str) -> bool:
         """Whether the next row may ask for grad f at this row's x_t, as that of its x_{t-1}."""
@@ -54,11 +54,16 @@ class RowSamples:
         for passed in [before for before in self._own if before < place - 1]:
             del self._own[passed]
 
-    def _on(self, sample: Sample, data: RowData) -> Evaluations:
-        return Evaluations(self._setting.objective, sample, data.frozen)
+    def _on(self, sample: Sample) -> Evaluations:
+        return Evaluations(self._setting.objective, sample)
 
-    def _recorded(self, place: int, data: RowData) -> Sample:
+    def _recorded(self, place: int, data: RowData) -> Evaluations:
+        """On the recorded sample of a step: every point with what is around the sample, but for what the run never
+        changes, which x* has of its own."""
         setting = self._setting
         snapshot = setting.trajectory.snapshots[place]
-        load = data.small.__getitem__
-        return recorded_sample(setting.trajectory, snapshot, setting.objective, setting.recorded_dtype, load)
+        sample = recorded_sample(setting.trajectory, snapshot, setting.objective, setting.recorded_dtype, data.load)
+        on, around = self._on(sample), Around(data.around(place).frozen, sample.buffers)
+        references = {number: around.with_some(own, setting.constant) for number, own in data.references.items()}
+        on.around = Points(dict.fromkeys((place - 1, place, place + 1), around), references)
+        return on

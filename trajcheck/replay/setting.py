@@ -26,6 +26,7 @@ class Setting:
     reads: Sequence[Reads]
     residency: Residency
     recorded_dtype: torch.dtype | None
+    constant: frozenset[str]  # frozen parameters and buffers that the run never changes
 
     @cached_property
     def names(self) -> tuple[str, ...]:

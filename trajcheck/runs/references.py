@@ -15,7 +15,7 @@ import os
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from trajcheck.files.safetensors_header import read_header
 from trajcheck.files.streamed_writing import write_streamed
 from trajcheck.files.whole_files import TEMPORARY
 from trajcheck.runs.divergence import cut_at_divergence, not_finite
-from trajcheck.runs.formats.weights_file import read_weights
+from trajcheck.runs.formats.weights_file import WeightsFile, read_weights
 from trajcheck.runs.reference_words import normalised
 from trajcheck.runs.snapshot import Snapshot
 from trajcheck.runs.trajectory import Shapes, Trajectory, open_trajectory
@@ -44,7 +44,8 @@ class Reference:
     `spec` is the reference as it was given, or its role; `key` identifies the point by content (run id and steps, or
     hash), so that `final` of a run that has grown is another point. `own_steps` are the steps of the analyzed run whose
     iterate, or average of iterates, x* is: x* depends on the samples before them. Empty for another run or a file.
-    `files` are those that its numbers were read from.
+    `files` are those that its numbers were read from. `frozen` and `buffers` are what belongs to it beside the trained
+    parameters, as far as it is known.
     """
 
     spec: str
@@ -52,6 +53,8 @@ class Reference:
     parameters: Mapping[str, Extent]
     own_steps: tuple[int, ...] = ()
     files: tuple[str, ...] = ()
+    frozen: Mapping[str, Extent] = field(default_factory=dict)
+    buffers: Mapping[str, Extent] = field(default_factory=dict)
 
     @property
     def step(self) -> int | None:
@@ -161,13 +164,16 @@ def _point(spec: str, point: str, trajectory: Trajectory, workspace: Workspace |
 
 
 def _iterate(spec: str, snapshot: Snapshot, trajectory: Trajectory) -> Reference:
-    files = files_of(snapshot.parameters)
-    return Reference(spec, f"{trajectory.id}/step:{snapshot.step}", snapshot.parameters, (snapshot.step,), files)
+    around = {"frozen": snapshot.frozen, "buffers": snapshot.buffers}
+    files = files_of(snapshot.parameters, *around.values())
+    key = f"{trajectory.id}/step:{snapshot.step}"
+    return Reference(spec, key, snapshot.parameters, (snapshot.step,), files, **around)
 
 
-def files_of(tensors: Mapping[str, Extent]) -> tuple[str, ...]:
+def files_of(*tables: Mapping[str, Extent]) -> tuple[str, ...]:
     """The files in which tensors lie."""
-    paths = (part.path for extent in tensors.values() for part in (extent.parts or (extent.undivided,)))
+    extents = (extent for tensors in tables for extent in tensors.values())
+    paths = (part.path for extent in extents for part in (extent.parts or (extent.undivided,)))
     return tuple(dict.fromkeys(paths))
 
 
@@ -198,9 +204,11 @@ def _mean(spec: str, count: int, trajectory: Trajectory, workspace: Workspace | 
     dtype = np.dtype("<f8") if wide else np.dtype("<f4")
     key = f"{trajectory.id}/mean:{','.join(str(snapshot.step) for snapshot in chosen)}"
     own_steps = tuple(snapshot.step for snapshot in chosen)
+    around = {"frozen": chosen[-1].frozen, "buffers": chosen[-1].buffers}  # statistics are no average of statistics
     files = tuple(dict.fromkeys(path for snapshot in chosen for path in files_of(snapshot.parameters)))
+    read = tuple(dict.fromkeys([*files, *files_of(*around.values())]))
     if workspace is None:
-        return Reference(spec, key, chosen[-1].parameters, own_steps, files)
+        return Reference(spec, key, chosen[-1].parameters, own_steps, read, **around)
     with ExtentReader() as reader:
 
         def average(name: str, start: int, stop: int) -> np.ndarray:
@@ -211,7 +219,7 @@ def _mean(spec: str, count: int, trajectory: Trajectory, workspace: Workspace | 
             return (total / count).astype(dtype)
 
         parameters = kept_vector(workspace, "mean", key, files, trajectory.shapes, dtype, average)
-    return Reference(spec, key, parameters, own_steps, files)
+    return Reference(spec, key, parameters, own_steps, read, **around)
 
 
 @dataclass(frozen=True)
@@ -273,7 +281,19 @@ def _from_file(spec: str, trajectory: Trajectory) -> Reference:
                 f"reference {spec!r}: tensor {name!r} has dtype {extent.dtype}; expected one of {', '.join(FLOATING)}."
             )
     own_step = _own_step(parameters, trajectory, file.step)
-    return Reference(spec, hash_file(spec), parameters, own_step, (spec,))
+    last = trajectory.snapshots[-1]
+    stored = {**{name: name for name in file.names.values()}, **file.file.layout.sections.get("buffer", {})}
+    around = {
+        "frozen": file.file.extents(_of_one_shape(file, file.names, last.frozen)),
+        "buffers": file.file.extents(_of_one_shape(file, stored, last.buffers)),
+    }
+    return Reference(spec, hash_file(spec), parameters, own_step, (spec,), **around)
+
+
+def _of_one_shape(file: WeightsFile, stored: Mapping[str, str], known: Mapping[str, Extent]) -> dict[str, str]:
+    """What a file holds of some tensors of the run, {name: name in the file}."""
+    specs = file.file.layout.specs
+    return {name: stored[name] for name in known if name in stored and specs[stored[name]].shape == known[name].shape}
 
 
 def _own_step(parameters: Mapping[str, Extent], trajectory: Trajectory, step: int | None) -> tuple[int, ...]:

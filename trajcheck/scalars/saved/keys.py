@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from trajcheck.files.extents import Extent
+from trajcheck.files.extents import Extent, Extents
 from trajcheck.files.prints import FilePrints
 from trajcheck.runs.references import Reference, files_of
 from trajcheck.runs.snapshot import Snapshot
@@ -22,7 +22,7 @@ from trajcheck.scalars.saved.encoding import FORMAT, KEY
 from trajcheck.version import __version__
 
 #: Raised whenever the same files give other last digits.
-ARITHMETIC = 3
+ARITHMETIC = 4
 
 
 @dataclass(frozen=True)
@@ -60,20 +60,23 @@ class Identity:
         before = snapshots[row.place - 1] if row.place else snapshot  # whose sample `--sample previous` takes
         batches = self._batch(snapshot), self._batch(before)
         decay = [group.get("weight_decay") for group in self.trajectory.settings.at(row.place).groups]
-        return _digest(self._run, steps, files, lacks, batches, decay, self._elsewhere(snapshot.frozen))
+        around = [self._elsewhere(each) for at in (snapshot, before) for each in (at.frozen, at.buffers)]
+        return _digest(self._run, steps, files, lacks, batches, decay, around)
 
     def _batch(self, snapshot: Snapshot) -> tuple[str, ...] | None:
         source = self.trajectory.batch_source(snapshot)
         return None if source is None else self._files.get(source.step)
 
-    def _elsewhere(self, frozen: Mapping[str, Extent]) -> tuple[str, ...]:
-        """The prints of the files that hold frozen parameters; rows share them."""
-        if id(frozen) not in self._frozen:
-            self._frozen[id(frozen)] = tuple(self.prints.of(path) for path in files_of(frozen))
-        return self._frozen[id(frozen)]
+    def _elsewhere(self, tensors: Mapping[str, Extent]) -> tuple[str, ...]:
+        """The prints of the files that hold frozen parameters, or buffers; rows share them."""
+        if isinstance(tensors, Extents):  # all in the file of the step itself
+            return ()
+        if id(tensors) not in self._around:
+            self._around[id(tensors)] = tuple(self.prints.of(path) for path in files_of(tensors))
+        return self._around[id(tensors)]
 
     @cached_property
-    def _frozen(self) -> dict[int, tuple[str, ...]]:
+    def _around(self) -> dict[int, tuple[str, ...]]:
         return {}
 
     def reference(self, reference: Reference) -> bytes:
