@@ -23,6 +23,7 @@ from saved_reports import analysis, summary, write_report
 from trajcheck.reports.figures.catalogue import PICTURES
 from trajcheck.reports.figures.drawing.axes import line, panels, scale
 from trajcheck.reports.figures.drawing.legends import entry, legend
+from trajcheck.reports.figures.drawing.ratio_panel import limits
 from trajcheck.reports.figures.drawing.style import RC
 from trajcheck.reports.reading.report import Series, read_report
 from trajcheck.tables.step_operands import NOT_CHOSEN
@@ -153,6 +154,18 @@ def test_lines_that_can_be_told_apart_stay_as_they_are(apart: str) -> None:
     before = len(ax.lines)
     legend(figure, [entry("a", "#0072B2")])
     assert len(ax.lines) == before
+
+
+def test_errors_far_larger_than_the_ratio_do_not_set_its_scale() -> None:
+    _, axes = panels(1)
+    ax = axes[0, 0]
+    errors = np.full(100, 0.1)
+    errors[50:55] = 1e4
+    ratio = along(np.linspace(0.5, 2.5, 100), errors)
+    line(ax, ratio, "#000000")
+    low, high = limits(ax, [ratio])
+    assert -0.5 <= low <= -0.2 and 2.5 <= high < 4
+    assert limits(ax, [along([np.nan, np.nan])])[0] <= -0.2
 
 
 # -- the learning rate ------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -39,7 +40,7 @@ def draw_ratio(ax: Axes, drawn: dict[str, tuple[Series, Series]], color: str = B
     ratio, den = next(iter(drawn.values()))
     shade(ax, den.steps, unresolved(ratio, den), zorder=0, **_UNRESOLVED)
     shade(ax, den.steps, ratio.defined & (den.values < 0), zorder=0, **_TURNED)
-    bottom, top = _limits(ax, [ratio for ratio, _ in drawn.values()])
+    bottom, top = limits(ax, [ratio for ratio, _ in drawn.values()])
     for level in (0.0, 1.0):
         ax.axhline(level, color=GREY, linewidth=0.8, zorder=1)
     edges = (top, 1.0, 0.0, bottom)
@@ -48,9 +49,10 @@ def draw_ratio(ax: Axes, drawn: dict[str, tuple[Series, Series]], color: str = B
     ax.set_ylim(bottom, top)
 
 
-def _limits(ax: Axes, drawn: list[Series]) -> tuple[float, float]:
+def limits(ax: Axes, drawn: Iterable[Series]) -> tuple[float, float]:
     """Those of the values and of most of their errors: one that is ten times the ratio would hide all ratios."""
     bottom, top = ax.get_ylim()
+    drawn = list(drawn)
     values = np.concatenate([each.values[each.defined] for each in drawn])
     if len(values):
         ends = [

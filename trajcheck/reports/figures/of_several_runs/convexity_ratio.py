@@ -8,7 +8,7 @@ from matplotlib.lines import Line2D
 
 from trajcheck.reports.figures.drawing.axes import scale
 from trajcheck.reports.figures.drawing.legends import entry
-from trajcheck.reports.figures.drawing.ratio_panel import LABEL
+from trajcheck.reports.figures.drawing.ratio_panel import LABEL, limits
 from trajcheck.reports.figures.drawing.run_panels import SAMPLE_TITLES, Panel, draw_lines, figure_of, towards
 from trajcheck.reports.figures.drawing.style import GREY
 from trajcheck.reports.figures.picture import NothingToDraw, Picture
@@ -30,8 +30,7 @@ def _draw(together: Together) -> Figure:
 def _lines(ax: Axes, panel: Panel) -> None:
     scale(ax, panel.lines.values(), linear_up_to=2.0)
     draw_lines(ax, panel)
-    bottom, top = ax.get_ylim()
-    ax.set_ylim(min(bottom, -0.2), max(top, 1.4))
+    ax.set_ylim(*limits(ax, panel.lines.values()))
     for level in (0.0, 1.0):
         ax.axhline(level, color=GREY, linewidth=0.8, zorder=1)
 
