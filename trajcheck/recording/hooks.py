@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -65,6 +66,13 @@ class LoopHooks:
                 return watched if self._steps.watching else None
         self._guard.passed_by()
         return None
+
+    @contextmanager
+    def step_by_hand(self, optimizer: torch.optim.Optimizer) -> Iterator[None]:
+        """Around an update that the loop writes itself; one that fails does not count."""
+        self._before_step(optimizer, (optimizer,), {})
+        yield
+        self._after_step(optimizer, (optimizer,), {})
 
     def _closure_ran(self) -> None:
         if self._guard.active:

@@ -15,13 +15,15 @@ Whatever fails inside it stops the recording with one warning, and training goes
 from __future__ import annotations
 
 import atexit
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
 import torch
 
+from trajcheck.errors import RecorderError
 from trajcheck.readable import some_of
 from trajcheck.recording.arguments import check_arguments, check_windows, one_overhead, one_schedule
 from trajcheck.recording.export import ObjectiveExport, check_loss, exportable
@@ -34,6 +36,7 @@ from trajcheck.recording.model.ranks import current_ranks, without_wrapper
 from trajcheck.recording.model.recorded_model import RecordedModel
 from trajcheck.recording.model.shards import whole
 from trajcheck.recording.model.surroundings import Surroundings
+from trajcheck.recording.model.updates_by_hand import HOW, UpdatesByHand
 from trajcheck.recording.run.folder import RunFolder, describe_run
 from trajcheck.recording.run.group_settings import GroupSettings
 from trajcheck.recording.run.probe_batches import store_probe
@@ -53,8 +56,9 @@ class Recorder:
     Arguments:
         model, optimizer: what is trained, by one optimizer or a list of several that hold different parameters, as Muon
             and AdamW: one step of the run is then one step of each, in any order; where one makes none, its rate is 0
-            in that step. Under torch.distributed every rank makes a Recorder of the same folder, with the model inside
-            DistributedDataParallel or sharded by fully_shard, and calls it alike.
+            in that step. None where the loop writes its updates itself: tell the Recorder of each by
+            `with recorder.update(lr=...)`. Under torch.distributed every rank makes a Recorder of the same folder, with
+            the model inside DistributedDataParallel or sharded by fully_shard, and calls it alike.
         objective: loss(model, batch) -> scalar tensor, exported once, at the first recorded batch, to objective.pt2, so
             that the run can be replayed without the code that trained it; where that fails, one warning says why. To
             trace it, it is called with tensors that hold nothing: what it prints or keeps should not matter.
@@ -91,7 +95,7 @@ class Recorder:
         self,
         path: str | Path,
         model: torch.nn.Module,
-        optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer],
+        optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer] | None,
         objective: Any = None,
         *,
         schedule: Schedule | Budget | None = None,
@@ -109,6 +113,8 @@ class Recorder:
         overhead: float | Literal["auto"] | None = "auto",
     ) -> None:
         model, ranks = without_wrapper(model), current_ranks()
+        if optimizer is None:
+            optimizer = UpdatesByHand(model)
         optimizers = Optimizers(optimizer)
         check_arguments(model, optimizers, start_step, total_steps, grad_dtype, user)
         check_loss(objective)
@@ -241,6 +247,30 @@ class Recorder:
         if state["step"] is not None and (steps := self._going):
             steps.load_state_dict(state)
 
+    @contextmanager
+    def update(self, lr: float | None = None) -> Iterator[None]:
+        """Around an update that the loop writes itself, at the rate `lr`, of a Recorder that was given no optimizer.
+
+            with recorder.update(lr=0.1):
+                for p in model.parameters():
+                    p.data.add_(p.grad, alpha=-0.1)
+
+        What the parameters and their gradients are at its beginning are x_t and g_t. Raises RecorderError where there
+        is an optimizer, whose steps are seen.
+        """
+        by_hand = self._optimizers.members[0]
+        if not isinstance(by_hand, UpdatesByHand):
+            raise RecorderError(
+                f"update(): this Recorder sees the steps of {self._optimizers.name}. Updates that the loop writes "
+                "itself are recorded by one that is given None as its optimizer."
+            )
+        by_hand.at_rate(lr)
+        if self._hooks is None:
+            yield
+            return
+        with self._hooks.step_by_hand(by_hand):
+            yield
+
     def observe(self, batch: Any, loss: Any, weight: float | None = None) -> None:
         """Tell the recorder the batch and its loss, after the backward pass and before the optimizer's step.
 
@@ -321,7 +351,9 @@ class Recorder:
                     if self._finish:
                         ended = steps.finish()
                         self._ended = ended if self._ended == CLOSED else self._ended
-                    for line in steps.said():
+                    by_hand = isinstance(self._optimizers.members[0], UpdatesByHand)
+                    untold = [f"no update was told of, so there is none in it: {HOW} tells it"]
+                    for line in [*(untold if by_hand and self.step == self._start else ()), *steps.said()]:
                         self._warn(line)
         finally:
             self._stop(self._ended)

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from trajcheck.recording.model.optimizers import Optimizers
+from trajcheck.recording.model.updates_by_hand import UpdatesByHand
 
 #: What schedulers note in a group for themselves; and the rate, which every record holds by itself.
 NOT_COMPARED = ("lr", "initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum", "optimizer")
@@ -21,7 +22,8 @@ def describe_optimizers(optimizers: Optimizers) -> dict[str, Any]:
     if optimizers.several:
         owners = [name for _, name in optimizers.owners()]
         groups = [{"optimizer": name, **group} for name, group in zip(owners, groups, strict=True)]
-    return {"name": optimizers.name, "groups": groups}
+    known = not any(isinstance(optimizer, UpdatesByHand) for optimizer in optimizers.members)
+    return {"name": optimizers.name if known else None, "groups": groups}
 
 
 def describe_groups(optimizers: Optimizers) -> list[dict[str, Any]]:

@@ -9,6 +9,7 @@ from trajcheck.readable import some_of
 from trajcheck.recording.model.optimizers import Optimizers
 from trajcheck.recording.model.recorded_model import Parameter
 from trajcheck.recording.model.shards import local
+from trajcheck.recording.model.updates_by_hand import HOW, UpdatesByHand
 from trajcheck.recording.unedited_loop.live_objects import live_optimizers, parameters_of
 
 
@@ -43,8 +44,14 @@ class IdleOptimizer:
         by = f"{some_of(others)} updates them, which is not recorded" if others else "something else updates them"
         return (
             f"{self._optimizers.name} has made no step since the last observe(), at step {step}, and {some_of(moved)} "
-            f"changed: {by}. What is not recorded is not in the run; give the Recorder the optimizer that steps"
+            f"changed: {by}. What is not recorded is not in the run; {self._advice}"
         )
+
+    @property
+    def _advice(self) -> str:
+        if isinstance(self._optimizers.members[0], UpdatesByHand):
+            return f"{HOW} tells it"
+        return "give the Recorder the optimizer that steps"
 
     def _others(self) -> list[str]:
         """Further optimizers of these parameters, by their classes."""

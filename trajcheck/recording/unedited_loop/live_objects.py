@@ -9,6 +9,8 @@ from typing import TypeVar
 import torch
 from torch import nn
 
+from trajcheck.recording.model.updates_by_hand import UpdatesByHand
+
 Kind = TypeVar("Kind")
 
 
@@ -19,8 +21,12 @@ def live(kind: type[Kind]) -> list[Kind]:
 
 
 def live_optimizers() -> list[torch.optim.Optimizer]:
-    """Without those that only wrap another (Accelerate's, Lightning's)."""
-    optimizers = [optimizer for optimizer in live(torch.optim.Optimizer) if hasattr(optimizer, "param_groups")]
+    """Without those that only wrap another (Accelerate's, Lightning's), or stand for updates by hand."""
+    optimizers = [
+        optimizer
+        for optimizer in live(torch.optim.Optimizer)
+        if hasattr(optimizer, "param_groups") and not isinstance(optimizer, UpdatesByHand)
+    ]
     return [o for o in optimizers if not any(isinstance(value, torch.optim.Optimizer) for value in vars(o).values())]
 
 

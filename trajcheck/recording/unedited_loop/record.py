@@ -28,6 +28,7 @@ from trajcheck.recording.recorder import Recorder
 from trajcheck.recording.unedited_loop.attached_optimizer import AttachedOptimizer
 from trajcheck.recording.unedited_loop.compiled_in_place import CompiledInPlace
 from trajcheck.recording.unedited_loop.live_objects import live_optimizers, owner_of, parameters_of
+from trajcheck.recording.unedited_loop.updates_seen import UpdatesSeen
 
 #: torch's warning that a global hook is called for a compiled module and for what is inside, which is passed over here.
 COMPILED = r"Using `torch\.compile\(module\)` when there are global hooks"
@@ -97,7 +98,8 @@ class LoopRecording:
         self._filter = warnings.filters[0]
         self._handles = [register_optimizer_step_pre_hook(self._before_step)]
         self._global_forward = register_module_forward_pre_hook(self._before_forward)
-        self._handles.append(CompiledInPlace(self._before_compiled))
+        self._updates = UpdatesSeen()
+        self._handles += [CompiledInPlace(self._before_compiled), self._updates]
         return self
 
     def __exit__(
@@ -117,7 +119,8 @@ class LoopRecording:
                 failures.append(failure)
             self._say(recording.said())
         if not self._recordings and kind is None:
-            announce(f"{self._path}: no optimizer made a step, so nothing was recorded.", self._say, stacklevel=2)
+            said = f"{self._path}: no optimizer made a step, so nothing was recorded.{self._updates.said()}"
+            announce(said, self._say, stacklevel=2)
         if failures:
             raise failures[0]
 
@@ -138,8 +141,11 @@ class LoopRecording:
                 own = parameters_of(optimizer).keys()
                 if owned & own and optimizer not in self._attached and not any(own & other.keys() for other in rivals):
                     self._attach(optimizer, module)
-            if all(optimizer in self._attached for optimizer in optimizers):
+            if not optimizers:
+                self._updates.forward(module)
+            elif all(optimizer in self._attached for optimizer in optimizers):
                 self._global_forward.remove()
+                self._updates.remove()
 
     def _before_compiled(self, module: nn.Module) -> None:
         self._before_forward(module, ())
@@ -148,6 +154,9 @@ class LoopRecording:
         if optimizer not in self._attached:
             with _LOCK:
                 self._attach(optimizer, None)
+                self._updates.remove()
+                if all(other in self._attached for other in live_optimizers()):
+                    self._global_forward.remove()
 
     def _attach(self, optimizer: torch.optim.Optimizer, called: nn.Module | None) -> None:
         """Record an optimizer from now on; `called` is the module whose forward begins, None at a step."""
