@@ -141,9 +141,9 @@ class LoopRecording:
                 own = parameters_of(optimizer).keys()
                 if owned & own and optimizer not in self._attached and not any(own & other.keys() for other in rivals):
                     self._attach(optimizer, module)
-            if not optimizers:
+            if not any(owned & parameters_of(optimizer).keys() for optimizer in optimizers):
                 self._updates.forward(module)
-            elif all(optimizer in self._attached for optimizer in optimizers):
+            if optimizers and all(optimizer in self._attached for optimizer in optimizers):
                 self._global_forward.remove()
                 self._updates.remove()
 
