@@ -17,7 +17,8 @@ def report_command(
         list[Path],
         typer.Argument(
             metavar="REPORT [REPORT...]",
-            help="Folder that analyze, compare or flow wrote; several that analyze wrote are drawn in common figures.",
+            help="Folder that analyze, compare or flow wrote; several that analyze wrote are drawn in common figures. "
+            "With --group-by also a folder below which they lie, as batch's --out.",
         ),
     ],
     ref: Annotated[
@@ -26,6 +27,18 @@ def report_command(
             metavar="SPEC",
             help="With several reports: their reference that is shown, as it was given.  (default: final)",
         ),
+    ] = None,
+    group_by: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FIELD,...",
+            help="With several reports: means and spreads over the runs that agree in these fields, as user.optimizer "
+            "or group.",
+        ),
+    ] = None,
+    over: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="With --group-by: over step, tau or fraction, t/T.  (default: step)"),
     ] = None,
     formats: Annotated[
         list[str] | None,
@@ -57,21 +70,28 @@ def report_command(
     """Draw the figures and the page of a report again, from its tables; needs no checkpoint.
 
     Replaces REPORT/report.html and the pictures in REPORT/figures. With several reports it draws the first 7 runs in
-    common figures, into --out DIR, which is new, empty or of such a call before. Needs the extra `plots`. With
-    --tensorboard or --wandb (the extras of those names) it writes the columns where a training's own curves are shown.
+    common figures, into --out DIR, which is new, empty or of such a call before; with --group-by all of them, as means
+    and spreads. Needs the extra `plots`. With --tensorboard or --wandb (the extras of those names) it writes the
+    columns where a training's own curves are shown.
     """
     if tensorboard is not None or wandb is not None:
-        if formats or out is not None or ref is not None:
+        if formats or out is not None or ref is not None or group_by or over is not None:
             raise UsageError(
-                "--format, --out and --ref are of figures, and with --tensorboard or --wandb none is drawn. Call "
-                "trajcheck report twice."
+                "--format, --out, --ref, --group-by and --over are of figures, and with --tensorboard or --wandb none "
+                "is drawn. Call trajcheck report twice."
             )
         _track(reports, tensorboard, wandb, quiet)
         return
     from trajcheck.commands.report.one_report import DEFAULT_FORMATS, draw_report
     from trajcheck.commands.report.several_reports import draw_together
+    from trajcheck.reports.reading.finding import find_reports
     from trajcheck.reports.terminal.layout import WIDTH
 
+    fields = [name.strip() for each in group_by or () for name in each.split(",") if name.strip()]
+    if over is not None and not fields:
+        raise UsageError("--over says what means and spreads are drawn over: give --group-by too.")
+    if fields:
+        reports = [report.folder for report in find_reports(reports)]
     if len(reports) == 1 and ref is not None:
         raise UsageError(
             "--ref chooses what several reports are shown towards; a report alone is drawn with all of its own."
@@ -84,8 +104,8 @@ def report_command(
     chosen = formats or DEFAULT_FORMATS
     drawn = (
         draw_report(reports[0], chosen, out)
-        if out is None or len(reports) == 1
-        else draw_together(reports, out, ref, chosen)
+        if not fields and (out is None or len(reports) == 1)
+        else draw_together(reports, out or "", ref, chosen, group_by=fields, over=over or "step")
     )
     if quiet:
         return

@@ -22,14 +22,17 @@ def draw_together(
     ref: str | None = None,
     formats: Sequence[str] = DEFAULT_FORMATS,
     *,
+    group_by: Sequence[str] = (),
+    over: str = "step",
     notes: Sequence[str] = (),
 ) -> DrawnReport:
     """Draw the reports of several runs, as `analyze` wrote them, in common figures with a page, into the folder `out`,
     which is new, empty, or of an earlier such call; no checkpoint is opened.
 
     `ref` is one of their references, as it was given; by default final. The first 7 runs are drawn, in the order given;
-    `notes` join the page's list of what was left out. Needs the extra `plots`. Raises BadInputError where a folder
-    holds no report, UsageError, OutputError.
+    with `group_by`, fields of the runs such as user.optimizer, all of them, as means and spreads over those that agree
+    in these fields, `over` step, tau or fraction, t/T. `notes` join the page's list of what was left out. Needs the
+    extra `plots`. Raises BadInputError where a folder holds no report, UsageError, OutputError.
     """
     if len(reports) < 2:
         raise UsageError(f"{len(reports)} reports: figures of several runs need two or more.")
@@ -37,9 +40,12 @@ def draw_together(
     from trajcheck.reports.figures.catalogue import PICTURES
     from trajcheck.reports.figures.render import draw
     from trajcheck.reports.page.of_several import document
+    from trajcheck.reports.reading.groups import grouped
     from trajcheck.reports.reading.several_reports import read_together
 
     together = read_together([Path(report) for report in reports], ref)
+    if group_by:
+        together = grouped(together, group_by, over)
     try:
         drawn = draw(together, tuple(dict.fromkeys(("png", *formats))))
         page = document(together, drawn, Path(out), notes)
@@ -53,6 +59,8 @@ def draw_together(
         "run": {"id": OWNER},
         "reports": {label: str(each.folder) for label, each in zip(together.labels, together.reports, strict=True)},
         "ref": together.ref,
+        "group_by": list(group_by),
+        "over": over if group_by else None,
         "differences": together.differences,
         "left_out": drawn.left_out,
         "versions": {"trajcheck": __version__},
@@ -65,7 +73,8 @@ def draw_together(
         if form in formats
     }
     files |= {**figures, PAGE: page}
-    every = {f"{FIGURES}/{each.name}.{form}" for each in PICTURES[together.kind] for form in FORMATS}
+    kinds = (*PICTURES["together"], *PICTURES["grouped"])  # of an earlier call too
+    every = {f"{FIGURES}/{each.name}.{form}" for each in kinds for form in FORMATS}
     with ReportFolder(Path(out), OWNER) as folder:
         folder.publish(files, outdated=sorted(every - set(files)))
     return DrawnReport(folder.path / PAGE, [folder.path / name for name in figures], drawn.left_out)

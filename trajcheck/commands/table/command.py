@@ -10,12 +10,12 @@ from pathlib import Path
 
 from trajcheck.commands.table.columns import RunRow, choose_columns
 from trajcheck.commands.table.content import Table, make_table
-from trajcheck.commands.table.finding import find_reports
 from trajcheck.commands.table.forms import FORMS, is_table
 from trajcheck.errors import BadInputError, OutputError, UsageError
 from trajcheck.files.whole_files import write_bytes
 from trajcheck.reports.quantities.fields import chosen, fields_of
 from trajcheck.reports.quantities.rows import QuantityRow, quantity_rows
+from trajcheck.reports.reading.finding import find_reports
 from trajcheck.reports.reading.report import SavedReport
 from trajcheck.reports.reading.several_reports import labels
 from trajcheck.runs.formats.recognise import recognise

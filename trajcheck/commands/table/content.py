@@ -75,7 +75,7 @@ def make_table(
         return Line(labels, tuple(labels[place] for place in shown), len(own), entries)
 
     alike = [f"all rows: {names[place]} {whole[keys[0]][place]}" for place in range(len(names)) if place not in shown]
-    errors = _about_errors(bool(group_by), {sample for _, _, sample in keys})
+    errors = _about_errors(bool(group_by), {sample for _, _, sample in keys}, min(map(len, groups.values())))
     notes = (*alike, *errors, *_cosines(columns, rows), *_reasons(columns, rows))
     label_names = tuple(names[place] for place in shown)
     return Table(names, label_names, tuple(columns), tuple(map(line, keys)), bool(group_by), notes)
@@ -99,9 +99,11 @@ def _entry(column: TableColumn, rows: Sequence[RunRow], grouped: bool) -> Entry:
     return Entry(float(np.mean(values)), error, count=len(values))
 
 
-def _about_errors(grouped: bool, samples: set[str]) -> Iterator[str]:
+def _about_errors(grouped: bool, samples: set[str], fewest: int) -> Iterator[str]:
     if grouped:
         yield "mean and one standard error over the runs of a row, s / sqrt(n); a row of one run has no error"
+        if 1 < fewest < 5:
+            yield f"an error over {fewest} runs is itself uncertain by about {100 / (2 * (fewest - 1)) ** 0.5:.0f}%"
         return
     parts = ["along the path, by batch means"] if samples - {"probe"} else []
     parts += ["over probe batches on probe"] if "probe" in samples else []

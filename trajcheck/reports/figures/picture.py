@@ -19,8 +19,8 @@ class Picture:
     """A file of one of the folders beside this one, with such a PICTURE in it, is a figure; nothing else lists it.
 
     `name` is its file's, `caption` says what is shown, on which conventions. `draw` takes the SavedReport, or the
-    several ones of a Together, and raises NothingToDraw where there are none of its columns. `kinds` are the reports
-    that have it: analysis, comparison, flow, together. In each, figures stand in the order of `place`.
+    several ones of a Together or Grouped, and raises NothingToDraw where there are none of its columns. `kinds` are the
+    reports that have it: analysis, comparison, flow, together, grouped. In each, figures stand in the order of `place`.
     """
 
     name: str

@@ -12,6 +12,7 @@ from trajcheck.reports.figures.render import Drawn
 from trajcheck.reports.page.facts import ANALYSIS, analysis_rows
 from trajcheck.reports.page.frame import figure, frame
 from trajcheck.reports.page.markup import items, section, table, text
+from trajcheck.reports.reading.groups import Grouped
 from trajcheck.reports.reading.report import SavedReport
 from trajcheck.reports.reading.several_reports import Together
 from trajcheck.version import __version__
@@ -23,6 +24,8 @@ _NEEDED = {
     "sharpness": ("steps", "lambda_max"),
     "distances": ("steps", "init_dist"),
     "loss": ("steps", "loss"),
+    "previous_ratio": ("steps", "convexity_ratio"),
+    "smoothness": ("steps", "avg_smooth", "lambda_max"),
 }
 
 _NAMES = {
@@ -66,16 +69,24 @@ def document(together: Together, drawn: Drawn, out: Path, notes: Sequence[str] =
         _provenance(together),
     ]
     title = f"{len(together.reports)} runs together"
+    if isinstance(together, Grouped):
+        title = f"{len(together.reports)} runs in {len(together.groups)} groups"
     data = '<script type="application/json" id="series-meta">{}</script>'
     return frame(title, __version__, sections, _NAMES, data, place="of the reports")
 
 
 def _runs(together: Together, out: Path) -> str:
     found = []
+    groups: dict[str, tuple[str]] = {}
+    if isinstance(together, Grouped):
+        groups = {
+            together.labels[place]: (f"group {group.label}",) for group in together.groups for place in group.places
+        }
     for report, label in zip(together.reports, together.labels, strict=True):
         page = next((name for name in ("report.html", "steps.csv") if (report.folder / name).is_file()), "")
         run = report.summary["run"]
         facts = [
+            *groups.get(label, ()),
             str(run.get("path", "")),
             str(run.get("optimizer") or "optimizer unknown"),
             *([f"{run['parameters']:,} parameters"] if "parameters" in run else []),
@@ -112,6 +123,10 @@ def _warnings(together: Together) -> Iterator[str]:
 def _left_out(together: Together, drawn: Drawn) -> Iterator[str]:
     if rest := together.labels[together.shown :]:
         yield f"The figures show the first {together.shown} runs, and not {', '.join(rest)}."
+    if isinstance(together, Grouped) and (
+        rest := [each.label for each in together.groups[len(together.drawn_groups) :]]
+    ):
+        yield f"The figures show the first {len(together.drawn_groups)} groups, and not {'; '.join(rest)}."
     yield from (f"{title}: {reason}" for title, reason in drawn.left_out.items())
     for picture in drawn.pictures:
         for label, reason in together.missing(*_NEEDED[picture.name]).items():

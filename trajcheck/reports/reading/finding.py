@@ -1,4 +1,4 @@
-"""The reports of a table: folders that hold one, and those below folders that hold several, as a batch leaves them."""
+"""Reports of analyses: folders that hold one, and those below folders that hold several, as a batch leaves them."""
 
 from __future__ import annotations
 
@@ -11,10 +11,9 @@ from trajcheck.errors import BadInputError, UsageError
 from trajcheck.files.plain_json import parse_json
 from trajcheck.reports.making.folder import SUMMARY
 from trajcheck.reports.reading.report import SavedReport, read_report
-from trajcheck.scalars.saved import FOLDER as SCALARS
 
 #: Of a report, or of a batch: no reports of single runs lie there.
-_OTHERS = (SCALARS, "figures", "across")
+_OTHERS = ("scalars", "figures", "across")
 
 
 def find_reports(places: Sequence[Path]) -> list[SavedReport]:
@@ -33,7 +32,9 @@ def find_reports(places: Sequence[Path]) -> list[SavedReport]:
                 found[os.path.realpath(folder)] = read_report(folder)
     for report in found.values():
         if report.kind != "analysis":
-            raise UsageError(f"{report.folder}: is the report of a {report.kind}; a table is of trajcheck analyze's.")
+            raise UsageError(
+                f"{report.folder}: is the report of a {report.kind}; several together are those of trajcheck analyze."
+            )
     return list(found.values())
 
 
