@@ -6,8 +6,10 @@ point of a step starts from the same buffers and the same randomness, and losses
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,7 +30,7 @@ from trajcheck.objective.parameter_names import buffer_names, match_parameters, 
 from trajcheck.objective.precision import DTYPES, Casts, CastsInCode, floating_dtypes, in_width
 from trajcheck.objective.sample import Sample, process_generators_untouched
 from trajcheck.runs.canonical_names import canonical
-from trajcheck.runs.modes import Modes, other_modes
+from trajcheck.runs.modes import Modes, modes_in_words, other_modes
 
 T = TypeVar("T")
 
@@ -233,6 +235,52 @@ class Objective:
                 yield weight * value.detach().to(self.device, torch.float64), gradient
 
         return Hessian(wanted, parts, inside, keep_graph=keep_graph)
+
+    def mode_in_words(self, modes: Modes | None) -> str:
+        """In which mode a sample of these modes is evaluated; None: the objective's own."""
+        if modes is not None:
+            return modes_in_words(modes)
+        own = modes_in_words(self.exported_modes if self.exported_modes is not None else self._own_modes)
+        return f"{own} (none was recorded: the objective's own{', put in training' * self.put_in_training})"
+
+    def statistics_read(self, modes: Modes | None) -> set[str]:
+        """The batch statistics, by name, that are read in these modes: those of modules in evaluation."""
+        self._take_modes(Sample({}, modes=modes), "")
+        return {name for name, module in self._normalised() if not module.training}
+
+    def batch_statistics(
+        self, parameters: Mapping[str, Tensor], samples: Sequence[Sample], buffers: Mapping[str, Tensor], *, where: str
+    ) -> dict[str, Tensor]:
+        """The batch statistics at x: means over the batches of all samples, from a pass in training mode, each batch
+        counting once, as torch.optim.swa_utils.update_bn computes them. Empty where the model has none."""
+        modules = dict(self._normalised())
+        own = {name: self._scope.get_buffer(self._names_of_buffer(name, where)[0]) for name in modules}
+        found = {
+            name: torch.ones_like(buffer) if name.endswith("running_var") else torch.zeros_like(buffer)
+            for name, buffer in own.items()
+        }
+
+        def one_pass(sample: Sample) -> dict[str, Tensor]:
+            with torch.no_grad():
+                for _ in self._values(sample, where):
+                    pass
+            return {n: self._scope.get_buffer(self._names_of_buffer(n, where)[0]).clone() for n in modules}
+
+        with ExitStack() as stack:
+            for module in set(modules.values()):
+                stack.enter_context(value_for_a_while(module, "momentum", None))
+            for sample in samples if modules else ():
+                here = replace(sample, buffers={**buffers, **found}, modes={}, rank_buffers={})
+                found = self._inside(parameters, self._points(parameters), here, where, partial(one_pass, here))
+        return found
+
+    def _normalised(self) -> Iterator[tuple[str, nn.Module]]:
+        """The batch statistics of the model, each with its module."""
+        for path, module in self._scope.model.named_modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats:
+                for name, buffer in module.named_buffers(recurse=False):
+                    if buffer is not None:
+                        yield canonical(f"{path}.{name}" if path else name), module
 
     def _evaluate(
         self, parameters: Mapping[str, Tensor], sample: Sample, where: str, trainable: tuple[str, ...]

@@ -170,12 +170,12 @@ class _Comparison:
             return Cost(len(pairs), read, 0, 0, 0)
         probes = self.a.probes if self.options.sample == "probe" else ()
         losses = len(lines) * (sum(probe.batches for probe in probes) or 1) * (self.options.points + 2)
+        losses *= 2 if self.options.mode == "eval" else 1  # each point once more, for its batch statistics
         bytes_read = 0
         for pair in lines:
             snapshot = self.a.snapshots[pair.place_a]
-            bytes_read += extent_bytes(snapshot.buffers)
             for each in (snapshot, *(other.run.snapshots[place] for place in pair.near_b)):
-                bytes_read += extent_bytes({**dict(each.frozen), **dict(each.parameters)})
+                bytes_read += extent_bytes({**dict(each.frozen), **dict(each.parameters)}, each.buffers)
             if self.options.sample == "own":
                 source = self.a.batch_source(snapshot)
                 bytes_read += extent_bytes(source.batch if source else {}, snapshot.generators)
@@ -220,7 +220,7 @@ class _Comparison:
         dtype = next((name for name in (AS_IS, "float64") if name in dtypes), "") or dtypes.pop()
         assert self.options.objective is not None
         objective = load_objective(self.options.objective, run=self.a.path, device=self.options.device, dtype=dtype)
-        return StraightLine(self.a, objective, dtype, self.options.sample, self.options.points)
+        return StraightLine(self.a, objective, dtype, self.options.sample, self.options.points, mode=self.options.mode)
 
     def _along(self, line: StraightLine, other: OrderedRun) -> Line:
         pairs, missing = other.pairs, self._no_line(other)

@@ -13,6 +13,7 @@ from trajcheck.commands.compare.options import ComparisonOptions
 from trajcheck.files.extents import EPSILON
 from trajcheck.measuring.measured_columns import MeasuredColumns
 from trajcheck.metrics.columns import Column
+from trajcheck.readable import some_of
 from trajcheck.reports.making.csv_table import CsvTable
 from trajcheck.reports.making.folder import ReportFolder
 from trajcheck.reports.making.headline import last
@@ -196,6 +197,11 @@ class ComparisonFindings:
         """What a reader of the numbers should know first."""
         doubt = data_set_warning((self.line or {}).get("data_set"))
         found = [doubt] if doubt else []
+        if between := (self.line or {}).get("interpolated_statistics"):
+            found.append(
+                f"batch statistics that are read in evaluation ({some_of(between)}) lie on the line between those of "
+                "its ends, which no network has there: --mode eval computes them anew at every point"
+            )
         for each in self.others:
             unmatched = each.pairing.unmatched_a, each.pairing.unmatched_b
             parts = [

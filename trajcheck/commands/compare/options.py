@@ -21,6 +21,9 @@ ALIGNMENTS = ("step", "time", "loss")
 #: On which sample the loss along a line may be taken.
 LINE_SAMPLES = ("own", "probe", "full")
 
+#: In which mode the model may be there.
+LINE_MODES = ("recorded", "train", "eval")
+
 #: Points between the ends of a line, where an objective is given and no other number.
 LINE = 9
 
@@ -88,6 +91,18 @@ class ComparisonOptions(Declared):
             "set).",
         ),
     ] = "own"
+    mode: Annotated[
+        str,
+        Option(
+            "In which mode the model is on the line: recorded (that of RUN_A's record), train, eval (with batch "
+            "statistics that are computed anew at every point).",
+            "MODE",
+            check=among(LINE_MODES, "expected"),
+            after="sample",
+            python='in which mode the model is on the line: "recorded" (that of A\'s record), "train", "eval" (with '
+            "batch statistics that are computed anew at every point, on the batches of the sample).",
+        ),
+    ] = "recorded"
     layers: Annotated[
         bool,
         Option(
@@ -157,10 +172,15 @@ class ComparisonOptions(Declared):
             raise UsageError(f"--interpolate is between times: it needs --align time, not {self.align}.")
         if self.match_permutations:
             shared.check_permutable(self.objective)
-        lines = (f"--line {self.line}", bool(self.line)), (f"--sample {self.sample}", self.sample != "own")
+        lines = (
+            (f"--line {self.line}", bool(self.line)),
+            (f"--sample {self.sample}", self.sample != "own"),
+            (f"--mode {self.mode}", self.mode != "recorded"),
+        )
         shared.check_objective(self, self.objective, *lines)
-        if self.objective is not None and self.sample != "own" and not self.points:
-            raise UsageError(f"--sample {self.sample} is that of the losses along the line: it needs --line 1 or more.")
+        for name, value, usual in (("sample", self.sample, "own"), ("mode", self.mode, "recorded")):
+            if self.objective is not None and value != usual and not self.points:
+                raise UsageError(f"--{name} {value} is that of the losses along the line: it needs --line 1 or more.")
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,8 @@ def last_iterate(run: Trajectory) -> Reference:
     """The last iterate of a run as a reference point."""
     last = run.snapshots[-1]
     key = f"{run.path}/step:{last.step}"  # ids can be one, where hashes of first steps stand for them
-    return Reference(str(run.path), key, last.parameters, files=tuple(files_of(last.parameters)))
+    files = files_of(last.parameters, last.frozen, last.buffers)
+    return Reference(str(run.path), key, last.parameters, files=files, frozen=last.frozen, buffers=last.buffers)
 
 
 def _in_order(reference: Reference, run: Trajectory, matched: Matched | None, workspace: Workspace) -> Reference:

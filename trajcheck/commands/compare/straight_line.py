@@ -1,8 +1,11 @@
 """The loss along the straight line between two iterates, re-evaluated on one sample of the first run's record.
 
-x(s) = (1-s) x_a + s x_b, frozen parameters included; buffers and randomness are those of the sample, at every s the
-same, so that the losses may be subtracted. Whole models are on the device here: x_a, x_b, x(s), and a fourth where x_b
-lies between two records.
+x(s) = (1-s) x_a + s x_b, frozen parameters included. Either end has its own buffers, and the points between theirs:
+real and complex floating ones on the line too, so that a table that is equal stays what it is; others (counters,
+masks) are those of x_a up to the end. Batch statistics on such a line are no network's statistics: where they are
+read, in evaluation, mode "eval" computes them anew at every point, ends included, as torch.optim.swa_utils.update_bn
+does. Randomness and modes are those of the sample at every s, so that the losses may be subtracted. Whole models are
+on the device here: x_a, x_b, x(s), and a fourth where x_b lies between two records.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trajcheck.errors import RunError
+from trajcheck.errors import ObjectiveError, RunError
 from trajcheck.files.extent_reader import ExtentReader
 from trajcheck.files.extents import Extent
 from trajcheck.files.torch_tensors import FLOATING, read_tensor
@@ -24,7 +27,8 @@ from trajcheck.objective.sample import Sample
 from trajcheck.permutations.weight_matching import Matched
 from trajcheck.replay.data_set import data_set
 from trajcheck.replay.fitting import epsilon, fit_objective, prepared, recorded_dtype
-from trajcheck.replay.sample_conventions import buffers_of, probe_samples, recorded_sample
+from trajcheck.replay.sample_conventions import probe_samples, recorded_sample
+from trajcheck.runs.modes import modes_in_words
 from trajcheck.runs.snapshot import Snapshot
 from trajcheck.runs.trajectory import Trajectory
 from trajcheck.scalars.pairs import Pair
@@ -38,12 +42,24 @@ def line_points(count: int) -> np.ndarray:
 class StraightLine:
     """Losses between the iterates of A and those of other runs, on A's samples.
 
-    `sample` is own (z of A's record), probe (A's probe batches) or full (the objective's data set). Raises
-    ObjectiveError where the objective does not fit the run.
+    `sample` is own (z of A's record), probe (A's probe batches) or full (the objective's data set); `mode` recorded
+    (that of A's record), train or eval. Raises ObjectiveError where the objective does not fit the run, or has one mode
+    alone.
     """
 
-    def __init__(self, a: Trajectory, objective: Objective, dtype: str, sample: str, count: int) -> None:
+    def __init__(
+        self, a: Trajectory, objective: Objective, dtype: str, sample: str, count: int, mode: str = "recorded"
+    ) -> None:
         fit_objective(objective, a)
+        if mode != "recorded" and objective.exported_modes is not None:
+            raise ObjectiveError(
+                f"--mode {mode}: objective {objective.title} is an exported program, of a model in "
+                f"{modes_in_words(objective.exported_modes)}, and has no other mode; give an objective file "
+                "(--objective FILE.py:NAME)"
+            )
+        self.mode = mode
+        self._modes: set[str] = set()  # in which losses were taken, in words
+        self._statistics: set[str] = set()  # batch statistics that were read between the ends of a line
         self.objective = prepared(objective, a, dtype)
         self.dtype, self.epsilon = dtype, epsilon(dtype, a)
         self.a, self.sample, self.s = a, sample, line_points(count)
@@ -72,6 +88,8 @@ class StraightLine:
             "device": str(self.objective.device),
             "epsilon": self.epsilon,
             "evaluations": self.evaluations,
+            "mode": "; ".join(sorted(self._modes)) or None,
+            "interpolated_statistics": sorted(self._statistics),
             **({"data_set": self.fixed[0].randomness} if self.sample == "full" else {}),
         }
 
@@ -96,21 +114,52 @@ class StraightLine:
         start, end = self._iterate(snapshot), self._iterate(b.snapshots[pair.place_b], matched)
         if pair.interpolated:
             end = self._between(end, self._iterate(b.snapshots[pair.place_b + 1], matched), pair.fraction)
+        near = [self._buffers(b.snapshots[place], matched) for place in pair.near_b]
+        buffers_a, buffers_b = self._buffers(snapshot), self._mixed(near[0], near[-1], pair.fraction)
         samples = self._samples(snapshot)
+        if self.mode == "recorded":
+            self._statistics |= self.objective.statistics_read(snapshot.modes) & _different(buffers_a, buffers_b)
         found = torch.empty((len(samples), len(self.s)), dtype=torch.float64, device=self.objective.device)
         for column, s in enumerate(self.s):
             point = self._between(start, end, float(s))
             where = f"step {snapshot.step}, {s:.3g} of the way to {b.path} at step {b.steps[pair.place_b]}"
+            buffers = self._mixed(buffers_a, buffers_b, float(s))
+            if self.mode == "eval":
+                buffers = {**buffers, **self.objective.batch_statistics(point, samples, buffers, where=where)}
+                self.evaluations += len(samples)
             for row, sample in enumerate(samples):
-                found[row, column] = self.objective.loss(point, sample, where=where)
+                found[row, column] = self.objective.loss(point, replace(sample, buffers=buffers), where=where)
                 self.evaluations += 1
         return found.cpu().numpy()
 
     def _samples(self, snapshot: Snapshot) -> list[Sample]:
+        samples = self.fixed
         if self.sample == "own":
-            return [recorded_sample(self.a, snapshot, self.objective, self.recorded_dtype, self._tensor)]
-        buffers = buffers_of(snapshot, self.objective, self._tensor)
-        return [replace(sample, buffers=buffers) for sample in self.fixed]
+            own = recorded_sample(self.a, snapshot, self.objective, self.recorded_dtype, self._tensor)
+            samples = [replace(own, rank_buffers={})]
+        modes = {"recorded": snapshot.modes, "train": {}, "eval": {"": "eval"}}[self.mode]
+        self._modes.add(self.objective.mode_in_words(modes))
+        return [replace(sample, modes=modes) for sample in samples]
+
+    def _buffers(self, snapshot: Snapshot, matched: Matched | None = None) -> dict[str, Tensor]:
+        """The buffers of a record; `matched`: statistics of units in the order of A's, as the weight beside them."""
+        found = {}
+        for name, extent in snapshot.buffers.items():
+            tensor, weight = self._tensor(extent), f"{name.rpartition('.')[0]}.weight"
+            if matched is not None and tensor.ndim == 1 and self.a.shapes.get(weight) == tensor.shape:
+                tensor = torch.from_numpy(np.ascontiguousarray(matched.permute(weight, tensor.numpy())))
+            found[name] = tensor.to(self.objective.device)
+        return found
+
+    @staticmethod
+    def _mixed(a: Mapping[str, Tensor], b: Mapping[str, Tensor], s: float) -> dict[str, Tensor]:
+        """Buffers at s: on the line where both have numbers of one shape, else those of a up to the end."""
+        found = {**b, **a} if s < 1 else {**a, **b}
+        for name in a.keys() & b.keys():
+            one, other = a[name], b[name]
+            if (one.dtype in FLOATING or one.is_complex()) and (one.dtype, one.shape) == (other.dtype, other.shape):
+                found[name] = torch.lerp(one, other, s)
+        return found
 
     def _between(self, a: Mapping[str, Tensor], b: Mapping[str, Tensor], s: float) -> dict[str, Tensor]:
         """(1-s) a + s b in the replay's dtype: a itself at 0 and b itself at 1."""
@@ -141,6 +190,10 @@ class StraightLine:
 
     def _tensor(self, extent: Extent) -> Tensor:
         return read_tensor(self.reader, extent)
+
+
+def _different(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> set[str]:
+    return {name for name in a.keys() & b.keys() if not torch.equal(a[name], b[name])}
 
 
 def _frozen(run: Trajectory) -> dict[str, tuple[int, ...]]:
