@@ -3,7 +3,7 @@
     final           the last iterate              mean:N              the average of the last N recorded iterates
     init            the first iterate             OTHER_RUN           the last iterate of another run
     best            lowest recorded loss          OTHER_RUN@...       any of the others, of another run
-    step:N          a recorded iterate            FILE.safetensors    parameters under their names
+    step:N          a recorded iterate            FILE or FOLDER      weights, under whatever names
 
 An iterate of the analyzed run is known as such under any of these names, since it depends on the run's samples.
 """
@@ -24,17 +24,20 @@ import numpy as np
 from trajcheck.errors import InvalidReferenceError, OutputError, StepFileError, TrajcheckError
 from trajcheck.files.extent_reader import BLOCK, ExtentReader
 from trajcheck.files.extents import FLOATING, Extent
-from trajcheck.files.prints import FilePrints, hash_file
-from trajcheck.files.safetensors_header import read_header
+from trajcheck.files.prints import FilePrints
+from trajcheck.files.safetensors_header import TensorFile, read_header
 from trajcheck.files.streamed_writing import write_streamed
+from trajcheck.files.tensor_writing import write_tensors
 from trajcheck.files.whole_files import TEMPORARY
 from trajcheck.runs.divergence import cut_at_divergence, not_finite
-from trajcheck.runs.formats.weights_file import WeightsFile, read_weights
+from trajcheck.runs.formats.recognise import recognise
+from trajcheck.runs.formats.weights_file import Weights, are_weights, read_weights
 from trajcheck.runs.reference_words import normalised
 from trajcheck.runs.snapshot import Snapshot
 from trajcheck.runs.trajectory import Shapes, Trajectory, open_trajectory
+from trajcheck.runs.weight_names import Matched, match_weights
 
-KINDS = "final, init, best, step:N, mean:N, OTHER_RUN, OTHER_RUN@(any of these), FILE.safetensors"
+KINDS = "final, init, best, step:N, mean:N, OTHER_RUN, OTHER_RUN@(any of these), a file or folder of weights"
 
 
 @dataclass(frozen=True)
@@ -103,8 +106,8 @@ def _resolve(spec: str, trajectory: Trajectory, workspace: Workspace | None) -> 
     own = _point(spec, spec, trajectory, workspace)
     if own is not None:
         return own
-    if spec.endswith(".safetensors") and not _is_folder(spec) and "@" not in Path(spec).name:
-        return _from_file(spec, trajectory)
+    if are_weights(spec) and "@" not in Path(spec).name and not _is_run(spec):
+        return _from_file(spec, trajectory, workspace)
     run, _, point = spec.rpartition("@") if not _is_folder(spec) and "@" in spec else (spec, "", "final")
     if not _is_folder(run):
         raise InvalidReferenceError(
@@ -121,6 +124,13 @@ def _resolve(spec: str, trajectory: Trajectory, workspace: Workspace | None) -> 
     # The run's own path spelt out, or a copy of the run: its iterates depend on the samples as the run's own do.
     same = other.id == trajectory.id and _is_of(trajectory, other, max(foreign.own_steps))
     return foreign if same else replace(foreign, own_steps=())
+
+
+def _is_run(path: str) -> bool:
+    try:
+        return _is_folder(path) and recognise(Path(path)) is not None
+    except OSError:
+        return False
 
 
 def _is_folder(path: str) -> bool:
@@ -241,21 +251,29 @@ def kept_vector(
 ) -> Mapping[str, Extent]:
     """A vector in a file of its own, written by `produce` (see `write_streamed`) unless the one of that key, made of
     the same files, is there already, undamaged: its name ends in the checksum of its bytes. Raises OutputError."""
+    kept = kept_file(workspace, kind, key, files, lambda path: write_streamed(path, shapes, dtype, produce, BLOCK))
+    return kept.extents({name: name for name in shapes})
+
+
+def kept_file(
+    workspace: Workspace, kind: str, key: str, files: Sequence[str], write: Callable[[Path], object]
+) -> TensorFile:
+    """A file of tensors that is made once, by `write`, and found again as `kept_vector` says. Raises OutputError."""
     folder = workspace.folder
     origin = repr((key, *map(workspace.prints.of, files))).encode("utf-8", "surrogateescape")
     stem = f"{kind}-{hashlib.sha256(origin).hexdigest()[:16]}"
-    names = {name: name for name in shapes}
     for path in sorted(folder.glob(f"{stem}-*.safetensors")):
-        with suppress(OSError, StepFileError, KeyError):
+        with suppress(OSError, StepFileError):
             if path.stem == f"{stem}-{_checksum(path)}":
-                return read_header(str(path)).extents(names)
+                return read_header(str(path))
     path = folder / f".{stem}.{os.getpid()}{TEMPORARY}"
-    write_streamed(path, shapes, dtype, produce, BLOCK)
     try:
+        folder.mkdir(exist_ok=True)
+        write(path)
         path = path.rename(folder / f"{stem}-{_checksum(path)}.safetensors")
     except OSError as error:
-        raise OutputError(f"{path}: cannot be renamed: {error.strerror}.") from error
-    return read_header(str(path)).extents(names)
+        raise OutputError(f"{path}: cannot be written: {error.strerror}.") from error
+    return read_header(str(path))
 
 
 def _checksum(path: Path) -> str:
@@ -267,33 +285,70 @@ def _checksum(path: Path) -> str:
     return f"{value:08x}"
 
 
-def _from_file(spec: str, trajectory: Trajectory) -> Reference:
+def _from_file(spec: str, trajectory: Trajectory, workspace: Workspace | None) -> Reference:
     try:
-        file = read_weights(spec)
+        weights, match = _of_this_model(spec, read_weights(spec), trajectory)
     except StepFileError as error:
         raise InvalidReferenceError(f"reference {spec!r}: {error}") from error
-    known = {*trajectory.snapshots[0].frozen, *trajectory.info.tied, *trajectory.snapshots[0].buffers}
-    _same_model(spec, file.shapes, trajectory, allowed=known)
-    parameters = file.parameters(trajectory.shapes)
-    for name, extent in parameters.items():
-        if extent.dtype not in FLOATING:
+    for name, there in match.names.items():
+        if weights.dtype(there) not in FLOATING:
             raise InvalidReferenceError(
-                f"reference {spec!r}: tensor {name!r} has dtype {extent.dtype}; expected one of {', '.join(FLOATING)}."
+                f"reference {spec!r}: tensor {name!r} has dtype {weights.dtype(there)}; expected one of "
+                f"{', '.join(FLOATING)}."
             )
-    own_step = _own_step(parameters, trajectory, file.step)
+    key = weights.key
+    if weights.tensors is not None and workspace is None:  # for those who ask only what an analysis would cost
+        return Reference(spec, key, trajectory.snapshots[-1].parameters, (), weights.files)
+    extents = weights.extents
+    if weights.tensors is not None and workspace is not None:
+        wanted = {*match.names.values(), *match.besides.values()}
+        chosen = {name: tensor for name, tensor in weights.tensors.items() if name in wanted}
+        kept = kept_file(workspace, "weights", key, weights.files, lambda path: write_tensors(path, chosen, {}))
+        extents = kept.extents({name: name for name in chosen})
+    parameters = {name: extents[match.names[name]] for name in trajectory.shapes}
+    own_step = _own_step(parameters, trajectory, weights.step)
     last = trajectory.snapshots[-1]
-    stored = {**{name: name for name in file.names.values()}, **file.file.layout.sections.get("buffer", {})}
-    around = {
-        "frozen": file.file.extents(_of_one_shape(file, file.names, last.frozen)),
-        "buffers": file.file.extents(_of_one_shape(file, stored, last.buffers)),
-    }
-    return Reference(spec, hash_file(spec), parameters, own_step, (spec,), **around)
+    around = [
+        {name: extents[match.besides[name]] for name, extent in known.items() if _held(weights, match, name, extent)}
+        for known in (last.frozen, last.buffers)
+    ]
+    return Reference(spec, key, parameters, own_step, weights.files, *around)
 
 
-def _of_one_shape(file: WeightsFile, stored: Mapping[str, str], known: Mapping[str, Extent]) -> dict[str, str]:
-    """What a file holds of some tensors of the run, {name: name in the file}."""
-    specs = file.file.layout.specs
-    return {name: stored[name] for name in known if name in stored and specs[stored[name]].shape == known[name].shape}
+def _held(weights: Weights, match: Matched, name: str, known: Extent) -> bool:
+    """Whether a file holds a frozen parameter or a buffer of the run, of its shape."""
+    return name in match.besides and weights.shapes[match.besides[name]] == known.shape
+
+
+def _of_this_model(spec: str, found: Sequence[Weights], trajectory: Trajectory) -> tuple[Weights, Matched]:
+    """Those of the weights that are this model's, and how their names match. Raises InvalidReferenceError."""
+    first, info = trajectory.snapshots[0], trajectory.info
+    besides = {each.partition(" ")[2] for each in info.not_stored}
+    allowed = {*first.frozen, *first.buffers, *info.unrecorded, *besides, "n_averaged"}
+    matched = [(each, match_weights(trajectory.shapes, info.tied, allowed, each.shapes)) for each in found]
+    fitting = [
+        (each, match)
+        for each, match in matched
+        if match.whole and all(each.shapes[there] == trajectory.shapes[name] for name, there in match.names.items())
+    ]
+    if len(fitting) > 1:
+        places = " and ".join(repr(each.place) for each, _ in fitting)
+        raise InvalidReferenceError(
+            f"reference {spec!r}: holds weights of this model under {places}. Save the one that is meant by itself."
+        )
+    if fitting:
+        return fitting[0]
+    weights, match = max(matched, key=lambda each: len(each[1].names))
+    if match.double:
+        one, other = match.double[0]
+        raise InvalidReferenceError(
+            f"reference {spec!r}: {one!r} and {other!r} are one parameter once what wrappers put into names is "
+            "removed; which is meant cannot be told."
+        )
+    found_shapes = {name: weights.shapes[there] for name, there in match.names.items()}
+    found_shapes |= {name: weights.shapes[name] for name in match.extra}
+    _same_model(spec, found_shapes, trajectory, allowed=())
+    raise AssertionError("what does not fit was not told")
 
 
 def _own_step(parameters: Mapping[str, Extent], trajectory: Trajectory, step: int | None) -> tuple[int, ...]:

@@ -1,38 +1,141 @@
-"""A file of weights alone, given as a reference point: the model's names, bare or under `param/` as in a step file."""
+"""Weights alone, given as a reference point: a safetensors file, one of torch.save, or a folder of either as
+save_pretrained leaves it, in one file or in several that an index lists."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from trajcheck.files.extents import Extents
+from trajcheck.errors import StepFileError
+from trajcheck.files.extents import Extent
 from trajcheck.files.plain_json import parse_json
-from trajcheck.files.safetensors_header import TensorFile, read_header
+from trajcheck.files.prints import hash_file
+from trajcheck.files.safetensors_header import read_header
+from trajcheck.runs.formats.torch_file import SUFFIXES, state_dicts
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+INDEX = ".index.json"
+LARGEST_INDEX = 100_000_000
+#: What a folder of weights may hold, by what it is of; of several of one kind, which are the same weights, the first.
+MODEL = ("model.safetensors.index.json", "model.safetensors", "pytorch_model.bin.index.json", "pytorch_model.bin")
+ADAPTER = ("adapter_model.safetensors", "adapter_model.bin")
 
 
-class WeightsFile(NamedTuple):
-    """`step` is the number that the file gives itself, where it is the file of a step."""
+@dataclass(frozen=True)
+class Weights:
+    """Tensors by the names that they have there: as extents of safetensors files, or as torch's. `place` says where in
+    a checkpoint they lie; `step` is the number that the file gives itself, where it is the file of a step."""
 
     shapes: Mapping[str, tuple[int, ...]]
-    step: int | None
-    file: TensorFile
-    names: Mapping[str, str]  # in the file, by those of the model
+    files: tuple[str, ...]
+    extents: Mapping[str, Extent] = field(default_factory=dict)
+    tensors: Mapping[str, Tensor] | None = None
+    place: str = ""
+    step: int | None = None
 
-    def parameters(self, names: Iterable[str]) -> Extents:
-        """Some of the tensors, by the model's names."""
-        return self.file.extents({name: self.names[name] for name in names})
+    @property
+    def key(self) -> str:
+        """What identifies them: the hash of their bytes."""
+        hashes = [hash_file(file) for file in self.files]
+        own = hashes[0] if len(hashes) == 1 else f"sha256:{hashlib.sha256(''.join(hashes).encode()).hexdigest()}"
+        return f"{own}/{self.place}" if self.place else own
+
+    def dtype(self, name: str) -> str:
+        """safetensors' code; torch's word where there is none."""
+        if self.tensors is None:
+            return self.extents[name].dtype
+        from trajcheck.files.torch_tensors import CODES
+
+        return CODES.get(self.tensors[name].dtype, str(self.tensors[name].dtype))
 
 
-def read_weights(path: str) -> WeightsFile:
-    """The header of such a file; float32 masters stand for weights of low precision. Raises StepFileError."""
+def are_weights(path: str) -> bool:
+    """Whether a path is that of weights, by its name or, of a folder, by what lies in it."""
+    try:
+        if os.path.isdir(path):
+            return bool(_of_folder(path))
+    except (OSError, ValueError):
+        return False
+    return path.endswith((".safetensors", *SUFFIXES))
+
+
+def read_weights(path: str) -> list[Weights]:
+    """The weights at a path; several where a checkpoint holds several state dicts. Raises StepFileError."""
+    if os.path.isdir(path):
+        found = _of_folder(path)
+        if len(found) > 1:
+            raise StepFileError(f"{path}: holds {' and '.join(found)}; name the file that is meant.")
+        path = os.path.join(path, found[0])
+    if path.endswith(INDEX):
+        return [_sharded(path)]
+    return [_safetensors(path)] if path.endswith(".safetensors") else _torch(path)
+
+
+def _of_folder(folder: str) -> list[str]:
+    """The files or indices of weights in it, one a kind."""
+    names = os.listdir(folder)
+    known = [next((name for name in kind if name in names), "") for kind in (MODEL, ADAPTER)]
+    return [name for name in known if name] or sorted(name for name in names if name.endswith(INDEX))
+
+
+def _safetensors(path: str) -> Weights:
+    """float32 masters stand for weights of low precision."""
     file = read_header(path)
-    specs, sections = file.layout.specs, file.layout.sections
-    names = {name: name for name in specs}
+    sections = file.layout.sections
+    names = {name: name for name in file.layout.specs}
     if sections.get("param"):
-        names = {**sections["param"], **sections.get("master", {})}
+        names = {**sections.get("buffer", {}), **sections["param"], **sections.get("master", {})}
     try:
         step = parse_json(file.metadata["trajcheck"])["step"]
     except (KeyError, ValueError, TypeError):
         step = None
-    shapes = {name: specs[stored].shape for name, stored in names.items()}
-    return WeightsFile(shapes, step if isinstance(step, int) else None, file, names)
+    extents = file.extents(names)
+    shapes = {name: extents[name].shape for name in names}
+    return Weights(shapes, (path,), extents, step=step if isinstance(step, int) else None)
+
+
+def _torch(path: str) -> list[Weights]:
+    return [
+        Weights({name: tuple(t.shape) for name, t in tensors.items()}, (path,), tensors=tensors, place=place)
+        for place, tensors in state_dicts(path).items()
+    ]
+
+
+def _sharded(index: str) -> Weights:
+    """All files that an index lists, which lie beside it."""
+    folder, table = os.path.dirname(index), _weight_map(index)
+    files = sorted(set(table.values()))
+    parts = {file: read_weights(os.path.join(folder, file))[0] for file in files}
+    if any(part.place for part in parts.values()) or len({part.tensors is None for part in parts.values()}) > 1:
+        raise StepFileError(f"{index}: its files are not state dicts of one kind.")
+    for name, file in table.items():
+        if name not in parts[file].shapes:
+            raise StepFileError(f"{index}: {name!r:.200} is not in {file}, where it should be. Copy the files again.")
+    shapes = {name: parts[file].shapes[name] for name, file in table.items()}
+    paths = tuple(path for part in parts.values() for path in part.files)
+    if next(iter(parts.values())).tensors is not None:
+        return Weights(shapes, paths, tensors={name: (parts[file].tensors or {})[name] for name, file in table.items()})
+    return Weights(shapes, paths, {name: parts[file].extents[name] for name, file in table.items()})
+
+
+def _weight_map(index: str) -> dict[str, str]:
+    """{tensor: file}, every file a plain name. Raises StepFileError."""
+    try:
+        if not os.path.isfile(index) or os.path.getsize(index) > LARGEST_INDEX:
+            raise ValueError(f"expected a file of at most {LARGEST_INDEX:,} bytes")
+        table = parse_json(Path(index).read_text(encoding="utf-8"))["weight_map"]
+        if not isinstance(table, dict) or not table:
+            raise ValueError("weight_map is no table")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StepFileError(f"{index}: not an index of weights ({error}).") from error
+    for file in table.values():
+        beside = isinstance(file, str) and file == os.path.basename(file) and not {"\\", "\0"} & set(file)
+        if not (beside and file.endswith((".safetensors", *SUFFIXES))):
+            raise StepFileError(f"{index}: names {file!r:.200}; expected the name of a file of weights beside it.")
+    return table

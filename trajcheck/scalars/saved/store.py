@@ -15,7 +15,7 @@ from trajcheck.scalars.saved.encoding import DamagedError, decode, encode, name_
 from trajcheck.scalars.saved.record import Need, Record
 
 _RECORDS = re.compile(r"[0-9a-f]{32}\.safetensors")
-_VECTOR = re.compile(r"(mean|permuted)-[0-9a-f]{16}-[0-9a-f]{8}\.safetensors")
+_VECTOR = re.compile(r"(mean|permuted|weights)-[0-9a-f]{16}-[0-9a-f]{8}\.safetensors")
 
 
 class ScalarStore:
