@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -52,16 +53,16 @@ def table(): return make("table")
 
 
 @pytest.fixture
-def source(tmp_path: Path) -> dict[str, object]:
+def source(tmp_path: Path) -> dict[str, Any]:
     (tmp_path / "objective.py").write_text(SOURCE)
-    made: dict[str, object] = {}
+    made: dict[str, Any] = {}
     exec(SOURCE, made)
     return made
 
 
-def pretrained(source: dict[str, object], kind: str, seed: int) -> nn.Module:
+def pretrained(source: dict[str, Any], kind: str, seed: int) -> nn.Module:
     """A model as it comes from a checkpoint: with other buffers than a freshly made one."""
-    model: nn.Module = source["make"](kind)[0]  # type: ignore[operator]
+    model: nn.Module = source["make"](kind)[0]
     stream = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, buffer in model.named_buffers():
@@ -70,15 +71,13 @@ def pretrained(source: dict[str, object], kind: str, seed: int) -> nn.Module:
             elif name.endswith("running_var"):
                 buffer.copy_(0.2 + torch.rand(buffer.shape, generator=stream))
     if kind == "batchnorm":
-        model.bn.eval()
+        model.get_submodule("bn").eval()
     return model
 
 
-def train(
-    source: dict[str, object], folder: Path, model: nn.Module, steps: int = 4, lr: float = 0.1
-) -> list[nn.Module]:
+def train(source: dict[str, Any], folder: Path, model: nn.Module, steps: int = 4, lr: float = 0.1) -> list[nn.Module]:
     """Recorded; copies of the model before each step and at the end."""
-    optimizer, batches = torch.optim.SGD(model.parameters(), lr=lr), source["data"]()  # type: ignore[operator]
+    optimizer, batches = torch.optim.SGD(model.parameters(), lr=lr), source["data"]()
     copies = []
     with trajcheck.Recorder(folder, model, optimizer, every=1, strict=True, quiet=True) as recorder:
         for step in range(steps):
@@ -92,10 +91,10 @@ def train(
     return [*copies, copy.deepcopy(model)]
 
 
-def dense(source: dict[str, object], model: nn.Module) -> float:
+def dense(source: dict[str, Any], model: nn.Module) -> float:
     """The mean loss over the data, in the modes that the model is in, without touching it."""
     model = copy.deepcopy(model).double()
-    batches: list[tuple[Tensor, Tensor]] = source["data"]()  # type: ignore[operator]
+    batches: list[tuple[Tensor, Tensor]] = source["data"]()
     values = []
     for x, y in batches:
         one = copy.deepcopy(model)
@@ -115,9 +114,7 @@ def analyzed(tmp_path: Path, kind: str, refs: tuple[str, ...], sample: str) -> t
 
 
 @pytest.mark.parametrize("kind", ["batchnorm", "table"])
-def test_the_last_iterate_is_evaluated_with_its_own_buffers(
-    kind: str, source: dict[str, object], tmp_path: Path
-) -> None:
+def test_the_last_iterate_is_evaluated_with_its_own_buffers(kind: str, source: dict[str, Any], tmp_path: Path) -> None:
     models = train(source, tmp_path / "run", pretrained(source, kind, 1))
     report = analyzed(tmp_path, kind, ("final", "init"), "full")
     assert report.steps["loss"].tolist() == pytest.approx([dense(source, model) for model in models], rel=1e-6)
@@ -126,7 +123,7 @@ def test_the_last_iterate_is_evaluated_with_its_own_buffers(
     assert loss_ref["init"].tolist() == pytest.approx([dense(source, models[0])] * 5, rel=1e-6)
 
 
-def test_two_runs_with_other_tables_each_have_their_own(source: dict[str, object], tmp_path: Path) -> None:
+def test_two_runs_with_other_tables_each_have_their_own(source: dict[str, Any], tmp_path: Path) -> None:
     one, other = pretrained(source, "table", 1), pretrained(source, "table", 2)
     train(source, tmp_path / "run", one)
     models = train(source, tmp_path / "other", other)
@@ -159,12 +156,12 @@ def test_two_runs_with_other_tables_each_have_their_own(source: dict[str, object
             assert found == pytest.approx([dense(source, models[-1])] * 5, rel=1e-6)
         else:  # a table is part of the model, not of the sample
             model = models[-1].double()
-            batches = [tuple(each.double() for each in batch) for batch in source["data"]()]  # type: ignore[operator]
+            batches = [tuple(each.double() for each in batch) for batch in source["data"]()]
             dense_own = [F.mse_loss(model(x), y).item() for x, y in (batches[step % 2] for step in range(4))]
             assert found == pytest.approx(dense_own, rel=1e-6)
 
 
-def test_a_reference_file_with_buffers_is_evaluated_with_them(source: dict[str, object], tmp_path: Path) -> None:
+def test_a_reference_file_with_buffers_is_evaluated_with_them(source: dict[str, Any], tmp_path: Path) -> None:
     train(source, tmp_path / "run", pretrained(source, "table", 1))
     other = pretrained(source, "table", 2)
     tensors = {**dict(other.named_parameters()), **dict(other.named_buffers())}
@@ -173,7 +170,7 @@ def test_a_reference_file_with_buffers_is_evaluated_with_them(source: dict[str, 
     assert report.references["loss_ref"].tolist() == pytest.approx([dense(source, other)] * 5, rel=1e-6)
 
 
-def test_spectral_norm_at_every_iterate(source: dict[str, object], tmp_path: Path) -> None:
+def test_spectral_norm_at_every_iterate(source: dict[str, Any], tmp_path: Path) -> None:
     """In evaluation sigma is u^T W v with the vectors of that very iterate."""
     model = pretrained(source, "spectral", 1)
     for _ in range(3):  # the vectors are not a fresh model's any more
@@ -185,7 +182,7 @@ def test_spectral_norm_at_every_iterate(source: dict[str, object], tmp_path: Pat
     assert report.references["loss_ref"].tolist() == pytest.approx([dense(source, models[-1])] * 5, rel=1e-6)
 
 
-def test_a_line_in_evaluation_with_statistics_computed_anew(source: dict[str, object], tmp_path: Path) -> None:
+def test_a_line_in_evaluation_with_statistics_computed_anew(source: dict[str, Any], tmp_path: Path) -> None:
     ends = []
     for seed, name in ((1, "run"), (2, "other")):
         model = pretrained(source, "batchnorm", seed).train()
@@ -200,7 +197,7 @@ def test_a_line_in_evaluation_with_statistics_computed_anew(source: dict[str, ob
         replay_dtype="float64",
         out=tmp_path / "compared",
     )
-    batches: list[tuple[Tensor, Tensor]] = source["data"]()  # type: ignore[operator]
+    batches: list[tuple[Tensor, Tensor]] = source["data"]()
     for s in (0.0, 0.5, 1.0):
         model = copy.deepcopy(ends[0]).double()
         with torch.no_grad():
@@ -212,7 +209,7 @@ def test_a_line_in_evaluation_with_statistics_computed_anew(source: dict[str, ob
     assert compared.summary["line"]["mode"] == "evaluation"
 
 
-def test_a_line_says_which_statistics_it_interpolated(source: dict[str, object], tmp_path: Path) -> None:
+def test_a_line_says_which_statistics_it_interpolated(source: dict[str, Any], tmp_path: Path) -> None:
     for seed, name in ((1, "run"), (2, "other")):
         train(source, tmp_path / name, pretrained(source, "batchnorm", seed))
     compared = trajcheck.compare(

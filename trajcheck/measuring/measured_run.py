@@ -20,6 +20,7 @@ from trajcheck.measuring.options import Options
 from trajcheck.measuring.portions import LAGGED, REPLAYED, STORED, Measurement, Portion
 from trajcheck.metrics.averaging import Averaging, tzc_v1
 from trajcheck.metrics.families import Family, choose_families
+from trajcheck.objective.exported_modes import EXPORTED, with_program
 from trajcheck.progress_bar import progress_bar
 from trajcheck.replay.plan import Plan, replay_dtype
 from trajcheck.runs.divergence import load_trajectory
@@ -58,6 +59,8 @@ class MeasuredRun:
         self.prints = FilePrints(deep)
         self.device = options.device if device is None or options.device != "auto" else device
         self.trajectory = trajectory or load_trajectory(run, options.skip_bad)
+        if options.objective == EXPORTED:
+            self.trajectory = with_program(self.trajectory)
         if "probe" in options.samples and not self.trajectory.probes:
             raise RunError(
                 f"{run}: no probe batches were stored with this run (probe-000.safetensors); expected for --sample "

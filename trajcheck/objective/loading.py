@@ -11,6 +11,7 @@ from trajcheck.files.prints import hash_file
 from trajcheck.objective.devices import resolve_device
 from trajcheck.objective.dtype_names import AS_IS, ONE_DTYPE
 from trajcheck.objective.exported import FILE, load_exported
+from trajcheck.objective.exported_modes import EXPORTED
 from trajcheck.objective.file import load_program
 from trajcheck.objective.objective import Objective
 
@@ -55,7 +56,3 @@ def _load_exported(run: Path | None, place: torch.device, dtype: str | None) -> 
         objective.note = check_golden_value(objective, run, facts, path)
     objective.sources = {str(path): hash_file(path)}
     return objective
-
-
-#: `--objective run`: the program that the Recorder exported with the run.
-EXPORTED = "run"

@@ -15,6 +15,7 @@ from trajcheck.files.extents import FLOATING, Extents
 from trajcheck.files.prints import hash_file
 from trajcheck.runs.formats.recognise import open_run
 from trajcheck.runs.formats.stored_run import StoredRun
+from trajcheck.runs.modes import Modes, other_modes
 from trajcheck.runs.optimizer_settings import RunSettings
 from trajcheck.runs.run_info import RunInfo
 from trajcheck.runs.snapshot import Probe, Snapshot
@@ -40,6 +41,7 @@ class Trajectory:
     files: Mapping[int, tuple[str, ...]]
     left_out: Mapping[int, str] = field(default_factory=dict)
     ended: str | None = None  # why the trajectory stops before its recorded end
+    program_modes: Modes | None = None  # of the exported program that replays it; None: any mode can be replayed
     probes: tuple[Probe, ...] = ()  # batches set aside, in order; not part of any step
 
     @cached_property
@@ -82,6 +84,12 @@ class Trajectory:
         place = self.index(snapshot.batch_from)
         return self.snapshots[place] if place is not None and self.snapshots[place].batch else None
 
+    def no_evaluation(self, snapshot: Snapshot) -> str:
+        """Why no loss can be evaluated as in a step's forward, on whatever sample; '' where it can."""
+        if self.program_modes is None or snapshot.modes is None or snapshot.modes == self.program_modes:
+            return ""
+        return other_modes(self.program_modes, snapshot.modes)
+
     def no_sample(self, snapshot: Snapshot) -> str:
         """Why the loss of a step cannot be evaluated again on its own sample; '' where it can."""
         if not snapshot.has_batch:
@@ -93,7 +101,7 @@ class Trajectory:
             return f"its sample cannot be replayed: {snapshot.omitted['replay']}"
         if None in (snapshot.micro_weights or source.micro_weights or ()):
             return "its sample cannot be replayed: it was recorded without the weight by which its loss counted"
-        return ""
+        return self.no_evaluation(snapshot)
 
 
 def _because(missing: str, reason: str | None) -> str:

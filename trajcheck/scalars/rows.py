@@ -28,8 +28,9 @@ class Row:
     row or the end. `skip` is the place of the iterate x_s of cos_skip. The `no_...` say why something is missing, or
     are empty: `no_pair` for quantities with d_t, `no_next` for those with d_{t+1}, `no_gradient` for the recorded
     gradient, `no_sample` for losses and gradients that are replayed on z_t, `no_previous_sample` for
-    those on the sample of the record before, `no_window` for sums over all steps since the record before, `no_update`
-    for what d_t tells of the optimizer, and `no_next_update` for what d_{t+1} does.
+    those on the sample of the record before, `no_evaluation` for what is replayed on any sample, `no_window` for sums
+    over all steps since the record before, `no_update` for what d_t tells of the optimizer, and `no_next_update` for
+    what d_{t+1} does.
     """
 
     place: int
@@ -44,6 +45,7 @@ class Row:
     no_sample: str
     no_previous_sample: str
     no_window: str
+    no_evaluation: str
     no_update: str
     no_next_update: str
 
@@ -60,7 +62,7 @@ class Row:
 
     def no_sample_of(self, convention: str) -> str:
         """Why nothing can be replayed under own, previous, probe or full; '' where something can."""
-        return {"own": self.no_sample, "previous": self.no_previous_sample}.get(convention, "")
+        return {"own": self.no_sample, "previous": self.no_previous_sample}.get(convention, self.no_evaluation)
 
 
 @dataclass(frozen=True)
@@ -172,6 +174,7 @@ def choose_rows(trajectory: Trajectory, steps: slice, skip: int = 1) -> Rows:
             no_sample=_no_sample(trajectory, place),
             no_previous_sample=no_pairs[place] or _no_sample(trajectory, place - 1, "at the step before: "),
             no_window=_no_window(trajectory, place),
+            no_evaluation=trajectory.no_evaluation(trajectory.snapshots[place]),
             no_update=no_updates[place],
             no_next_update=[*no_updates, ""][place + 1],
         )

@@ -18,6 +18,7 @@ from trajcheck.files.extent_reader import ExtentReader
 from trajcheck.files.prints import FilePrints
 from trajcheck.measuring.cost import Cost, extent_bytes
 from trajcheck.measuring.measured_run import MeasuredRun
+from trajcheck.objective.exported_modes import EXPORTED, with_program
 from trajcheck.options.python_call import takes_more
 from trajcheck.progress_bar import progress_bar
 from trajcheck.reports.making.folder import ReportFolder
@@ -79,6 +80,8 @@ class _Comparison:
         first, *others = runs
         self.runs = [first, *dict.fromkeys(others)]
         self.a = load_trajectory(first, options.skip_bad)
+        if options.objective == EXPORTED:
+            self.a = with_program(self.a)
         if options.sample == "probe" and not self.a.probes:
             raise RunError(
                 f"{first}: no probe batches were stored with this run (probe-000.safetensors); expected for --sample "

@@ -55,7 +55,15 @@ class Identity:
         places = (row.place, row.place - 1, row.place + 1, row.skip, 0)
         within = (place if place is not None and 0 <= place < len(snapshots) else None for place in places)
         steps = [None if place is None else snapshots[place].step for place in within]
-        lacks = (row.no_pair, row.no_next, row.no_gradient, row.no_sample, row.no_previous_sample, row.no_window)
+        lacks = (
+            row.no_pair,
+            row.no_next,
+            row.no_gradient,
+            row.no_sample,
+            row.no_previous_sample,
+            row.no_window,
+            row.no_evaluation,
+        )
         files = [None if step is None else self._files.get(step) for step in steps]
         before = snapshots[row.place - 1] if row.place else snapshot  # whose sample `--sample previous` takes
         batches = self._batch(snapshot), self._batch(before)
