@@ -11,6 +11,7 @@ import torch
 from trajcheck.recording.guard import Guard
 from trajcheck.recording.model.called import WatchedCalls
 from trajcheck.recording.model.optimizers import Optimizers
+from trajcheck.recording.outside_graphs import outside_graphs
 from trajcheck.recording.step_recorder import StepRecorder
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]  # positional (the optimizer first) and keyword arguments of step()
@@ -26,8 +27,8 @@ class LoopHooks:
         self.watch_calls(model)
         try:
             for optimizer in optimizers.members:
-                self._handles.append(optimizer.register_step_pre_hook(self._before_step))
-                self._handles.append(optimizer.register_step_post_hook(self._after_step))
+                self._handles.append(optimizer.register_step_pre_hook(outside_graphs(self._before_step)))
+                self._handles.append(optimizer.register_step_post_hook(outside_graphs(self._after_step)))
         except BaseException:
             self.remove()
             raise

@@ -10,6 +10,7 @@ from trajcheck.recording.model.optimizers import Optimizers
 from trajcheck.recording.model.recorded_model import Parameter
 from trajcheck.recording.model.shards import local
 from trajcheck.recording.model.updates_by_hand import HOW, UpdatesByHand
+from trajcheck.recording.outside_graphs import NO_HOOKS, seen_whole
 from trajcheck.recording.unedited_loop.live_objects import live_optimizers, parameters_of
 
 
@@ -51,6 +52,8 @@ class IdleOptimizer:
     def _advice(self) -> str:
         if isinstance(self._optimizers.members[0], UpdatesByHand):
             return f"{HOW} tells it"
+        if seen_whole:
+            return f"a step was compiled as one graph, {NO_HOOKS}"
         return "give the Recorder the optimizer that steps"
 
     def _others(self) -> list[str]:

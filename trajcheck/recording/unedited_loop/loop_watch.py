@@ -19,6 +19,7 @@ import torch
 from torch.autograd import Variable
 
 from trajcheck.recording.hooks import Call, watch_closure
+from trajcheck.recording.outside_graphs import outside_graphs
 from trajcheck.recording.recorder import Recorder
 from trajcheck.recording.step.gradient_watch import GradientWatch
 from trajcheck.recording.step.graph import tensors_in
@@ -57,7 +58,7 @@ class LoopWatch:
         self.batches = self.losses = self.unweighed = 0
         self.functions: set[str] = set()
         # Hooks run in the order in which they were made: what was done to the gradients is said before they are taken.
-        before = optimizer.register_step_pre_hook(self._before_step)
+        before = optimizer.register_step_pre_hook(outside_graphs(self._before_step))
         try:
             self.recorder = Recorder(path, model, optimizer, **options)
         except BaseException:

@@ -24,6 +24,7 @@ from torch.optim.optimizer import register_optimizer_step_pre_hook
 from trajcheck.errors import RecorderError, TrajcheckError
 from trajcheck.recording.arguments import check_options, check_windows, one_schedule
 from trajcheck.recording.failures import announce, brief, to_nobody, to_stderr
+from trajcheck.recording.outside_graphs import outside_graphs
 from trajcheck.recording.recorder import Recorder
 from trajcheck.recording.unedited_loop.attached_optimizer import AttachedOptimizer
 from trajcheck.recording.unedited_loop.compiled_in_place import CompiledInPlace
@@ -96,7 +97,7 @@ class LoopRecording:
             _running.append(self)
         warnings.filterwarnings("ignore", COMPILED)
         self._filter = warnings.filters[0]
-        self._handles = [register_optimizer_step_pre_hook(self._before_step)]
+        self._handles = [register_optimizer_step_pre_hook(outside_graphs(self._before_step))]
         self._global_forward = register_module_forward_pre_hook(self._before_forward)
         self._updates = UpdatesSeen()
         self._handles += [CompiledInPlace(self._before_compiled), self._updates]
