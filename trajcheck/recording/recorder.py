@@ -41,6 +41,7 @@ from trajcheck.recording.run.folder import RunFolder, describe_run
 from trajcheck.recording.run.group_settings import GroupSettings
 from trajcheck.recording.run.probe_batches import store_probe
 from trajcheck.recording.run.run_writer import RunWriter
+from trajcheck.recording.run.trained_set import TrainedSet
 from trajcheck.recording.schedule.schedules import Budget, Schedule
 from trajcheck.recording.schedule.time_spent import TimeSpent
 from trajcheck.recording.step.forwards import Forward
@@ -160,7 +161,7 @@ class Recorder:
                     spent=self.spent,
                     say=self._say,
                 )
-            settings = GroupSettings(self.path, optimizers)
+            settings, trained = GroupSettings(self.path, optimizers), TrainedSet(self.path, self._model)
             loss = exportable(objective, self._model, self._say) if ranks.first else None
             export = ObjectiveExport(self.path, model, loss, resumed=writer.resumed, say=self._say)
         except OSError as error:
@@ -177,6 +178,7 @@ class Recorder:
                 self.spent,
                 grad_dtype,
                 settings,
+                trained,
                 self._warn,
             )
             self._hooks = LoopHooks(model, optimizers, self._steps, self.guard)

@@ -16,6 +16,7 @@ from trajcheck.recording.model.recorded_model import RecordedModel
 from trajcheck.recording.model.surroundings import Captured
 from trajcheck.recording.run.group_settings import GroupSettings
 from trajcheck.recording.run.run_writer import RunWriter
+from trajcheck.recording.run.trained_set import TrainedSet
 from trajcheck.recording.schedule.time_spent import TimeSpent
 from trajcheck.recording.step.findings import found_on_the_way
 from trajcheck.recording.step.forwards import Forward
@@ -48,6 +49,7 @@ class StepRecorder:
         spent: TimeSpent,
         grad_dtype: torch.dtype | None,
         settings: GroupSettings,
+        trained: TrainedSet,
         say: Callable[[str], None],
     ) -> None:
         self.step = writer.start
@@ -63,7 +65,8 @@ class StepRecorder:
         self._window: Taken = {}, {}  # that of the step that is being made
         self._scheduled = writer.wants(self.step)
         self._stopped = False
-        self._settings = settings
+        self._settings, self._trained = settings, trained
+        self._model, self._fresh = model, False
         self._groups: list[dict[str, Any]] | None = None  # its settings that are others than run.json's
         self._evaluations = 0
         self._modes: dict[str, str] | None = None  # at the forward of the last record
@@ -92,7 +95,7 @@ class StepRecorder:
         if self._scheduled and self._export.pending:
             with self._spent.exporting():
                 self._export.export(batch, self._observations.micro_batches[-1], self.step)
-        self._observations.note(lambda: self._optimizers.rates(self.step))
+        self._observations.note(lambda: self._optimizers.rates())
         if self._scheduled:
             self._groups = self._settings.differing()
         if warning := self._idle.observed(self.step):
@@ -113,6 +116,7 @@ class StepRecorder:
         if self._evaluated:
             return
         self._settle()
+        self._refresh()
         if self._scheduled:
             self._vectors.await_devices(self._spent, forward=True)
         if self.watching:
@@ -143,7 +147,7 @@ class StepRecorder:
                 f"step {self.step}: {type(optimizer).__name__} was given a closure, and is one of several optimizers: "
                 "the gradients of one step are then taken at several points. Call backward() before their steps."
             )
-        self._part.enters(optimizer, self.step)
+        self._part.enters(optimizer)
         if not self._part.others_made:
             self._begin_step(closure)
         if not self.watching or closure:
@@ -154,10 +158,34 @@ class StepRecorder:
         if self._scheduled and getattr(optimizer, "grad_scale", None) is None:
             self._vectors.take_gradients(groups)
 
+    def _refresh(self) -> None:
+        """Once in a step, at its first moment: follow the parameters that are trained in it."""
+        if self._fresh:
+            return
+        self._fresh = True
+        if strangers := self._model.strangers(self._optimizers):
+            self._say(
+                f"{self._optimizers.name} trains {some_of(strangers)} from step {self.step} on, which the model had "
+                "not when recording began: they are not recorded, and x_t is without them"
+            )
+        if not self._model.refresh(self._optimizers):
+            return
+        self._unseen.arrives(self.step, content=False)
+        self._unseen.follow(self._model.stored)
+        self._place = GradientPlace(self._model.stored, self._unseen.prints)
+        self._idle = IdleOptimizer(self._optimizers, self._model.stored)
+        self._observations.follow()
+        self._writer.widen(len(self._optimizers.param_groups))
+        if self._windows is not None:
+            if self._scheduled:  # of those that were trained up to here
+                self._window = self._vectors.take_window(self._windows, self.step)
+            self._windows = WindowSums(self._model.stored)
+
     def _begin_step(self, closure: bool) -> None:
         """The parameters are x_t."""
         self._vectors.forget()
         self._writer.begin()
+        self._refresh()
         here = self._unseen.arrives(self.step, content=self._scheduled)
         if not self.watching:
             return
@@ -201,7 +229,8 @@ class StepRecorder:
     def _turn_window(self) -> None:
         """The window that ends at the record of this step, and the beginning of the next."""
         if self._windows is not None and self._windows.start != self.step:  # a step() may call its parent's
-            self._window = self._vectors.take_window(self._windows, self.step)
+            taken = self._vectors.take_window(self._windows, self.step)
+            self._window = taken if taken[1] else self._window
             self._windows.restart(self.step)
 
     def after_step(self, optimizer: torch.optim.Optimizer) -> None:
@@ -311,6 +340,8 @@ class StepRecorder:
             metadata["epoch"] = self.epoch
         if self._groups is not None:
             metadata["groups"] = self._groups
+        if trained := self._trained.differing():
+            metadata["trained"] = trained
         self._writer.begin()
         self._writer.write(step, sums, tensors, metadata, captured, self._vectors.hand_over())
 
@@ -319,6 +350,7 @@ class StepRecorder:
         self._writer.thin()
         self._observations.reset()
         self._groups = None
+        self._fresh = False
         self._spent.end_step(recorded=self._scheduled)
         self._place.reset()
         self._scheduled = self._writer.wants(self.step)

@@ -103,8 +103,11 @@ class RowEvaluation:
                 vectors[kind] = data.iterates[place]
         divisors = {}
         if "recorded" in needed and data.recorded is not None:
-            vectors["recorded"] = data.recorded
-            divisors["recorded"] = self._setting.trajectory.snapshots[row.place].clip or 1.0
+            snapshot = self._setting.trajectory.snapshots[row.place]
+            divisors["recorded"] = clip = snapshot.clip or 1.0
+            # where the step held parameters fixed nothing was recorded that could disagree
+            same = {name: vectors["gradient"][name] * clip for name in snapshot.held}
+            vectors["recorded"] = {**data.recorded, **same} if same else data.recorded
         settings = self._setting.trajectory.settings
         reduce = partial(
             self._reducer.reduce,

@@ -69,7 +69,8 @@ class RunSettings:
         self._at = [self._of(snapshot.groups, known) for snapshot in snapshots]
         updates = [at for at, snapshot in zip(self._at, snapshots, strict=True) if snapshot.lr or snapshot.gradients]
         self.used: Sequence[OptimizerSettings] = _distinct(updates or self._at or [self._described])
-        self._decays: dict[int, Mapping[str, float]] = {}
+        self._trained = [snapshot.trained for snapshot in snapshots]
+        self._decays: dict[tuple[int, str], Mapping[str, float]] = {}
 
     def _of(self, differing: Sequence[Group], known: dict[str, OptimizerSettings]) -> OptimizerSettings:
         if not differing:
@@ -94,14 +95,15 @@ class RunSettings:
 
     def decay_at(self, place: int) -> Mapping[str, float]:
         """The weight decay of each parameter that has some, at the record at a place; one object for equal settings."""
-        settings = self._at[place]
-        if id(settings) not in self._decays:
+        settings, trained = self._at[place], self._trained[place]
+        key = id(settings), repr(sorted(trained.items())) if trained else ""
+        if key not in self._decays:
             found = {}
-            for name, group in self._info.group_of.items():
-                if group < len(settings.groups) and settings.groups[group].get("weight_decay"):
+            for name, group in {**self._info.group_of, **trained}.items():
+                if group is not None and group < len(settings.groups) and settings.groups[group].get("weight_decay"):
                     found[name] = float(settings.groups[group]["weight_decay"])
-            self._decays[id(settings)] = found
-        return self._decays[id(settings)]
+            self._decays[key] = found
+        return self._decays[key]
 
     @cached_property
     def has_decay(self) -> bool:

@@ -66,7 +66,9 @@ class Snapshot:
     generator states each micro-batch has, one for each forward of the model; (): one each. A weight in `micro_weights`
     that is not known is None. `groups` are the settings of each parameter group that differ at this
     step from those of the run's description; empty where none does. `unseen` tells of what else than the optimizer has
-    moved the parameters, `autocast` is the dtype of that of the forward.
+    moved the parameters, `trained` says which are trained otherwise than run.json says, by the number of their group
+    or None, `held` which of the run's trained parameters this step holds fixed, `autocast` is the dtype of that of the
+    forward.
     """
 
     step: int
@@ -99,6 +101,8 @@ class Snapshot:
     window_gradient: Mapping[str, Extent] = field(default_factory=dict)
     rank_buffers: Mapping[int, Mapping[str, Extent]] = field(default_factory=dict)
     unseen: Unseen | None = None
+    trained: Mapping[str, int | None] = field(default_factory=dict)
+    held: frozenset[str] = frozenset()
     autocast: str | None = None
 
     @property

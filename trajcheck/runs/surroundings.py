@@ -5,7 +5,7 @@ A step that does not hold one finds it in the step that it names, under the tens
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -58,13 +58,14 @@ def _source(snapshot: Snapshot, step: int, stored: Stored, what: str) -> Snapsho
     return source
 
 
-def with_frozen(info: RunInfo, snapshots: list[Snapshot]) -> list[Snapshot]:
-    """The snapshots with their frozen parameters: those that run.json calls so, or that a step leaves to another.
+def with_frozen(info: RunInfo, snapshots: list[Snapshot], also: Iterable[str] = ()) -> list[Snapshot]:
+    """The snapshots with their frozen parameters: those that run.json calls so, or that a step leaves to another, and
+    `also` others, which some steps train.
 
     One of which a step says nothing is that of the last step that held it: a resumed run may have frozen other values.
     """
     by_step = {snapshot.step: snapshot for snapshot in snapshots}
-    names = set(info.frozen)
+    names = {*info.frozen, *also}
     for snapshot in snapshots:
         for name, step in snapshot.frozen_from.items():
             if step == snapshot.step or info.parameters:

@@ -20,6 +20,7 @@ from trajcheck.runs.optimizer_settings import RunSettings
 from trajcheck.runs.run_info import RunInfo
 from trajcheck.runs.snapshot import Probe, Snapshot
 from trajcheck.runs.surroundings import with_buffers, with_frozen
+from trajcheck.runs.trained_sets import changing_parameters, in_the_union
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -29,9 +30,9 @@ class Trajectory:
     """The recorded steps of one run, in order; x_t of snapshot i is `snapshots[i].parameters[name]` for name in
     `shapes`.
 
-    `shapes` are the trainable parameters, tied ones once, in the run's order: the space in which every inner product
-    is taken. `files` are those in which the record of each step lies. `left_out` says which step files are not part of
-    it, and why.
+    `shapes` are the trainable parameters, tied ones once, in the run's order, those of any step: the space in which
+    every inner product is taken. `files` are those in which the record of each step lies. `left_out` says which step
+    files are not part of it, and why.
     """
 
     path: Path
@@ -135,8 +136,12 @@ def open_trajectory(path: Path, *, skip_bad: bool = False) -> Trajectory:
             left_out[step] = str(error)
     if not snapshots:
         raise RunError(f"{path}: none of its {len(steps)} steps can be read; {next(iter(left_out.values()))}")
-    snapshots = with_buffers(with_frozen(info, snapshots))
+    changing = changing_parameters(info, snapshots)
+    snapshots = with_buffers(with_frozen(info, snapshots, changing))
     shapes = dict(info.parameters) or _usual_shapes(snapshots)
+    if changing:
+        shapes = {**shapes, **changing}
+        snapshots = [in_the_union(info, snapshot, shapes, changing) for snapshot in snapshots]
     fitting = []
     for snapshot in snapshots:
         try:

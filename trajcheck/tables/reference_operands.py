@@ -142,6 +142,8 @@ def _no_floor_of(trajectory: Trajectory, place: int) -> str:
         return "the optimizer is unknown: run.json does not name it, or not its momentum"
     if not settings.plain_sgd or settings.weight_decay:
         return f"known for plain SGD only; the run used {settings.words}"
+    if trajectory.snapshots[place].held:
+        return "known where all parameters are trained: some are not at this step"
     if "gradient" in trajectory.snapshots[place].omitted:
         return "known for plain SGD only; the run's gradients were taken at other parameters than x_t"
     return (

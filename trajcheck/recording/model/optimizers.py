@@ -37,7 +37,7 @@ class Optimizers:
                     "that a wrapper holds (often wrapper.optimizer)."
                 )
         self.names = [optimizer_name(optimizer, around) for optimizer, around in found]
-        self._groups = [len(optimizer.param_groups) for optimizer in self.members]
+        self._known: list[tuple[int, int]] = []
         owners: dict[int, str] = {}
         for optimizer, name in zip(self.members, self.names, strict=True):
             for tensor in {id(tensor) for group in optimizer.param_groups for tensor in group["params"]}:
@@ -58,30 +58,36 @@ class Optimizers:
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
-        return [group for optimizer in self.members for group in optimizer.param_groups]
+        """By their numbers; of one that is gone an empty one."""
+        return [group for _, group in self._numbered()]
+
+    def _numbered(self) -> list[tuple[int, dict[str, Any]]]:
+        """The place of the optimizer and the group, by number. A number is a group's for good, known by its first
+        parameter: groups that are added come last, and of one that is removed there remains its number."""
+        found = {
+            (place, id(group["params"][0]) if group["params"] else -number): group
+            for place, optimizer in enumerate(self.members)
+            for number, group in enumerate(optimizer.param_groups)
+        }
+        self._known += [key for key in found if key not in self._known]
+        return [(key[0], found.get(key, {"params": []})) for key in self._known]
 
     def owners(self) -> list[tuple[torch.optim.Optimizer, str]]:
         """The optimizer of each group, and its name."""
-        named = zip(self.members, self.names, strict=True)
-        return [(optimizer, name) for optimizer, name in named for _ in optimizer.param_groups]
+        return [(self.members[place], self.names[place]) for place, _ in self._numbered()]
 
     def place(self, optimizer: torch.optim.Optimizer) -> int:
         return next(place for place, member in enumerate(self.members) if member is optimizer)
 
-    def groups_of(self, place: int) -> range:
+    def groups_of(self, place: int) -> list[int]:
         """The numbers of the parameter groups of the optimizer at a place."""
-        before = sum(len(optimizer.param_groups) for optimizer in self.members[:place])
-        return range(before, before + len(self.members[place].param_groups))
+        return [number for number, (owner, _) in enumerate(self._numbered()) if owner == place]
 
-    def rates(self, step: int, places: Sequence[int] | None = None) -> list[float] | None:
-        """The rate of each group, 0 in those of optimizers that are not at one of `places`; None for an optimizer
-        without rates. Raises RecorderError where there are other groups than there were."""
-        if (now := [len(optimizer.param_groups) for optimizer in self.members]) != self._groups:
-            raise RecorderError(
-                f"step {step}: {self.name} has {sum(now)} parameter groups, and had {sum(self._groups)} when recording "
-                "began. Make the Recorder after the last add_param_group()."
-            )
-        places = range(len(self.members)) if places is None else places
-        moving = {number for place in places for number in self.groups_of(place)}
-        rates = [group.get("lr") if number in moving else 0.0 for number, group in enumerate(self.param_groups)]
+    def rates(self, places: Sequence[int] | None = None) -> list[float] | None:
+        """The rate of each group, 0 in those of optimizers that are not at one of `places`, and in one that is gone;
+        None for an optimizer without rates."""
+        rates = []
+        for place, group in self._numbered():
+            moves = bool(group["params"]) and (places is None or place in places)
+            rates.append(group.get("lr") if moves else 0.0)
         return None if None in rates else [float(cast(float, rate)) for rate in rates]

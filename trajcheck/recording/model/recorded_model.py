@@ -81,9 +81,7 @@ class RecordedModel:
     ) -> None:
         self.ranks = ranks
         named, self.tied = unique_names(model.named_parameters(remove_duplicate=False))
-        groups = {
-            id(tensor): group for group, settings in enumerate(optimizer.param_groups) for tensor in settings["params"]
-        }
+        groups = _numbers(optimizer)
         sources = {name: tensor for name, tensor in named.items() if id(tensor) in groups}
         sources.update(_match_masters(named, optimizer, set(map(id, sources.values())), masters))
         wanted = name_filter(keep)
@@ -91,8 +89,9 @@ class RecordedModel:
             self._parameter(name, tensor, sources.get(name), groups, wanted, ranks.first)
             for name, tensor in named.items()
         ]
-        self.trained = [p for p in self.parameters if p.trainable and p.recorded]
-        self.frozen = [p for p in self.parameters if not p.trainable and p.recorded]
+        self._seen = [(p.group, p.tensor.requires_grad) for p in self.parameters]
+        self._foreign = groups.keys() - {id(p.source) for p in self.parameters}
+        self._sort()
         if not self.trained:
             raise RecorderError(
                 f"there is nothing to record: the filter parameters={keep!r} leaves none of the trainable parameters: "
@@ -104,6 +103,35 @@ class RecordedModel:
         self.not_stored |= {f"frozen parameter {p.name}": p.tensor for p in self.parameters if p.lost}
         devices = {t.device for p in self.trained for t in (p.tensor, p.source)}
         self.cuda_devices = sorted((device for device in devices if device.type == "cuda"), key=str)
+
+    def _sort(self) -> None:
+        self.trained = [p for p in self.parameters if p.trainable and p.recorded]
+        self.frozen = [p for p in self.parameters if not p.trainable and p.recorded]
+
+    def refresh(self, optimizer: HoldsGroups) -> bool:
+        """Whether other parameters are trained than at the last call, or in other groups: some were unfrozen, frozen,
+        or given to the optimizer. Raises RecorderError where none is left, or one cannot be recorded."""
+        groups = _numbers(optimizer)
+        seen = [(groups.get(id(p.source)), p.tensor.requires_grad) for p in self.parameters]
+        if seen == self._seen:
+            return False
+        self._seen = seen
+        for p, (group, wants_gradient) in zip(self.parameters, seen, strict=True):
+            p.group, p.trainable = group, group is not None and wants_gradient
+            if p.chosen and p.trainable and not (p.recorded and p.tensor.dtype in FLOATING):
+                raise RecorderError(f"parameter {p.name!r} is trained now, and has dtype {p.tensor.dtype}.")
+        self._sort()
+        if not self.trained:
+            raise RecorderError("no parameter that is recorded is trained any more.")
+        return True
+
+    def strangers(self, optimizer: HoldsGroups) -> list[str]:
+        """The names of parameters that the optimizer has got since, and the model had not when recording began; said
+        once."""
+        new = _numbers(optimizer).keys() - {id(p.source) for p in self.parameters} - self._foreign
+        self._foreign |= new
+        named = {id(tensor): canonical(name) for name, tensor in self._module.named_parameters()} if new else {}
+        return sorted(named.get(tensor, "a tensor that is no parameter of the model") for tensor in new)
 
     @staticmethod
     def _parameter(
@@ -217,6 +245,11 @@ class RecordedModel:
 
     def describe(self) -> list[dict[str, Any]]:
         return [parameter.describe() for parameter in self.parameters]
+
+
+def _numbers(optimizer: HoldsGroups) -> dict[int, int]:
+    """The number of the parameter group of each tensor, by identity."""
+    return {id(tensor): number for number, group in enumerate(optimizer.param_groups) for tensor in group["params"]}
 
 
 def unique_names(named: Any) -> tuple[dict[str, torch.Tensor], dict[str, str]]:

@@ -140,7 +140,7 @@ class RunFolder:
         self.planned = str(there.get("schedule", "")).startswith("Budget")
         here = {entry["name"]: entry for entry in description["parameters"]}
         for name in {**recorded, **here}:
-            if recorded.get(name) != here.get(name):
+            if _lasting(recorded.get(name)) != _lasting(here.get(name)):
                 raise RecorderError(
                     f"{path}: this model does not go on with that run. Parameter {name!r} there: "
                     f"{_brief(recorded.get(name))}; here: {_brief(here.get(name))}. Record into another folder."
@@ -351,6 +351,11 @@ def describe_versions(model: torch.nn.Module) -> dict[str, str]:
     if device.type == "cuda":
         versions["device_name"] = torch.cuda.get_device_name(device)
     return versions
+
+
+def _lasting(entry: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """What of a parameter stays as it is; which ones are trained may change, and records say so."""
+    return None if entry is None else {key: value for key, value in entry.items() if key not in ("group", "trainable")}
 
 
 def _brief(entry: Mapping[str, Any] | None) -> str:

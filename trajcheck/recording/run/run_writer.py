@@ -125,6 +125,11 @@ class RunWriter:
         if self._continuation is not None:
             self._time.restart(*sums)
 
+    def widen(self, groups: int) -> None:
+        """There are so many parameter groups from now on."""
+        self._groups = groups
+        self._time.widen(groups)
+
     def sums(self) -> Sums:
         """tau and the sum of squared rates up to here."""
         return self._time.values()

@@ -26,6 +26,13 @@ class LearningTime:
         self._tau = None if tau is None else list(tau)
         self._squares = None if squares is None else list(squares)
 
+    def widen(self, groups: int) -> None:
+        """There are so many parameter groups from now on: those that are new have moved nothing yet."""
+        self._decide()
+        missing = [0.0] * (groups - len(self._tau or self._squares or [0.0] * groups))
+        self._tau = None if self._tau is None else self._tau + missing
+        self._squares = None if self._squares is None else self._squares + missing
+
     def add(self, rates: list[float] | None, found_inf: Any = None) -> None:
         """Count one update with `rates`, unless the tensor `found_inf` says that a loss scaler skipped it.
 

@@ -93,6 +93,12 @@ class Observations:
         self._scale: float | None = None
         self._dropped = 0  # observations of the coming step that were of gradients which were cleared
 
+    def follow(self) -> None:
+        """Other parameters are trained from now on."""
+        self._watch = GradientWatch(self._recorded.watched, shared=self._recorded.ranks.count > 1)
+        if self._noted:
+            self._watch.note()
+
     def reset(self) -> None:
         """Forget everything: the step was made."""
         self._forget_earlier_pass()

@@ -48,10 +48,10 @@ class StepOfAll:
         """Whether it comes again, though its part is made."""
         return not self.inside and self._optimizers.place(optimizer) in self._made
 
-    def enters(self, optimizer: torch.optim.Optimizer, step: int) -> None:
+    def enters(self, optimizer: torch.optim.Optimizer) -> None:
         self.inside = True
         place = self._optimizers.place(optimizer)
-        rates = self._optimizers.rates(step, [place])
+        rates = self._optimizers.rates([place])
         if rates is None or self._rates is None:
             self._rates = None
         else:

@@ -67,16 +67,20 @@ class UnseenUpdates:
     """
 
     def __init__(self, parameters: Sequence[Parameter]) -> None:
-        self._sources = {p.name: p.source for p in parameters}
-        self.prints = ContentPrints(self._sources)
-        filled = {name: tensor for name, tensor in self._sources.items() if local(tensor).numel()}
-        self._sampled = dict(sorted(filled.items(), key=lambda item: local(item[1]).numel())[:SAMPLED])
-        self._left: _Left | None = None
+        self.follow(parameters)
         self._doubtful = False  # values were written and perhaps written back: from now on contents are compared
         self._found: dict[int, Sequence[str]] = {}
         self._open: list[tuple[int, Difference | torch.Tensor, Sequence[str]]] = []  # until a device is asked
         self._folded: list[tuple[list[int], torch.Tensor]] = []
         self.all = Unseen()
+
+    def follow(self, parameters: Sequence[Parameter]) -> None:
+        """These parameters from now on."""
+        self._sources = {p.name: p.source for p in parameters}
+        self.prints = ContentPrints(self._sources)
+        filled = {name: tensor for name, tensor in self._sources.items() if local(tensor).numel()}
+        self._sampled = dict(sorted(filled.items(), key=lambda item: local(item[1]).numel())[:SAMPLED])
+        self._left: _Left | None = None
 
     def left(self, content: bool) -> None:
         """A step is over; `content`: it or the next one is recorded."""

@@ -14,7 +14,8 @@ from trajcheck.runs.trajectory import Trajectory
 def recording_warnings(trajectory: Trajectory) -> list[str]:
     """A sentence for each, in words of what was found."""
     ended = trajectory.info.ended
-    found = [ended.stopped if ended is not None else "", *_unseen(trajectory), *_omitted(trajectory.snapshots)]
+    found = [ended.stopped if ended is not None else "", *_unseen(trajectory), *_trained(trajectory)]
+    found += _omitted(trajectory.snapshots)
     return [warning for warning in found if warning]
 
 
@@ -34,6 +35,23 @@ def _unseen(trajectory: Trajectory) -> Iterable[str]:
         "x_(t-1) and the recorded update there, and what is said of updates (update_corr, descent, loss_change, "
         "update_dot_ref, cos_floor) is left empty across them"
     )
+
+
+def _trained(trajectory: Trajectory) -> Iterable[str]:
+    """Where the set of trained parameters changes."""
+    changes = []
+    for before, after in pairwise(trajectory.snapshots):
+        for names, what in ((before.held - after.held, "trained"), (after.held - before.held, "held fixed")):
+            if names:
+                changes.append(f"{some_of(sorted(names))} {what} from step {after.step} on")
+    held = sum(bool(snapshot.held) for snapshot in trajectory.snapshots)
+    if held:
+        more = f"; and {len(changes) - 4} more changes" if len(changes) > 4 else ""
+        which = "; ".join(changes[:4]) or some_of(sorted(trajectory.snapshots[0].held))
+        yield (
+            f"{held} steps do not train all parameters of the run: {which}{more}. Distances are over all that were "
+            "ever trained, where they were held; a recorded gradient is 0 in those, as the optimizer used it"
+        )
 
 
 def _omitted(snapshots: Iterable[Snapshot]) -> Iterable[str]:

@@ -60,6 +60,11 @@ def as_natural(value: Any) -> int:
     return value
 
 
+def as_group(value: Any) -> int | None:
+    """The number of a parameter group; None: of none."""
+    return None if value is None else as_natural(value)
+
+
 def as_micro_batches(value: Any) -> int:
     if as_natural(value) > MOST_MICRO_BATCHES:
         raise ValueError

@@ -17,6 +17,7 @@ from trajcheck.runs.formats.native.group_settings import as_groups
 from trajcheck.runs.formats.native.metadata import (
     as_factor,
     as_flag,
+    as_group,
     as_loss,
     as_micro_batches,
     as_modes,
@@ -129,6 +130,7 @@ def _snapshot(file: TensorFile, metadata: Mapping[str, Any]) -> Snapshot:
         groups=entry(metadata, "groups", as_groups) or (),
         window=_window(metadata),
         unseen=read_unseen(metadata),
+        trained=entry(metadata, "trained", as_table(as_group)) or {},
         autocast=entry(metadata, "autocast", as_reason),
         window_gradient=vectors["window"],
     )
