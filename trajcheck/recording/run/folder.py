@@ -195,8 +195,6 @@ class RunFolder:
         Step `start` stays if it holds these very parameters and nothing of a step; it and all later ones otherwise move
         to superseded/. Sums of learning rates go on from step `start` if it is there.
         """
-        if (self.path / "run.json").exists():
-            self._amend({})
         own = step_filename(0, self.ranks.rank, self.ranks.count).partition("-of-")[2]  # other ranks may be writing
         for pattern in (f".step-*{own}.*{TEMPORARY}", *((f".probe-*{TEMPORARY}",) if self.ranks.first else ())):
             for file in self.path.glob(pattern):
@@ -225,6 +223,8 @@ class RunFolder:
             went_on.referred = frozenset(step for step in refers if step is not None)
             went_on.needs = {s.step: frozenset({*s.frozen_from.values(), *s.buffers_from.values()}) for s in snapshots}
             self._find_surroundings(snapshots, start, surroundings)
+        if (self.path / "run.json").exists():  # at the end: others may be writing steps already
+            self._amend({})
         return went_on
 
     def _find_surroundings(self, snapshots: list[Snapshot], start: int, surroundings: Surroundings) -> None:
