@@ -93,16 +93,20 @@ objective = "objective.py:linear"
 
 
 def _walk(seed: int, steps: int) -> Iterator[tuple[int, dict[str, np.ndarray], dict[str, object]]]:
+    """A training of the objective's model on noise, by its own gradients: a replay finds what was recorded."""
     stream = np.random.default_rng(seed)
-    shapes = {"weight": (6, 3), "bias": (3,)}
-    x = {name: stream.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    x = {name: stream.normal(size=shape).astype(np.float32) for name, shape in (("weight", (6, 3)), ("bias", (3,)))}
     for step in range(steps):
-        g = {name: stream.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+        inputs = stream.normal(size=(4, 6)).astype(np.float32)
+        targets = stream.normal(size=(4, 3)).astype(np.float32)
+        apart = inputs @ x["weight"] + x["bias"] - targets
+        slope = 2 * apart / apart.size
+        g = {"weight": inputs.T @ slope, "bias": slope.sum(axis=0)}
         tensors = {f"param/{name}": value for name, value in x.items()}
         tensors |= {f"grad/{name}": value for name, value in g.items()}
-        tensors["batch/0"] = stream.normal(size=(4, 6)).astype(np.float32)
-        tensors["batch/1"] = stream.normal(size=(4, 3)).astype(np.float32)
-        yield step, tensors, {"format": 1, "step": step, "loss": 1 / (step + 1), "lr": [_RATE], "tau": [_RATE * step]}
+        tensors |= {"batch/0": inputs, "batch/1": targets}
+        loss = float((apart**2).mean())
+        yield step, tensors, {"format": 1, "step": step, "loss": loss, "lr": [_RATE], "tau": [_RATE * step]}
         x = {name: value - np.float32(_RATE) * g[name] for name, value in x.items()}
 
 

@@ -16,20 +16,22 @@ TABLES = ("steps.csv", "references.csv", "undefined.csv")
 
 
 def write_walk(folder: Path, steps: Iterable[int] = range(6), seed: int = 0) -> Path:
-    """A random walk with gradients, batches, losses and rates, and a run.json; some steps of it, the same in every
-    call."""
+    """A training of the model of `objective_file` on noise, with gradients, batches, losses and rates, and a run.json;
+    some steps of it, the same in every call."""
     folder.mkdir(parents=True, exist_ok=True)
     wanted = set(steps)
     stream = np.random.default_rng(seed)
     x = {name: stream.normal(size=shape).astype(np.float32) for name, shape in SHAPES.items()}
     for step in range(max(wanted) + 1):
-        g = {name: stream.normal(size=shape).astype(np.float32) for name, shape in SHAPES.items()}
+        inputs, targets = (stream.normal(size=(4, width)).astype(np.float32) for width in (3, 2))
+        apart = inputs @ x["layer.weight"] + x["layer.bias"] - targets
+        slope = 2 * apart / apart.size
+        g = {"layer.weight": inputs.T @ slope, "layer.bias": slope.sum(axis=0)}
         tensors = {f"param/{name}": value for name, value in x.items()}
         tensors |= {f"grad/{name}": value for name, value in g.items()}
-        tensors["batch/0"] = stream.normal(size=(4, 3)).astype(np.float32)
-        tensors["batch/1"] = stream.normal(size=(4, 2)).astype(np.float32)
+        tensors |= {"batch/0": inputs, "batch/1": targets}
         if step in wanted:
-            write_plain_step(folder, step, tensors, loss=1 / (step + 1), lr=0.1, tau=0.1 * step)
+            write_plain_step(folder, step, tensors, loss=float((apart**2).mean()), lr=0.1, tau=0.1 * step)
         x = {name: value - np.float32(0.1) * g[name] for name, value in x.items()}
     if not (folder / "run.json").exists():
         (folder / "run.json").write_text(json.dumps({"format": 1, "id": f"{folder.name}-{seed}"}))
