@@ -129,6 +129,11 @@ def test_what_is_missing_or_contradicts(cli: Cli, tmp_path: Path, monkeypatch: p
         done = cli("report", folder, "--tensorboard", tmp_path / "tb", option, "png")
         assert done.code == 2 and "are of figures" in done.err
     assert cli("report", tmp_path / "nowhere", "--tensorboard", tmp_path / "tb").code == 3
+    steps = (folder / "steps.csv").read_text().splitlines()
+    broken = analysis(tmp_path / "broken", rows=4)
+    (broken / "steps.csv").write_text("\n".join([*steps[:2], "," + steps[2].partition(",")[2]]) + "\n")
+    done = cli("report", broken, "--tensorboard", tmp_path / "tb")
+    assert done.code == 3 and "a row has no step" in done.err and not (tmp_path / "tb").exists()
     monkeypatch.setattr(extras, "find_spec", lambda _: None)
     done = cli("report", folder, "--tensorboard", tmp_path / "tb")
     assert done.code == 2 and "--tensorboard needs tensorboard: pip install 'trajcheck[tensorboard]'" in done.err

@@ -51,7 +51,10 @@ def tagged(report: SavedReport) -> Iterator[Tagged]:
 
 
 def _columns(folder: str, rows: pd.DataFrame, step: str, columns: Sequence[str]) -> Iterator[Tagged]:
-    steps = rows[step].to_numpy(dtype=np.int64)
+    places = rows[step].to_numpy(dtype=np.float64)
+    if not (np.isfinite(places) & (np.abs(places) < 2.0**62)).all():
+        raise ValueError(f"a row has no {step}")
+    steps = places.astype(np.int64)
     for column in columns:
         values = rows[column].to_numpy(dtype=np.float64)
         here = np.isfinite(values)
