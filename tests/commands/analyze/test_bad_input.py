@@ -60,7 +60,15 @@ def test_no_such_run(cli: Cli, tmp_path: Path) -> None:
 
 def test_a_folder_that_is_no_run(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    refused(cli("analyze", tmp_path / "empty"), 3, tmp_path / "empty", "trajcheck's own (step-*.safetensors files")
+    refused(
+        cli("analyze", tmp_path / "empty"),
+        3,
+        tmp_path / "empty",
+        "trajcheck's own (step-000000120.safetensors, a file a step",
+    )
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "step_7.safetensors").write_bytes(b"")
+    refused(cli("analyze", tmp_path / "other"), 3, "its files are called otherwise: step_7.safetensors. Known are")
 
 
 def test_an_empty_run(cli: Cli, tmp_path: Path) -> None:

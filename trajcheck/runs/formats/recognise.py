@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from trajcheck.errors import RunError
+from trajcheck.readable import some_of
 from trajcheck.runs.formats.native.run import NativeRun
 from trajcheck.runs.formats.stored_run import StoredRun
 
@@ -27,8 +28,17 @@ def open_run(path: Path) -> StoredRun:
         raise RunError(f"{path}: cannot be read: {error.strerror}.") from error
     if found is None:
         kind = "a folder without a run" if path.is_dir() else "a file, not a run's folder"
-        raise RunError(f"{path}: {kind} of a known format. {known_formats()}")
+        raise RunError(f"{path}: {kind} of a known format{_others_in(path)}. {known_formats()}")
     return found
+
+
+def _others_in(path: Path) -> str:
+    """The files of tensors that a folder holds under other names than those of a format."""
+    try:
+        names = sorted(file.name for file in path.glob("*.safetensors")) if path.is_dir() else []
+    except OSError:
+        names = []
+    return f"; its files are called otherwise: {some_of(names)}" if names else ""
 
 
 def known_formats() -> str:

@@ -23,7 +23,7 @@ class NativeRun(StoredRun):
     """A folder that a Recorder, or a plain script, wrote."""
 
     name = "trajcheck's own"
-    looks = "step-*.safetensors files, and run.json"
+    looks = "step-000000120.safetensors, a file a step, and run.json"
 
     @classmethod
     def recognise(cls, path: Path) -> bool:
