@@ -10,7 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-NO_COSINE: dict[str, Any] = {"cosine": None, "cosine_error": None, "cosine_of": None, "cosine_sample": None}
+NO_COSINE: dict[str, Any] = {
+    **dict.fromkeys(("cosine", "cosine_error", "cosine_of", "cosine_sample")),
+    "cosine_missing": "",
+}
 NO_RATIO: dict[str, Any] = {"convexity_ratio": None, "convexity_num": None, "convexity_den": None, "shares": None}
 
 OF_STEPS = (
@@ -30,14 +33,28 @@ OF_REFERENCES = (
 OF_TRAJECTORY = ("component_1", "component_2", "off_plane")
 
 
+def dependence(ref: str) -> dict[str, Any]:
+    """That of the first iterate, or of the last of 40."""
+    step = 0 if ref == "init" else 39
+    return {"whole": step, "free": step, "found": ""}
+
+
 def summary(refs: Sequence[str], samples: Sequence[str] = ("own",), **more: Any) -> dict[str, Any]:
     """The summary of an analysis that found nothing to say."""
-    one = {"previous": {**NO_COSINE, **NO_RATIO}, "references": {ref: {**NO_COSINE, **NO_RATIO} for ref in refs}}
+    values = {ref: {"dependence": dependence(ref), **NO_COSINE, **NO_RATIO} for ref in refs}
+    one = {"previous": {**NO_COSINE, **NO_RATIO}, "references": values}
     several = {} if len(samples) == 1 else {"samples": {sample: one for sample in samples}}
     return {
         "format": 1,
         "definitions": 1,
-        "run": {"path": "runs/some", "id": "made-up", "optimizer": "SGD", "plain_sgd": True},
+        "run": {
+            "path": "runs/some",
+            "id": "made-up",
+            "optimizer": "SGD",
+            "plain_sgd": True,
+            "first_step": 0,
+            "skip": 1,
+        },
         "headline": {"sample": samples[0], **one, **several},
         "permutations": None,
         "trajectory": {
@@ -51,7 +68,7 @@ def summary(refs: Sequence[str], samples: Sequence[str] = ("own",), **more: Any)
         "warnings": [],
         "incomplete": [],
         "left_out": {"steps": {}, "columns": {"steps": [], "references": []}},
-        "options": {"skip": 1, "layers": False, "pca": 40},
+        "options": {"skip": None, "layers": False, "pca": 40},
         "replay": None,
         "versions": {"trajcheck": "0.1.0"},
         "created": "2026-01-01T00:00:00+00:00",

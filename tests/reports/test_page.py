@@ -17,7 +17,7 @@ import pytest
 pytest.importorskip("matplotlib")
 pytest.importorskip("plotly")
 
-from saved_reports import NO_COSINE, NO_RATIO, analysis, summary, write_report
+from saved_reports import NO_COSINE, NO_RATIO, analysis, dependence, summary, write_report
 
 from trajcheck.reports.figures.render import Drawn
 from trajcheck.reports.page.document import document
@@ -67,7 +67,7 @@ def head(ref: str, sample: str = "own", **values: Any) -> dict[str, Any]:
     return {
         "sample": sample,
         "previous": {**NO_COSINE, **NO_RATIO},
-        "references": {ref: {**NO_COSINE, **NO_RATIO, **values}},
+        "references": {ref: {"dependence": dependence(ref), **NO_COSINE, **NO_RATIO, **values}},
     }
 
 
@@ -167,16 +167,14 @@ def test_the_cosine_is_said_with_sample_error_and_noise_floor(tmp_path: Path) ->
     [
         ({"cosine_error": None}, {}, "its standard error is not known"),
         ({"cosine_sample": "previous"}, {}, "biased"),
-        ({}, {"plain_sgd": None}, "the optimizer is unknown"),
-        ({}, {"plain_sgd": False}, "Adam carries a gradient on for a while"),
+        ({"cosine": None, "cosine_missing": "Adam carries a gradient on"}, {}, "Adam carries a gradient on"),
     ],
 )
 def test_where_something_is_not_known_there_is_no_sentence(
     tmp_path: Path, values: dict[str, Any], about: dict[str, Any], reason: str
 ) -> None:
     run = {"path": "runs/some", "id": "made-up", "optimizer": "Adam", "plain_sgd": True, **about}
-    warnings = ["Adam carries a gradient on for a while"]
-    folder = analysis(tmp_path / "r", headline=head("final", **{**COSINE, **values}), run=run, warnings=warnings)
+    folder = analysis(tmp_path / "r", headline=head("final", **{**COSINE, **values}), run=run)
     said, unsaid = sentences(folder)
     assert "cosine" not in said and reason in unsaid["Towards final, the cosine"]
 

@@ -24,6 +24,7 @@ from trajcheck.objective.exported_modes import EXPORTED, with_program
 from trajcheck.progress_bar import progress_bar
 from trajcheck.replay.plan import Plan, replay_dtype
 from trajcheck.runs.divergence import load_trajectory
+from trajcheck.runs.optimizer_memory import skip_of
 from trajcheck.runs.references import Reference, Workspace, resolve_references
 from trajcheck.runs.trajectory import Trajectory
 from trajcheck.scalars.rows import Rows, choose_rows, parse_steps
@@ -70,7 +71,8 @@ class MeasuredRun:
             if not any(re.search(pattern, name) for name in self.trajectory.shapes):
                 names = ", ".join(list(self.trajectory.shapes)[:4])
                 raise UsageError(f"--group {pattern!r} is found in no tensor's name; this run has {names}, ...")
-        self.rows = choose_rows(self.trajectory, steps, options.skip)
+        self.skip = skip_of(self.trajectory, options.skip)
+        self.rows = choose_rows(self.trajectory, steps, self.skip.steps)
         self.request = Request(self.trajectory, self.rows, options, self.families)
 
     def resolve(self, workspace: Path) -> ResolvedReferences:
@@ -185,6 +187,7 @@ class MeasuredRun:
             self.trajectory,
             self.rows,
             scalars,
+            skip=self.skip,
             smoothing=self.options.smoothing,
             epsilon=replay.epsilon if replay else None,
             ref_gradients=self.options.ref_gradients,

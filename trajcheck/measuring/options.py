@@ -99,14 +99,16 @@ class Options(Declared):
         ),
     ] = None
     skip: Annotated[
-        int,
+        int | None,
         Option(
-            "cos_skip takes the first record at least N steps on (momentum, Adam: 50).",
+            "cos_skip takes the first record at least N steps on.  (default: as many as the run's optimizer carries a "
+            "gradient on, 5/(1 - beta) with a momentum or beta1 of beta; 1 for plain SGD)",
             "N",
             check=at_least(1, "a number of steps"),
-            python="cos_skip takes the first record at least this many steps on.",
+            python="cos_skip takes the first record at least this many steps on; by default as many as the run's "
+            "optimizer carries a gradient on, 5/(1 - beta) with a momentum or beta1 of beta, 1 for plain SGD.",
         ),
-    ] = 1
+    ] = None
     skip_bad: shared.SkipBad = False
     replay_dtype: Annotated[
         str | None,

@@ -18,6 +18,7 @@ from trajcheck.files.extent_reader import ExtentReader
 from trajcheck.files.extents import Extent
 from trajcheck.permutations.declared import Permutations, check_permutations
 from trajcheck.permutations.weight_matching import Matched, match_points, wide_tensor
+from trajcheck.runs.independence.dependence import Dependence
 from trajcheck.runs.references import Reference, Workspace, kept_vector
 from trajcheck.runs.trajectory import Shapes, Trajectory
 
@@ -113,7 +114,8 @@ def permuted_reference(reference: Reference, shapes: Shapes, matched: Matched, w
             return current[name][start:stop]
 
         parameters = kept_vector(workspace, "permuted", key, reference.files, shapes, dtype, values)
-    return replace(reference, key=key, parameters=parameters)
+    order = Dependence(found="its units were put in the order in which they lie nearest to this run's last iterate")
+    return replace(reference, key=key, parameters=parameters, dependence=order)
 
 
 def _distance(

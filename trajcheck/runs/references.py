@@ -32,6 +32,8 @@ from trajcheck.files.whole_files import TEMPORARY
 from trajcheck.runs.divergence import cut_at_divergence, not_finite
 from trajcheck.runs.formats.recognise import recognise
 from trajcheck.runs.formats.weights_file import Weights, are_weights, read_weights
+from trajcheck.runs.independence.dependence import UNKNOWN, Dependence, of_point, of_run, of_steps
+from trajcheck.runs.independence.nearness import equal_points
 from trajcheck.runs.reference_words import normalised
 from trajcheck.runs.snapshot import Snapshot
 from trajcheck.runs.trajectory import Shapes, Trajectory, open_trajectory
@@ -48,7 +50,7 @@ class Reference:
     hash), so that `final` of a run that has grown is another point. `own_steps` are the steps of the analyzed run whose
     iterate, or average of iterates, x* is: x* depends on the samples before them. Empty for another run or a file.
     `files` are those that its numbers were read from. `frozen` and `buffers` are what belongs to it beside the trained
-    parameters, as far as it is known.
+    parameters, as far as it is known. `dependence` says on the samples of which steps it depends.
     """
 
     spec: str
@@ -58,6 +60,7 @@ class Reference:
     files: tuple[str, ...] = ()
     frozen: Mapping[str, Extent] = field(default_factory=dict)
     buffers: Mapping[str, Extent] = field(default_factory=dict)
+    dependence: Dependence = UNKNOWN
 
     @property
     def step(self) -> int | None:
@@ -122,8 +125,12 @@ def _resolve(spec: str, trajectory: Trajectory, workspace: Workspace | None) -> 
     if foreign is None:
         raise InvalidReferenceError(f"reference {spec!r}: {point!r} is not a point of a run. Possible are: {KINDS}.")
     # The run's own path spelt out, or a copy of the run: its iterates depend on the samples as the run's own do.
-    same = other.id == trajectory.id and _is_of(trajectory, other, max(foreign.own_steps))
-    return foreign if same else replace(foreign, own_steps=())
+    if other.id == trajectory.id and _is_of(trajectory, other, max(foreign.own_steps)):
+        return foreign
+    if workspace is None:  # nothing is read for those who ask what an analysis would cost
+        return replace(foreign, own_steps=(), dependence=UNKNOWN)
+    own_steps, dependence = of_run(foreign.parameters, foreign.own_steps, other, trajectory)
+    return replace(foreign, own_steps=own_steps, dependence=dependence)
 
 
 def _is_run(path: str) -> bool:
@@ -177,7 +184,8 @@ def _iterate(spec: str, snapshot: Snapshot, trajectory: Trajectory) -> Reference
     around = {"frozen": snapshot.frozen, "buffers": snapshot.buffers}
     files = files_of(snapshot.parameters, *around.values())
     key = f"{trajectory.id}/step:{snapshot.step}"
-    return Reference(spec, key, snapshot.parameters, (snapshot.step,), files, **around)
+    steps = (snapshot.step,)
+    return Reference(spec, key, snapshot.parameters, steps, files, **around, dependence=of_steps(steps))
 
 
 def files_of(*tables: Mapping[str, Extent]) -> tuple[str, ...]:
@@ -218,7 +226,7 @@ def _mean(spec: str, count: int, trajectory: Trajectory, workspace: Workspace | 
     files = tuple(dict.fromkeys(path for snapshot in chosen for path in files_of(snapshot.parameters)))
     read = tuple(dict.fromkeys([*files, *files_of(*around.values())]))
     if workspace is None:
-        return Reference(spec, key, chosen[-1].parameters, own_steps, read, **around)
+        return Reference(spec, key, chosen[-1].parameters, own_steps, read, **around, dependence=of_steps(own_steps))
     with ExtentReader() as reader:
 
         def average(name: str, start: int, stop: int) -> np.ndarray:
@@ -229,7 +237,7 @@ def _mean(spec: str, count: int, trajectory: Trajectory, workspace: Workspace | 
             return (total / count).astype(dtype)
 
         parameters = kept_vector(workspace, "mean", key, files, trajectory.shapes, dtype, average)
-    return Reference(spec, key, parameters, own_steps, read, **around)
+    return Reference(spec, key, parameters, own_steps, read, **around, dependence=of_steps(own_steps))
 
 
 @dataclass(frozen=True)
@@ -306,13 +314,13 @@ def _from_file(spec: str, trajectory: Trajectory, workspace: Workspace | None) -
         kept = kept_file(workspace, "weights", key, weights.files, lambda path: write_tensors(path, chosen, {}))
         extents = kept.extents({name: name for name in chosen})
     parameters = {name: extents[match.names[name]] for name in trajectory.shapes}
-    own_step = _own_step(parameters, trajectory, weights.step)
+    own_step, dependence = ((), UNKNOWN) if workspace is None else of_point(parameters, trajectory)
     last = trajectory.snapshots[-1]
-    around = [
+    frozen, buffers = (
         {name: extents[match.besides[name]] for name, extent in known.items() if _held(weights, match, name, extent)}
         for known in (last.frozen, last.buffers)
-    ]
-    return Reference(spec, key, parameters, own_step, weights.files, *around)
+    )
+    return Reference(spec, key, parameters, own_step, weights.files, frozen, buffers, dependence)
 
 
 def _held(weights: Weights, match: Matched, name: str, known: Extent) -> bool:
@@ -349,30 +357,6 @@ def _of_this_model(spec: str, found: Sequence[Weights], trajectory: Trajectory) 
     found_shapes |= {name: weights.shapes[name] for name in match.extra}
     _same_model(spec, found_shapes, trajectory, allowed=())
     raise AssertionError("what does not fit was not told")
-
-
-def _own_step(parameters: Mapping[str, Extent], trajectory: Trajectory, step: int | None) -> tuple[int, ...]:
-    """The step of the run whose iterate a file holds: one of its step files, or the final weights saved elsewhere."""
-    place = None if step is None else trajectory.index(step)
-    with ExtentReader() as reader:
-        for snapshot in (trajectory.snapshots[-1], *(() if place is None else (trajectory.snapshots[place],))):
-            if equal_points(reader, parameters, snapshot.parameters, trajectory.shapes):
-                return (snapshot.step,)
-    return ()
-
-
-def equal_points(reader: ExtentReader, a: Mapping[str, Extent], b: Mapping[str, Extent], shapes: Shapes) -> bool:
-    """Whether two points are the same, number by number; reads no further than the first difference."""
-    one, other = np.empty(BLOCK), np.empty(BLOCK)
-    for name in shapes:
-        numel = a[name].numel
-        for start in range(0, numel, BLOCK):
-            length = min(BLOCK, numel - start)
-            reader.widen(a[name], start, one[:length])
-            reader.widen(b[name], start, other[:length])
-            if not np.array_equal(one[:length], other[:length]):
-                return False
-    return True
 
 
 def _same_model(spec: str, found: Shapes, trajectory: Trajectory, allowed: set[str] | tuple[()]) -> None:

@@ -125,8 +125,9 @@ def parse_steps(text: str | None) -> slice:
     return slice(start or 0, stop, jump or 1)
 
 
-def choose_rows(trajectory: Trajectory, steps: slice, skip: int = 1) -> Rows:
-    """The rows of a report over the steps in `steps`.
+def choose_rows(trajectory: Trajectory, steps: slice, skip: int | None = 1) -> Rows:
+    """The rows of a report over the steps in `steps`. `skip`: how many steps x_s lies ahead of a row at least; None:
+    nobody knows, and there is none.
 
     Choosing moves neither the first iterate, nor the last, nor the previous iterate of a row; only the weights follow
     the choice: a row stands for the steps until the next row, the last one for those until the end of the range or of
@@ -160,7 +161,7 @@ def choose_rows(trajectory: Trajectory, steps: slice, skip: int = 1) -> Rows:
     no_updates = ["", *(unseen_between(trajectory, place - 1, place) for place in range(1, len(recorded)))]
 
     def row(place: int) -> Row:
-        skipped = bisect_left(recorded, recorded[place] + skip)
+        skipped = len(recorded) if skip is None else bisect_left(recorded, recorded[place] + skip)
         return Row(
             place=place,
             step=recorded[place],

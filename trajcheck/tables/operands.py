@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from trajcheck.inner_products.catalogue import REFERENCE_PRODUCTS, STEP_PRODUCTS, vectors_needed
 from trajcheck.metrics.columns import Column, column
 from trajcheck.metrics.quantity import REFERENCES, STEPS
+from trajcheck.runs.optimizer_memory import PROBE, Skip
 from trajcheck.runs.references import Reference
 from trajcheck.scalars.rows import Row
 from trajcheck.scalars.values import REFERENCE_VALUES, ReferenceScalars
@@ -21,7 +22,6 @@ from trajcheck.tables.evaluated import Evaluated
 from trajcheck.tables.source import NEEDS_OBJECTIVE, NOT_FINITE, Source
 
 NEEDS_REF_GRADIENTS = "needs the gradient at the reference: give --ref-gradients"
-NO_SKIP = "no recorded step lies that far ahead (--skip)"
 #: Vectors that a replay alone brings.
 REPLAYED = {"gradient_previous", "gradient_between", "gradient_reference", "recorded"}
 #: Products that tell of the optimizer, not only of two points: why a row has none, where something else moved them.
@@ -136,18 +136,28 @@ class Operands(Evaluated):
     def no_skip(self) -> list[str]:
         reference = self.reference
         assert reference is not None
-        return self.source.each(lambda row: own_term(row, reference) or (NO_SKIP if row.skip is None else ""))
+        return self.source.each(lambda row: own_term(row, reference, self.source.skip))
 
 
-def own_term(row: Row, reference: Reference) -> str:
+def own_term(row: Row, reference: Reference, skip: Skip) -> str:
     """Why cos_skip is not what frees a cosine of the step's own term; '' where it does.
 
-    Towards a later iterate, x_t - x_T holds the term of z_t, and x_s - x_T does not. But where x* lies behind, or
-    elsewhere, cos(g_t, x_t - x*) is free of it already, and x_s - x* would bring it in, with the other sign.
+    Towards a later iterate, x_t - x_T holds all that the optimizer makes of g_t, and x_s - x_T nothing, if it has made
+    all of it by step s, and x_T is no earlier. But where x* lies behind, or elsewhere, cos(g_t, x_t - x*) is free of it
+    already, and x_s - x* would bring it in, with the other sign; and of an x* that holds a part of it, as an average
+    does, x_s - x* holds the rest.
     """
-    if not reference.own_steps or row.step >= max(reference.own_steps):
+    depends = reference.dependence
+    if depends.free is not None and row.step >= depends.free:
         return "x* does not depend on this step's sample: cos holds no term of the step's own"
-    return "" if row.step < min(reference.own_steps) else "x* averages iterates before and after this step"
+    if depends.free is None and row.step >= depends.whole:
+        return f"x* may depend on this step's sample: {depends.found}. {PROBE}"
+    if row.step >= depends.whole:
+        return f"x* averages iterates before and after this step. {PROBE}"
+    if skip.steps is None:
+        return skip.unknown
+    needed = min(skip.steps, skip.memory.steps or skip.steps)
+    return skip.too_far if row.skip is None or row.step + needed > depends.whole else ""
 
 
 #: What a column may take beside its operands (Quantity.when): whether a report on one sample has it.

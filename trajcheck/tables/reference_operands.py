@@ -10,7 +10,9 @@ import numpy as np
 from trajcheck.metrics.columns import Column, column
 from trajcheck.metrics.formulas.secant import NotAlong
 from trajcheck.metrics.quantity import REFERENCES
+from trajcheck.runs.optimizer_memory import PROBE
 from trajcheck.runs.optimizer_settings import OptimizerSettings
+from trajcheck.runs.references import Reference
 from trajcheck.runs.snapshot import Snapshot
 from trajcheck.runs.trajectory import Trajectory
 from trajcheck.scalars.rows import unseen_between
@@ -126,13 +128,19 @@ def _no_floor(o: Operands) -> list[str]:
     was one of plain SGD."""
     trajectory, reference = o.source.trajectory, o.reference
     if reference is None or reference.step is None:
-        own = [_no_floor_of(trajectory, row.place) for row in o.source.rows.rows]
-        return [why or "the reference is an average, another run or a file" for why in own]
+        return [_no_iterate(reference)] * len(o.source.rows.rows)
     end = trajectory.steps.index(reference.step)
     from_here, why = [""] * len(trajectory.steps), ""
     for place in reversed(range(end)):
         from_here[place] = why = _no_floor_of(trajectory, place) or why
     return o.source.each(lambda row: from_here[row.place])
+
+
+def _no_iterate(reference: Reference | None) -> str:
+    """Why the cosine of noise towards a point that is no iterate of the run is not known."""
+    if reference is not None and not reference.dependence.known:
+        return f"x* may depend on the steps' samples, in a way that is not known: {reference.dependence.found}. {PROBE}"
+    return "the reference is an average, another run or a file"
 
 
 def _no_floor_of(trajectory: Trajectory, place: int) -> str:

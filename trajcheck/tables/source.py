@@ -12,6 +12,7 @@ import numpy as np
 
 from trajcheck.metrics.averaging import Averaging
 from trajcheck.metrics.columns import Column, column
+from trajcheck.runs.optimizer_memory import Skip
 from trajcheck.runs.trajectory import Trajectory
 from trajcheck.scalars.rows import Row, Rows, loss_missing
 from trajcheck.scalars.values import LagScalars, RowScalars, StepScalars
@@ -30,6 +31,7 @@ class Source:
     trajectory: Trajectory
     rows: Rows
     scalars: Mapping[int, RowScalars]
+    skip: Skip
     smoothing: int  # rows over which lo_lr_smooth is taken
     epsilon: float | None = None
     ref_gradients: bool = False

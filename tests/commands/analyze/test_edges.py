@@ -46,19 +46,21 @@ def test_the_runs_own_iterates_are_known_under_any_name(plain_run: Path, tmp_pat
     weights = {name[6:]: value for name, value in load_file(step_path(plain_run, 10)).items()}
     save_file(weights, tmp_path / "exported.safetensors")
     refs = ["final", str(plain_run), str(copy), str(step_path(plain_run, 10)), str(tmp_path / "exported.safetensors")]
-    report = trajcheck.analyze(plain_run, refs, out=tmp_path / "report")
+    report = trajcheck.analyze(plain_run, refs, out=tmp_path / "report", skip=1)
     values = report.summary["headline"]["references"]
     for ref in refs:
-        assert values[ref]["cosine_of"] == "cos_skip"
+        assert values[ref]["dependence"] == {"whole": 10, "free": 10, "found": ""}
         np.testing.assert_array_equal(towards(report, ref)["cos_skip"], towards(report, "final")["cos_skip"])
 
 
-def test_another_point_of_the_same_id_is_another_run(plain_run: Path, tmp_path: Path) -> None:
+def test_another_point_of_the_same_id_is_of_a_run_that_shares_iterates(plain_run: Path, tmp_path: Path) -> None:
     fork = shutil.copytree(plain_run, tmp_path / "fork")  # the same first step, and so the same id
     last = load_file(step_path(fork, 10))
     write_plain_step(fork, 10, {name: value + 1 for name, value in last.items()})
     report = trajcheck.analyze(plain_run, [str(fork)], out=tmp_path / "report")
-    assert report.summary["headline"]["references"][str(fork)]["cosine_of"] == "cos"
+    values = report.summary["headline"]["references"][str(fork)]
+    assert values["cosine"] is None  # the steps of both were made of the same batches
+    assert "shares the iterate of step 9" in values["cosine_missing"] and "--sample probe" in values["cosine_missing"]
 
 
 def test_a_reference_that_is_not_finite_is_named(plain_run: Path, cli: Cli) -> None:

@@ -221,13 +221,13 @@ def test_distances_in_scale_invariant_tensors_are_warned_of(part: str, warns: bo
     run, objective, records = normalised_run(tmp_path)
     far = reference_away_in(part, records, tmp_path)
     report = analyzed(run, objective, tmp_path / "report", refs=[far], layers=True)
-    assert any("scale" in warning for warning in report.summary["warnings"]) == warns
+    assert any("whose scale" in warning for warning in report.summary["warnings"]) == warns
 
 
 def test_no_warning_without_a_scale_invariant_tensor(tmp_path: Path) -> None:
     run, objective, _ = written(tmp_path, network_records())
     report = analyzed(run, objective, tmp_path / "report", layers=True)
-    assert not any("scale" in warning for warning in report.summary["warnings"])
+    assert not any("whose scale" in warning for warning in report.summary["warnings"])
 
 
 def test_layers_change_no_other_table(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,7 +17,7 @@ from safetensors.numpy import load_file
 import trajcheck
 
 
-def walk(folder: Path, steps: int, optimizer: str = "SGD", **group: float) -> Path:
+def walk(folder: Path, steps: int, optimizer: str = "SGD", **group: Any) -> Path:
     """A random walk with gradients, said to be made by some optimizer."""
     folder.mkdir()
     stream = np.random.default_rng(0)
@@ -37,18 +38,49 @@ def said(run: Path, out: Path, **options: object) -> list[str]:
 
 
 def test_momentum_is_warned_of_with_advice_that_can_be_followed(tmp_path: Path) -> None:
-    [warning] = said(walk(tmp_path / "long", 60, momentum=0.9), tmp_path / "a")
-    assert warning.startswith("SGD with momentum carries") and "; give --skip 50, or --sample probe" in warning
-    [warning] = said(walk(tmp_path / "short", 50, "Adam"), tmp_path / "b")
-    assert warning.startswith("Adam carries") and "there are too few steps for --skip 50, or --sample" in warning
-    [warning] = said(tmp_path / "long", tmp_path / "a", refs=["step:40"])
-    assert "too few steps" in warning
+    [warning] = said(walk(tmp_path / "long", 60, momentum=0.9), tmp_path / "a", skip=1)
+    assert "towards final: SGD with a momentum of 0.9 carries a gradient on for 50 steps" in warning
+    assert "so cos_skip still holds some" in warning and "Leave it out, or give 50; --sample probe" in warning
+    [warning] = said(walk(tmp_path / "short", 50, "Adam", betas=[0.9, 0.999]), tmp_path / "b")
+    assert "towards final: no recorded step lies 50 steps ahead" in warning and "--sample probe" in warning
+    report = trajcheck.analyze(tmp_path / "long", ["step:40"], out=tmp_path / "a")
+    values = report.summary["headline"]["references"]["step:40"]
+    assert values["cosine_of"] == "cos"  # from step 40 on x_t - x* holds nothing of g_t
+    cosines = report.references.set_index("step")["cos"]
+    assert values["cosine"] == pytest.approx(cosines[41:].mean())
+
+
+@pytest.mark.parametrize(
+    ("group", "needed"),
+    [({"momentum": 0.99}, 500), ({"momentum": 0.5}, 10), ({"momentum": 0.0}, 1), ({"momentum": 0.95}, 100)],
+)
+def test_the_default_is_what_the_momentum_takes(tmp_path: Path, group: dict[str, Any], needed: int) -> None:
+    report = trajcheck.analyze(walk(tmp_path / "run", 20, **group), out=tmp_path / "report")
+    assert report.summary["run"]["skip"] == needed
+
+
+def test_skip_50_does_not_silence_a_momentum_of_99_percent(tmp_path: Path) -> None:
+    run = walk(tmp_path / "run", 120, momentum=0.99)
+    [warning] = said(run, tmp_path / "report", skip=50)
+    assert "carries a gradient on for 500 steps" in warning
+    [warning] = said(run, tmp_path / "report")
+    assert "no recorded step lies 500 steps ahead" in warning
+
+
+@pytest.mark.parametrize("name", ["SGDScheduleFree", "Lookahead", "Lion"])
+def test_what_an_unknown_optimizer_remembers_is_not_known(tmp_path: Path, name: str) -> None:
+    run = walk(tmp_path / "run", 60, name, betas=[0.9, 0.99], momentum=0.9)
+    [warning] = said(run, tmp_path / "report")
+    assert f"how long {name} carries a gradient on is not known" in warning and "--sample probe" in warning
+    [warning] = said(run, tmp_path / "report", skip=50)
+    assert f"how long {name} carries" in warning
 
 
 def test_momentum_is_not_warned_of_where_nothing_holds_it(tmp_path: Path) -> None:
     run = walk(tmp_path / "run", 60, momentum=0.9)
     assert not said(run, tmp_path / "report", refs=["init"])
     assert not said(run, tmp_path / "report", skip=50)
+    assert not said(run, tmp_path / "report")
     assert not said(run, tmp_path / "report", metrics=["geometry"])
     assert not said(walk(tmp_path / "plain", 60), tmp_path / "other")
 

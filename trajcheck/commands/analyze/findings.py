@@ -17,6 +17,7 @@ from trajcheck.metrics.families import Family
 from trajcheck.metrics.quantity import REFERENCES, STEPS
 from trajcheck.reports.making.csv_table import CsvTable
 from trajcheck.reports.making.folder import ReportFolder
+from trajcheck.reports.making.free_cosine import free_cosine
 from trajcheck.reports.making.headline import NO_COSINE, headline, headline_cosine
 from trajcheck.reports.making.layers_table import layers_table
 from trajcheck.reports.making.publishing import empty_columns, publish, steps_left_out, summary_of
@@ -44,9 +45,6 @@ if TYPE_CHECKING:
 #: Share of |x_t - x*|^2 in scale-invariant tensors from which distances are called doubtful.
 SCALE_SHARE = 0.1
 EIGENVALUES = ("lambda_max", "lambda_min")
-
-#: Steps after which momentum of 0.9 has forgotten a gradient.
-LASTING = 50
 
 
 @dataclass(frozen=True)
@@ -185,11 +183,16 @@ class Findings:
             draws = each.each_towards[reference.spec] if sample == "probe" else ()
             references[reference.spec] = {
                 "point": reference.key,
-                **headline_cosine(self.towards[sample][reference.spec], rows.weights, sample, draws),
+                "dependence": asdict(reference.dependence),
+                **headline_cosine(self._free(reference, sample), rows.weights, sample, draws),
                 **headline(self.towards[sample][reference.spec], rows.weights),
             }
         previous = headline(self.own[sample], rows.pair_weights)
         return {"previous": {**NO_COSINE, **previous}, "references": references}
+
+    def _free(self, reference: Reference, sample: str) -> tuple[str, Column, str]:
+        steps = [row.step for row in self.source.rows.rows]
+        return free_cosine(self.towards[sample][reference.spec], steps, sample, reference.dependence, self.source.skip)
 
     def summary(self) -> dict[str, Any]:
         """summary.json."""
@@ -234,6 +237,7 @@ class Findings:
             "parameters": trajectory.numel,
             "optimizer": info.optimizer,
             "plain_sgd": trajectory.settings.plain_sgd,
+            "skip": self.source.skip.steps,
             "user": dict(info.user),
             **({} if info.ended is None else {"ended": asdict(info.ended)}),
         }
@@ -282,7 +286,7 @@ class Findings:
                     "(summary.json names them): a normalisation follows them, and distances there mean little"
                 )
         found += self._unfinished()
-        found.append(self._carried_on())
+        found += self._no_cosine()
         found.append(left_out_warning(self.trajectory.left_out))
         return [warning for warning in found if warning]
 
@@ -299,21 +303,18 @@ class Findings:
                     )
         return found
 
-    def _carried_on(self) -> str | None:
-        """That momentum keeps a step's own term in cos_skip, where the report holds such a cosine."""
-        info, settings, steps = self.trajectory.info, self.trajectory.settings, self.trajectory.steps
-        carries = settings.plain_sgd is False and not (info.optimizer == "SGD" and settings.heavy_ball is False)
-        held = any(_any_value(columns.get("cos_skip")) for columns in self.towards.get("own", {}).values())
-        if not (carries and held and self.options.skip < LASTING):
-            return None
-        name = "SGD with momentum" if info.optimizer == "SGD" else info.optimizer
-        farthest = max(max(each.own_steps, default=steps[0]) for each in self.references)
-        skip = f"--skip {LASTING}"
-        advice = f"give {skip}" if farthest - steps[0] > LASTING else f"there are too few steps for {skip}"
-        return (
-            f"{name} carries a gradient on for a while, so cos_skip still holds some of the step's own term; {advice}, "
-            "or --sample probe, on batches that no step was made from"
-        )
+    def _no_cosine(self) -> list[str]:
+        """Why no mean cosine is given towards some references on the steps' own samples, or why cos_skip, where the
+        report holds it, is not free of the step's own term."""
+        reasons: dict[str, list[str]] = {}
+        heads = self.headline.get("samples", {self.headline["sample"]: self.headline})
+        own = heads.get("own", {"references": {}})["references"]
+        for spec, values in own.items():
+            given = self.headline["references"][spec]["cosine"] is not None
+            biased = _any_value(self.towards["own"][spec].get("cos_skip"))
+            if values["cosine_missing"] and (biased or not given):
+                reasons.setdefault(values["cosine_missing"], []).append(spec)
+        return [f"no mean cosine on own samples towards {', '.join(specs)}: {why}" for why, specs in reasons.items()]
 
 
 def _cosine(values: Mapping[str, Any]) -> bool:

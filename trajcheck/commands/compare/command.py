@@ -23,7 +23,8 @@ from trajcheck.options.python_call import takes_more
 from trajcheck.progress_bar import progress_bar
 from trajcheck.reports.making.folder import ReportFolder
 from trajcheck.runs.divergence import load_trajectory
-from trajcheck.runs.references import Workspace, equal_points
+from trajcheck.runs.independence.nearness import equal_points
+from trajcheck.runs.references import Workspace
 from trajcheck.runs.trajectory import Trajectory
 from trajcheck.scalars.pairs import pair_up
 from trajcheck.scalars.rows import choose_rows, parse_steps

@@ -11,27 +11,32 @@ from trajcheck.metrics.columns import Column
 from trajcheck.metrics.formulas.convexity import shares
 from trajcheck.metrics.uncertainty import mean_with_error
 
-NO_COSINE: dict[str, Any] = {"cosine": None, "cosine_error": None, "cosine_of": None, "cosine_sample": None}
+#: `cosine_missing` is why there is none.
+NO_COSINE: dict[str, Any] = {
+    **dict.fromkeys(("cosine", "cosine_error", "cosine_of", "cosine_sample")),
+    "cosine_missing": "",
+}
 
 
 def headline_cosine(
-    columns: Mapping[str, Column], weights: np.ndarray, sample: str, batches: Sequence[Mapping[str, Column]] = ()
+    free: tuple[str, Column, str], weights: np.ndarray, sample: str, batches: Sequence[Mapping[str, Column]] = ()
 ) -> dict[str, Any]:
-    """The mean cosine over the run that holds no term of the step's own: cos_skip towards a later iterate of the same
-    run, else cos; on probe batches always cos. On the previous sample there is none: x_t was made from it.
+    """The mean over the run of a cosine that holds no term of the step's own, `free` as `free_cosine` gives it.
 
     Its error is by batch means over the rows; on probe batches (`batches`: the columns on each) it is that of the mean
     over batches of each one's mean over the run.
     """
-    for name in ("cos_skip", "cos") if sample != "previous" else ():
-        if name in columns and (found := mean_with_error(columns[name], weights)):
-            mean, error = found
-            if batches:
-                means = [mean_with_error(each[name].along(columns[name]), weights) for each in batches]
-                values = [each[0] for each in means if each]
-                error = float(np.std(values, ddof=1) / len(values) ** 0.5) if len(values) > 1 else None
-            return {"cosine": mean, "cosine_error": error, "cosine_of": name, "cosine_sample": sample}
-    return dict(NO_COSINE)
+    name, column, missing = free
+    found = mean_with_error(column, weights)
+    if found is None:
+        return {**NO_COSINE, "cosine_missing": missing}
+    mean, error = found
+    if batches:
+        means = [mean_with_error(each[name].along(column), weights) for each in batches]
+        values = [each[0] for each in means if each]
+        error = float(np.std(values, ddof=1) / len(values) ** 0.5) if len(values) > 1 else None
+    known = {"cosine": mean, "cosine_error": error, "cosine_of": name, "cosine_sample": sample}
+    return {**NO_COSINE, **known}
 
 
 def headline(columns: Mapping[str, Column], weights: np.ndarray) -> dict[str, Any]:

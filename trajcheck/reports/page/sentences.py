@@ -18,9 +18,6 @@ from trajcheck.reports.terminal.layout import number
 #: On how many standard errors a difference is called one.
 ERRORS = 2.0
 
-#: Records ahead from which a step's own term is forgotten by momentum and Adam (findings.py warns below it).
-LASTING = 50
-
 SAMPLES = {
     "own": "each step's own batch",
     "probe": "the probe batches",
@@ -63,14 +60,12 @@ def _cosine(report: SavedReport, ref: str, values: Mapping[str, Any]) -> tuple[s
     """The sentence, or the reason for which there is none."""
     mean, error, kind, sample = (values[name] for name in ("cosine", "cosine_error", "cosine_of", "cosine_sample"))
     if mean is None:
-        return "", report.why_empty("cos")
+        return "", values["cosine_missing"] or report.why_empty("cos")
     if sample not in SAMPLES:
         return "", BIASED
     if error is None:
         return "", "its standard error is not known"
     if kind == "cos_skip":
-        if why := _carries(report):
-            return "", why
         towards, floor = (
             "x_s − x*, x* being this point and s the record after t",
             "the step's own term is left out, so that noise would give 0",
@@ -94,17 +89,6 @@ def _cosine(report: SavedReport, ref: str, values: Mapping[str, Any]) -> tuple[s
     ), ""
 
 
-def _carries(report: SavedReport) -> str:
-    """Why cos_skip may still hold some of the step's own term, '' where it does not."""
-    run = report.summary["run"]
-    if run.get("plain_sgd") or report.summary["options"].get("skip", 1) >= LASTING:
-        return ""
-    if run.get("plain_sgd") is None:
-        return "its noise floor is not known: the optimizer is unknown, and may carry a gradient on"
-    carried = [warning for warning in report.summary["warnings"] if "carries a gradient on" in warning]
-    return f"its noise floor is not known: {carried[0]}" if carried else ""
-
-
 def _with_own_term(report: SavedReport, ref: str) -> str:
     cos, floor = (report.series("references", name, ref=ref, sample="own").values for name in ("cos", "cos_floor"))
     both = np.isfinite(cos) & np.isfinite(floor)
@@ -122,7 +106,7 @@ def _convexity(report: SavedReport, ref: str | None, sample: str, values: Mappin
         return "", BIASED
     if shares is None or num is None or den is None:
         return "", report.why_empty("inst_gap")
-    floor, reason = _floor(report, ref, sample)
+    floor, reason = _floor(report, ref, sample, values)
     if reason:
         return "", reason
     percent = {name: f"{100 * share:.3g}%" for name, share in shares.items()}
@@ -155,7 +139,7 @@ def _ratio(report: SavedReport, ref: str | None, sample: str, ratio: float | Non
     return f", and their ratio {number(ratio)}{error}; convexity asks for {bound}: {verdict}"
 
 
-def _floor(report: SavedReport, ref: str | None, sample: str) -> tuple[str, str]:
+def _floor(report: SavedReport, ref: str | None, sample: str, values: Mapping[str, Any]) -> tuple[str, str]:
     """What noise alone gives of the sum of <g, x - y>, in words, or the reason for which it is not known.
 
     Towards a later iterate x_r, x_t - x_r holds eta_t g_t under plain SGD, so that noise gives sum w eta |g|^2.
@@ -167,10 +151,13 @@ def _floor(report: SavedReport, ref: str | None, sample: str) -> tuple[str, str]
         for name in ("cos", "cos_skip", "cos_floor", "weight", "lr", "grad_norm", "convexity_num", "ref_dist")
     }
     defined = {name: np.isfinite(values) for name, values in columns.items()}
-    if not defined["cos"].any() and ref != "init":
-        return "", "its noise floor is not known without the secant quantities"
-    if not defined["cos_skip"].any():
+    depends = values["dependence"]
+    if depends["free"] is None:
+        return "", f"its noise floor is not known: x* may depend on the batches, {depends['found']}"
+    if depends["free"] <= report.summary["run"]["first_step"]:
         return " (x* does not depend on the batches: noise gives 0 on average)", ""
+    if not defined["cos"].any():
+        return "", "its noise floor is not known without the secant quantities"
     summed = defined["convexity_num"] & ~(columns["ref_dist"] == 0)
     if (summed & ~(defined["cos_floor"] & defined["lr"] & defined["grad_norm"])).any():
         return "", f"its noise floor is not known: {report.why_empty('cos_floor')}"

@@ -204,7 +204,7 @@ _FACTS: dict[str, Callable[[Together, SavedReport], str]] = {
     "Smallest stride between records": _of_run("stride"),
     "Recorded steps": _of_run("recorded_steps"),
     "Last recorded step": _of_run("last_step"),
-    "Steps between gradient and iterate in cos_skip, at least (--skip)": _option("skip", "not known"),
+    "Steps between gradient and iterate in cos_skip, at least (--skip)": _of_run("skip"),
     "Convention (--convention)": _option("convention", "none"),
     "Chosen steps (--steps)": _option("steps", "all"),
     "References in the order of hidden units (--match-permutations)": _option("match_permutations", "no"),

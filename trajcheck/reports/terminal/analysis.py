@@ -31,7 +31,7 @@ def summary_text(report: Report) -> str:
         "",
         *fitted(lambda digits: _table(head, digits)),
         "",
-        *_legend(head),
+        *_legend(head, run["skip"]),
     ]
     for warning in summary["warnings"]:
         lines += textwrap.wrap(f"warning: {warning}", WIDTH, subsequent_indent="         ")
@@ -98,12 +98,13 @@ def _cells(values: Mapping[str, Any], digits: int) -> tuple[str, ...]:
     )
 
 
-def _legend(head: Mapping[str, Any]) -> list[str]:
+def _legend(head: Mapping[str, Any], skip: int | None) -> list[str]:
     heads = head.get("samples", {head["sample"]: head}).values()
     kinds = {values["cosine_of"] for each in heads for values in each["references"].values()}
     lines = []
     if "cos_skip" in kinds:
-        lines.append("cosine   mean of cos(g_t, x_s - x*), s after t: free of the step's own term")
+        after = "s after t" if skip == 1 else f"s >= t + {skip}"
+        lines.append(f"cosine   mean of cos(g_t, x_s - x*), {after}: free of the step's own term")
     if "cos" in kinds:
         lines.append("cosine*  mean of cos(g_t, x_t - x*): x* does not depend on the sample of g_t")
     return [

@@ -1,0 +1,1 @@
+"""Whether a reference point depends on the samples of the run's own steps."""
