@@ -228,10 +228,21 @@ def test_a_product_that_is_not_finite_leaves_nothing_defined(bad: float, call: i
     assert all(math.isnan(value) for value in values)
 
 
-def test_an_operator_that_is_not_symmetric_has_not_converged() -> None:
+def test_an_operator_that_is_not_symmetric_is_known_by_its_products() -> None:
     matrix = rotated(network_spectrum()) + 0.01 * np.random.default_rng(1).normal(size=(400, 400))
     found = extremes(matrix)
     assert not (found.max_converged or found.min_converged)
+    assert found.asymmetry > 0 and found.products < 10 and math.isnan(found.lambda_max)
+
+
+@pytest.mark.parametrize("vectors", [None, 8])
+def test_a_slight_asymmetry_is_found_and_rounding_is_none(vectors: int | None) -> None:
+    symmetric = rotated(np.linspace(-1, 5, 60))
+    memory = None if vectors is None else vectors * 60 * 8  # with so few, it restarts
+    assert extremes(symmetric, memory=memory).asymmetry == 0
+    askew = symmetric.copy()
+    askew[3] += 1e-4 * np.random.default_rng(2).normal(size=60)
+    assert 1e-6 < extremes(askew, memory=memory).asymmetry < 1e-3
 
 
 #: A crowd at 0, as the Hessians of networks have it, and eight large eigenvalues.

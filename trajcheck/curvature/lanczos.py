@@ -37,6 +37,9 @@ class Extremes:
     Each is given or withheld on its own residual: it has converged where that is at most `bound`, (tolerance + 100 eps)
     max |lambda|, eps that of the vectors' dtype; else it is the best value found. `products` counts all products with
     H.
+
+    `asymmetry` is the largest |<u, H v> - <v, H u>| / |H| that was met between vectors of the basis, where that is more
+    than rounding makes: what was given is then no Hessian, and there are no eigenvalues.
     """
 
     lambda_max: float
@@ -45,6 +48,7 @@ class Extremes:
     lambda_min_residual: float
     products: int
     bound: float
+    asymmetry: float = 0.0
 
     @property
     def max_converged(self) -> bool:
@@ -66,6 +70,7 @@ def extreme_eigenvalues(
     tolerance: float = TOLERANCE,
     max_products: int = 500,
     memory: int | None = None,
+    rounding: float | None = None,
 ) -> Extremes:
     """lambda_max and lambda_min of the symmetric H, or one of them, `matvec` giving H v [dimension] for v [dimension].
 
@@ -81,14 +86,20 @@ def extreme_eigenvalues(
     device and dtype; the process's own random streams are not touched. `memory` bounds the bytes of the basis, 128
     vectors at most; a few vectors more are at work beside it. `max_products` includes the last ones.
 
-    Undefined, all values NaN, when a product contains NaN or Inf. H = 0 has lambda = 0 at both ends.
+    Lanczos takes H to be symmetric, and would give numbers for any other. So each H v_m is compared with the products
+    before: <v_j, H v_m> = <v_m, H v_j>, which costs no product more. They may differ by the square root of `rounding`,
+    relative to the largest |T_ij|, |H v_m|: the epsilon of the products' arithmetic (None: that of `dtype`).
+
+    Undefined, all values NaN, when a product contains NaN or Inf, or H is not symmetric. H = 0 has lambda = 0 at both
+    ends.
     Errors: UsageError where `memory` is less than six vectors, or `max_products` less than three.
     """
     if max_products < 3:
         raise UsageError(f"max_products is {max_products}; expected 3 at least")
     places = ENDS[ends]
     capacity = _capacity(dimension, dtype, memory)
-    solver = _Lanczos(matvec, dimension, torch.device(device), dtype, seed, capacity, places)
+    allowed = math.sqrt(max(torch.finfo(dtype).eps, rounding or 0.0))
+    solver = _Lanczos(matvec, dimension, torch.device(device), dtype, seed, capacity, places, allowed)
     found = dict.fromkeys((0, -1), (math.nan, math.nan))
     try:
         solver.iterate(tolerance, max_products - len(places))
@@ -97,6 +108,8 @@ def extreme_eigenvalues(
             found[place] = found[places[0]] if both_at_once else solver.ritz_pair(place)
     except _NotFiniteProduct:
         return Extremes(math.nan, math.nan, math.nan, math.nan, solver.products, 0.0)
+    except _NotSymmetric as found_asymmetry:
+        return Extremes(math.nan, math.nan, math.nan, math.nan, solver.products, 0.0, found_asymmetry.args[0])
     bound = (tolerance + 100 * torch.finfo(dtype).eps) * solver.largest
     return Extremes(*found[-1], *found[0], solver.products, bound)
 
@@ -119,6 +132,10 @@ class _NotFiniteProduct(Exception):
     """A product with H contains NaN or Inf."""
 
 
+class _NotSymmetric(Exception):
+    """<u, H v> and <v, H u> differ by more than rounding; the argument says by how much, relatively."""
+
+
 class _Lanczos:
     """An orthonormal basis V, as a list of m vectors [n], and the projection T = V^T H V [m, m]."""
 
@@ -131,9 +148,11 @@ class _Lanczos:
         seed: int,
         capacity: int,
         ends: Sequence[int],
+        asymmetry: float,
     ) -> None:
         self._matvec, self._dimension, self._device, self._dtype = matvec, dimension, device, dtype
-        self._ends = list(ends)
+        self._ends, self._asymmetry = list(ends), asymmetry
+        self._transposed = torch.zeros(0, dtype=torch.float64)  # <v_m, H v_j> of the next v_m, by the products before
         self._generator = torch.Generator().manual_seed(seed)
         self._basis: list[Tensor] = []
         self._projection = torch.zeros(capacity, capacity, dtype=torch.float64)
@@ -153,6 +172,7 @@ class _Lanczos:
             remainder, norm = self._product(self._basis[-1])
             column, beta = self._orthogonalise(remainder)
             m = len(self._basis)
+            self._check_symmetry(column, norm)
             # All of the column, not only its two or three entries that are not rounding: a restarted T has an arrow.
             self._projection[:m, m - 1] = self._projection[m - 1, :m] = column
             complete = m == self._dimension
@@ -167,9 +187,23 @@ class _Lanczos:
                 if last or (met and self.products >= FIRST_CHECK):
                     return
                 if full:
-                    self._restart()
+                    kept = self._restart()
+                    self._transposed = beta * self._ritz_vectors[-1, kept]
+            if not full:
+                self._transposed = torch.zeros(m, dtype=torch.float64)
+                self._transposed[-1] = beta
             # Where nothing is left of H v_m, V spans an invariant subspace, and H may have more outside it.
             self._basis.append(remainder.div_(beta) if beta else self._random_direction())
+
+    def _check_symmetry(self, column: Tensor, norm: float) -> None:
+        """Raise _NotSymmetric where <v_j, H v_m>, the column, is not what <v_m, H v_j> was."""
+        before = self._transposed
+        if not len(before):
+            return
+        scale = max(norm, float(self._projection.abs().max()))
+        apart = float((column[: len(before)] - before).abs().max())
+        if apart > self._asymmetry * scale:
+            raise _NotSymmetric(apart / scale)
 
     def ritz_pair(self, i: int) -> tuple[float, float]:
         """(lambda, |H v - lambda v|) for the i-th Ritz vector v, by one product."""
@@ -220,9 +254,9 @@ class _Lanczos:
             sq += w[part].double().square().sum()
         return (first + second).cpu(), math.sqrt(float(sq))
 
-    def _restart(self) -> None:
+    def _restart(self) -> list[int]:
         """Keep the Ritz vectors next to both ends, a quarter of the basis each, as the new basis: with one end alone it
-        is no faster."""
+        is no faster. Which they are, among the Ritz vectors."""
         quarter = len(self._basis) // 4
         kept = [*range(quarter), *range(-quarter, 0)]
         rotation = self._ritz_vectors[:, kept].T.to(self._device)
@@ -232,6 +266,7 @@ class _Lanczos:
         del self._basis[len(kept) :]
         self._projection.zero_()
         self._projection.diagonal()[: len(kept)] = self._ritz_values[kept]
+        return kept
 
     def _blocks(self) -> Iterator[tuple[slice, Tensor]]:
         """The basis in float64 [m, part], part by part of its elements; each block takes the memory of the last."""

@@ -17,8 +17,8 @@ from trajcheck.tables.needed import Needed, needed
 from trajcheck.tables.scale import ROWS
 
 _CURVATURE: dict[str, tuple[str, ...]] = {
-    "max": ("lambda_max", "lambda_max_residual", "grad_curvature", "hessian_products"),
-    "min": ("lambda_min", "lambda_min_residual", "grad_curvature", "hessian_products"),
+    "max": ("lambda_max", "lambda_max_residual", "grad_curvature", "hessian_products", "hessian_asymmetry"),
+    "min": ("lambda_min", "lambda_min_residual", "grad_curvature", "hessian_products", "hessian_asymmetry"),
 }
 _CURVATURE["both"] = tuple(dict.fromkeys(_CURVATURE["max"] + _CURVATURE["min"]))
 

@@ -142,6 +142,11 @@ class Objective:
                 stack.enter_context(value_for_a_while(module, "training", False))
             yield
 
+    @property
+    def epsilon(self) -> float:
+        """The machine epsilon of the coarsest parameter."""
+        return max((torch.finfo(dtype).eps for dtype in floating_dtypes(self.tensors)), default=0.0)
+
     def dtype_of(self, name: str) -> torch.dtype:
         """That of a parameter in the replay."""
         return self._parameters[self._name_here[name]][1].dtype

@@ -203,8 +203,9 @@ class RowEvaluation:
             ends=self._setting.plan.ends,
             tolerance=TOLERANCE,
             memory=self._setting.residency.basis,
+            rounding=self._setting.objective.epsilon,
         )
-        along = hessian.gradient_curvature()
+        along = None if found.asymmetry else hessian.gradient_curvature()
         return {
             "lambda_max": found.lambda_max if found.max_converged else None,
             "lambda_max_residual": _finite(found.lambda_max_residual),
@@ -212,6 +213,7 @@ class RowEvaluation:
             "lambda_min_residual": _finite(found.lambda_min_residual),
             "grad_curvature": None if along is None else _finite(along),
             "hessian_products": float(found.products),
+            "hessian_asymmetry": found.asymmetry or None,
         }
 
 

@@ -16,10 +16,10 @@ from trajcheck.inner_products.catalogue import REFERENCE_PRODUCTS, STEP_PRODUCTS
 
 #: What a step has by itself beside inner products: losses; the extreme eigenvalues of the Hessian of f(.; z_t) at x_t
 #: with |H v - lambda v| (an eigenvalue that has not converged is None, and its residual a number);
-#: <g_t, H g_t> / |g_t|^2; how many products with H were made.
+#: <g_t, H g_t> / |g_t|^2; how many products with H were made; by how much they are not symmetric, None where they are.
 STEP_EVALUATIONS = (
     *("loss", "loss_previous", "lambda_max", "lambda_max_residual", "lambda_min", "lambda_min_residual"),
-    *("grad_curvature", "hessian_products"),
+    *("grad_curvature", "hessian_products", "hessian_asymmetry"),
 )
 STEP_VALUES = (*STEP_PRODUCTS, *STEP_EVALUATIONS)
 #: What it has towards one reference: inner products, and f(x*; z_t).
@@ -246,3 +246,4 @@ class FlowScalars:
     lambda_min_residual: float | None = None
     lambda_max: float | None = None
     lambda_max_residual: float | None = None
+    hessian_asymmetry: float | None = None

@@ -9,6 +9,7 @@ from trajcheck.metrics.formulas.flow import EIGENVALUES
 from trajcheck.metrics.quantity import FLOW
 from trajcheck.scalars.values import FlowScalars
 from trajcheck.tables.evaluated import Evaluated
+from trajcheck.tables.step_operands import not_symmetric
 
 NOT_CHOSEN = "not among the times that --curvature chooses"
 
@@ -28,11 +29,12 @@ def flow_columns(
         return column((getattr(row, name) for row in rows), *reasons, [_not_finite(getattr(r, name)) for r in rows])
 
     chosen = ["" if each else NOT_CHOSEN for each in curvature]
+    asymmetry = [not_symmetric(row.hessian_asymmetry) for row in rows]
     operands = {
         "tau": column(taus, ["" if tau is not None else "no tau was recorded at this step" for tau in taus]),
         **{name: scalar(name) for name in ("init_dist", "loss")},
         **{name: scalar(name, missing) for name in ("flow_dist", "flow_loss", "flow_error", "flow_grad_norm")},
-        **{name: scalar(name, missing, chosen) for name in EIGENVALUES},
+        **{name: scalar(name, missing, chosen, asymmetry) for name in EIGENVALUES},
         "bound_estimate": column([None] * len(rows), "not known yet") if bound is None else bound,
     }
     found = Evaluated(FLOW, operands.__getitem__).columns({"curvature"} if any(curvature) else ())

@@ -171,10 +171,22 @@ def not_an_update(o: Operands) -> Excepted:
 # -- of the Hessian --------------------------------------------------------------------------------------------------
 
 
+def not_symmetric(asymmetry: float | None) -> str:
+    """Why there is nothing of the Hessian, as its products by themselves show; '' where they do not."""
+    if asymmetry is None:
+        return ""
+    return (
+        f"products with the Hessian are not symmetric: <u, Hv> and <v, Hu> differ by {asymmetry:.2g} of |H|. The "
+        "second derivative of an operation of the loss is not right (a torch.autograd.Function, the former "
+        "weight_norm), or the Hessian is rounding alone"
+    )
+
+
 def _of_hessian(o: Operands, name: str, *reasons: list[str]) -> Column:
     source = o.source
     not_asked = source.each(lambda row: "" if row.place in source.curvature else NOT_CHOSEN)
-    return source.recorded(name, not_asked, source.no_replay, *reasons, o.source.failed(name))
+    asymmetry = [not_symmetric(own.hessian_asymmetry) if name != "hessian_products" else "" for own in source.own]
+    return source.recorded(name, not_asked, source.no_replay, asymmetry, *reasons, o.source.failed(name))
 
 
 def _eigenvalue(o: Operands, name: str) -> Column:
@@ -182,7 +194,7 @@ def _eigenvalue(o: Operands, name: str) -> Column:
 
     def unfinished(own: StepScalars) -> str:
         residual = getattr(own, f"{name}_residual")
-        if residual is None or getattr(own, name) is not None:
+        if residual is None or getattr(own, name) is not None or own.hessian_asymmetry is not None:
             return ""
         return f"Lanczos did not converge in {own.hessian_products:.0f} products: |Hv - lambda v| is {residual:.2g} yet"
 

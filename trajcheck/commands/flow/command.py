@@ -346,6 +346,7 @@ class _Flow:
         row.flow_loss, row.flow_grad_norm = _finite(loss), _finite(float(np.linalg.norm(gradient)))
         if self.curvature[number]:
             found = function.extremes(theta, self.steps[number], where)
+            row.hessian_asymmetry = found.asymmetry or None
             for name in ("lambda_min", "lambda_min_residual", "lambda_max", "lambda_max_residual"):
                 setattr(row, name, _finite(getattr(found, name)))
 
