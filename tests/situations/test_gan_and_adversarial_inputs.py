@@ -259,3 +259,38 @@ def test_a_loss_without_its_graph_is_not_guessed_at(what: str, tmp_path: Path) -
         "warnings"
     ]
     assert any("randomness of 1 steps: seeded: its loss was given to observe() without its graph" in w for w in warned)
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+@pytest.mark.parametrize("usual", [False, True])
+def test_a_compiler_that_draws_masks_in_its_own_way(in_place: bool, usual: bool, tmp_path: Path) -> None:
+    """As inductor does, by which nothing has to be compiled here; a model that draws nothing is recorded as ever."""
+
+    def backend(graph: Any, inputs: Any) -> Any:
+        return graph.forward
+
+    backend.get_compiler_config = lambda: {"fallback_random": usual}  # type: ignore[attr-defined]
+    torch.manual_seed(7)
+    model = network()
+    called: Any = model
+    compiler = torch._dynamo.optimize(backend)
+    if in_place:
+        model._compiled_call_impl = compiler(model._call_impl)
+    else:
+        called = compiler(model)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with trajcheck.Recorder(tmp_path / "run", called, optimizer, every=1, quiet=True, strict=True) as recorder:
+        for step in range(2):
+            model[2].p = 0.3 if step == 0 else 0.0  # type: ignore[assignment]
+            inputs, targets = torch.randn(8, 4), torch.rand(8, 1).round()
+            loss = bce(called(inputs), targets)
+            loss.backward()
+            recorder.observe((inputs, targets), loss)
+            optimizer.step()
+            optimizer.zero_grad()
+    (first, said), (_, other) = (read(tmp_path / "run", step) for step in range(2))
+    assert ("rng/cpu" in first) == usual
+    assert (
+        said.get("omitted", {}).get("randomness", "").startswith("" if usual else "the model is compiled by a backend")
+    )
+    assert "omitted" not in other

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from trajcheck.recording.step.compiled_draws import OTHER_DRAWS, draws_otherwise
 from trajcheck.recording.step.graph import in_backward, mark_node, marks_in, next_number, numbers_in, outputs_made_since
 from trajcheck.recording.step.sample_state import ForwardState, generator_states
 
@@ -36,13 +37,14 @@ class Forward:
     written when it began and when it ended. `told`: somebody said that it begins, and its end is not seen.
     `recomputed`: it began inside a backward pass, where a checkpointed forward runs again with the generators that it
     had. `differentiated`: a backward pass with create_graph=True came through, so that a later loss may depend on it in
-    ways that its graph does not show. `used`: a loss that was observed is its, or a later one's.
+    ways that its graph does not show. `draws_otherwise`: its draws cannot be made again. `used`: a loss that was observed is its, or a later one's.
     """
 
     state: ForwardState
     module: weakref.ref[torch.nn.Module]
     told: bool = False
     recomputed: bool = False
+    draws_otherwise: bool = False
     first: int = 0
     end: int = 0
     versions: tuple[Sequence[int], Sequence[int]] = ((), ())
@@ -130,6 +132,7 @@ class Forwards:
                 state(),
                 weakref.ref(module),
                 recomputed=in_backward(),
+                draws_otherwise=draws_otherwise(module),
                 first=next_number(),
                 versions=(self._versions(), ()),
             )
@@ -212,6 +215,8 @@ def _states(made: list[Forward]) -> SampleStates:
         return SampleStates(states[:1], no_replay="its forwards were made in different modes of the model's modules")
     if any(state.modes != states[0].modes for state in states):
         return SampleStates(states[:1], no_replay="its forwards were made in different modes of the model's modules")
+    if any(forward.draws_otherwise and forward.draws for forward in made):
+        return SampleStates([states[0].without_generators()], no_randomness=OTHER_DRAWS)
     follows = all(one.leads_to(other) for one, other in pairs) or not any(forward.draws for forward in made)
     return SampleStates(states[:1] if follows else states)
 
