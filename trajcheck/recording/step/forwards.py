@@ -37,7 +37,8 @@ class Forward:
     written when it began and when it ended. `told`: somebody said that it begins, and its end is not seen.
     `recomputed`: it began inside a backward pass, where a checkpointed forward runs again with the generators that it
     had. `differentiated`: a backward pass with create_graph=True came through, so that a later loss may depend on it in
-    ways that its graph does not show. `draws_otherwise`: its draws cannot be made again. `used`: a loss that was observed is its, or a later one's.
+    ways that its graph does not show. `draws_otherwise`: its draws cannot be made again. `used`: a loss that was
+    observed is its, or a later one's.
     """
 
     state: ForwardState
