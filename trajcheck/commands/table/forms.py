@@ -18,14 +18,15 @@ COUNT = "runs"
 _LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#", "%": r"\%", "_": r"\_",
     "^": r"\textasciicircum{}", "~": r"\textasciitilde{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "|": r"\textbar{}", '"': r"\textquotedbl{}", "±": r"$\pm$", "–": "--", "…": r"\ldots{}",
+    "|": r"\textbar{}",
+    "[": "{[}", "]": "{]}", '"': r"\textquotedbl{}", "±": r"$\pm$", "–": "--", "…": r"\ldots{}",
 }  # fmt: skip
 
 
 def latex_text(words: str) -> str:
     """Words for LaTeX in any of its fonts; a letter beyond Latin-1, which pdflatex may not have, as [U+03BB]."""
     return "".join(
-        _LATEX.get(c, c if ord(c) < 256 else f"[U+{ord(c):04X}]") for c in printable(words)
+        _LATEX.get(c, c if ord(c) < 256 else f"{{[}}U+{ord(c):04X}{{]}}") for c in printable(words)
     )  # fmt: skip
 
 
