@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import torch
 import typer
 
+from benchmarks.known_by_content import Adapted, content_rows
 from benchmarks.small_gpt import SmallGPT, loss_of
 from benchmarks.table import Row, show
 from benchmarks.timing import Spread, in_turn
@@ -52,7 +53,7 @@ class Loop:
     recorded_bytes: int = 0
 
     def __post_init__(self) -> None:
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=3e-4)
+        self.optimizer = torch.optim.Adam([p for p in self.model.parameters() if p.requires_grad], lr=3e-4)
 
     def steps(self, count: int, recorder: Recorder | None) -> None:
         for number in range(count):
@@ -109,6 +110,10 @@ def main(
         for count in [1] if processor_time else threads or [2, 1]:
             torch.set_num_threads(count)
             rows += _rows(loop, steps, rounds, count)
+        torch.set_num_threads(1)
+        adapted = Loop(Adapted(layers, width, length, vocabulary), batches, Path(made) / "adapted", loop.clock)
+        on = f"frozen, {sum(p.numel() for p in adapted.model.parameters()):,} parameters"
+        rows += content_rows(adapted.timed, loop.clock, steps, rounds, on)
     settings = {
         "parameters": f"{sum(p.numel() for p in model.parameters()):,}",
         "tokens a batch": batch * length,

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -221,3 +223,40 @@ def test_a_line_says_which_statistics_it_interpolated(source: dict[str, Any], tm
     )
     assert compared.summary["line"]["mode"] == "training, with bn in evaluation"
     assert any("bn.running_mean" in warning and "--mode eval" in warning for warning in compared.summary["warnings"])
+
+
+def test_buffers_that_records_lack_are_named(source: dict[str, Any], tmp_path: Path) -> None:
+    """As a run has them that was written by hand, or whose last record holds parameters alone."""
+    model = pretrained(source, "table", 1)
+    models = train(source, tmp_path / "run", model)
+    without(tmp_path / "run" / "step-000000004.safetensors", "buffers_from")
+    report = analyzed(tmp_path, "table", ("final",), "full")
+    assert any("1 steps, the first of them step 4, hold no buffer table: that of step 3" in w for w in warnings(report))
+    assert report.steps["loss"].tolist() == pytest.approx([dense(source, each) for each in models], rel=1e-6)
+    for step in range(1, 4):
+        without(tmp_path / "run" / f"step-00000000{step}.safetensors", "buffers_from")
+    without(tmp_path / "run" / "step-000000000.safetensors", "buffer/table")
+    report = analyzed(tmp_path, "table", ("final",), "full")
+    assert any("the run holds no buffer table" in warning for warning in warnings(report))
+
+
+def warnings(report: trajcheck.Report) -> list[str]:
+    found: list[str] = report.summary["warnings"]
+    return found
+
+
+def without(file: Path, what: str) -> None:
+    """Write a step file again without one of its tensors, or entries of its metadata."""
+    with safe_open(file, framework="pt") as opened:
+        tensors = {name: opened.get_tensor(name) for name in opened.keys() if name != what}  # noqa: SIM118
+        metadata = json.loads(opened.metadata()["trajcheck"])
+    metadata = {key: value for key, value in metadata.items() if key not in (what, "checksum")}
+    save_file(tensors, file, {"trajcheck": json.dumps(metadata)})
+
+
+def test_the_mode_and_another_table_are_said(source: dict[str, Any], tmp_path: Path) -> None:
+    train(source, tmp_path / "run", pretrained(source, "table", 1))
+    train(source, tmp_path / "other", pretrained(source, "table", 2))
+    report = analyzed(tmp_path, "table", (str(tmp_path / "other"),), "own")
+    assert report.summary["replay"]["modes"] == {"training": 5}
+    assert any("holds another table than the run" in warning for warning in warnings(report))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from trajcheck.runs.references import Reference
@@ -26,7 +26,8 @@ class ResolvedReferences:
 class ReplayFacts:
     """How losses were replayed: `epsilon` is the dtype's, `randomness` on how many steps the draws of the step's own
     sample came from where, `program` a note on the objective, and `data_set` how its batches weigh, where there are
-    any.
+    any. `modes`: in which modes how many steps were replayed, where that is known; `doubts`: buffers that were not
+    those of their step or reference, in sentences.
     """
 
     dtype: str
@@ -36,10 +37,13 @@ class ReplayFacts:
     evaluations: int
     randomness: Mapping[str, int]
     data_set: str | None = None
+    modes: Mapping[str, int] = field(default_factory=dict)
+    doubts: Sequence[str] = ()
 
     @property
     def in_summary(self) -> dict[str, Any]:
-        return {name: value for name, value in asdict(self).items() if name not in ("program", "data_set") or value}
+        optional = ("program", "data_set", "modes", "doubts")
+        return {name: value for name, value in asdict(self).items() if name not in optional or value}
 
 
 @dataclass(frozen=True)

@@ -144,6 +144,7 @@ class MeasuredRun:
         if objective is None:
             return None
         from trajcheck.replay.fitting import epsilon
+        from trajcheck.replay.replay_doubts import buffer_doubts, modes_of_steps
 
         dtype = replay_dtype(self.trajectory, self.options.replay_dtype)
         return ReplayFacts(
@@ -154,6 +155,8 @@ class MeasuredRun:
             measurement.evaluations,
             measurement.randomness(),
             measurement.weighing() or None,
+            modes_of_steps(self.trajectory, objective),
+            buffer_doubts(self.trajectory, objective, measurement.references, self.options.samples),
         )
 
     def prepare_replay(self, references: Sequence[Reference]) -> Any:

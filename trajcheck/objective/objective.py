@@ -253,6 +253,19 @@ class Objective:
         self._take_modes(Sample({}, modes=modes), "")
         return {name for name, module in self._normalised() if not module.training}
 
+    def buffers_read(self, modes: Modes | None, known: Iterable[str]) -> set[str]:
+        """The model's buffers that a loss may read in these modes: all but the statistics of modules that train. One
+        that goes by several names goes by that which is among `known`."""
+        self._take_modes(Sample({}, modes=None if self.exported_modes is not None else modes), "")
+        written = {name for name, module in self._normalised() if module.training}
+        there = {name for name, _ in self._scope.named_buffers(remove_duplicate=False)}
+        found = set()
+        for same in set(self._buffers.values()):
+            names = [canonical(name.removeprefix("model.")) for name in same if name.startswith("model.")]
+            if names and there.intersection(same) and not written.intersection(names):
+                found.add(next((name for name in names if name in known), names[0]))
+        return found
+
     def batch_statistics(
         self, parameters: Mapping[str, Tensor], samples: Sequence[Sample], buffers: Mapping[str, Tensor], *, where: str
     ) -> dict[str, Tensor]:

@@ -269,6 +269,7 @@ class Findings:
             found += randomness_warnings(self.replay.randomness)
             found.append(not_stored_warning(self.trajectory.info.not_stored))
             found.append(data_set_warning(self.replay.data_set))
+            found += self.replay.doubts
         if self.options.convention and self.options.samples != ("previous",):
             found.append(
                 f"--convention {self.options.convention}: that code measures on the previous sample, this report on "

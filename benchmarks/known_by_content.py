@@ -1,0 +1,110 @@
+"""What it costs to know frozen parameters and buffers by content, and to keep modes and settings, at every record.
+
+A frozen GPT with tables of positions and masks as buffers, and trained adapters: the records are small, and what has to
+be known is large.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch import nn
+
+from benchmarks.small_gpt import SmallGPT
+from benchmarks.table import Row
+from benchmarks.timing import Spread, in_turn
+from trajcheck.recording.model import surroundings
+from trajcheck.recording.run.group_settings import GroupSettings
+from trajcheck.recording.schedule.time_spent import Clock
+from trajcheck.recording.step import sample_state
+
+TARGET = 0.01
+RANK = 8  # of an adapter
+
+#: What is measured, by the object that it is looked up in.
+PARTS: tuple[tuple[Any, str, Callable[..., Any]], ...] = (
+    (surroundings, "bit_prints", lambda tensors: dict.fromkeys(tensors, 0)),
+    (sample_state, "modes_of", lambda model: {}),
+    (GroupSettings, "differing", lambda settings: None),
+)
+
+
+class Adapted(SmallGPT):
+    """A frozen GPT whose blocks are followed by trained adapters, with a mask a block and a table of positions."""
+
+    def __init__(self, layers: int, width: int, length: int, vocabulary: int) -> None:
+        super().__init__(layers, width, length, vocabulary)
+        self.requires_grad_(False)
+        self.adapters = nn.ModuleList(
+            nn.Sequential(nn.Linear(width, RANK), nn.ReLU(), nn.Linear(RANK, width)) for _ in range(layers)
+        )
+        self.register_buffer("table", torch.randn(16 * length, width), persistent=False)
+        for number, block in enumerate(self.blocks):
+            mask = torch.ones(4 * length, 4 * length, dtype=torch.bool).tril()
+            block.register_buffer(f"mask_{number}", mask, persistent=False)
+
+    def forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        x = self.tokens(tokens) + self.get_buffer("table")[: tokens.shape[1]]
+        for block, adapter in zip(self.blocks, self.adapters, strict=True):
+            x = block(x)
+            x = x + adapter(x)
+        return self.norm(x) @ self.tokens.weight.T
+
+
+@contextmanager
+def _measured(clock: Clock, seconds: list[float]) -> Iterator[None]:
+    """The time that the parts take, added to the last of `seconds`."""
+
+    def timed(function: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any) -> Any:
+            start = clock()
+            result = function(*args)
+            seconds[-1] += clock() - start
+            return result
+
+        return call
+
+    with ExitStack() as stack:
+        for owner, name, _ in PARTS:
+            stack.enter_context(patch.object(owner, name, timed(getattr(owner, name))))
+        yield
+
+
+@contextmanager
+def _without() -> Iterator[None]:
+    with ExitStack() as stack:
+        for owner, name, nothing in PARTS:
+            stack.enter_context(patch.object(owner, name, nothing))
+        yield
+
+
+def content_rows(
+    timed: Callable[[int, dict[str, Any], list[float]], float], clock: Clock, steps: int, rounds: int, on: str
+) -> list[Row]:
+    """`timed` trains and records so many steps with options; its last argument takes the recorder's share."""
+    rows = []
+    for title, options in (("every step", {"every": 1}), ("every=10", {"every": 10})):
+        seconds: list[float] = []
+        count = max(steps, 10)
+
+        def with_parts(options: dict[str, Any] = options, count: int = count, seconds: list[float] = seconds) -> float:
+            seconds.append(0.0)
+            with _measured(clock, seconds):
+                return timed(count, options, [])
+
+        def without(options: dict[str, Any] = options, count: int = count) -> float:
+            with _without():
+                return timed(count, options, [])
+
+        times = in_turn({"with": with_parts, "without": without}, rounds)
+        shares = [part / whole for part, whole in zip(seconds[-rounds:], times.seconds["with"], strict=True)]
+        name = f"{on}: {title}: contents, modes and settings"
+        rows.append(Row(f"{name}: share of training", Spread.of(shares), target=TARGET))
+        rows.append(Row(f"{name}: steps with / without", times.ratio("with", "without")))
+        rows.append(Row(f"{on}: {title}: a step", statistics.median(times.seconds["with"]) / count, "s"))
+    return rows
