@@ -25,6 +25,7 @@ CONDITIONS = {
     "lambda_min": "objective, `--curvature`, `--curvature-ends min` or `both`",
     "path_integral": "objective, `--path-integral`",
     "lags": "recorded gradients, `--memory-lags`",
+    "thinned": "rows that are not all steps",
     "gap": "`--align time`",
     "line": "objective",
 }

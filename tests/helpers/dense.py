@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ Vector = NDArray[np.longdouble]
 Loss = Callable[[Any, Any], float]
 Gradient = Callable[[Any, Any], Any]
 Columns = dict[str, NDArray[np.float64]]
+#: From the values of a quantity, NaN where it is empty, to what each row weighs.
+Weigh = Callable[[np.ndarray], Sequence[float]]
 
 NAN = float("nan")
 BETA = 0.99
@@ -74,6 +77,29 @@ class Reference:
 class Tables:
     steps: Columns
     references: dict[str, Columns]
+    pairs: Weigh
+    points: Weigh
+    thinned: bool
+
+
+@dataclass
+class Nearest:
+    """What each row weighs that carries a quantity: the counted places that lie nearer to it than to any other that
+    does, looked at one by one; of two equally near the earlier."""
+
+    positions: Sequence[float]
+    counted: Sequence[float]
+    per: float = 1.0
+    more: Sequence[float] = ()  # counted too where the last row carries the quantity
+
+    def __call__(self, values: np.ndarray) -> list[float]:
+        carried = [i for i, value in enumerate(values) if not math.isnan(value)]
+        result = [0.0] * len(values)
+        last = bool(carried) and carried[-1] == len(values) - 1
+        for place in (*self.counted, *(self.more if last else ())) if carried else ():
+            nearest = min(carried, key=lambda i: (abs(self.positions[i] - place), self.positions[i]))
+            result[nearest] += 1 / self.per
+        return result
 
 
 def flat(point: Point) -> Vector:
@@ -111,14 +137,22 @@ def dense(
     eps: float = float(np.finfo(np.float64).eps),
     c: float,
     ref_gradients: bool = False,
+    closes: bool | None = None,
+    fixed: bool = False,
+    previous: bool = False,
 ) -> Tables:
     """Every column of both tables that needs no probe, window, curvature or memory; nan is empty.
 
     With f and grad, losses and gradients are theirs at x_t on z_t; without, or on a record without z_t, they are the
-    recorded ones, and whatever needs a second point on one sample is empty.
+    recorded ones, and whatever needs a second point on one sample is empty. `closes`: whether the last record is the
+    iterate that closes the run, as one without gradient and sample is; `fixed`: the samples are no steps' own, so that
+    the last chord can be measured as well; `previous`: they are those of the records before.
     """
-    path = _Path(records, f, grad, skip, optimizer, eps, c)
-    return Tables(_steps(path), {spec: _towards(path, ref, ref_gradients) for spec, ref in references.items()})
+    if closes is None:
+        closes = records[-1].g is None and records[-1].z is None
+    path = _Path(records, f, grad, skip, optimizer, eps, c, closes, fixed, previous)
+    towards = {spec: _towards(path, ref, ref_gradients) for spec, ref in references.items()}
+    return Tables(_steps(path), towards, path.pairs, path.points, path.thinned)
 
 
 class _Path:
@@ -133,6 +167,9 @@ class _Path:
         optimizer: str,
         eps: float,
         c: float,
+        closes: bool,
+        fixed: bool,
+        previous: bool,
     ) -> None:
         self.records, self.skip, self.plain_sgd = records, skip, optimizer == "plain-sgd"
         self.clipped = any(record.clip != 1.0 for record in records)
@@ -153,11 +190,21 @@ class _Path:
         count = len(records)
         self.stride = [NAN] + [float(self.step[t] - self.step[t - 1]) for t in range(1, count)]
         chords = self.stride[1:]
-        if records[-1].g is None and records[-1].z is None and len(chords) > 1:
+        if closes and len(chords) > 1:
             chords = chords[:-1]  # where training stopped says nothing of how it was recorded
         self.smallest = min(chords, default=1.0)
         self.is_chord = [stride == self.smallest for stride in self.stride]
-        self.weight = [*self.stride[1:], self.smallest]
+        first, last = self.step[0], self.step[-1]
+        end = last if closes else last + 1  # the run's T
+        counted = range(first + int(self.smallest), last + 1) if previous else range(first, end)
+        self.points = Nearest(self.step, counted)
+        self.thinned = not set(range(first, end, int(self.smallest))) <= set(self.step)
+        updates = range(first, last if fixed else end - 1)
+        late = () if fixed else range(end - 1, last)
+        middles = [s - stride / 2 for s, stride in zip(self.step, self.stride, strict=True)]
+        self.pairs = Nearest(middles, [i + 0.5 for i in updates], self.smallest, [i + 0.5 for i in late])
+        carried = [NAN if g is None and math.isnan(loss) else 1.0 for g, loss in zip(self.g, self.loss, strict=True)]
+        self.weight = self.points(np.array(carried))
 
     def _gradient(self, record: Record) -> Vector | None:
         if self.grad is not None and record.z is not None:
@@ -234,22 +281,28 @@ def _steps(path: _Path) -> Columns:
         if remainder >= resolution:
             column["directional_smoothness"][t] = over(remainder, dot(step, step) / 2)
 
-    share = np.array(path.weight) / path.smallest  # pair quantities exist where stride = smallest
+    share = path.pairs  # pair quantities exist where stride = smallest
     both = column["update_corr"] + 0 * column["loss_change"]
     one = column["update_corr"] if np.isnan(column["loss_change"]).all() else both  # one set of rows for both sums
     column["update_corr_sum"] = running_sum(one, share)
     column["descent_sum"] = running_sum(column["descent"], share)
     column["loss_change_sum"] = running_sum(column["loss_change"], share)
-    column |= _gap_averages(column["inst_gap"], share)
+    column |= _gap_averages(column["inst_gap"], share, path.step)
     column["convexity_num"] = column["update_corr_sum"]
     column["convexity_den"] = running_sum(column["loss_change"], share)
-    column["convexity_ratio"] = _ratio(column, share)
-    column |= _smooth_averages(column["inst_smooth"], share)
+    column["convexity_ratio"] = _ratio(column, share, rows_error(column["loss_change"], share) * path.thinned)
+    column |= _smooth_averages(column["inst_smooth"], share, path.step)
+    for kind in ("max", "exp"):
+        promised = column["descent"] + column[f"{kind}_smooth"] * squared_step / 2
+        column[f"predicted_change_{kind}"] = promised
+        column[f"predicted_change_{kind}_sum"] = running_sum(promised, share)
     present = ~np.isnan(column["inst_gap"])
     squared_step = np.where(present, squared_step, NAN)
     gaps, squares = running_sum(column["inst_gap"], share), running_sum(squared_step, share)
     column["smoothness_ratio"] = np.array([over(-a, b / 2) for a, b in zip(gaps, squares, strict=True)])
-    return column
+    for name, terms in {"update_corr": one, "descent": column["descent"], "loss_change": column["loss_change"]}.items():
+        column[f"{name}_sum_rows_se"] = rows_error(terms, share) if path.thinned else np.full(count, NAN)
+    return column | _ratio_errors(column, one, column["loss_change"], share, path.thinned)
 
 
 def _towards(path: _Path, ref: Reference, ref_gradients: bool) -> Columns:
@@ -293,26 +346,30 @@ def _towards(path: _Path, ref: Reference, ref_gradients: bool) -> Columns:
             assert g_ref is not None
             column["inst_smooth"][t] = over(norm(g - g_ref), distance)
 
-    weight = np.array(path.weight)
-    column |= _gap_averages(column["inst_gap"], weight)
+    weight = path.points
+    column |= _gap_averages(column["inst_gap"], weight, path.step)
     both = column["grad_dot_ref"] + 0 * column["loss_ref"]
     one = column["grad_dot_ref"] if np.isnan(column["loss_ref"]).all() else both  # one set of rows for num and den
     column["convexity_num"] = running_sum(one, weight)
     column["convexity_den"] = running_sum(column["loss"] - column["loss_ref"], weight)
-    column["convexity_ratio"] = _ratio(column, weight)
-    column |= _smooth_averages(column["inst_smooth"], weight)
-    return column
+    den = column["loss"] - column["loss_ref"] + 0 * column["grad_dot_ref"]
+    column["convexity_ratio"] = _ratio(column, weight, rows_error(den, weight) * path.thinned)
+    column |= _smooth_averages(column["inst_smooth"], weight, path.step)
+    return column | _ratio_errors(column, one, den, weight, path.thinned)
 
 
 def _noise_floor(path: _Path, t: int, end: int) -> float:
-    """eta_t / sqrt( sum_{t <= i < end} eta_i^2 ), a record standing for the `weight` steps until the next."""
+    """eta_t / sqrt( sum_{t <= i < end} eta_i^2 ), the rate standing still from one record to the next."""
     inside = [i for i in range(t, len(path)) if path.step[i] < end]
-    return over(path.lr[t], math.sqrt(math.fsum(path.weight[i] * path.lr[i] ** 2 for i in inside)))
+    until = [*path.step[1:], path.step[-1] + path.smallest]
+    squares = ((until[i] - path.step[i]) * path.lr[i] ** 2 for i in inside)
+    return over(path.lr[t], math.sqrt(math.fsum(squares)))
 
 
-def running_sum(values: np.ndarray, weights: np.ndarray) -> NDArray[np.float64]:
+def running_sum(values: np.ndarray, weigh: Weigh) -> NDArray[np.float64]:
     """sum of weight * value over the defined rows so far; empty on the undefined ones."""
     terms: list[float] = []
+    weights = weigh(values)
     result = np.full(len(values), NAN)
     for t, value in enumerate(values):
         if not math.isnan(value):
@@ -321,41 +378,70 @@ def running_sum(values: np.ndarray, weights: np.ndarray) -> NDArray[np.float64]:
     return result
 
 
-def _running_mean(values: np.ndarray, weights: np.ndarray) -> NDArray[np.float64]:
-    total, weight = running_sum(values, weights), running_sum(np.where(np.isnan(values), NAN, 1.0), weights)
-    return total / weight
+def rows_error(values: np.ndarray, weigh: Weigh) -> NDArray[np.float64]:
+    """sqrt( sum ((w_i + w_j) (a_i - a_j) / 2)^2 / 2 ), i and j neighbours among the defined rows so far."""
+    weights, result = weigh(values), np.full(len(values), NAN)
+    seen: list[int] = []
+    for t, value in enumerate(values):
+        if not math.isnan(value):
+            seen.append(t)
+            squares = [((weights[i] + weights[j]) * (values[i] - values[j]) / 2) ** 2 for i, j in pairwise(seen)]
+            result[t] = math.sqrt(math.fsum(squares) / 2)
+    return result
+
+
+def _ratio_errors(column: Columns, num: np.ndarray, den: np.ndarray, weigh: Weigh, thinned: bool) -> Columns:
+    """Of num, den and ratio, whose terms are num and den: for the ratio R at a row that of num - R den over |den|."""
+    ratio = np.full(len(num), NAN)
+    if not thinned:
+        return {f"convexity_{name}_rows_se": ratio for name in ("num", "den", "ratio")}
+    for t, value in enumerate(column["convexity_ratio"]):
+        if not math.isnan(value):
+            ratio[t] = rows_error(num - value * den, weigh)[t] / abs(column["convexity_den"][t])
+    return {
+        "convexity_num_rows_se": rows_error(num, weigh),
+        "convexity_den_rows_se": rows_error(den, weigh),
+        "convexity_ratio_rows_se": ratio,
+    }
+
+
+def _running_mean(values: np.ndarray, weigh: Weigh) -> NDArray[np.float64]:
+    total, weights = running_sum(values, weigh), weigh(values)
+    return np.array([over(total[t], math.fsum(weights[: t + 1])) for t in range(len(values))])
 
 
 def _running_max(values: np.ndarray) -> NDArray[np.float64]:
     return np.array([NAN if math.isnan(v) else np.nanmax(values[: t + 1]) for t, v in enumerate(values)])
 
 
-def _exponential(values: np.ndarray) -> NDArray[np.float64]:
-    """(1 - beta) sum beta^(n-k) v_k / (1 - beta^n) over the n defined rows so far, unweighted."""
+def _exponential(values: np.ndarray, steps: Sequence[int]) -> NDArray[np.float64]:
+    """sum beta^(t-s) v over the steps s so far, over the sum of those powers: every step since the row before has the
+    value of the row, the first row one step."""
     seen: list[float] = []
-    result = np.full(len(values), NAN)
+    result, before = np.full(len(values), NAN), None
     for t, value in enumerate(values):
         if not math.isnan(value):
-            seen.append(value)
+            seen += [value] * (1 if before is None else steps[t] - before)
+            before = steps[t]
             powers = [BETA ** (len(seen) - 1 - k) for k in range(len(seen))]
             result[t] = math.fsum(p * v for p, v in zip(powers, seen, strict=True)) / math.fsum(powers)
     return result
 
 
-def _gap_averages(gap: np.ndarray, weights: np.ndarray) -> Columns:
-    return {"avg_gap": _running_mean(gap, weights), "exp_gap": _exponential(gap)}
+def _gap_averages(gap: np.ndarray, weigh: Weigh, steps: Sequence[int]) -> Columns:
+    return {"avg_gap": _running_mean(gap, weigh), "exp_gap": _exponential(gap, steps)}
 
 
-def _smooth_averages(smooth: np.ndarray, weights: np.ndarray) -> Columns:
+def _smooth_averages(smooth: np.ndarray, weigh: Weigh, steps: Sequence[int]) -> Columns:
     return {
         "max_smooth": _running_max(smooth),
-        "avg_smooth": _running_mean(smooth, weights),
-        "exp_smooth": _exponential(smooth),
+        "avg_smooth": _running_mean(smooth, weigh),
+        "exp_smooth": _exponential(smooth, steps),
     }
 
 
-def _ratio(column: Columns, weights: np.ndarray) -> NDArray[np.float64]:
-    """num / den, empty where |den| does not exceed the resolution of its sum."""
+def _ratio(column: Columns, weigh: Weigh, error: np.ndarray) -> NDArray[np.float64]:
+    """num / den, empty where |den| does not exceed the resolution of its sum, or its error for the choice of rows."""
     num, den = column["convexity_num"], column["convexity_den"]
-    resolution = running_sum(column["gap_resolution"], weights)
+    resolution = np.fmax(running_sum(column["gap_resolution"], weigh), error)
     return np.array([over(n, d) if abs(d) > r else NAN for n, d, r in zip(num, den, resolution, strict=True)])

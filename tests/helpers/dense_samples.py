@@ -27,12 +27,14 @@ from dense import (
     Reference,
     Tables,
     Vector,
+    Weigh,
     cosine,
     dense,
     dot,
     flat,
     norm,
     over,
+    rows_error,
     running_sum,
 )
 from numpy.typing import NDArray
@@ -71,7 +73,7 @@ def on_own(task: Task) -> Tables:
 
 def on_previous(task: Task) -> Tables:
     """z = z_{t-1}, on the rows of pairs."""
-    return _on(task, previous_samples(task.records), task.program.f, task.program.grad)
+    return _on(task, previous_samples(task.records), task.program.f, task.program.grad, previous=True)
 
 
 def on_full(task: Task) -> Tables:
@@ -86,19 +88,21 @@ def on_full(task: Task) -> Tables:
     def grad(x: Any, _: Any) -> Vector:
         return weighted([flat(task.program.grad(x, batch)) for batch in data], sizes)
 
-    return _on(task, ["all"] * len(task.records), f, grad)
+    return _on(task, ["all"] * len(task.records), f, grad, fixed=True)
 
 
 def on_probe(task: Task) -> Tables:
     """Means over the probe batches of what each gives, and their standard errors as `<column>_se`."""
     each = on_each_batch(task)
-    steps = mean_with_errors([tables.steps for tables in each])
-    return Tables(steps, {spec: mean_with_errors([t.references[spec] for t in each]) for spec in task.references})
+    pairs, points = each[0].pairs, each[0].points
+    steps = mean_with_errors([tables.steps for tables in each], pairs)
+    towards = {spec: mean_with_errors([t.references[spec] for t in each], points) for spec in task.references}
+    return Tables(steps, towards, pairs, points, each[0].thinned)
 
 
 def on_each_batch(task: Task) -> list[Tables]:
     f, grad = task.program.f, task.program.grad
-    return [_on(task, [batch] * len(task.records), f, grad) for batch in task.probe]
+    return [_on(task, [batch] * len(task.records), f, grad, fixed=True) for batch in task.probe]
 
 
 SAMPLES: dict[str, Callable[[Task], Tables]] = {
@@ -109,13 +113,14 @@ SAMPLES: dict[str, Callable[[Task], Tables]] = {
 }
 
 
-def _on(task: Task, zs: Sequence[Any], f: Loss, grad: Gradient, own: bool = False) -> Tables:
+def _on(task: Task, zs: Sequence[Any], f: Loss, grad: Gradient, own: bool = False, **where: bool) -> Tables:
     """Both tables, row t on the sample zs[t]; nothing that was recorded enters but on the own sample."""
     records = list(task.records) if own else replaced(task.records, zs)
-    how = {"optimizer": task.optimizer, "c": task.c, "ref_gradients": task.ref_gradients}
-    tables = dense(records, task.references, f, grad, **how)  # type: ignore[arg-type]
+    closes = task.records[-1].g is None and task.records[-1].z is None
+    options = {"optimizer": task.optimizer, "c": task.c, "ref_gradients": task.ref_gradients, "closes": closes}
+    tables = dense(records, task.references, f, grad, **options, **where)  # type: ignore[arg-type]
     if not own:
-        _descent_on_the_same_sample(tables.steps, records, grad)
+        _descent_on_the_same_sample(tables, records, grad)
         for name in OWN_ONLY:
             for columns in tables.references.values():
                 del columns[name]
@@ -140,38 +145,60 @@ def is_pair(steps: Columns) -> NDArray[np.bool_]:
     return np.asarray(steps["stride"] == np.nanmin(steps["stride"]))
 
 
-def _descent_on_the_same_sample(steps: Columns, records: Sequence[Record], grad: Gradient) -> None:
-    """<grad f(x_{t-1}; z), d_t>, z being the sample of row t."""
+def _descent_on_the_same_sample(tables: Tables, records: Sequence[Record], grad: Gradient) -> None:
+    """<grad f(x_{t-1}; z), d_t>, z being the sample of row t, and what it enters."""
+    steps = tables.steps
     descent = np.full(len(records), NAN)
     for t in np.flatnonzero(is_pair(steps)).tolist():
         before, here = records[t - 1], records[t]
         if here.z is not None:
             descent[t] = dot(flat(grad(before.x, here.z)), flat(here.x) - flat(before.x))
     steps["descent"] = descent
-    steps["descent_sum"] = running_sum(descent, shares(steps))
+    steps["descent_sum"] = running_sum(descent, tables.pairs)
+    if tables.thinned:
+        steps["descent_sum_rows_se"] = rows_error(descent, tables.pairs)
+    _promises(tables)
 
 
-def shares(columns: Columns) -> NDArray[np.float64]:
-    """What a row weighs in the sums of its table: in steps, by the chords that tile the path."""
-    weight = columns["weight"]
-    return weight / np.nanmin(columns["stride"]) if "stride" in columns else weight
+def _promises(tables: Tables) -> None:
+    """descent + L |d|^2 / 2, and their sums."""
+    steps = tables.steps
+    for kind in ("max", "exp"):
+        promised = steps["descent"] + steps[f"{kind}_smooth"] * steps["step_norm"] ** 2 / 2
+        steps[f"predicted_change_{kind}"] = promised
+        steps[f"predicted_change_{kind}_sum"] = running_sum(promised, tables.pairs)
 
 
-def mean_with_errors(each: Sequence[Columns]) -> Columns:
+def mean_with_errors(each: Sequence[Columns], weigh: Weigh) -> Columns:
     """Mean over the batches, and sample standard deviation / sqrt(B); ratios of means for convexity_ratio."""
     result: Columns = {}
     for name in each[0]:
         values = np.array([columns[name] for columns in each])
         result[name] = values.mean(axis=0)
-        if name not in GEOMETRY and name != "gap_resolution":
+        if name not in GEOMETRY and name != "gap_resolution" and not name.endswith("_rows_se"):
             result[f"{name}_se"] = values.std(axis=0, ddof=1) / math.sqrt(len(each))
     num, den = (np.array([columns[f"convexity_{part}"] for columns in each]) for part in ("num", "den"))
-    resolution = running_sum(result["gap_resolution"], shares(each[0]))
+    resolution = running_sum(result["gap_resolution"], weigh)
+    resolution = np.fmax(resolution, result["convexity_den_rows_se"])
     error = result["convexity_den_se"]
     clear = (np.abs(den.mean(axis=0)) > resolution) & (np.abs(den.mean(axis=0)) > error)
     for t in range(num.shape[1]):
         ratio, ratio_error = jackknife_of_ratio(num[:, t], den[:, t]) if clear[t] else (NAN, NAN)
         result["convexity_ratio"][t], result["convexity_ratio_se"][t] = ratio, ratio_error
+    if not np.isnan(result["convexity_num_rows_se"]).all():
+        result["convexity_ratio_rows_se"] = _ratio_error_of_means(result, weigh)
+    return result
+
+
+def _ratio_error_of_means(mean: Columns, weigh: Weigh) -> NDArray[np.float64]:
+    """rows_se of the ratio of means: that of the mean terms."""
+    of_steps = "loss_change" in mean
+    den = mean["loss_change"] if of_steps else mean["loss"] - mean["loss_ref"]
+    num = (mean["update_corr"] if of_steps else mean["grad_dot_ref"]) + 0 * den
+    result = np.full(len(num), NAN)
+    for t, ratio in enumerate(mean["convexity_ratio"]):
+        if not math.isnan(ratio):
+            result[t] = rows_error(num - ratio * (den + 0 * num), weigh)[t] / abs(mean["convexity_den"][t])
     return result
 
 
@@ -372,13 +399,15 @@ def tzc_v1(task: Task, epochs: Sequence[int]) -> Tables:
             columns["inst_smooth"] = per_tensor_smooth(points, zs, task.program.grad)
     for columns in (steps, *tables.references.values()):
         for what, values in (("gap", columns["inst_gap"]), ("smooth", columns["inst_smooth"])):
-            columns[f"avg_{what}"] = mean_within_epoch(values, epochs)
+            weigh = tables.pairs if columns is steps else tables.points
+            columns[f"avg_{what}"] = mean_within_epoch(values, epochs, weigh(values))
             columns[f"exp_{what}"] = exponential_from_zero(values, BETA)
             columns[f"exp_{what}_9999"] = exponential_from_zero(values, 0.9999)
         smooth = columns["inst_smooth"]
         columns["max_smooth"] = np.array(
             [NAN if np.isnan(v) else np.nanmax(smooth[: t + 1]) for t, v in enumerate(smooth)]
         )
+    _promises(tables)
     return tables
 
 
@@ -403,23 +432,25 @@ def running_max(values: np.ndarray) -> NDArray[np.float64]:
     return np.array([NAN if math.isnan(v) else np.nanmax(values[: t + 1]) for t, v in enumerate(values)])
 
 
-def mean_within_epoch(values: np.ndarray, epochs: Sequence[int]) -> NDArray[np.float64]:
-    result, seen = np.full(len(values), NAN), list[float]()
+def mean_within_epoch(values: np.ndarray, epochs: Sequence[int], weights: Sequence[float]) -> NDArray[np.float64]:
+    result, seen = np.full(len(values), NAN), list[int]()
     for t, value in enumerate(values):
         if t and epochs[t] != epochs[t - 1]:
             seen = []
         if not math.isnan(value):
-            seen.append(value)
-            result[t] = math.fsum(seen) / len(seen)
+            seen.append(t)
+            result[t] = np.average(values[seen], weights=np.asarray(weights)[seen])
     return result
 
 
 def exponential_from_zero(values: np.ndarray, beta: float) -> NDArray[np.float64]:
-    """m = beta m + (1 - beta) a from m = 0, over the rows that have a value."""
-    result, m = np.full(len(values), NAN), 0.0
+    """m = beta m + (1 - beta) a from m = 0, once for every step since the row before that has a value."""
+    result, m, last = np.full(len(values), NAN), 0.0, None
     for t, value in enumerate(values):
         if not math.isnan(value):
-            result[t] = m = beta * m + (1 - beta) * value
+            for _ in range(1 if last is None else t - last):
+                m = beta * m + (1 - beta) * value
+            result[t], last = m, t
     return result
 
 

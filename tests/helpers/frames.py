@@ -81,6 +81,8 @@ def assert_accounted(
     """Every empty cell of these columns is in the account with a reason, and no filled cell is."""
     of_table = undefined[undefined["table"].str.removesuffix(".csv") == table]
     for name in columns:
+        if name.endswith("_rows_se") and name not in frame:
+            continue  # every step is there: nothing was chosen
         of_column = of_table[of_table["column"] == name]
         assert of_column["reason"].fillna("").str.strip().ne("").all(), f"{table}.{name}: an entry without a reason"
         values = col(frame, name)

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from dense import Record, Reference, dense, flat
+from dense import Nearest, Record, Reference, dense, flat
 from frames import assert_close, col, towards
 from handwritten import cut, write_objective, write_run
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from networks import Logistic, TanhNetwork
+from numpy.typing import NDArray
 from quadratics import Layout, Problem, Quadratic, cosine_rates, descend, keep, pure_noise
 from safetensors.numpy import save_file
 
@@ -206,10 +207,11 @@ def test_on_a_quadratic_the_gap_is_half_the_curvature_between_the_points(eigenva
 def test_loss_changes_less_update_correlations_are_the_gaps(steps: Sequence[int]) -> None:
     network, records = noisy_network()
     table = analyzed(keep(records, steps), network).steps
-    gap, stride, weight = (col(table, name) for name in ("inst_gap", "stride", "weight"))
+    gap = col(table, "inst_gap")
     has_gap = ~np.isnan(gap)
+    weight = chord_weights(table, gap, last=int(table["step"].iloc[-1]))
     left = (col(table, "loss_change_sum") - col(table, "update_corr_sum"))[has_gap]
-    right = np.cumsum((gap * weight / stride)[has_gap])
+    right = np.cumsum((gap * weight)[has_gap])
     np.testing.assert_allclose(left, right, rtol=1e-9, atol=1e-12 * np.abs(left).max())
 
 
@@ -311,6 +313,13 @@ def test_the_order_of_tensors_in_the_files_changes_nothing(replay: bool, spaced:
 # Thinning
 
 
+def chord_weights(table: pd.DataFrame, values: np.ndarray, last: int) -> NDArray[np.float64]:
+    """On own samples, of which the last iterate has none."""
+    stride = col(table, "stride")
+    middles = col(table, "step") - stride / 2
+    return np.array(Nearest(middles.tolist(), [i + 0.5 for i in range(last - 1)], np.nanmin(stride))(values))
+
+
 def standard_error_of_mean(values: np.ndarray, weights: np.ndarray) -> float:
     mean = np.average(values, weights=weights)
     return float(np.sqrt(np.sum((weights * (values - mean)) ** 2)) / weights.sum())
@@ -347,8 +356,8 @@ def test_pairs_estimate_the_whole_run_between_iterates() -> None:
     quadratic, records = noisy_quadratic([0.05, 0.1, 0.3, 1.0, 2.0], seed=4, count=count, away=0.3)
     thin = keep(records, [step for k in range(0, count, 8) for step in (k, k + 1)] + [count])
     whole, part = (analyzed(rows, quadratic).steps.dropna(subset="inst_gap") for rows in (records, thin))
-    weight = col(part, "weight") / col(part, "stride")
     gap, half_square = col(part, "inst_gap"), col(part, "step_norm") ** 2 / 2
+    weight = chord_weights(part, gap, last=count)
 
     error = standard_error_of_mean(gap, weight)
     assert col(part, "avg_gap")[-1] == pytest.approx(col(whole, "avg_gap")[-1], abs=3 * error)

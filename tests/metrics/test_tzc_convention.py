@@ -120,7 +120,8 @@ def test_all_else_is_as_on_the_previous_sample(tmp_path: Path) -> None:
     theirs = analyzed(run, objective, tmp_path / "theirs", convention="tzc-v1", ref_gradients=True)
     ours = analyzed(run, objective, tmp_path / "ours", sample=("previous",), ref_gradients=True)
     averages = {f"{kind}_{what}" for kind in ("inst", "max", "avg", "exp") for what in ("gap", "smooth")}
-    changed = (averages | {"smoothness_ratio"}) - {"inst_gap"}
+    promises = {f"predicted_change_{kind}{end}" for kind in ("max", "exp") for end in ("", "_sum")}
+    changed = (averages | promises | {"smoothness_ratio"}) - {"inst_gap"}
     assert_close_tables(ours.steps, theirs.steps, but=changed)
     for spec in SPECS:
         one, other = (rows_of(report.references, "previous", spec) for report in (ours, theirs))

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from trajcheck.metrics.columns import Column, exponential_mean, running_mean
+from trajcheck.metrics.columns import Column, exponential_mean, mean_so_far, running_mean
+from trajcheck.metrics.weights import Weights
 
 #: Of exponential averages, and of the longer ones that TZC's code has beside them.
 BETA, LONG_BETA = 0.99, 0.9999
@@ -28,19 +29,21 @@ class Averaging:
     per_tensor: bool = False
     lagging: bool = False
 
-    def mean(self, terms: Column, weights: np.ndarray) -> Column:
+    def mean(self, terms: Column, weights: Weights) -> Column:
         """sum w a / sum w over the rows so far (of the epoch) where a is defined."""
         if self.epochs is None:
             return running_mean(terms, weights)
         values = np.full(len(terms), np.nan)
         borders = np.flatnonzero(np.diff(self.epochs)) + 1
+        weighs = weights.of(terms.defined)
         for rows in np.split(np.arange(len(terms)), borders):
-            values[rows] = running_mean(Column(terms.values[rows], terms.reasons[rows]), weights[rows]).values
+            here = rows[terms.defined[rows]]
+            values[here] = mean_so_far(terms.values[here], weighs[here])
         return Column(values, terms.reasons)
 
-    def exponential(self, terms: Column) -> dict[str, Column]:
+    def exponential(self, terms: Column, steps: np.ndarray) -> dict[str, Column]:
         """The exponential averages, by what their columns' names end in."""
-        return {ending: exponential_mean(terms, beta, debias=self.debias) for ending, beta in self.betas}
+        return {ending: exponential_mean(terms, steps, beta, debias=self.debias) for ending, beta in self.betas}
 
 
 def tzc_v1(epochs: np.ndarray | None) -> Averaging:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from trajcheck.metrics.weights import Weights
+
 OVERFLOW = "not finite: the operands are too large or too small for float64"
 
 
@@ -90,38 +92,62 @@ def lift(function: Callable[..., np.ndarray], *columns: Column) -> Column:
     return Column(np.where(reasons == "", values, np.nan), reasons)
 
 
-def running_sum(terms: Column, weights: np.ndarray) -> Column:
+def running_sum(terms: Column, weights: Weights) -> Column:
     """S_t = sum_{i<=t} w_i a_i over the rows where a is defined; undefined where a_t is."""
-    return _running(terms, lambda a, w: np.cumsum(w * a), weights)
+    return _running(terms, weights, lambda a, w: np.cumsum(w * a))
 
 
-def running_mean(terms: Column, weights: np.ndarray) -> Column:
-    """sum_{i<=t} w_i a_i / sum_{i<=t} w_i over the rows where a is defined; undefined where a_t is."""
-    return _running(terms, lambda a, w: np.cumsum(w * a) / np.cumsum(w), weights)
+def running_mean(terms: Column, weights: Weights) -> Column:
+    """sum_{i<=t} w_i a_i / sum_{i<=t} w_i over the rows where a is defined; undefined where a_t is. Before the first
+    row that weighs anything it is a_t."""
+    return _running(terms, weights, mean_so_far)
+
+
+def mean_so_far(a: np.ndarray, w: np.ndarray) -> np.ndarray:
+    """sum w a / sum w up to each place; a itself before the first that weighs anything."""
+    total = np.cumsum(w)
+    return np.where(total > 0, np.cumsum(w * a) / np.where(total > 0, total, 1.0), a)
 
 
 def running_max(terms: Column) -> Column:
     """max_{i<=t} a_i over the rows where a is defined; undefined where a_t is."""
-    return _running(terms, lambda a, _: np.maximum.accumulate(a), np.ones(len(terms)))
+    here = terms.defined
+    values = np.full(len(terms), np.nan)
+    values[here] = np.maximum.accumulate(terms.values[here])
+    return Column(values, terms.reasons)
 
 
-def exponential_mean(terms: Column, beta: float, *, debias: bool = True) -> Column:
-    """m_n / (1 - beta^n), m_n = beta m_{n-1} + (1 - beta) a_n, m_0 = 0, n counting the rows where a is defined; with
-    `debias` false m_n itself."""
+def exponential_mean(terms: Column, steps: np.ndarray, beta: float, *, debias: bool = True) -> Column:
+    """m_t / (1 - beta^n), m <- beta^delta m + (1 - beta^delta) a_t, m = 0 at first, over the rows where a is defined;
+    with `debias` false m_t itself.
 
-    def average(a: np.ndarray, _: np.ndarray) -> np.ndarray:
-        result, mean = np.empty(len(a)), 0.0
-        for n, value in enumerate(a):
-            mean = beta * mean + (1 - beta) * value
-            result[n] = mean / -np.expm1((n + 1) * np.log(beta)) if debias else mean
-        return result
+    delta is the number of steps since the row before, 1 in the first row, and n their sum: it forgets by steps, so that
+    runs that were recorded at different strides can be compared.
+    """
+    here = terms.defined
+    values, mean, passed, last = np.full(len(terms), np.nan), 0.0, 0, None
+    for place in np.flatnonzero(here):
+        delta = 1 if last is None else int(steps[place] - last)
+        kept = beta**delta
+        mean, passed, last = kept * mean + (1 - kept) * terms.values[place], passed + delta, steps[place]
+        values[place] = mean / -np.expm1(passed * np.log(beta)) if debias else mean
+    return Column(values, terms.reasons)
 
-    return _running(terms, average, np.ones(len(terms)))
+
+def sum_error(terms: Column, weights: Weights) -> Column:
+    """Of running_sum, the error for the choice of rows, >= 0: sqrt( 1/2 sum ((w_i + w_{i+1}) (a_i - a_{i+1}) / 2)^2 ),
+    the sum over neighbouring rows up to t. It is seen from the rows that are there: a peak between them is not."""
+
+    def error(a: np.ndarray, w: np.ndarray) -> np.ndarray:
+        squares = ((w[1:] + w[:-1]) * np.diff(a) / 2) ** 2
+        return np.sqrt(np.cumsum(np.concatenate([[0.0], squares])) / 2)
+
+    return _running(terms, weights, error)
 
 
-def _running(terms: Column, function: Callable[[np.ndarray, np.ndarray], np.ndarray], weights: np.ndarray) -> Column:
+def _running(terms: Column, weights: Weights, function: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Column:
     here = terms.defined
     values = np.full(len(terms), np.nan)
     if here.any():
-        values[here] = function(terms.values[here], weights[here])
+        values[here] = function(terms.values[here], weights.of(here)[here])
     return Column(values, terms.reasons)

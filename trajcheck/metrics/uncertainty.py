@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from trajcheck.metrics.columns import Column, lift
+from trajcheck.metrics.weights import Weights
 
 ONE_BATCH = "one probe batch has no standard error"
 
@@ -51,8 +52,13 @@ def _one_batch(column: Column) -> Column:
     return column.except_where(np.ones(len(column), dtype=bool), ONE_BATCH)
 
 
-def mean_with_error(values: Column, weights: np.ndarray) -> tuple[float, float | None] | None:
-    """Weighted mean over the defined rows, and its standard error by batch means; None where no row is defined.
+def mean_with_error(values: Column, weights: Weights) -> tuple[float, float | None] | None:
+    """Weighted mean over the defined rows, and its standard error by batch means; None where no row is defined."""
+    return weighted_mean(values, weights.of(values.defined))
+
+
+def weighted_mean(values: Column, weights: np.ndarray) -> tuple[float, float | None] | None:
+    """The same with the weights [rows] that are given.
 
     Neighbouring rows are correlated, so the rows are cut into about sqrt(n) consecutive batches (n rows, at least 4
     batches of at least 2), and the error is that of the mean of the batches' means. With fewer than 8 rows there is no

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 
 from trajcheck.errors import RunError, UsageError
+from trajcheck.metrics.weights import Weights
 from trajcheck.runs.trajectory import Trajectory
 
 FIRST = "the first recorded step: there is no iterate before it"
@@ -24,20 +25,18 @@ LAST = "the last recorded step: there is no iterate after it"
 class Row:
     """One row: the recorded step t = `step` at `place` in the trajectory.
 
-    `stride` = t - prev_step (None in the first record); `weight` the number of steps the row stands for, until the next
-    row or the end. `skip` is the place of the iterate x_s of cos_skip. The `no_...` say why something is missing, or
-    are empty: `no_pair` for quantities with d_t, `no_next` for those with d_{t+1}, `no_gradient` for the recorded
-    gradient, `no_sample` for losses and gradients that are replayed on z_t, `no_previous_sample` for
-    those on the sample of the record before, `no_evaluation` for what is replayed on any sample, `no_window` for sums
-    over all steps since the record before, `no_update` for what d_t tells of the optimizer, and `no_next_update` for
-    what d_{t+1} does.
+    `stride` = t - prev_step (None in the first record). `skip` is the place of the iterate x_s of cos_skip. The
+    `no_...` say why something is missing, or are empty: `no_pair` for quantities with d_t, `no_next` for those with
+    d_{t+1}, `no_gradient` for the recorded gradient, `no_sample` for losses and gradients that are replayed on z_t,
+    `no_previous_sample` for those on the sample of the record before, `no_evaluation` for what is replayed on any
+    sample, `no_window` for sums over all steps since the record before, `no_update` for what d_t tells of the
+    optimizer, and `no_next_update` for what d_{t+1} does.
     """
 
     place: int
     step: int
     prev_step: int | None
     stride: int | None
-    weight: int
     skip: int | None
     no_pair: str
     no_next: str
@@ -68,11 +67,22 @@ class Row:
 @dataclass(frozen=True)
 class Rows:
     """`rows` are those of the report; `support` are recorded steps just before some of them that are not rows
-    themselves, for the quantities that look back (descent, update_cos). `stride` is the run's smallest."""
+    themselves, for the quantities that look back (descent, update_cos). `stride` is the run's smallest.
+
+    `counted` are the steps, of the range that was chosen, that weights of quantities of one point are counted by, and
+    `counted_previous` those on the sample of the record before; `updates` are those i whose chord from x_i to x_{i+1}
+    can be measured on the sample of its end, and `fixed_updates` on probe batches or a data set. `skip` is how many
+    steps on the iterate of cos_skip lies at least.
+    """
 
     rows: tuple[Row, ...]
     support: tuple[Row, ...]
     stride: int
+    counted: range = range(0)
+    counted_previous: range = range(0)
+    updates: range = range(0)
+    fixed_updates: range = range(0)
+    skip: int = 1
 
     @cached_property
     def work(self) -> tuple[Row, ...]:
@@ -91,20 +101,39 @@ class Rows:
         """Those of `work` that are at these places."""
         chosen = frozenset(places)
         rows, support = (tuple(row for row in each if row.place in chosen) for each in (self.rows, self.support))
-        return Rows(rows, support, self.stride)
+        return replace(self, rows=rows, support=support)
 
     @cached_property
     def places(self) -> frozenset[int]:
         return frozenset(row.place for row in self.rows)
 
-    @cached_property
-    def weights(self) -> np.ndarray:
-        return np.array([row.weight for row in self.rows], dtype=np.float64)
+    def point_weights(self, sample: str) -> Weights:
+        """Of quantities of one point on a kind of sample."""
+        counted = self.counted_previous if sample == "previous" else self.counted
+        return Weights(self._steps, counted.start, len(counted))
 
     @cached_property
-    def pair_weights(self) -> np.ndarray:
-        """Weights of pair quantities: chords that tile the path count once."""
-        return self.weights / self.stride
+    def skip_weights(self) -> Weights:
+        """Of those with x_s, which the last steps cannot have."""
+        return Weights(self._steps, self.counted.start, max(len(self.counted) - self.skip, 0))
+
+    def pair_weights(self, sample: str) -> Weights:
+        """Of quantities with d_t on a kind of sample: a chord lies at its middle, update i at i + 1/2."""
+        middles = [np.nan if row.no_pair or not row.stride else row.step - row.stride / 2 for row in self.rows]
+        fixed, start = len(self.fixed_updates), self.updates.start + 0.5
+        if sample in ("probe", "full"):
+            return Weights(np.array(middles), start, fixed, self.stride)
+        return Weights(np.array(middles), start, len(self.updates), self.stride, more=fixed - len(self.updates))
+
+    @property
+    def thinned(self) -> bool:
+        """Whether steps that count are no rows."""
+        there = {row.step for row in self.rows}
+        return len(there & set(self.counted[:: self.stride])) < len(self.counted[:: self.stride])
+
+    @cached_property
+    def _steps(self) -> np.ndarray:
+        return np.array([row.step for row in self.rows], dtype=np.float64)
 
 
 def parse_steps(text: str | None) -> slice:
@@ -130,9 +159,7 @@ def choose_rows(trajectory: Trajectory, steps: slice, skip: int | None = 1) -> R
     nobody knows, and there is none.
 
     Choosing moves neither the first iterate, nor the last, nor the previous iterate of a row; only the weights follow
-    the choice: a row stands for the steps until the next row, the last one for those until the end of the range or of
-    the run. The last record of a run, after which nothing is known, weighs as much as the run's smallest stride, so
-    that with every step recorded all weights are 1.
+    the choice: a row stands for the steps that lie nearer to it than to any other, in the range or in the run.
 
     Raises RunError when no recorded step is in the range.
     """
@@ -151,12 +178,6 @@ def choose_rows(trajectory: Trajectory, steps: slice, skip: int | None = 1) -> R
     smallest = _smallest_stride(trajectory, strides)
     no_pairs = [FIRST, *(_unequal(stride, smallest) for stride in strides[1:])]
     no_nexts = [*no_pairs[1:], LAST]
-    end = recorded[-1] if steps.stop is None else min(steps.stop, recorded[-1])
-    following = [*(recorded[place] for place in chosen[1:]), end]
-    weights = {
-        place: smallest if place == len(recorded) - 1 else after - recorded[place]
-        for place, after in zip(chosen, following, strict=True)
-    }
 
     no_updates = ["", *(unseen_between(trajectory, place - 1, place) for place in range(1, len(recorded)))]
 
@@ -167,7 +188,6 @@ def choose_rows(trajectory: Trajectory, steps: slice, skip: int | None = 1) -> R
             step=recorded[place],
             prev_step=recorded[place - 1] if place else None,
             stride=strides[place],
-            weight=weights.get(place, 0),
             skip=skipped if skipped < len(recorded) else None,
             no_pair=no_pairs[place],
             no_next=no_nexts[place],
@@ -181,17 +201,35 @@ def choose_rows(trajectory: Trajectory, steps: slice, skip: int | None = 1) -> R
         )
 
     rows = tuple(map(row, chosen))
-    before = [each.place - 1 for each in rows if not each.no_pair and each.place - 1 not in weights]
-    return Rows(rows, tuple(map(row, before)), smallest)
+    before = [each.place - 1 for each in rows if not each.no_pair and each.place - 1 not in set(chosen)]
+    return Rows(rows, tuple(map(row, before)), smallest, *_counted(trajectory, steps, smallest), skip or 1)
+
+
+def _counted(trajectory: Trajectory, steps: slice, stride: int) -> tuple[range, range, range, range]:
+    """The four ranges of Rows, T being the last iterate: steps 0 to T-1, and 1 to T on the samples before; updates 0 to
+    T-2, and 0 to T-1."""
+    first, last = trajectory.steps[0], trajectory.steps[-1]
+    end = last if _closes(trajectory) else last + 1  # a run that was killed made a step after its last record
+    start = max(steps.start, first)
+    before = start if start == first else max(start - stride, first)
+    after = max(start, first + stride)
+    if steps.stop is None or steps.stop > end:
+        return range(start, end), range(after, last + 1), range(before, end - 1), range(before, last)
+    stop = steps.stop
+    return range(start, stop), range(after, stop), range(before, stop - 1), range(before, stop - 1)
+
+
+def _closes(trajectory: Trajectory) -> bool:
+    """Whether the last record is the iterate that closes a run, without gradient and batch."""
+    return not trajectory.snapshots[-1].gradients and not trajectory.snapshots[-1].has_batch
 
 
 def _smallest_stride(trajectory: Trajectory, strides: Sequence[int | None]) -> int:
     """The run's smallest stride. The iterate that closes a run, without a gradient, is recorded wherever training
     stopped: its chord counts only where it is the only one, lest `every=10` over 995 steps have the smallest stride
     5."""
-    closing = not trajectory.snapshots[-1].gradients and not trajectory.snapshots[-1].has_batch
     chords = [stride for stride in strides if stride]
-    return min(chords[:-1] if closing and len(chords) > 1 else chords, default=1)
+    return min(chords[:-1] if _closes(trajectory) and len(chords) > 1 else chords, default=1)
 
 
 def _unequal(stride: int | None, smallest: int) -> str:

@@ -171,6 +171,7 @@ CONDITIONS: Mapping[str, Callable[[Source], bool]] = {
     "lambda_min": lambda source: bool(source.curvature) and source.ends != "max",
     "path_integral": lambda source: source.path_integral,
     "lags": lambda source: bool(source.lags),
+    "thinned": lambda source: source.rows.thinned,
 }
 
 

@@ -11,16 +11,18 @@ import numpy as np
 from trajcheck.metrics.catalogue import quantities
 from trajcheck.metrics.columns import Column, lift
 from trajcheck.metrics.families import Family
-from trajcheck.metrics.formulas.convexity import DEN_RESOLUTION, convexity_ratio
+from trajcheck.metrics.formulas.choice_of_rows import convexity_ratio_rows_se
+from trajcheck.metrics.formulas.convexity import DEN_RESOLUTION, DEN_ROWS_ERROR, convexity_ratio
 from trajcheck.metrics.quantity import REFERENCES, STEPS
 from trajcheck.metrics.uncertainty import jackknife_error, mean_over_batches, standard_error
 from trajcheck.runs.references import Reference
 from trajcheck.tables.operands import Operands, columns_of
 from trajcheck.tables.source import Source
 
-#: Bounds on rounding: their means over batches have no error worth a column.
-RESOLUTIONS = frozenset(("gap_resolution", DEN_RESOLUTION))
-SE = "_se"
+#: Bounds and errors: their means over batches have no error worth a column.
+RESOLUTIONS = frozenset(("gap_resolution", DEN_RESOLUTION, DEN_ROWS_ERROR))
+#: Endings of the columns of errors: over batches, and for the choice of rows, which has none of the other kind.
+SE, ROWS_SE = "_se", "_rows_se"
 
 
 @dataclass(frozen=True)
@@ -73,15 +75,19 @@ def over_batches(table: str, each: Sequence[Mapping[str, Column]]) -> dict[str, 
             result[name] = batches[0]
             continue
         result[name] = mean_over_batches(batches)
-        if name not in RESOLUTIONS:
+        if name not in RESOLUTIONS and not name.endswith(ROWS_SE):
             result[name + SE] = standard_error(batches)
     if "convexity_ratio" in result:
         den_mean, error = result["convexity_den"], result["convexity_den" + SE]
-        ratio = convexity_ratio(result["convexity_num"], den_mean, result[DEN_RESOLUTION])
+        resolutions = result[DEN_RESOLUTION], result[DEN_ROWS_ERROR]
+        ratio = convexity_ratio(result["convexity_num"], den_mean, *resolutions)
         ratio = ratio.except_where(np.abs(den_mean.values) <= error.values, "the denominator is within its error")
         num, den = ([columns[f"convexity_{part}"] for columns in each] for part in ("num", "den"))
         result["convexity_ratio"] = ratio
         result["convexity_ratio" + SE] = lift(lambda _, spread: spread, ratio, jackknife_error(num, den))
+        if "convexity_ratio" + ROWS_SE in result:
+            parts = (result[name] for name in ("num_terms", "den_terms", "terms_weights"))
+            result["convexity_ratio" + ROWS_SE] = convexity_ratio_rows_se(ratio, den_mean, *parts)
     return result
 
 
@@ -96,7 +102,7 @@ def chosen(
 
 def _declared(table: str, column: str) -> str:
     """The name under which a column was declared: without `_se`, and without what a declaration of several adds."""
-    name = column.removesuffix(SE)
+    name = column if column in quantities(table) else column.removesuffix(SE)
     if name in quantities(table):
         return name
     return max((each for each in quantities(table) if name.startswith(each)), key=len, default=name)

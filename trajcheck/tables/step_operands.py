@@ -8,6 +8,7 @@ from trajcheck.metrics.averaging import Averaging
 from trajcheck.metrics.columns import Column, column
 from trajcheck.metrics.formulas.progress import Excepted
 from trajcheck.metrics.quantity import REFERENCES, STEPS
+from trajcheck.metrics.weights import Weights
 from trajcheck.runs.optimizer_settings import OptimizerSettings
 from trajcheck.scalars.rows import FIRST, UNSEEN, Row, loss_missing
 from trajcheck.scalars.values import StepScalars
@@ -21,13 +22,28 @@ NO_BEFORE = "there is no step d_{t-1}: x_{t-1} is the first recorded iterate"
 
 @operand(STEPS, REFERENCES)
 def row_weights(o: Operands) -> Column:
-    return column(o.source.rows.weights)
+    """Of quantities of one point, on rows that have a loss or a gradient."""
+    source = o.source
+    carried = source.loss.defined | (np.array(source.no_gradient, dtype=object) == "")
+    return column(source.rows.point_weights(source.sample).of(carried))
 
 
 @operand(STEPS, REFERENCES)
-def weights(o: Operands) -> np.ndarray:
+def weights(o: Operands) -> Weights:
     """Those of sums and averages: of quantities with d_t in steps.csv, of one point in references.csv."""
-    return o.source.rows.pair_weights if o.table == STEPS else o.source.rows.weights
+    rows, sample = o.source.rows, o.source.sample
+    return rows.pair_weights(sample) if o.table == STEPS else rows.point_weights(sample)
+
+
+@operand(STEPS, REFERENCES)
+def thinned(o: Operands) -> bool:
+    """Whether there are steps that are no rows."""
+    return o.source.rows.thinned
+
+
+@operand(STEPS, REFERENCES)
+def steps(o: Operands) -> np.ndarray:
+    return np.array(o.source.each(lambda row: row.step))
 
 
 @operand(STEPS, REFERENCES)

@@ -270,7 +270,7 @@ def test_chosen_rows_are_those_of_the_whole_analysis(tmp_path: Path) -> None:
     )
     chosen = list(range(10, 40, 3))
     assert part.steps["step"].tolist() == chosen
-    running = ("_sum", "_ratio", "avg_", "exp_", "max_", "convexity_", "path_length")
+    running = ("_sum", "_ratio", "avg_", "exp_", "max_", "convexity_", "path_length", "_max", "_exp")
     for table, names in (("steps", STEPS), ("references", REFERENCES)):
         for spec in specs if table == "references" else [None]:
             frames = [getattr(report, table) for report in (whole, part)]

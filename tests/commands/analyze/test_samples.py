@@ -214,7 +214,7 @@ def test_the_standard_errors_are_those_of_a_bootstrap(tmp_path: Path) -> None:
         columns = [tables.steps if steps else tables.references[table] for tables in each]
         frame = report.steps if steps else rows_of(report.references, "probe", table)
         by_name = {name: np.array([one[name] for one in columns]) for name in columns[0]}
-        sure = mean_with_errors(columns)
+        sure = mean_with_errors(columns, each[0].pairs if steps else each[0].points)
         for name in names:
             if name == "convexity_ratio":
                 num, den = (by_name[f"convexity_{part}"][draws].sum(axis=1) for part in ("num", "den"))

@@ -178,16 +178,17 @@ class Findings:
 
     def _headline(self, each: Measured) -> dict[str, Any]:
         rows, sample = self.source.rows, each.sample
+        weights = {"cos": rows.point_weights(sample), "cos_skip": rows.skip_weights}
         references = {}
         for reference in self.references:
             draws = each.each_towards[reference.spec] if sample == "probe" else ()
             references[reference.spec] = {
                 "point": reference.key,
                 "dependence": asdict(reference.dependence),
-                **headline_cosine(self._free(reference, sample), rows.weights, sample, draws),
-                **headline(self.towards[sample][reference.spec], rows.weights),
+                **headline_cosine(self._free(reference, sample), weights, sample, draws),
+                **headline(self.towards[sample][reference.spec], weights["cos"]),
             }
-        previous = headline(self.own[sample], rows.pair_weights)
+        previous = headline(self.own[sample], rows.pair_weights(sample))
         return {"previous": {**NO_COSINE, **previous}, "references": references}
 
     def _free(self, reference: Reference, sample: str) -> tuple[str, Column, str]:

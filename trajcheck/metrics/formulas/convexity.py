@@ -10,15 +10,16 @@ from __future__ import annotations
 import numpy as np
 
 from trajcheck.metrics.averaging import Averaging
-from trajcheck.metrics.columns import Column, running_sum
+from trajcheck.metrics.columns import Column, running_sum, sum_error
 from trajcheck.metrics.quantity import LOSS, NONE, REFERENCES, STEPS, Unit, given, quantity
+from trajcheck.metrics.weights import Weights
 
 #: c in the resolution c eps (|f(x)| + |f(y)|) of a difference of two losses. On the sample runs, float32 replays
 #: differ from float64 ones by 0.3 of that unit in the median and by 2.1 at most, gaps and differences of losses alike.
 RESOLUTION_FACTOR = 4.0
 
-#: The resolution of convexity_den among the columns; no report shows it.
-DEN_RESOLUTION = "den_resolution"
+#: The resolution of convexity_den among the columns, and its error for the choice of rows; no report shows them.
+DEN_RESOLUTION, DEN_ROWS_ERROR = "den_resolution", "den_rows_error"
 
 BOTH = (STEPS, REFERENCES)
 
@@ -80,7 +81,7 @@ def gap_resolution(loss_at_x: Column, loss_at_y: Column, epsilon: float) -> Colu
     family="convexity",
     chart={STEPS: (15, "its average"), REFERENCES: (8, "its average")},
 )
-def avg_gap(inst_gap: Column, weights: np.ndarray, averaging: Averaging) -> Column:
+def avg_gap(inst_gap: Column, weights: Weights, averaging: Averaging) -> Column:
     """sum_{i<=t} w_i gap_i / sum_{i<=t} w_i. The authors' code restarts it each epoch; `averaging` says whether this
     does."""
     return averaging.mean(inst_gap, weights)
@@ -88,16 +89,16 @@ def avg_gap(inst_gap: Column, weights: np.ndarray, averaging: Averaging) -> Colu
 
 @quantity(
     *BOTH,
-    formula="exponential mean of inst_gap, beta .99, debiased",
+    formula="exponential mean of inst_gap over the steps, beta .99, debiased",
     unit=LOSS,
     source="TZC",
     family="convexity",
     chart={STEPS: (16, "its exponential average"), REFERENCES: (9, "its exponential average")},
 )
-def exp_gap(inst_gap: Column, averaging: Averaging) -> dict[str, Column]:
-    """m_n / (1 - beta^n), m_n = beta m_{n-1} + (1 - beta) gap_n, beta = .99. The authors' code does not divide, and
-    logs .9999 too."""
-    return averaging.exponential(inst_gap)
+def exp_gap(inst_gap: Column, steps: np.ndarray, averaging: Averaging) -> dict[str, Column]:
+    """m_t / (1 - beta^n), m <- beta^delta m + (1 - beta^delta) gap_t, beta = .99, delta the steps since the row before,
+    n their sum. The authors' code does not divide, and logs .9999 too."""
+    return averaging.exponential(inst_gap, steps)
 
 
 @quantity(
@@ -110,11 +111,10 @@ def exp_gap(inst_gap: Column, averaging: Averaging) -> dict[str, Column]:
     optional=("loss_at_x", "loss_at_y"),
     chart={STEPS: (18, "its numerator"), REFERENCES: (5, "its numerator")},
 )
-def convexity_num(loss_at_x: Column, loss_at_y: Column, grad_dot_y: Column, weights: np.ndarray) -> Column:
+def convexity_num(loss_at_x: Column, loss_at_y: Column, grad_dot_y: Column, weights: Weights) -> Column:
     """sum_{i<=t} w_i <g_i, x_i - y>, over the rows of convexity_den where there are any, else over all with
     gradients."""
-    terms = _terms(loss_at_x, loss_at_y, grad_dot_y)
-    return running_sum(grad_dot_y.along(terms) if terms.defined.any() else grad_dot_y, weights)
+    return running_sum(of_convexity_terms(loss_at_x, loss_at_y, grad_dot_y), weights)
 
 
 @quantity(
@@ -125,9 +125,9 @@ def convexity_num(loss_at_x: Column, loss_at_y: Column, grad_dot_y: Column, weig
     family="convexity",
     chart={STEPS: (19, "its denominator"), REFERENCES: (6, "its denominator")},
 )
-def convexity_den(loss_at_x: Column, loss_at_y: Column, grad_dot_y: Column, weights: np.ndarray) -> Column:
+def convexity_den(loss_at_x: Column, loss_at_y: Column, grad_dot_y: Column, weights: Weights) -> Column:
     """sum_{i<=t} w_i (f(x_i; z_i) - f(y; z_i)), over the rows that have a gradient too."""
-    return running_sum(_terms(loss_at_x, loss_at_y, grad_dot_y), weights)
+    return running_sum(convexity_terms(loss_at_x, loss_at_y, grad_dot_y), weights)
 
 
 @quantity(
@@ -138,16 +138,23 @@ def convexity_den(loss_at_x: Column, loss_at_y: Column, grad_dot_y: Column, weig
     family="convexity",
     chart={STEPS: (17, "convexity ratio towards x_{t−1}"), REFERENCES: (4, "convexity ratio num/den")},
 )
-def convexity_ratio(convexity_num: Column, convexity_den: Column, den_resolution: Column) -> Column:
+def convexity_ratio(
+    convexity_num: Column, convexity_den: Column, den_resolution: Column, den_rows_error: Column
+) -> Column:
     """num_t / den_t of num = sum_{i<=t} w_i <g_i, x_i - y> and den = sum_{i<=t} w_i (f(x_i; z_i) - f(y; z_i)); any
     sign.
 
     Convex and den > 0: >= 1; in (0, 1): weakly quasi-convex; < 0: strongly non-convex; a saddle can give 2. With den <
     0 the inequality turns round, so read num and den beside it. Undefined where |den| is not above its resolution, the
-    same weighted sum of the resolutions of its terms. Source: TZC.
+    same weighted sum of the resolutions of its terms, or, over thinned records, not above its error for the choice of
+    rows. Source: TZC.
     """
-    unresolved = np.abs(convexity_den.values) <= den_resolution.values
-    resolved = convexity_den.except_where(unresolved, "the denominator is below its resolution")
+    size = np.abs(convexity_den.values)
+    resolved = convexity_den.except_where(size <= den_resolution.values, "the denominator is below its resolution")
+    resolved = resolved.except_where(
+        (den_rows_error.values > 0) & (size <= den_rows_error.values),
+        "the denominator is within its error for the choice of rows",
+    )
     return convexity_num.over(resolved, "the denominator is 0")
 
 
@@ -159,15 +166,34 @@ def convexity_ratio(convexity_num: Column, convexity_den: Column, den_resolution
     hidden=True,
 )
 def den_resolution(
-    loss_at_x: Column, loss_at_y: Column, grad_dot_y: Column, gap_resolution: Column, weights: np.ndarray
+    loss_at_x: Column, loss_at_y: Column, grad_dot_y: Column, gap_resolution: Column, weights: Weights
 ) -> Column:
     """sum_{i<=t} w_i gap_resolution_i, over the rows of convexity_den."""
-    return running_sum(gap_resolution.along(_terms(loss_at_x, loss_at_y, grad_dot_y)), weights)
+    return running_sum(gap_resolution.along(convexity_terms(loss_at_x, loss_at_y, grad_dot_y)), weights)
 
 
-def _terms(loss_at_x: Column, loss_at_y: Column, grad_dot_y: Column) -> Column:
-    """f(x; z) - f(y; z) on the rows that have a gradient too."""
+@quantity(
+    *BOTH,
+    formula="convexity_den_rows_se over thinned records, 0 where every step is there",
+    unit=LOSS,
+    range=">= 0",
+    hidden=True,
+)
+def den_rows_error(loss_at_x: Column, loss_at_y: Column, grad_dot_y: Column, weights: Weights, thinned: bool) -> Column:
+    """The error of convexity_den for the choice of rows."""
+    terms = convexity_terms(loss_at_x, loss_at_y, grad_dot_y)
+    return sum_error(terms, weights) if thinned else 0.0 * terms
+
+
+def convexity_terms(loss_at_x: Column, loss_at_y: Column, grad_dot_y: Column) -> Column:
+    """f(x; z) - f(y; z) on the rows that have a gradient too: the terms of convexity_den."""
     return (loss_at_x - loss_at_y).along(grad_dot_y)
+
+
+def of_convexity_terms(loss_at_x: Column, loss_at_y: Column, grad_dot_y: Column) -> Column:
+    """<g, x - y> on the rows of convexity_den, where there are any: the terms of convexity_num."""
+    terms = convexity_terms(loss_at_x, loss_at_y, grad_dot_y)
+    return grad_dot_y.along(terms) if terms.defined.any() else grad_dot_y
 
 
 @quantity(
@@ -233,17 +259,17 @@ def window_sum(terms: Column) -> Column:
     return Column(values, np.where(np.isnan(values), reasons, "").astype(object))
 
 
-def shares(gap: Column, resolution: Column, weights: np.ndarray) -> dict[str, float] | None:
+def shares(gap: Column, resolution: Column, weights: Weights) -> dict[str, float] | None:
     """Weighted shares of rows on which the gap is certainly negative (convex), positive (not), or neither; None if
     none. `resolution` is gap_resolution, or the gap's standard error where that is larger.
 
     `convex` means that the inequality of convexity holds between x_t and y on this sample, no more.
     """
     here = gap.defined & resolution.defined
-    total = weights[here].sum()
+    value, limit, weight = gap.values[here], resolution.values[here], weights.of(here)[here]
+    total = weight.sum()
     if not total > 0:
         return None
-    value, limit, weight = gap.values[here], resolution.values[here], weights[here]
     return {
         "convex": float(weight[value < -limit].sum() / total),
         "not_convex": float(weight[value > limit].sum() / total),

@@ -6,10 +6,13 @@ All of these need the pair (t-1, t); sums weigh by the row's weight divided by t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from trajcheck.metrics.columns import Column, running_sum
 from trajcheck.metrics.quantity import LOSS, NONE, STEPS, given, quantity
+from trajcheck.metrics.weights import Weights
 
 #: Rows, and why they are left out.
 Excepted = tuple[np.ndarray, str]
@@ -41,9 +44,14 @@ def update_corr(grad_dot_step: Column, not_an_update: Excepted) -> Column:
     optional=("loss_change",),
     chart=(9, "its sum"),
 )
-def update_corr_sum(update_corr: Column, loss_change: Column, weights: np.ndarray) -> Column:
+def update_corr_sum(update_corr: Column, loss_change: Column, weights: Weights) -> Column:
     """sum_{i<=t} w_i <g_i, d_i>, over the rows of loss_change_sum, where there are any, so that the identity holds."""
-    return running_sum(update_corr.along(loss_change) if loss_change.defined.any() else update_corr, weights)
+    return running_sum(of_loss_change(update_corr, loss_change), weights)
+
+
+def of_loss_change(update_corr: Column, loss_change: Column) -> Column:
+    """<g_i, d_i> on the rows of loss_change, where there are any: the terms of update_corr_sum."""
+    return update_corr.along(loss_change) if loss_change.defined.any() else update_corr
 
 
 given(
@@ -66,7 +74,7 @@ given(
     of_tensor=True,
     chart=(13, "its sum"),
 )
-def descent_sum(descent: Column, weights: np.ndarray) -> Column:
+def descent_sum(descent: Column, weights: Weights) -> Column:
     """sum_{i<=t} w_i descent_i."""
     return running_sum(descent, weights)
 
@@ -88,9 +96,53 @@ def loss_change(loss_at_x: Column, loss_at_y: Column, not_an_update: Excepted) -
 @quantity(
     STEPS, formula="running sum of loss_change", unit=LOSS, source="TZC", family="progress", chart=(11, "its sum")
 )
-def loss_change_sum(loss_change: Column, weights: np.ndarray) -> Column:
+def loss_change_sum(loss_change: Column, weights: Weights) -> Column:
     """sum_{i<=t} w_i loss_change_i."""
     return running_sum(loss_change, weights)
+
+
+def _promised(smoothness: str) -> str:
+    return f"descent + {smoothness} |d_t|^2 / 2"
+
+
+@quantity(
+    STEPS,
+    formula=_promised("max_smooth") + ": what the descent lemma promises of an L-smooth loss, loss_change at most",
+    unit=LOSS,
+    source="TZC",
+    family="progress",
+)
+def predicted_change_max(descent: Column, max_smooth: Column, step_sq: Column) -> Column:
+    """descent_t + (L/2) |d_t|^2, L = max_smooth_t, the largest smoothness up to here, any sign, in units of the loss.
+
+    The descent lemma: for an L-smooth f, f(x_t; z) - f(x_{t-1}; z) <= <grad f(x_{t-1}; z), d_t> + (L/2) |d_t|^2, so
+    loss_change is at most this where no larger smoothness follows. Source: TZC.
+    """
+    return descent + 0.5 * (max_smooth * step_sq)
+
+
+@quantity(STEPS, formula="running sum of predicted_change_max", unit=LOSS, source="TZC", family="progress")
+def predicted_change_max_sum(predicted_change_max: Column, weights: Weights) -> Column:
+    """sum_{i<=t} w_i predicted_change_max_i."""
+    return running_sum(predicted_change_max, weights)
+
+
+@quantity(
+    STEPS,
+    formula=_promised("exp_smooth") + ": TZC's question, whether the recent smoothness predicts the change of the loss",
+    unit=LOSS,
+    source="TZC",
+    family="progress",
+)
+def predicted_change_exp(descent: Column, exp_smooth: Mapping[str, Column], step_sq: Column) -> Column:
+    """descent_t + (L/2) |d_t|^2, L = exp_smooth_t, any sign, in units of the loss. Source: TZC."""
+    return descent + 0.5 * (exp_smooth[""] * step_sq)
+
+
+@quantity(STEPS, formula="running sum of predicted_change_exp", unit=LOSS, source="TZC", family="progress")
+def predicted_change_exp_sum(predicted_change_exp: Column, weights: Weights) -> Column:
+    """sum_{i<=t} w_i predicted_change_exp_i."""
+    return running_sum(predicted_change_exp, weights)
 
 
 given(

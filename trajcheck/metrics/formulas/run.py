@@ -9,9 +9,9 @@ given("stride", STEPS, formula="steps since then", unit=COUNT, range=">= 1", of_
 given(
     *("weight", STEPS, REFERENCES),
     operand="row_weights",
-    formula="how many steps the row stands for in sums and averages",
+    formula="how many steps the row stands for in averages: those nearer to it than to any other row",
     unit=COUNT,
-    range=">= 1",
+    range=">= 0",
     symbol="w_t",
     of_sample=False,
     integer=True,

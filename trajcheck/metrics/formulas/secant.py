@@ -9,6 +9,7 @@ import numpy as np
 
 from trajcheck.metrics.columns import Column
 from trajcheck.metrics.quantity import CURVATURE, LOSS, NONE, RATE, REFERENCES, given, quantity
+from trajcheck.metrics.weights import Weights
 
 AT_REFERENCE = "x_t is the reference itself"
 NO_GRADIENT = "the gradient is 0"
@@ -153,7 +154,7 @@ def lo_lr(grad_dot_ref: Column, grad_sq: Column, not_along: NotAlong) -> Column:
     chart=(13, "prescribed learning rate, over a window"),
 )
 def lo_lr_smooth(
-    grad_dot_ref: Column, grad_sq: Column, weights: np.ndarray, smoothing: int, not_along: NotAlong
+    grad_dot_ref: Column, grad_sq: Column, weights: Weights, smoothing: int, not_along: NotAlong
 ) -> Column:
     """sum w <g, e> / sum w |g|^2 over the `smoothing` rows around t: the one learning rate by which SGD steps from
     these points would come nearest to x*, in length^2 / loss; any sign.
@@ -164,8 +165,9 @@ def lo_lr_smooth(
     """
     here = grad_dot_ref.along(grad_sq)
     defined = here.defined & (grad_sq.values != 0) & ~not_along[0]
-    top = _windowed(np.where(defined, weights * here.values, 0.0), smoothing)
-    bottom = _windowed(np.where(defined, weights * grad_sq.values, 0.0), smoothing)
+    weight = weights.of(defined)
+    top = _windowed(np.where(defined, weight * here.values, 0.0), smoothing)
+    bottom = _windowed(np.where(defined, weight * grad_sq.values, 0.0), smoothing)
     with np.errstate(all="ignore"):
         values = np.where(defined, top / bottom, np.nan)
     reasons = here.except_where(grad_sq.values == 0, NO_GRADIENT).except_where(*not_along).reasons

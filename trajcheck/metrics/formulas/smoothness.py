@@ -10,6 +10,7 @@ import numpy as np
 from trajcheck.metrics.averaging import Averaging
 from trajcheck.metrics.columns import Column, constant, running_max, running_sum
 from trajcheck.metrics.quantity import CURVATURE, REFERENCES, STEPS, quantity
+from trajcheck.metrics.weights import Weights
 
 BOTH = (STEPS, REFERENCES)
 
@@ -58,14 +59,14 @@ def max_smooth(inst_smooth: Column) -> Column:
     family="smoothness",
     of_tensor=True,
 )
-def avg_smooth(inst_smooth: Column, weights: np.ndarray, averaging: Averaging) -> Column:
+def avg_smooth(inst_smooth: Column, weights: Weights, averaging: Averaging) -> Column:
     """sum_{i<=t} w_i inst_smooth_i / sum_{i<=t} w_i."""
     return averaging.mean(inst_smooth, weights)
 
 
 @quantity(
     *BOTH,
-    formula="exponential mean of inst_smooth, beta .99, debiased",
+    formula="exponential mean of inst_smooth over the steps, beta .99, debiased",
     unit=CURVATURE,
     range=">= 0",
     source="TZC",
@@ -73,9 +74,10 @@ def avg_smooth(inst_smooth: Column, weights: np.ndarray, averaging: Averaging) -
     of_tensor=True,
     chart={STEPS: (22, "its exponential average"), REFERENCES: (18, "its exponential average")},
 )
-def exp_smooth(inst_smooth: Column, averaging: Averaging) -> dict[str, Column]:
-    """m_n / (1 - beta^n), m_n = beta m_{n-1} + (1 - beta) inst_smooth_n, beta = .99."""
-    return averaging.exponential(inst_smooth)
+def exp_smooth(inst_smooth: Column, steps: np.ndarray, averaging: Averaging) -> dict[str, Column]:
+    """m_t / (1 - beta^n), m <- beta^delta m + (1 - beta^delta) inst_smooth_t, beta = .99, delta the steps since the row
+    before, n their sum."""
+    return averaging.exponential(inst_smooth, steps)
 
 
 @quantity(
@@ -87,7 +89,7 @@ def exp_smooth(inst_smooth: Column, averaging: Averaging) -> dict[str, Column]:
     chart=(23, "smoothness ratio"),
 )
 def smoothness_ratio(
-    inst_gap: Column, grad_dot_step: Column, step_sq: Column, weights: np.ndarray, averaging: Averaging
+    inst_gap: Column, grad_dot_step: Column, step_sq: Column, weights: Weights, averaging: Averaging
 ) -> Column:
     """- sum_{i<=t} w_i inst_gap_i(x_{i-1}) / ( 1/2 sum_{i<=t} w_i |d_i|^2 ), any sign, in loss / length^2.
 
@@ -98,7 +100,8 @@ def smoothness_ratio(
     moved = running_sum(step_sq.along(inst_gap), weights)
     numerator = -running_sum(inst_gap, weights)
     if averaging.lagging:
-        numerator = numerator - Column(weights, constant(0.0, len(weights)).reasons) * grad_dot_step
+        here = inst_gap.defined
+        numerator = numerator - Column(weights.of(here), constant(0.0, len(here)).reasons) * grad_dot_step
     return numerator.over(0.5 * moved, "the path has not moved up to here")
 
 

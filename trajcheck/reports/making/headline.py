@@ -10,6 +10,7 @@ import numpy as np
 from trajcheck.metrics.columns import Column
 from trajcheck.metrics.formulas.convexity import shares
 from trajcheck.metrics.uncertainty import mean_with_error
+from trajcheck.metrics.weights import Weights
 
 #: `cosine_missing` is why there is none.
 NO_COSINE: dict[str, Any] = {
@@ -19,27 +20,31 @@ NO_COSINE: dict[str, Any] = {
 
 
 def headline_cosine(
-    free: tuple[str, Column, str], weights: np.ndarray, sample: str, batches: Sequence[Mapping[str, Column]] = ()
+    free: tuple[str, Column, str],
+    weights: Mapping[str, Weights],
+    sample: str,
+    batches: Sequence[Mapping[str, Column]] = (),
 ) -> dict[str, Any]:
     """The mean over the run of a cosine that holds no term of the step's own, `free` as `free_cosine` gives it.
 
-    Its error is by batch means over the rows; on probe batches (`batches`: the columns on each) it is that of the mean
-    over batches of each one's mean over the run.
+    `weights` are those of cos_skip and of cos. Its error is by batch means over the rows; on probe batches (`batches`:
+    the columns on each) it is that of the mean over batches of each one's mean over the run.
     """
     name, column, missing = free
-    found = mean_with_error(column, weights)
+    weighing = weights.get(name, weights["cos"])
+    found = mean_with_error(column, weighing)
     if found is None:
         return {**NO_COSINE, "cosine_missing": missing}
     mean, error = found
     if batches:
-        means = [mean_with_error(each[name].along(column), weights) for each in batches]
+        means = [mean_with_error(each[name].along(column), weighing) for each in batches]
         values = [each[0] for each in means if each]
         error = float(np.std(values, ddof=1) / len(values) ** 0.5) if len(values) > 1 else None
     known = {"cosine": mean, "cosine_error": error, "cosine_of": name, "cosine_sample": sample}
     return {**NO_COSINE, **known}
 
 
-def headline(columns: Mapping[str, Column], weights: np.ndarray) -> dict[str, Any]:
+def headline(columns: Mapping[str, Column], weights: Weights) -> dict[str, Any]:
     """The convexity ratio with its num and den, those of the last row that has them, and the shares of rows that are
     convex, not, or undetermined, towards one reference or x_{t-1}; None where there is no value.
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from trajcheck.metrics.columns import Column, column
-from trajcheck.metrics.uncertainty import mean_with_error
+from trajcheck.metrics.uncertainty import weighted_mean
 from trajcheck.reports.quantities.catalogue import (
     BOTH,
     PREVIOUS,
@@ -94,7 +94,7 @@ class Rows:
         """The mean over the rows with after <= t/T < until, and its standard error: by batch means along the path or,
         of means over probe batches, the mean of their errors, which it does not exceed."""
         here = (self.progress >= after) & (self.progress < until)
-        part = mean_with_error(found.except_where(~here, "elsewhere"), self.weights)
+        part = weighted_mean(found.except_where(~here, "elsewhere"), self.weights)
         if part is None:
             return None, None
         if errors is None:
