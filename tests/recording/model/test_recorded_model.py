@@ -137,15 +137,6 @@ def test_a_frozen_parameter_that_changes_is_stored_again(tmp_path: Path) -> None
     assert frozen == ["00", "00", "02", "02", "02"]
 
 
-def test_parameter_groups_that_are_added_stop_the_recording(tmp_path: Path) -> None:
-    model = network()
-    optimizer = torch.optim.SGD(model[0].parameters(), lr=0.1)
-    with Recorder(tmp_path, model, optimizer, every=1, quiet=True) as recorder:
-        optimizer.add_param_group({"params": model[4].parameters()})
-        with pytest.warns(RuntimeWarning, match="add_param_group"):
-            train(model, optimizer, 1, recorder)
-
-
 def half_precision() -> tuple[nn.Module, list[Tensor]]:
     model = nn.Linear(4, 3).bfloat16()
     return model, [parameter.detach().float() for parameter in model.parameters()]

@@ -155,8 +155,15 @@ def _some(tensor: torch.Tensor) -> torch.Tensor:
 
 def _moved(before: torch.Tensor, now: torch.Tensor) -> bool | torch.Tensor:
     """Whether values differ by more than rounding; of a device other than the CPU a tensor that will tell."""
-    if now.device.type == "cpu" and (before.dtype != now.dtype or torch.equal(before, now)):
-        return before.dtype != now.dtype
+    if before.dtype != now.dtype:
+        return True
+    if now.device.type != "cpu":
+        return _differ(before, now.to(before.device))
+    return not torch.equal(before, now) and bool(_differ(before, now))
+
+
+def _differ(before: torch.Tensor, now: torch.Tensor) -> torch.Tensor:
+    """The same where the device will know."""
     limit = ROUNDING * torch.finfo(before.dtype).eps * before.abs().max()
-    found = ((now.to(before) - before).abs() > limit).any() | (torch.isfinite(before) & ~torch.isfinite(now)).any()
-    return bool(found) if now.device.type == "cpu" else found
+    broke = torch.isfinite(before) & ~torch.isfinite(now)
+    return ((now - before).abs() > limit).any() | broke.any()
