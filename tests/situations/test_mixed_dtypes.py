@@ -168,6 +168,42 @@ def test_a_base_of_codes_is_stored_as_it_is_and_never_cast(make: Callable[[], An
             assert report.steps["replay_grad_error"].max() < 1e-5
 
 
+class Packed(nn.Parameter):
+    """Codes that know their scale, as bitsandbytes' parameters do."""
+
+    scale: float
+
+
+class OfAClass(nn.Module):
+    def __init__(self, shift: int) -> None:
+        super().__init__()
+        codes = torch.arange(48).reshape(8, 6).to(torch.int8) - 24 + shift
+        self.codes = Packed(codes, requires_grad=False)
+        self.codes.scale = 0.05
+        self.out = nn.Linear(8, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.out(torch.tanh(F.linear(x, self.codes.float() * self.codes.scale)))
+
+
+def of_a_class() -> tuple[nn.Module, Any]:
+    return seeded(lambda: OfAClass(0))
+
+
+def of_other_codes() -> tuple[nn.Module, Any]:
+    return seeded(lambda: OfAClass(1))
+
+
+def test_codes_of_a_class_of_their_own_are_the_objectives_where_they_are_the_runs(tmp_path: Path) -> None:
+    losses = train(tmp_path / "run", of_a_class()[0])
+    report = trajcheck.analyze(tmp_path / "run", objective=f"{__file__}:of_a_class", out=tmp_path / "report")
+    np.testing.assert_allclose(report.steps["loss"][:6], losses, rtol=1e-6)
+    with pytest.raises(ObjectiveError, match=r"the frozen codes is a Packed.*and makes others"):
+        trajcheck.analyze(tmp_path / "run", objective=f"{__file__}:of_other_codes", out=tmp_path / "no")
+    with pytest.warns(RuntimeWarning, match="could not be exported: the parameter codes is a Packed"):
+        train(tmp_path / "exported", of_a_class()[0], objective=loss_of)
+
+
 def test_a_complex_parameter_is_left_out_as_the_advice_says(tmp_path: Path) -> None:
     class Spectral(nn.Module):
         def __init__(self) -> None:

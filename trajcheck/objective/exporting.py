@@ -198,7 +198,8 @@ def _copies(model: nn.Module, loss: Loss, place: torch.device) -> tuple[nn.Modul
     memo: dict[int, Any] = {}
     for name, p in model.named_parameters():
         if type(p) is not nn.Parameter or type(p.data) is not Tensor:
-            raise ObjectiveError(f"the parameter {name} is a {type(p.data).__name__}, which cannot be exported")
+            kind = type(p.data) if type(p) is nn.Parameter else type(p)
+            raise ObjectiveError(f"the parameter {name} is a {kind.__name__}, which cannot be exported")
         memo[id(p)] = nn.Parameter(torch.empty(p.shape, dtype=p.dtype, device=place), requires_grad=p.requires_grad)
     owner = _owner(loss)
     for root in (model, owner) if isinstance(owner, nn.Module) else (model,):

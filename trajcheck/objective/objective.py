@@ -20,6 +20,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from trajcheck.curvature.hessian import Hessian, functions_checked
 from trajcheck.errors import ObjectiveError, TrajcheckError
+from trajcheck.files.torch_tensors import FLOATING
 from trajcheck.objective.dtype_names import AS_IS
 from trajcheck.objective.exported import ExportedModel
 from trajcheck.objective.file import Loss, beside, describe, traits_of
@@ -315,6 +316,16 @@ class Objective:
         for name, here in self._name_here.items():
             own = self._parameters[here][1]
             x = parameters[name].detach().to(own.device, own.dtype, copy=self._copies)
+            if type(own) is not nn.Parameter and own.dtype not in FLOATING:
+                # Codes of a class of their own (quantised weights) know more than their bytes, such as their scales.
+                if x.shape != own.shape or not torch.equal(x, own.data):
+                    raise self._error(
+                        "",
+                        f"the frozen {name} is a {type(own).__name__}, whose codes say nothing by themselves: NAME() "
+                        "must make it with the run's values, and makes others",
+                    )
+                xs[name] = own
+                continue
             # A Parameter, not a detached tensor: recurrent networks on a GPU lay their weights out anew. It requires
             # a gradient also for the loss alone, since torch has other kernels (attention) where nothing does.
             xs[name] = nn.Parameter(x, requires_grad=name in learns)
