@@ -57,8 +57,8 @@ PICTURE = Picture(
     "Cosine of the gradient",
     "The cosine between the gradient and x_t − x*, one sample to a panel; below 0 a small step against the gradient "
     "leads away from x*. Of own samples towards a later iterate of the run it is cos_skip, which leaves out the "
-    "step's own term (momentum and Adam carry it on for a while); runs whose x* is no later iterate have a panel of "
-    "their own. Bands are standard errors over probe batches.",
+    "step's own term; runs that have none have a panel of their own, with cosines that hold it unless x* is known not "
+    "to depend on the step. Bands are standard errors over probe batches.",
     _draw,
     place=10,
     kinds=("together",),
