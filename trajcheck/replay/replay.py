@@ -15,7 +15,7 @@ import torch
 from trajcheck.objective.objective import Objective
 from trajcheck.objective.sample import Sample
 from trajcheck.replay.around import constant_names
-from trajcheck.replay.data_set import data_set
+from trajcheck.replay.data_set.sample import data_set
 from trajcheck.replay.fitting import fit_objective, prepared, recorded_dtype
 from trajcheck.replay.gpu_reducer import DeviceReducer
 from trajcheck.replay.host_reducer import HostReducer

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from trajcheck.curvature.lanczos import TOLERANCE, extreme_eigenvalues
-from trajcheck.replay.data_set import DataSet
+from trajcheck.replay.data_set.sample import DataSet
 from trajcheck.replay.evaluations import Evaluations
 from trajcheck.replay.reducer import Reducer, Shares, Vector
 from trajcheck.replay.row_reading import RowData, RowReading

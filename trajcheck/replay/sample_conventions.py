@@ -1,4 +1,4 @@
-"""On which samples the steps of a run are replayed: --sample own, previous, probe; full is data_set.py.
+"""On which samples the steps of a run are replayed: --sample own, previous, probe; full is in data_set/.
 
 Each gives the samples of one row: one, or one a probe batch. Which rows have none, and why, is in rows.py.
 """

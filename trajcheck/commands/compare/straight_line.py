@@ -25,7 +25,7 @@ from trajcheck.files.torch_tensors import FLOATING, read_tensor
 from trajcheck.objective.objective import Objective
 from trajcheck.objective.sample import Sample
 from trajcheck.permutations.weight_matching import Matched
-from trajcheck.replay.data_set import data_set
+from trajcheck.replay.data_set.sample import data_set
 from trajcheck.replay.fitting import epsilon, fit_objective, prepared, recorded_dtype
 from trajcheck.replay.sample_conventions import probe_samples, recorded_sample
 from trajcheck.runs.modes import modes_in_words

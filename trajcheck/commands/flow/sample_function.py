@@ -23,7 +23,7 @@ from trajcheck.files.extents import Extent
 from trajcheck.files.torch_tensors import read_tensor
 from trajcheck.objective.objective import Objective
 from trajcheck.objective.sample import Sample
-from trajcheck.replay.data_set import DataSet, data_set
+from trajcheck.replay.data_set.sample import DataSet, data_set
 from trajcheck.replay.fitting import fit_objective, prepared, recorded_dtype
 from trajcheck.replay.sample_conventions import buffers_of, probe_samples, recorded_sample
 from trajcheck.runs.snapshot import Snapshot

@@ -12,7 +12,7 @@ from torch import Tensor
 from trajcheck.errors import ObjectiveError, TrajcheckError
 from trajcheck.objective.objective import Objective
 from trajcheck.objective.sample import Sample, cast, process_generators_untouched, seed_generators
-from trajcheck.replay.data_set_weights import weigh
+from trajcheck.replay.data_set.weights import weigh
 from trajcheck.runs.batch_flattening import flatten
 from trajcheck.runs.batch_restoring import unflatten
 
