@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from trajcheck.metrics.columns import Column, column
 from trajcheck.runs.independence.dependence import Dependence
 from trajcheck.runs.optimizer_memory import PROBE, Skip
@@ -18,7 +16,7 @@ def free_cosine(
     why there are none, '' where the columns' own reasons say so.
 
     On the step's own sample it is cos_skip towards a later iterate, if x_s is known to lie as far ahead as the
-    optimizer carries a gradient on; else cos on the rows from which on x* holds none of their gradients. On probe
+    optimizer carries a gradient on; else cos, if x* holds the gradient of no row. On probe
     batches and the whole data set it is cos. On the previous sample there is none: x_t was made from it.
     """
     nothing = column([None] * len(steps), "")
@@ -30,6 +28,5 @@ def free_cosine(
     if skipped.defined.any() and skip.enough:
         return "cos_skip", skipped, ""
     if depends.free is not None:
-        cos = cos.except_where(np.asarray(steps) < depends.free, "x* depends on this step's sample")
-        return "cos", cos, skip.missing
+        return "cos", cos if depends.free <= steps[0] else nothing, skip.missing
     return "cos", nothing, f"x* may depend on the batches of the run's own steps: {depends.found}. {PROBE}"
