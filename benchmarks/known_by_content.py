@@ -93,7 +93,12 @@ def content_rows(
         whole: list[float] = []  # from making the Recorder to closing it
         count = max(steps, 10)
 
-        def with_parts(options: dict[str, Any] = options, count: int = count, seconds: list[float] = seconds) -> float:
+        def with_parts(
+            options: dict[str, Any] = options,
+            count: int = count,
+            seconds: list[float] = seconds,
+            whole: list[float] = whole,
+        ) -> float:
             seconds.append(0.0)
             with _measured(clock, seconds):
                 start = clock()
