@@ -174,7 +174,7 @@ class _Count:
         self.plan, self.always_fixed = plan, fixed_everywhere(trajectory)
         self.probes = sum(probe.batches for probe in trajectory.probes)
         self.keys: list[Hashable] = [
-            ("reference", number) if reference.step is None else reference.step
+            ("reference", number) if reference.record is None else reference.record
             for number, reference in enumerate(references)
         ]
         self.losses = self.gradients = 0

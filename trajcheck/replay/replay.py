@@ -56,7 +56,7 @@ class Replay:
         reads = replay_reads(trajectory, rows, plan, len(references))
         cuda, copies = objective.device.type == "cuda", objective.copies_points
         residency = replay_residency(trajectory, reads, references, plan, dtype, cuda=cuda, copies=copies)
-        constant = constant_names(trajectory) if any(each.step is None for each in references) else frozenset[str]()
+        constant = constant_names(trajectory) if any(each.record is None for each in references) else frozenset[str]()
         self._setting = Setting(trajectory, references, self.objective, plan, reads, residency, recorded, constant)
         self.randomness: dict[int, str] = {}
         self.weighing = ""  # how the batches of a data set weigh

@@ -42,7 +42,7 @@ def buffer_doubts(
             f"{len(borrowing)} steps, the first of them step {first.step}, hold no buffer {some_of(names)}: that of "
             f"step {first.borrowed[names[0]]} was taken"
         )
-    foreign = [reference for reference in references if reference.step is None]
+    foreign = [reference for reference in references if reference.record is None]
     if foreign and (read or snapshots[0].frozen):
         found += _of_references(trajectory, foreign, read, any(name in FIXED for name in samples))
     return found

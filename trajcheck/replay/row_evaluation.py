@@ -219,7 +219,7 @@ class RowEvaluation:
 
 def _key(number: int, reference: Reference) -> Hashable:
     """A reference among the points of evaluations: an iterate of the run is known by its step."""
-    return ("reference", number) if reference.step is None else reference.step
+    return ("reference", number) if reference.record is None else reference.record
 
 
 def _finite(value: float) -> float | None:

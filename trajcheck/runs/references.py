@@ -63,6 +63,12 @@ class Reference:
     dependence: Dependence = UNKNOWN
 
     @property
+    def record(self) -> int | None:
+        """The step whose record x* is, with all that is around it; None also for a file of the same numbers, which may
+        have other buffers."""
+        return self.step if self.key.endswith(f"/step:{self.step}") else None
+
+    @property
     def step(self) -> int | None:
         """The step of the analyzed run whose iterate x* is; None for an average, another run, a file."""
         return self.own_steps[0] if len(self.own_steps) == 1 else None
