@@ -21,6 +21,7 @@ ELSEWHERE = {
     "references": {
         *("lo_lr_smooth", "lr", "implied_rate", "memory_", "window_num", "window_num_skip"),
         *("rsi_wd", "eb_wd", "cos_wd"),
+        *("rsi_skip", "rsi_floor", "lo_lr_skip", "convexity_num_skip", "convexity_num_floor", "convexity_ratio_skip"),
     },
 }
 

@@ -10,6 +10,7 @@ import numpy as np
 from trajcheck.metrics.columns import Column, column
 from trajcheck.metrics.formulas.secant import NotAlong
 from trajcheck.metrics.quantity import REFERENCES
+from trajcheck.metrics.weights import Weights
 from trajcheck.runs.optimizer_memory import PROBE
 from trajcheck.runs.optimizer_settings import OptimizerSettings
 from trajcheck.runs.references import Reference
@@ -97,6 +98,12 @@ def _first(one: str, other: str) -> str:
 def _masked(reasons: Sequence[str]) -> NotAlong:
     why = np.array(reasons, dtype=object)
     return why != "", why
+
+
+@operand(REFERENCES)
+def skip_weights(o: Operands) -> Weights:
+    """Those of what has x_s in it, which the last steps cannot have."""
+    return o.source.rows.skip_weights
 
 
 @operand(REFERENCES)

@@ -12,7 +12,7 @@ from matplotlib.patches import Patch
 
 from trajcheck.reports.figures.drawing.axes import FEW, finish, grid, line, shade, title
 from trajcheck.reports.figures.drawing.legends import entry, legend, not_drawn, patch
-from trajcheck.reports.figures.drawing.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, short
+from trajcheck.reports.figures.drawing.style import BLACK, BLUE, GREEN, ORANGE, PURPLE, VERMILLION, short
 from trajcheck.reports.figures.picture import NothingToDraw, Picture
 from trajcheck.reports.reading.report import SavedReport, Series
 
@@ -23,6 +23,7 @@ MOST = 6
 _LINES: tuple[tuple[str, str, str, str, str], ...] = (
     ("own", "lo_lr", "own sample, single rows", BLUE, "points"),
     ("own", "lo_lr_smooth", "own sample, window of rows", BLUE, "-"),
+    ("own", "lo_lr_skip", "without the step's own term", VERMILLION, "points"),
     ("previous", "lo_lr_smooth", "previous sample, window", PURPLE, ":"),
     ("full", "lo_lr_smooth", "whole data set, window", GREEN, "-."),
     ("probe", "lo_lr_smooth", "probe batches, window", ORANGE, "--"),
@@ -113,7 +114,9 @@ PICTURE = Picture(
     "The rate of the SGD step that comes nearest to x*, ⟨g_t, e_t⟩/|g_t|²: of single rows (points) and over a window "
     "of rows (lines), against the rate that was used, a panel a reference, on a logarithmic axis. Where it is "
     "negative, and a step against the gradient leads away from x*, a bar stands at the foot of the panel in place of "
-    "a value. It promises nothing for momentum and Adam, and is not drawn there.",
+    "a value. Towards a later iterate, own samples prescribe the rate that was used whatever the geometry, as pure noise "
+    "does; only what is without the step's own term, ⟨g_t, x_s − x*⟩/|g_t|², tells anything there. It promises nothing "
+    "for momentum and Adam, and is not drawn there.",
     _draw,
     place=80,
 )
