@@ -115,8 +115,8 @@ PICTURE = Picture(
     "of rows (lines), against the rate that was used, a panel a reference, on a logarithmic axis. Where it is "
     "negative, and a step against the gradient leads away from x*, a bar stands at the foot of the panel in place of "
     "a value. Towards a later iterate, own samples prescribe the rate that was used whatever the geometry, as pure "
-    "noise does; only what is without the step's own term, ⟨g_t, x_s − x*⟩/|g_t|², tells anything there. It promises nothing "
-    "for momentum and Adam, and is not drawn there.",
+    "noise does; only what is without the step's own term, ⟨g_t, x_s − x*⟩/|g_t|², tells anything there. It promises "
+    "nothing for momentum and Adam, and is not drawn there.",
     _draw,
     place=80,
 )
