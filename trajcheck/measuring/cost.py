@@ -58,7 +58,10 @@ class Cost:
                 f"           backward; --memory can be {self.device_minimum:,} or more",
             ]
         if self.full:
-            lines.append("           those of sample full are each over the whole data set")
+            lines += [
+                "           those of sample full are each over the whole data set, whose",
+                "           batches are first asked how much each weighs",
+            ]
         if self.hessians:
             lines.append(
                 f"           {self.hessians:,} Hessians' extreme eigenvalues, of tens to hundreds of products each"
