@@ -115,7 +115,7 @@ class Objective:
                     _convert(self._parameters[self._name_here[name]][1], wanted)
         else:
             self.dtype = DTYPES[dtype]
-            if own != {self.dtype}:
+            if own != {self.dtype} or floating_dtypes(self.tensors) != {self.dtype}:  # an earlier call converted it
                 self._scope._apply(lambda tensor: tensor.to(in_width(tensor.dtype, self.dtype)))
         self._casts = Casts(own, self.dtype)
         return self

@@ -149,7 +149,7 @@ def test_the_chord_to_the_closing_iterate_does_not_set_the_stride(plain_run: Pat
     steps = trajcheck.analyze(plain_run, out=tmp_path / "report").steps.set_index("step")
     assert steps["stride"].dropna().tolist() == [3, 3, 3, 1]
     assert steps["step_norm"].notna().tolist() == [False, True, True, True, False]
-    assert steps["weight"].tolist() == [3, 3, 3, 1, 3]
+    assert steps["weight"].tolist() == [2, 3, 3, 2, 0]  # of steps 0 to 9; the last iterate has no sample
 
 
 def test_masters_are_the_iterates_and_low_precision_batches_are_replayed(

@@ -78,16 +78,31 @@ def probe_of(run: Path) -> list[tuple[np.ndarray, np.ndarray]]:
 
 
 @pytest.mark.parametrize("sample", ["own", "probe", "full"])
-def test_both_points_of_a_difference_have_the_buffers_of_the_rows_record(sample: str, tmp_path: Path) -> None:
-    """The buffer multiplies the loss: with it, row t is t + 1 times what it is without; a difference too."""
+def test_each_point_of_a_difference_has_its_own_buffers(sample: str, tmp_path: Path) -> None:
+    """The buffer multiplies the loss: with it, f at the iterate of row t is t + 1 times what it is without; on own
+    samples at x_{t-1} and x* too, since there a buffer that changes belongs to the sample."""
     plain, objective, _ = dropout_run(tmp_path / "plain")
     scaled, same, _ = dropout_run(tmp_path / "scaled", factors=True)
     one = analyzed(plain, objective, tmp_path / "one", refs=["init"], sample=(sample,))
     other = analyzed(scaled, same, tmp_path / "other", refs=["init"], sample=(sample,))
     factor = np.arange(1.0, STEPS + 1)
-    for name in ("loss", "loss_change", "inst_gap", "inst_smooth"):
-        expected = factor * col(rows_of(one.steps, sample), name)
-        np.testing.assert_allclose(col(rows_of(other.steps, sample), name), expected, rtol=1e-9, err_msg=name)
-    for name in ("loss_ref", "inst_gap", "rsi"):
-        expected = factor * col(rows_of(one.references, sample), name)
-        np.testing.assert_allclose(col(rows_of(other.references, sample), name), expected, rtol=1e-9, err_msg=name)
+    earlier, first = (factor, factor) if sample == "own" else (factor - 1, 1.0)
+    was, now = (rows_of(each.steps, sample) for each in (one, other))
+    before = col(was, "loss") - col(was, "loss_change")
+    expected = {
+        "loss": factor * col(was, "loss"),
+        "loss_change": factor * col(was, "loss") - earlier * before,
+        "update_corr": factor * col(was, "update_corr"),
+        "descent": (factor - 1) * col(was, "descent"),  # of g_{t-1}
+    }
+    for name, values in expected.items():
+        np.testing.assert_allclose(col(now, name), values, rtol=1e-9, atol=1e-9, err_msg=name)
+    was, now = (rows_of(each.references, sample) for each in (one, other))
+    dot = col(was, "grad_dot_ref")
+    expected = {
+        "loss_ref": first * col(was, "loss_ref"),
+        "inst_gap": factor * col(was, "loss") - first * col(was, "loss_ref") - factor * dot,
+        "rsi": factor * col(was, "rsi"),
+    }
+    for name, values in expected.items():
+        np.testing.assert_allclose(col(now, name), values, rtol=1e-9, atol=1e-9, err_msg=name)

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from dense import Nearest
 from places import SAMPLES
 
 import trajcheck
@@ -72,9 +73,11 @@ def test_logistic_regression_is_convex(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("run", ["digits-sgd-seed0", "breast-cancer-gd", "transformer-adamw"])
 def test_loss_change_less_update_corr_is_the_gap(run: str, tmp_path: Path) -> None:
-    steps = analyzed(run, ["final"], tmp_path, replay_dtype="float64").steps.dropna(subset="inst_gap")
+    table = analyzed(run, ["final"], tmp_path, replay_dtype="float64").steps
+    steps, last = table.dropna(subset="inst_gap"), int(table["step"].iloc[-1])
     difference = steps["loss_change_sum"].iloc[-1] - steps["update_corr_sum"].iloc[-1]
-    gaps = (steps["weight"] * steps["inst_gap"]).astype(float).sum()
+    middles = (steps["step"] - steps["stride"] / 2).tolist()
+    gaps = np.dot(Nearest(middles, [i + 0.5 for i in range(last - 1)])(np.ones(len(steps))), steps["inst_gap"])
     assert difference == pytest.approx(gaps, rel=1e-9)
 
 

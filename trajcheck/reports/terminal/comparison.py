@@ -54,8 +54,8 @@ def _line(line: Mapping[str, Any] | None) -> str:
         return "none: the loss between iterates needs --objective FILE.py:NAME"
     points = len(line["points"]) - 2
     what = {"own": "z of a's record", "probe": "a's probe batches", "full": "all of the data set"}[line["sample"]]
-    mode = f", in {line['mode'].partition(' (')[0]}" if line.get("mode") else ""
-    return f"{points} points between x_a and x_b, on {what}{mode}, {line['dtype']} on {line['device']}"
+    mode = f"in {line['mode'].partition(' (')[0]}, " if line.get("mode") else ""
+    return f"{points} points between x_a and x_b, on {what},\n           {mode}{line['dtype']} on {line['device']}"
 
 
 def _table(summary: Mapping[str, Any], others: Sequence[Mapping[str, Any]], digits: int) -> list[tuple[str, ...]]:
