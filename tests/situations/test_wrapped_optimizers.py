@@ -69,6 +69,8 @@ def test_lookahead(tmp_path: Path) -> None:
 
 def test_accelerate(tmp_path: Path) -> None:
     accelerate: Any = pytest.importorskip("accelerate")
+    for state in (accelerate.state.AcceleratorState, accelerate.state.GradientState):
+        state._reset_state()  # of other trainings in this process, which accumulated gradients
     accelerator = accelerate.Accelerator(cpu=True)
     model = nn.Linear(3, 1)
     model, optimizer = accelerator.prepare(model, torch.optim.SGD(model.parameters(), lr=0.1))
