@@ -398,8 +398,11 @@ class Objective:
 
     def _values(self, sample: Sample, where: str) -> Iterator[tuple[Tensor, float]]:
         """The loss of each micro-batch, with its graph, and its weight."""
+        begins = {name: b.clone() for name, b in self._scope.named_buffers()} if sample.apart else {}
         for i, (batch, weight) in enumerate(zip(sample.batches(where), sample.weights, strict=True)):
             sample.set_generators(i, self.device)
+            if i:
+                self._put_back(begins)
             self._set_buffers(sample.rank_buffers.get(i, {}), where)
             with (
                 self._translated(where),
@@ -470,6 +473,13 @@ class Objective:
             for name, value in buffers.items():
                 here = self._scope.get_buffer(self._names_of_buffer(name, where)[0])
                 if not torch.equal(here, value.to(here.dtype)):
+                    here.copy_(value)
+
+    def _put_back(self, buffers: Mapping[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, value in buffers.items():
+                here = self._scope.get_buffer(name)
+                if not torch.equal(here, value):
                     here.copy_(value)
 
     @contextmanager

@@ -28,7 +28,8 @@ class Sample:
     [M, n]); a device type that it lacks is seeded with `seed` + i before micro-batch i. Where `forwards` says that
     micro-batch i had forwards[i] > 1 forwards of the model with other draws between, it has as many states, one for
     each (see forward_states.py). `randomness` says in words where the draws come from. `modes` are
-    those of the model's modules (module_modes.py); None: the objective's own.
+    those of the model's modules (module_modes.py); None: the objective's own. `apart`: each batch begins with the
+    buffers, not with what the batch before has left of them, as the micro-batches of a step do.
     """
 
     tensors: Mapping[str, Tensor]
@@ -41,6 +42,7 @@ class Sample:
     rank_buffers: Mapping[int, Mapping[str, Tensor]] = field(default_factory=dict)
     forwards: tuple[int, ...] = ()
     modes: Mapping[str, str] | None = None
+    apart: bool = False
 
     def batches(self, where: str = "") -> Iterable[Any]:
         """The M micro-batches, fresh copies at every call: a loss may do with its batch as it likes.

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from trajcheck.runs.decayed_terms import LIMIT, DecayedTerms
 from trajcheck.runs.optimizer_settings import Group, OptimizerSettings
 from trajcheck.runs.trajectory import Trajectory
 
@@ -45,6 +46,25 @@ class Skip:
     steps: int | None
     given: bool
     memory: Memory
+    decayed: DecayedTerms | None = None
+
+    def taken(self, place: int, step: int) -> str:
+        """Why x_s, at a place, and an x* of that step do not hold as much of an own term; '' where they do."""
+        share = 0.0 if self.decayed is None else self.decayed.taken(place, step)
+        return self._decay(share) if share > LIMIT else ""
+
+    @property
+    def decays(self) -> str:
+        """The same of the first record and the last."""
+        share = 0.0 if self.decayed is None else self.decayed.most
+        return self._decay(share) if share > LIMIT else ""
+
+    @staticmethod
+    def _decay(share: float) -> str:
+        return (
+            f"weight decay takes {100 * share:.0f}% of a step's own term out of x* that x_s still holds, so that "
+            f"x_s - x* is not free of it. {PROBE}"
+        )
 
     @property
     def enough(self) -> bool:
@@ -62,7 +82,7 @@ class Skip:
                 f"{carries}, so cos_skip still holds some of the step's own term with --skip {self.steps}. Leave it "
                 f"out, or give {self.memory.steps}; {PROBE}"
             )
-        return self.too_far
+        return self.decays or self.too_far
 
     @property
     def unknown(self) -> str:
@@ -81,7 +101,7 @@ class Skip:
 def skip_of(trajectory: Trajectory, given: int | None) -> Skip:
     """How far ahead cos_skip looks: as far as was `given`, else as the run's optimizer needs it."""
     memory = memory_of(trajectory)
-    return Skip(memory.steps if given is None else given, given is not None, memory)
+    return Skip(memory.steps if given is None else given, given is not None, memory, DecayedTerms(trajectory))
 
 
 def memory_of(trajectory: Trajectory) -> Memory:

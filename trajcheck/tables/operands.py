@@ -157,7 +157,9 @@ def own_term(row: Row, reference: Reference, skip: Skip) -> str:
     if skip.steps is None:
         return skip.unknown
     needed = min(skip.steps, skip.memory.steps or skip.steps)
-    return skip.too_far if row.skip is None or row.step + needed > depends.whole else ""
+    if row.skip is None or row.step + needed > depends.whole:
+        return skip.too_far
+    return skip.taken(row.skip, int(depends.whole))
 
 
 #: What a column may take beside its operands (Quantity.when): whether a report on one sample has it.

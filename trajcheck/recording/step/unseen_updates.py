@@ -55,6 +55,7 @@ class _Left:
     """How a step left the parameters."""
 
     versions: list[int]
+    places: list[int]  # where in memory they lie: `p.data = ...` raises no version
     sample: list[torch.Tensor]
     print: Print | None
 
@@ -85,7 +86,9 @@ class UnseenUpdates:
     def left(self, content: bool) -> None:
         """A step is over; `content`: it or the next one is recorded."""
         sample = [_some(tensor).clone() for tensor in self._sampled.values()]
-        self._left = _Left(self._versions(), sample, self.prints.now() if content or self._doubtful else None)
+        self._left = _Left(
+            self._versions(), self._places(), sample, self.prints.now() if content or self._doubtful else None
+        )
 
     def arrives(self, step: int, content: bool) -> Print | None:
         """The parameters are x_t now. A print of them where `content` asks for it, or one was taken after the last
@@ -97,6 +100,7 @@ class UnseenUpdates:
         if left.print is not None and now is not None:
             self._ask_later(step, self.prints.differ(left.print, now), [])
             return now
+        self._doubtful |= left.places != self._places()
         named = zip(self._sources, left.versions, self._versions(), strict=True)
         self._compare(step, left, [name for name, before, after in named if before != after])
         return now
@@ -142,6 +146,9 @@ class UnseenUpdates:
     def moved_before(self, step: int) -> bool:
         """Whether something moved before this step, and not before the one before it."""
         return self.all.last == step and self.all.last_but_one != step - 1
+
+    def _places(self) -> list[int]:
+        return [local(tensor).data_ptr() for tensor in self._sources.values()]
 
     def _versions(self) -> list[int]:
         return [tensor._version for tensor in self._sources.values()]

@@ -26,6 +26,7 @@ class DataSet(Sample):
     """
 
     walk: Callable[[], Iterable[Any]] = tuple
+    apart: bool = True
 
     def batches(self, where: str = "") -> Iterable[Any]:
         return self.walk()

@@ -25,7 +25,7 @@ def free_cosine(
     cos, skipped = columns["cos"], columns.get("cos_skip", nothing)
     if sample != "own" or not cos.defined.any():
         return "cos", cos, ""
-    if skipped.defined.any() and skip.enough:
+    if skipped.defined.any() and skip.enough and not skip.decays:
         return "cos_skip", skipped, ""
     if depends.free is not None:
         return "cos", cos if depends.free <= steps[0] else nothing, skip.missing

@@ -52,7 +52,10 @@ def fidelity_warning(
 def _because(causes: Sequence[str]) -> str:
     if causes:
         return f"What the run says of it: {'; '.join(causes)}."
-    return "Nothing in the run says why: the objective's loss, or the batches as observed, are not the training's."
+    return (
+        "Nothing in the run says why: the objective's loss, or what was observed (the batch, with its targets; of "
+        "accumulated micro-batches each one's weight=), is not the training's."
+    )
 
 
 def unlike(columns: Mapping[str, Column]) -> float | None:
