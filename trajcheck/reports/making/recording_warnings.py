@@ -50,7 +50,8 @@ def _trained(trajectory: Trajectory) -> Iterable[str]:
         which = "; ".join(changes[:4]) or some_of(sorted(trajectory.snapshots[0].held))
         yield (
             f"{held} steps do not train all parameters of the run: {which}{more}. Distances are over all that were "
-            "ever trained, where they were held; a recorded gradient is 0 in those, as the optimizer used it, and one that is replayed with an objective is f's"
+            "ever trained, where they were held; a recorded gradient is 0 in those, as the optimizer used it, and "
+            "one that is replayed is the loss's in all"
         )
 
 
