@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # Before numpy and torch are imported: the tests' models are tiny, and threads in each other's way are slow.
@@ -22,6 +23,14 @@ sys.path.append(str(ROOT))  # for benchmarks; behind the installed package, whos
 
 if os.environ.get("TRAJCHECK_NO_SKIPS"):  # the gate sets it
     from no_skips import pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401
+
+
+@pytest.fixture(autouse=True)
+def what_was_there_is_no_garbage() -> Iterator[None]:
+    """Whoever asks the garbage collector what lives, as record() does, sees the objects of this test, and soon."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture

@@ -50,7 +50,7 @@ def test_a_decay_that_matters_leaves_no_cosine(tmp_path: Path, seed: int) -> Non
     head = report.summary["headline"]["references"]["final"]
     assert head["cosine"] is None and "weight decay takes 86% of a step's own term" in head["cosine_missing"]
     skipped = col(towards(report.references, "final"), "cos_skip")
-    assert np.isnan(skipped[:390]).all()
+    assert np.isnan(skipped[:385]).all()
     reasons = report.undefined[report.undefined["column"] == "cos_skip"]["reason"]
     assert reasons.str.contains("weight decay takes").any() and reasons.str.contains("--sample probe").any()
 

@@ -289,7 +289,7 @@ class Objective:
             for module in set(modules.values()):
                 stack.enter_context(value_for_a_while(module, "momentum", None))
             for sample in samples if modules else ():
-                here = replace(sample, buffers={**buffers, **found}, modes={}, rank_buffers={})
+                here = replace(sample, buffers={**buffers, **found}, modes={}, rank_buffers={}, apart=False)
                 found = self._inside(parameters, self._points(parameters), here, where, partial(one_pass, here))
         return found
 

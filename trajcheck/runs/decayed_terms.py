@@ -15,7 +15,7 @@ from trajcheck.runs.snapshot import Snapshot
 from trajcheck.runs.trajectory import Trajectory
 
 #: A larger share of the own term makes the cosine of pure noise differ from 0 by more than its error.
-LIMIT = 0.02
+LIMIT = 0.05
 
 #: Optimizers whose weight decay shrinks the parameters by rate times decay at every step, decoupled or not.
 _SHRINKS = ("SGD", "FusedSGD")
