@@ -133,8 +133,8 @@ class Recorder:
             announce(f"{self.path}: {lost}", self._say, stacklevel=2)
         if left_out := [p.name for p in self._model.parameters if not p.chosen]:
             self._say(
-                f"{self.path}: recorded without {some_of(left_out)}, which parameters= leaves out, or another "
-                "optimizer holds under record(), so no loss of this run can be replayed: what follows from recorded vectors is "
+                f"{self.path}: recorded without {some_of(left_out)}, which parameters= leaves out or another "
+                "optimizer holds, so no loss of this run can be replayed: what follows from recorded vectors is "
                 "all that can be measured. Recorder(path, model, [optimizer, other]) records all"
             )
         surroundings = Surroundings(self._model)
