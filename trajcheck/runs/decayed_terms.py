@@ -14,7 +14,7 @@ from trajcheck.runs.optimizer_settings import Group, OptimizerSettings
 from trajcheck.runs.snapshot import Snapshot
 from trajcheck.runs.trajectory import Trajectory
 
-#: A larger share of the own term makes the cosine of pure noise differ from 0 by more than its error.
+#: The share of the own term from which on no cosine is called free of it.
 LIMIT = 0.05
 
 #: Optimizers whose weight decay shrinks the parameters by rate times decay at every step, decoupled or not.
