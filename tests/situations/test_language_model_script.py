@@ -185,8 +185,8 @@ def test_a_loop_that_adds_to_the_loss_that_the_model_returned(
 def test_a_loss_that_a_function_makes(
     parts: int, divided: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """F.cross_entropy: its value is what backward() was called on, its targets are missing; of several micro-batches
-    the weights are known only where nothing was divided."""
+    """F.cross_entropy: its value is what backward() was called on, or that times a weight, and autograd keeps its
+    targets."""
     torch.manual_seed(3)
     with trajcheck.record(tmp_path / "run", every=1, strict=True):
         model = nn.Linear(4, 3)
@@ -203,7 +203,8 @@ def test_a_loss_that_a_function_makes(
             optimizer.zero_grad()
     _, metadata = read(tmp_path / "run", 1)
     assert metadata["loss"] == pytest.approx(totals[1], rel=1e-6)
-    weights = None if parts == 1 else [None, None] if divided else [1.0, 1.0]
-    assert metadata.get("micro_weights") == weights
+    weights = [0.5 if divided else 1.0] * parts
+    assert metadata.get("micro_weights", [1.0]) == weights
+    assert "omitted" not in metadata
     said = capsys.readouterr().err
-    assert "losses are what backward() was called on, made of its output by NllLoss: the targets are missing" in said
+    assert "made of its output by NllLoss, whose targets are recorded with the inputs" in said

@@ -133,9 +133,8 @@ class Recorder:
             announce(f"{self.path}: {lost}", self._say, stacklevel=2)
         if left_out := [p.name for p in self._model.parameters if not p.chosen]:
             self._say(
-                f"{self.path}: recorded without {some_of(left_out)}, which parameters= leaves out or another "
-                "optimizer holds, so no loss of this run can be replayed: what follows from recorded vectors is "
-                "all that can be measured. Recorder(path, model, [optimizer, other]) records all"
+                f"{self.path}: recorded without {some_of(left_out)}, which parameters= leaves out, so no loss of this "
+                "run can be replayed: what follows from recorded vectors is all that can be measured"
             )
         surroundings = Surroundings(self._model)
         self._observations = Observations(self._model, model, surroundings, scaler)
@@ -288,11 +287,14 @@ class Recorder:
 
     # What stands in for observe() in a loop that nobody edits
 
-    def observe_known(self, batch: Any, loss: float, weight: float | None, forwards: Sequence[Forward]) -> None:
-        """observe(), where it is known which forwards made the loss, and perhaps not by what `weight` it counts."""
+    def observe_known(
+        self, batch: Any, loss: float, weight: float | None, forwards: Sequence[Forward], lacks: str = ""
+    ) -> None:
+        """observe(), where it is known which forwards made the loss, and perhaps not by what `weight` it counts;
+        `lacks`: what the batch is without."""
         if steps := self._going:
             with self.guard:
-                steps.observe(batch, loss, weight, forwards)
+                steps.observe(batch, loss, weight, forwards, lacks)
 
     def use_scaler(self, scaler: torch.amp.GradScaler) -> None:
         """`scaler=`, where it is known only when the first loss is scaled."""

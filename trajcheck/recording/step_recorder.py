@@ -21,6 +21,7 @@ from trajcheck.recording.schedule.time_spent import TimeSpent
 from trajcheck.recording.step.findings import found_on_the_way
 from trajcheck.recording.step.forwards import Forward
 from trajcheck.recording.step.gradient_place import GradientPlace
+from trajcheck.recording.step.gradient_watch import GradientWatch
 from trajcheck.recording.step.idle_optimizer import IdleOptimizer
 from trajcheck.recording.step.learning_time import Sums
 from trajcheck.recording.step.observations import Observations, clip_by, clip_to_norm
@@ -69,6 +70,7 @@ class StepRecorder:
         self._model, self._fresh = model, False
         self._groups: list[dict[str, Any]] | None = None  # its settings that are others than run.json's
         self._evaluations = 0
+        self._given: GradientWatch | None = None  # of one of several optimizers with a closure
         self._modes: dict[str, str] | None = None  # at the forward of the last record
         self._elsewhere: list[int] = []  # recorded steps whose gradient was taken at other parameters
 
@@ -82,15 +84,18 @@ class StepRecorder:
         """Whether the step that is being made has evaluated its closure: f and g_t are those of the first time."""
         return self._part.inside and self._evaluations > 0
 
-    def observe(self, batch: Any, loss: Any, weight: float | None, forwards: Sequence[Forward] = ()) -> None:
-        """`weight` None: unknown. `forwards`: those that made the loss, where it is known; none: its graph tells."""
+    def observe(
+        self, batch: Any, loss: Any, weight: float | None, forwards: Sequence[Forward] = (), lacks: str = ""
+    ) -> None:
+        """`weight` None: unknown. `forwards`: those that made the loss, where it is known; none: its graph tells.
+        `lacks`: what the batch is without."""
         if self._evaluated:
             return
         self._settle()
         if self._scheduled:
             self._vectors.await_devices(self._spent)
         if self.watching:
-            self._observations.add(batch, loss, weight, full=self._scheduled, forwards=forwards)
+            self._observations.add(batch, loss, weight, full=self._scheduled, forwards=forwards, lacks=lacks)
             self._place.observed(first=self._observations.losses == 1, content=self._scheduled)
         if self._scheduled and self._export.pending:
             with self._spent.exporting():
@@ -139,14 +144,13 @@ class StepRecorder:
         """`closure`: the gradients are made inside the step; `closure_ran` is called when they are there."""
         if closure and self._evaluated:  # of a step that failed, or before its parent's step: it is evaluated again
             self._observations.reset()
-        self._evaluations = 0
+        self._evaluations, self._given = 0, None
         if self._part.repeats(optimizer):
             self._end_step()
-        if closure and self._optimizers.several:
-            raise RecorderError(
-                f"step {self.step}: {type(optimizer).__name__} was given a closure, and is one of several optimizers: "
-                "the gradients of one step are then taken at several points. Call backward() before their steps."
-            )
+        if closure and self._optimizers.several:  # of one that makes no gradients, as Lightning's, nothing is expected
+            self._given = GradientWatch([tensor for group in optimizer.param_groups for tensor in group["params"]])
+            self._given.note()
+            closure = False
         self._part.enters(optimizer)
         if not self._part.others_made:
             self._begin_step(closure)
@@ -200,6 +204,13 @@ class StepRecorder:
 
     def closure_ran(self) -> None:
         """LBFGS, and line searches, evaluate it several times: the first time counts."""
+        if self._given is not None:
+            if not self._given.untouched():
+                raise RecorderError(
+                    f"step {self.step}: a closure of one of several optimizers made gradients: those of one step are "
+                    "then taken at several points. Call backward() before their steps."
+                )
+            return
         self._evaluations += 1
         if self._evaluations > 1:
             return

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from trajcheck.curvature.lanczos import TOLERANCE, extreme_eigenvalues
+from trajcheck.errors import ObjectiveError
 from trajcheck.replay.data_set.sample import DataSet
 from trajcheck.replay.evaluations import Evaluations
 from trajcheck.replay.reducer import Reducer, Shares, Vector
@@ -86,9 +87,13 @@ class RowEvaluation:
         x = data.iterates[row.place]
         vectors: dict[str, Vector] = {"x": x}
         done = Evaluated()
-        done.losses["loss"], vectors["gradient"] = on.loss_and_gradient(
-            row.step, x, on.around.places[row.place], where("x_t")
-        )
+        try:
+            done.losses["loss"], vectors["gradient"] = on.loss_and_gradient(
+                row.step, x, on.around.places[row.place], where("x_t")
+            )
+        except ObjectiveError as error:
+            lacks = self._setting.trajectory.snapshots[row.place].omitted.get("targets") if own else None
+            raise error if lacks is None else ObjectiveError(f"{error} The run says of this batch: {lacks}") from error
         paired = is_row and not row.no_pair
         if paired and "loss_previous" in plan.evaluations:
             previous, around = data.iterates[row.place - 1], on.around.places[row.place - 1]

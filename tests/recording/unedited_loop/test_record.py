@@ -113,15 +113,35 @@ def test_a_loop_with_a_loss_module_is_recorded_as_by_hand(wrap: Any, tmp_path: P
         assert len(errors) == STEPS and (errors < 1e-6).all()
 
 
+def test_a_function_whose_targets_autograd_keeps_is_recorded_as_by_hand(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with trajcheck.record(tmp_path / "run", every=2, strict=True):
+        accumulating(F.cross_entropy)
+    by_hand(tmp_path / "by-hand")
+    said = capsys.readouterr().err
+    assert "made of its output by NllLoss, whose targets are recorded with the inputs" in said
+    assert "missing" not in said and "not known" not in said
+    (tensors, metadata), (expected, by_hand_too) = (read(tmp_path / run, 2) for run in ("run", "by-hand"))
+    assert tensors.keys() == expected.keys()
+    assert all(torch.equal(tensors[name], expected[name]) for name in tensors)
+    assert metadata["micro_weights"] == by_hand_too["micro_weights"] == [0.5, 0.5]
+    assert metadata["loss"] == pytest.approx(by_hand_too["loss"], rel=1e-6)
+
+
+def sum_of_logs(outputs: Tensor, targets: Tensor) -> Tensor:
+    return (-outputs.log_softmax(1) * F.one_hot(targets, 3)).sum(1).mean()
+
+
 def test_without_a_loss_module_the_loss_is_what_backward_was_called_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with trajcheck.record(tmp_path / "run", every=2, strict=True):
-        recorded = accumulating(F.cross_entropy)
+        recorded = accumulating(sum_of_logs)
     by_hand(tmp_path / "by-hand")
     said = capsys.readouterr().err
     assert f"{tmp_path / 'run'}: 4 steps of AdamW, parameters of Sequential; batches are the inputs of Seq" in said
-    assert said.count("made of its output by NllLoss: the targets are missing") == 1
+    assert said.count("made of its output by Mean: the targets of 4 batches are missing") == 1
     assert said.count("the weight by which 4 of 4 losses count in their step is not known") == 1
     assert recorded_steps(tmp_path / "run") == [0, 2, 4]
     (tensors, metadata), (expected, by_hand_too) = (read(tmp_path / run, 2) for run in ("run", "by-hand"))
@@ -131,6 +151,8 @@ def test_without_a_loss_module_the_loss_is_what_backward_was_called_on(
     assert torch.equal(tensors["rng/cpu"], expected["rng/cpu"])
     assert metadata["loss"] == pytest.approx(by_hand_too["loss"], rel=1e-6)
     assert metadata["micro_weights"] == [None, None]
+    assert "the loss was made by Mean, outside of the model" in metadata["omitted"]["targets"]
+    assert "Let a loss module make it (nn.CrossEntropyLoss)" in metadata["omitted"]["targets"]
     assert_holds(read(tmp_path / "run", 4)[0], "param", weights(recorded))
 
 
@@ -210,23 +232,37 @@ def test_two_optimizers_are_two_runs(tmp_path: Path) -> None:
     assert trajcheck.analyze(tmp_path / "gan", out=tmp_path / "report").references is not None
 
 
-def test_two_optimizers_of_one_model(tmp_path: Path) -> None:
+@pytest.mark.parametrize("clips", ["all", "each", "none"])
+def test_two_optimizers_of_one_model_are_one_run(clips: str, tmp_path: Path) -> None:
+    """x_t and g_t are whole; the factor of clipping is known only where both were clipped by the same."""
     with trajcheck.record(tmp_path, every=1, strict=True, quiet=True) as recording:
         model, loss_module = network(), nn.CrossEntropyLoss()
-        optimizers = [sgd(model[0]), torch.optim.AdamW([*model[1].parameters(), *model[4].parameters()])]
-        for step in range(2):
+        parts = [list(model[0].parameters()), [*model[1].parameters(), *model[4].parameters()]]
+        optimizers = [torch.optim.SGD(parts[0], lr=0.125), torch.optim.AdamW(parts[1])]
+        seen, used = [], []
+        for step in range(3):
+            seen.append(weights(model))
             loss_module(model(batch_of(step)[0]), batch_of(step)[1]).backward()
+            norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+            for each in {"all": [parts[0] + parts[1]], "each": parts, "none": []}[clips]:
+                nn.utils.clip_grad_norm_(each, 0.05)
+            used.append({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
             for optimizer in optimizers:
                 optimizer.step()
                 optimizer.zero_grad()
-    params = [
-        {name for name in read(run, 1)[0] if name.startswith("param")} for run in recording.runs
-    ]  # in the order in which they were found
-    assert sorted(map(sorted, params)) == [
-        ["param/0.bias", "param/0.weight"],
-        ["param/1.bias", "param/1.weight", "param/4.bias", "param/4.weight"],
-    ]
-    assert all("batch/0" in read(run, 1)[0] for run in recording.runs)
+    assert recording.runs == [tmp_path]
+    assert sorted(run_json(tmp_path)["optimizer"]["name"].split(" + ")) == ["AdamW", "SGD"]
+    for step in range(3):
+        tensors, metadata = read(tmp_path, step)
+        assert_holds(tensors, "param", seen[step])
+        assert_holds(tensors, "grad", used[step])
+        assert sorted(metadata["lr"]) == [0.001, 0.125]
+        assert torch.equal(tensors["batch/0"], batch_of(step)[0])
+        if clips == "each":
+            assert metadata["clip"] is None
+        else:
+            expected = 0.05 / (float(norm) + 1e-6)
+            assert metadata.get("clip", 1.0) == (pytest.approx(expected, rel=1) if clips == "all" else 1.0)
 
 
 def test_an_optimizer_that_is_first_seen_at_its_step(tmp_path: Path) -> None:

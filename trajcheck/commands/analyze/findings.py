@@ -255,19 +255,17 @@ class Findings:
         replay_epsilon = self.replay.epsilon if self.replay else 0.0
         fidelity = self.own.get("own", {})
         steps = [row.step for row in self.source.rows.rows]
-        found: list[str | None] = [
-            fidelity_warning(
-                fidelity,
-                steps,
-                max(replay_epsilon, *(EPSILON[dtype] for dtype in dtypes)),
-                causes(self.trajectory, self.replay.randomness if self.replay else {}),
-            ),
-            *recording_warnings(self.trajectory),
-        ]
+        unlike_training = fidelity_warning(
+            fidelity,
+            steps,
+            max(replay_epsilon, *(EPSILON[dtype] for dtype in dtypes)),
+            causes(self.trajectory, self.replay.randomness if self.replay else {}),
+        )
+        found = [unlike_training, *recording_warnings(self.trajectory, replayed=self.replay is not None)]
         if self.source.rows.stride > 1:
             found.append(f"pair quantities (steps.csv) are over chords of {self.source.rows.stride} steps")
         if self.replay:
-            found += randomness_warnings(self.replay.randomness)
+            found += randomness_warnings(self.replay.randomness, unlike_training)
             found.append(not_stored_warning(self.trajectory.info.not_stored))
             found.append(data_set_warning(self.replay.data_set))
             found += self.replay.doubts

@@ -227,12 +227,13 @@ class ComparisonFindings:
             if replay is not None:
                 epsilon = max(replay.epsilon, *(EPSILON[dtype] for dtype in dtypes))
                 steps = [row.step for row in measured.sources[0].rows.rows]
+                apart = fidelity_warning(measured.own, steps, epsilon, causes(trajectory, replay.randomness))
                 own += [
-                    fidelity_warning(measured.own, steps, epsilon, causes(trajectory, replay.randomness)),
-                    *randomness_warnings(replay.randomness),
+                    apart,
+                    *randomness_warnings(replay.randomness, apart),
                     not_stored_warning(trajectory.info.not_stored),
                 ]
-            own += recording_warnings(trajectory)
+            own += recording_warnings(trajectory, replayed=replay is not None)
             own += [rounding_warning(first.parameters.values()), left_out_warning(trajectory.left_out)]
             found += [f"{path}: {warning}" for warning in own if warning]
         return found

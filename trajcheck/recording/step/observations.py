@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -55,6 +55,7 @@ class MicroBatch:
     forwards: SampleStates
     consumed: dict[str, bool]
     lost: str = ""  # why the batch cannot be stored
+    lacks: str = ""  # what it may be without, and why
 
     @property
     def state(self) -> ForwardState | None:
@@ -127,7 +128,13 @@ class Observations:
         return self._forwards.latest
 
     def add(
-        self, batch: Any, loss: Any, weight: float | None, full: bool = True, forwards: Sequence[Forward] = ()
+        self,
+        batch: Any,
+        loss: Any,
+        weight: float | None,
+        full: bool = True,
+        forwards: Sequence[Forward] = (),
+        lacks: str = "",
     ) -> None:
         """One micro-batch, its tensors copied to host memory. `weight` None: unknown, and the loss is as it counts.
         `forwards` made it; none: the loss's graph tells."""
@@ -142,7 +149,7 @@ class Observations:
         self._losses.append(counted * (_scalar(loss) if full else _lazy_scalar(loss)))
         self._accumulates |= len(self._losses) > 1
         if full:
-            self.micro_batches.append(self._micro_batch(batch, loss, weight, forwards))
+            self.micro_batches.append(replace(self._micro_batch(batch, loss, weight, forwards), lacks=lacks))
         self._forward = False
 
     def _micro_batch(self, batch: Any, loss: Any, weight: float | None, forwards: Sequence[Forward]) -> MicroBatch:
@@ -305,8 +312,9 @@ class Observations:
         if math.isfinite(loss):
             metadata["loss"] = loss
         self._take_states(tensors, metadata)
-        if lost:
-            metadata["omitted"] = {**metadata.get("omitted", {}), "batch": lost}
+        without = {"batch": lost} if lost else {"targets": next((m.lacks for m in self.micro_batches if m.lacks), "")}
+        if without := {what: reason for what, reason in without.items() if reason}:
+            metadata["omitted"] = {**metadata.get("omitted", {}), **without}
         return tensors, metadata
 
     @property

@@ -9,14 +9,16 @@ from __future__ import annotations
 import functools
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, Protocol
 
 import torch
 
+from trajcheck.recording.unedited_loop.loss_functions import is_mean, targets_of
+
 #: Sums, multiples by what needs no gradient, and the same in another dtype, place or shape.
 _SUMS = {"AddBackward0", "SubBackward0"}
-_MULTIPLES = {"MulBackward0", "DivBackward0"}
+_MULTIPLES = {"MulBackward0", "MulBackward1", "DivBackward0", "DivBackward1"}
 _COPIES = {f"{name}Backward0" for name in ("ToCopy", "Alias", "Squeeze", "Unsqueeze", "View", "Clone", "Select")}
 #: So many functions of a sum are looked at.
 _MOST = 100
@@ -36,6 +38,9 @@ class Root:
         self._gradients = given if len(given) == len(self.tensors) else [None] * len(self.tensors)
         self._hooks: list[Any] = []
         self._factors: list[torch.Tensor] = []
+        self._passed: set[Hashable] = set()
+        self.targets: torch.Tensor | None = None
+        self.mean = False
 
     @property
     def value(self) -> float:
@@ -58,9 +63,16 @@ class Root:
         """The functions of whose values it is a sum of multiples, as autograd names them."""
         return sorted({node.name().partition("Backward")[0] for node in self._functions()})
 
+    def made_of(self, mark: Hashable) -> bool:
+        """Whether it is, or is a sum of multiples of, the value of a node that was marked; once it is measured."""
+        return mark in self._passed
+
     def measure(self) -> None:
-        """Before the pass: find out in it what multiple of those functions' values the root is."""
-        self._hooks = [node.register_prehook(self._measured) for node in self._functions()]
+        """Before the pass: keep the `targets` that those functions took, where they show them, and whether they are
+        one that takes a `mean`; find out in it what multiple of their values the root is."""
+        functions = self._functions()
+        self.targets, self.mean = targets_of(functions), is_mean(functions)
+        self._hooks = [node.register_prehook(self._measured) for node in functions]
 
     @property
     def factor(self) -> float | None:
@@ -82,12 +94,18 @@ class Root:
             node = ahead.pop()
             if node is None:
                 continue
+            self._passed.add(mark_of(node))
             before = [each for each, _ in node.next_functions if each is not None]
             if node.name() in _SUMS or (node.name() in _MULTIPLES | _COPIES and len(before) == 1):
                 ahead += before
             else:
                 found[node] = None
         return list(found)
+
+
+def mark_of(node: Any) -> Hashable:
+    """What tells a node of the graph from others, and keeps nothing alive; None of a leaf."""
+    return None if node is None else (node.name(), getattr(node, "_sequence_nr", lambda: -1)())
 
 
 class Watcher(Protocol):

@@ -26,6 +26,11 @@ class GradientMeasures:
         """Whether nothing was done to the gradients since."""
         return self._watch.untouched()
 
+    @property
+    def rounding(self) -> float:
+        """Relative, of a factor."""
+        return ROUNDING * max((torch.finfo(tensor.dtype).eps for tensor in self._tensors), default=0.0)
+
     def factor(self) -> float | None:
         """c >= 0 where every gradient is now c times what it was, else None.
 

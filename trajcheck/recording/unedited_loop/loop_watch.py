@@ -10,7 +10,7 @@ between there and the optimizer's step is measured, not guessed from the clippin
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -23,7 +23,7 @@ from trajcheck.recording.outside_graphs import outside_graphs
 from trajcheck.recording.recorder import Recorder
 from trajcheck.recording.step.gradient_watch import GradientWatch
 from trajcheck.recording.step.graph import tensors_in
-from trajcheck.recording.unedited_loop.backward_passes import Root, watch_backward_passes
+from trajcheck.recording.unedited_loop.backward_passes import Root, mark_of, watch_backward_passes
 from trajcheck.recording.unedited_loop.gradient_factor import GradientMeasures
 from trajcheck.recording.unedited_loop.loss_scale import ScalerSearch
 from trajcheck.recording.unedited_loop.loss_seen import (
@@ -36,35 +36,46 @@ from trajcheck.recording.unedited_loop.loss_seen import (
 
 
 class LoopWatch:
-    """Makes a Recorder of (path, model, optimizer, **options) and tells it what hooks see.
+    """Makes a Recorder of (path, model, optimizer, **options), of one optimizer or several, and tells it what hooks
+    see.
 
     `batches`, `losses` and `unweighed` count the micro-batches of recorded or summed steps that were observed, those of
     them whose loss was seen, and those whose loss counts by an unknown weight; `functions` are those that made losses
-    outside of the model, as autograd names them. Errors: those of Recorder.
+    outside of the model, as autograd names them, `without_targets` how many of these are of batches of inputs alone.
+    Errors: those of Recorder.
     """
 
     def __init__(
-        self, path: str | Path, model: torch.nn.Module, optimizer: torch.optim.Optimizer, **options: Any
+        self,
+        path: str | Path,
+        model: torch.nn.Module,
+        optimizer: torch.optim.Optimizer | Sequence[torch.optim.Optimizer],
+        **options: Any,
     ) -> None:
-        self._optimizer = optimizer
-        self._parameters = [tensor for group in optimizer.param_groups for tensor in group["params"]]
+        optimizers = [optimizer] if isinstance(optimizer, torch.optim.Optimizer) else list(optimizer)
+        self._several = len(optimizers) > 1
+        self._parameters = {
+            id(each): [t for group in each.param_groups for t in group["params"]] for each in optimizers
+        }
         self._scaler: torch.amp.GradScaler | None = options.get("scaler")
         self._scalers = ScalerSearch()
-        self._accumulated = GradientWatch(self._parameters)
-        self._measures: GradientMeasures | None = None
+        self._accumulated = GradientWatch([tensor for each in self._parameters.values() for tensor in each])
+        self._measures: dict[int, GradientMeasures] = {}  # of each optimizer's parameters
+        self._factor: float | None = None  # of the gradients of those that have stepped
         self._latest: SeenForward | None = None
         self._reached: list[SeenForward] = []  # by the backward pass that is under way
         self._passing = False  # whether one is, that was seen to begin
         self.batches = self.losses = self.unweighed = 0
         self.functions: set[str] = set()
+        self.without_targets = 0
         # Hooks run in the order in which they were made: what was done to the gradients is said before they are taken.
-        before = optimizer.register_step_pre_hook(outside_graphs(self._before_step))
+        self._handles = [each.register_step_pre_hook(outside_graphs(self._before_step)) for each in optimizers]
         try:
-            self.recorder = Recorder(path, model, optimizer, **options)
+            self.recorder = Recorder(path, model, optimizers if self._several else optimizers[0], **options)
         except BaseException:
-            before.remove()
+            for handle in self._handles:
+                handle.remove()
             raise
-        self._handles = [before]
         self._unwatch = watch_backward_passes(self)
 
     def __enter__(self) -> LoopWatch:
@@ -77,7 +88,7 @@ class LoopWatch:
         self._unwatch()
         for handle in self._handles:
             handle.remove()
-        self._handles, self._reached, self._latest, self._measures = [], [], None, None
+        self._handles, self._reached, self._latest, self._measures = [], [], None, {}
         self.recorder.__exit__(kind, error, trace)
 
     @property
@@ -136,7 +147,7 @@ class LoopWatch:
                 work()
 
     def _expect(self, forward: SeenForward, loss: torch.Tensor, batch: Any) -> None:
-        returned = ReturnedLoss(batch, loss.detach().clone())
+        returned = ReturnedLoss(batch, loss.detach().clone(), mark_of(loss.grad_fn))
         forward.losses.append(returned)
         loss.register_hook(lambda gradient: self._guarded(lambda: self._arrived(forward, returned, gradient)))
 
@@ -168,32 +179,54 @@ class LoopWatch:
 
     def _say(self, seen: Observation) -> None:
         counted = self.recorder.watching
-        self.recorder.observe_known(seen.batch, seen.loss, seen.weight, seen.forwards)
+        self.recorder.observe_known(seen.batch, seen.loss, seen.weight, seen.forwards, seen.lacks)
         self.batches += counted
         self.losses += counted and not math.isnan(seen.loss)
         self.unweighed += counted and seen.weight is None
+        self.without_targets += counted and not seen.targets
 
     def _gradients_are_there(self) -> None:
-        self._measures = GradientMeasures(self._parameters) if self.recorder.watching else None
+        self._measures, self._factor = {}, 1.0
+        if self.recorder.watching:
+            self._measures = {each: GradientMeasures(tensors) for each, tensors in self._parameters.items()}
 
     def _scale(self) -> float:
         return 1.0 if self._scaler is None else self._scaler.get_scale()
 
     def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> Call | None:
-        watched = watch_closure(args, kwargs, lambda: self._guarded(self._measure))
+        watched = None if self._several else watch_closure(args, kwargs, lambda: self._guarded(measure))
+
+        def measure() -> None:
+            self._measure(optimizer)
+
         if watched is None:
-            self._guarded(self._measure)
+            self._guarded(measure)
         return watched
 
-    def _measure(self) -> None:
+    def _measure(self, optimizer: torch.optim.Optimizer) -> None:
         """Say by what the gradients were multiplied since the backward pass, apart from the loss scale."""
-        measures, self._measures, self._latest = self._measures, None, None
+        first, self._latest = len(self._measures) == len(self._parameters), None
+        measures = self._measures.pop(id(optimizer), None)
         if measures is None or not self.recorder.watching:
             return
-        unscaled = self._scaler is not None and getattr(self._optimizer, "grad_scale", None) is None
-        if unscaled or not measures.untouched():
+        unscaled = self._scaler is not None and getattr(optimizer, "grad_scale", None) is None
+        if not unscaled and measures.untouched():
+            factor: float | None = 1.0
+        else:
             factor = measures.factor()
-            self.recorder.clipped(None if factor is None else factor * (self._scale() if unscaled else 1.0))
+            factor = None if factor is None else factor * (self._scale() if unscaled else 1.0)
+        if first:
+            self._factor = factor
+            if unscaled or factor != 1.0:
+                self.recorder.clipped(factor)
+        elif not self._same(factor, measures.rounding):
+            self.recorder.clipped(None)  # of several optimizers each has been clipped by another factor
+
+    def _same(self, factor: float | None, rounding: float) -> bool:
+        """Whether a factor is that of the optimizers which have stepped, as far as those are known."""
+        if factor is None or self._factor is None:
+            return self._factor is None
+        return math.isclose(factor, self._factor, rel_tol=rounding)
 
 
 def inputs_of(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:

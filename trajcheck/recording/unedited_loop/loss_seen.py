@@ -1,14 +1,15 @@
 """What a loop makes of the losses that the model returned: which of them it is that counts, and by what weight.
 
 f of a micro-batch is what backward() was called on, divided by the loss scale. Where that is the loss that the model
-returned (or that a loss module made) times a number, this number is the micro-batch's weight. Elsewhere (the loop adds
-a penalty, or a function made the loss) the value is known, and the weight only if nothing was multiplied.
+returned (or that a loss module made) times a number, this number is the micro-batch's weight; so it is where one
+function such as F.cross_entropy made it, whose targets autograd keeps. Elsewhere (the loop adds a penalty, or sums by
+itself) the value is known, and the weight only if nothing was multiplied.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -18,17 +19,24 @@ from trajcheck.recording.step.forwards import Forward
 from trajcheck.recording.step.graph import named_tensors_in
 from trajcheck.recording.unedited_loop.backward_passes import Root
 
+#: Of a batch without targets, the functions that made its loss being given.
+LACKS = (
+    "the loss was made by {}, outside of the model, and what it took beside the model's output cannot be seen: the "
+    "batches are the model's inputs alone. Let a loss module make it (nn.CrossEntropyLoss), or the model return it, or "
+    "record by trajcheck.Recorder, whose observe((inputs, targets), loss) is told of all"
+)
 #: What backward() was called on may differ from weight times loss by so many units of rounding of its dtype.
 ROUNDING = 4
 
 
 @dataclass(eq=False)
 class ReturnedLoss:
-    """A scalar that may be the loss: the batch that gave it, its value, and the gradient that the latest backward pass
-    left there."""
+    """A scalar that may be the loss: the batch that gave it, its value, the mark of its node, and the gradient that the
+    latest backward pass left there."""
 
     batch: Any
     value: torch.Tensor
+    mark: Hashable = None
     gradient: torch.Tensor | None = None
 
 
@@ -45,13 +53,20 @@ class SeenForward:
 @dataclass
 class Observation:
     """A micro-batch to record; `weight` None: unknown, and `loss` is then as it counts; nan: unknown too. `made_by` are
-    the functions that made it where that was neither the model nor a loss module."""
+    the functions that made it where that was neither the model nor a loss module, and `targets` whether what they took
+    is in the batch."""
 
     batch: Any
     loss: float
     weight: float | None
     forwards: list[Forward]
     made_by: list[str] = field(default_factory=list)
+    targets: bool = True
+
+    @property
+    def lacks(self) -> str:
+        """Why the batch may not be all that made the loss, and what to do; '' where it is, as far as is known."""
+        return "" if self.targets else LACKS.format(" and ".join(self.made_by) or "something")
 
 
 def scalars_in(output: Any) -> list[torch.Tensor]:
@@ -87,9 +102,23 @@ def observations(reached: Sequence[SeenForward], root: Root | None, scale: float
         for part in parts:
             if part is not None and _is(total, [part], root.rounding):
                 return [part]
-    factor = root.factor
-    plain = factor is not None and math.isclose(factor, scale, rel_tol=1e-6)
-    return [replace(_together(reached, total, 1.0 if plain else None), made_by=root.made_by)]
+    return [_of_functions(reached, root, total, scale)]
+
+
+def _of_functions(reached: Sequence[SeenForward], root: Root, total: float, scale: float) -> Observation:
+    """Of a loss that functions made of what the model returned."""
+    factor, loss, weight = root.factor, total, None
+    if factor is not None and math.isclose(factor, scale, rel_tol=1e-6):
+        weight = 1.0
+    elif factor and math.isfinite(factor) and root.mean and root.targets is not None:
+        weight = factor / scale
+        loss = total / weight
+    seen = replace(_together(reached, loss, weight), made_by=root.made_by)
+    if any(root.made_of(loss.mark) for forward in reached for loss in forward.losses):
+        return seen
+    if len(reached) == 1 and root.targets is not None:
+        return replace(seen, batch=(seen.batch, root.targets))
+    return replace(seen, targets=False)
 
 
 def _part(forward: SeenForward, losses: Sequence[ReturnedLoss], scale: float) -> Observation | None:

@@ -26,7 +26,7 @@ from trajcheck.recording.arguments import check_options, check_windows, one_sche
 from trajcheck.recording.failures import announce, brief, to_nobody, to_stderr
 from trajcheck.recording.outside_graphs import outside_graphs
 from trajcheck.recording.recorder import Recorder
-from trajcheck.recording.unedited_loop.attached_optimizer import AttachedOptimizer
+from trajcheck.recording.unedited_loop.attached_optimizers import AttachedOptimizers
 from trajcheck.recording.unedited_loop.compiled_in_place import CompiledInPlace
 from trajcheck.recording.unedited_loop.live_objects import live_optimizers, owner_of, parameters_of
 from trajcheck.recording.unedited_loop.updates_seen import UpdatesSeen
@@ -44,12 +44,12 @@ def record(path: str | Path, **options: Any) -> LoopRecording:
         with trajcheck.record("runs/mnist", every=10):
             train()
 
-    Options are those of trajcheck.Recorder. The first optimizer is recorded in `path`, and every further one in
-    path/optimizer-2, path/optimizer-3, each with the parameters that it holds. Seen are parameters, gradients, rates
-    and the factor that clipping applied; the inputs of the model, as the batch; what backward() is called on, as the
-    loss. Where the model returned that, or a multiple of it, or a loss module such as nn.CrossEntropyLoss made it (the
-    batch then is (inputs, targets)), its weight is known; a function such as F.cross_entropy cannot be seen, nor the
-    targets that it takes. What was not seen is said once, at the end.
+    Options are those of trajcheck.Recorder. Optimizers of one model, Muon and AdamW, are recorded as one run. The first
+    run is in `path`, and that of every further model, as in a GAN, in path/optimizer-2, path/optimizer-3. Seen are
+    parameters, gradients, rates and the factor that clipping applied; the inputs of the model, as the batch; what
+    backward() is called on, as the loss. Where the model returned that, or a multiple of it, or a loss module or a
+    function of torch, nn.CrossEntropyLoss or F.cross_entropy, made it (the batch then is (inputs, targets)), its weight
+    is known. What was not seen is said at the end, and in the run.
 
     Raises RecorderError for options that Recorder does not take, for a folder that holds a run, and inside another
     record(). What fails later stops the recording with one warning, and the loop goes on, unless `strict=True`.
@@ -67,9 +67,9 @@ class LoopRecording:
         self._path, self._options = path, options
         self._strict = bool(options.get("strict"))
         self._say = to_nobody if options.get("quiet") else to_stderr
-        self._attached: weakref.WeakKeyDictionary[torch.optim.Optimizer, AttachedOptimizer | None]
+        self._attached: weakref.WeakKeyDictionary[torch.optim.Optimizer, AttachedOptimizers | None]
         self._attached = weakref.WeakKeyDictionary()
-        self._recordings: list[AttachedOptimizer] = []
+        self._recordings: list[AttachedOptimizers] = []
         self._seen: weakref.WeakSet[nn.Module] = weakref.WeakSet()
         self._called: list[weakref.ref[nn.Module]] = []
         self._handles: list[Any] = []
@@ -137,11 +137,13 @@ class LoopRecording:
                 return
             gc.collect()  # an optimizer that nobody can reach any more holds nothing
             optimizers = live_optimizers()
+            found = []
             for optimizer in optimizers:
                 rivals = [parameters_of(other) for other in optimizers if other is not optimizer]
                 own = parameters_of(optimizer).keys()
                 if owned & own and optimizer not in self._attached and not any(own & other.keys() for other in rivals):
-                    self._attach(optimizer, module)
+                    found.append(optimizer)
+            self._attach(found, module)
             if not any(owned & parameters_of(optimizer).keys() for optimizer in optimizers):
                 self._updates.forward(module)
             if optimizers and all(optimizer in self._attached for optimizer in optimizers):
@@ -154,27 +156,38 @@ class LoopRecording:
     def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         if optimizer not in self._attached:
             with _LOCK:
-                self._attach(optimizer, None)
+                self._attach([optimizer], None)
                 self._updates.remove()
                 if all(other in self._attached for other in live_optimizers()):
                     self._global_forward.remove()
 
-    def _attach(self, optimizer: torch.optim.Optimizer, called: nn.Module | None) -> None:
-        """Record an optimizer from now on; `called` is the module whose forward begins, None at a step."""
-        self._attached[optimizer] = None
-        try:
-            self._attached[optimizer] = self._recording(optimizer, called)
-        except Exception as error:
-            if self._strict:
-                raise
-            announce(
-                f"{type(optimizer).__name__} is not recorded, the loop goes on: {brief(error)}", self._say, stacklevel=4
-            )
-
-    def _recording(self, optimizer: torch.optim.Optimizer, called: nn.Module | None) -> AttachedOptimizer:
-        own = parameters_of(optimizer)
+    def _attach(self, optimizers: list[torch.optim.Optimizer], called: nn.Module | None) -> None:
+        """Record optimizers from now on, those of one model as one run; `called` is the module whose forward begins,
+        None at a step."""
         seen = [module for reference in self._called if (module := reference()) is not None]
-        model = owner_of(own, seen if called is None else [called, *seen])
+        preferred = seen if called is None else [called, *seen]
+        runs: dict[int, tuple[nn.Module | None, list[torch.optim.Optimizer]]] = {}
+        for optimizer in optimizers:
+            self._attached[optimizer] = None
+            model = owner_of(parameters_of(optimizer), preferred)
+            runs.setdefault(id(model), (model, []))[1].append(optimizer)
+        for model, several in runs.values():
+            try:
+                recording = self._recording(model, several, called, seen)
+                self._attached.update(dict.fromkeys(several, recording))
+            except Exception as error:
+                if self._strict:
+                    raise
+                names = " + ".join(type(optimizer).__name__ for optimizer in several)
+                announce(f"{names} is not recorded, the loop goes on: {brief(error)}", self._say, stacklevel=4)
+
+    def _recording(
+        self,
+        model: nn.Module | None,
+        optimizers: list[torch.optim.Optimizer],
+        called: nn.Module | None,
+        seen: list[nn.Module],
+    ) -> AttachedOptimizers:
         if model is None:
             raise RecorderError(
                 "no torch.nn.Module has all the parameters that it holds, so they have no names. Put what is trained "
@@ -182,12 +195,13 @@ class LoopRecording:
             )
         number = len(self._recordings) + 1
         path = self._path if number == 1 else self._path / f"optimizer-{number}"
+        own = {key for optimizer in optimizers for key in parameters_of(optimizer)}
         watched = _called_for(own, seen, model) if called is None else called
-        recording = AttachedOptimizer(path, model, watched, optimizer, self._options, begun=called is not None)
+        recording = AttachedOptimizers(path, model, watched, optimizers, self._options, begun=called is not None)
         self._recordings.append(recording)
         return recording
 
 
-def _called_for(own: dict[int, torch.Tensor], seen: list[nn.Module], model: nn.Module) -> nn.Module:
+def _called_for(own: set[int], seen: list[nn.Module], model: nn.Module) -> nn.Module:
     """The first module that was called and has any of these parameters, else the model."""
     return next((module for module in seen if any(id(p) in own for p in module.parameters())), model)

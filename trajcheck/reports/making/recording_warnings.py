@@ -7,15 +7,17 @@ from collections.abc import Iterable, Mapping
 from itertools import pairwise
 
 from trajcheck.readable import some_of
+from trajcheck.reports.making.warnings import other_draws
 from trajcheck.runs.snapshot import Snapshot
 from trajcheck.runs.trajectory import Trajectory
 
 
-def recording_warnings(trajectory: Trajectory) -> list[str]:
-    """A sentence for each, in words of what was found."""
+def recording_warnings(trajectory: Trajectory, *, replayed: bool = False) -> list[str]:
+    """A sentence for each, in words of what was found; where steps are `replayed` on their own samples, what that does
+    for their randomness is said with it."""
     ended = trajectory.info.ended
     found = [ended.stopped if ended is not None else "", *_unseen(trajectory), *_trained(trajectory)]
-    found += _omitted(trajectory.snapshots)
+    found += _omitted(trajectory.snapshots, replayed)
     return [warning for warning in found if warning]
 
 
@@ -55,14 +57,15 @@ def _trained(trajectory: Trajectory) -> Iterable[str]:
         )
 
 
-def _omitted(snapshots: Iterable[Snapshot]) -> Iterable[str]:
+def _omitted(snapshots: Iterable[Snapshot], replayed: bool) -> Iterable[str]:
     reasons = Counter((what, why) for snapshot in snapshots for what, why in snapshot.omitted.items() if what != "loss")
     for (what, why), count in reasons.items():
-        yield (
-            f"the {what} of {count} steps is not in the run: {why}"
-            if what != "replay"
-            else (f"{count} steps cannot be evaluated again: {why}")
-        )
+        if what == "replay":
+            yield f"{count} steps cannot be evaluated again: {why}"
+        elif what == "targets":
+            yield f"the targets of {count} steps may not be in the run: {why}"
+        elif what != "randomness" or not replayed:
+            yield f"the {what} of {count} steps is not in the run: {why}"
 
 
 def causes(trajectory: Trajectory, randomness: Mapping[str, int]) -> list[str]:
@@ -74,12 +77,9 @@ def causes(trajectory: Trajectory, randomness: Mapping[str, int]) -> list[str]:
     ]
     if unknown := sum(each.clip is None for each in snapshots):
         found.append(f"the gradients of {unknown} steps were clipped by an unknown factor")
-    found += [f"the randomness of {count} steps is {words}" for words, count in randomness.items() if not _same(words)]
+    found += other_draws(randomness)
+    if without := sum("targets" in each.omitted for each in snapshots):
+        found.append(f"the batches of {without} steps are the model's inputs alone, without targets")
     if trajectory.info.unrecorded:
         found.append(f"the recording leaves out {some_of(trajectory.info.unrecorded)}")
     return found
-
-
-def _same(words: str) -> bool:
-    """Whether draws are those of the training, or there were none to be seen."""
-    return words.startswith(("recorded", "seeded: no generator"))

@@ -67,13 +67,19 @@ def unlike(columns: Mapping[str, Column]) -> float | None:
     return median if median > UNLIKE else None
 
 
-def randomness_warnings(randomness: Mapping[str, int]) -> list[str]:
-    """Where a replay's draws are not those of the training, by words on how many steps."""
+def other_draws(randomness: Mapping[str, int]) -> list[str]:
+    """Where a replay's draws are not those of the training, by words on how many steps, in sentences; nothing where
+    there were none to be seen."""
     return [
-        f"randomness of {count} steps: {words}"
+        f"the randomness of {count} steps is {words}"
         for words, count in randomness.items()
         if not words.startswith(("recorded", "seeded: no generator"))
     ]
+
+
+def randomness_warnings(randomness: Mapping[str, int], said: str | None) -> list[str]:
+    """The same, where a warning that was `said` does not give it for its cause."""
+    return [sentence for sentence in other_draws(randomness) if sentence not in (said or "")]
 
 
 def data_set_warning(weighing: str | None) -> str | None:

@@ -1,8 +1,8 @@
-"""One optimizer that record() has found, with the module that owns its parameters, and what was seen of its loop."""
+"""The optimizers of one module that record() has found, and what was seen of their loop."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -11,16 +11,15 @@ import torch
 from torch import nn
 
 from trajcheck.recording.model.called import WatchedCalls
-from trajcheck.recording.model.recorded_model import name_filter
 from trajcheck.recording.step.sample_state import AfterForwardHook
-from trajcheck.recording.unedited_loop.live_objects import live_optimizers, loss_modules, parameters_of
+from trajcheck.recording.unedited_loop.live_objects import loss_modules
 from trajcheck.recording.unedited_loop.loop_watch import LoopWatch, inputs_of
-from trajcheck.runs.canonical_names import canonical
 
 
-class AttachedOptimizer:
-    """Records `optimizer` into `path`. `model` owns its parameters; `called`, it or a part of it, the loop calls;
-    `begun`: its forward has begun just now.
+class AttachedOptimizers:
+    """Records `optimizers` as one run into `path`. `model` owns their parameters; `called`, it or a part of it, the
+    loop calls; `begun`: its forward has begun just now. What other optimizers train of the model is stored with each
+    record, as it was at the step's forward.
 
     Errors: those of Recorder.
     """
@@ -30,19 +29,16 @@ class AttachedOptimizer:
         path: Path,
         model: nn.Module,
         called: nn.Module,
-        optimizer: torch.optim.Optimizer,
+        optimizers: Sequence[torch.optim.Optimizer],
         options: Mapping[str, Any],
         begun: bool,
     ) -> None:
         self.path = path
-        self._model, self._called, self._optimizer = _kind(model), _kind(called), type(optimizer).__name__
-        options = dict(options)
-        if others := _held_by_others(model, optimizer):
-            wanted = name_filter(options.get("parameters"))
-            options["parameters"] = lambda name: name not in others and wanted(name)
+        self._model, self._called = _kind(model), _kind(called)
+        self._optimizers = " + ".join(type(optimizer).__name__ for optimizer in optimizers)
         self._targets = False
         self._start = options.get("start_step", 0)
-        self._watch = LoopWatch(path, model, optimizer, **options)
+        self._watch = LoopWatch(path, model, optimizers, **options)
         self._watch.recorder.watch_calls(called, begun=begun)
         self._calls = WatchedCalls(called, None, self._after_forward)
         self._losses = [
@@ -60,18 +56,22 @@ class AttachedOptimizer:
     def said(self) -> str:
         """What was recorded, and what could not be seen."""
         seen, steps = self._watch, self._watch.recorder.step - self._start
-        line = f"{self.path}: {steps} steps of {self._optimizer}, parameters of {self._model}"
+        line = f"{self.path}: {steps} steps of {self._optimizers}, parameters of {self._model}"
         if not seen.batches:
             return f"{line}; no batch was seen, since no backward pass came through the output of {self._called}"
         line += f"; batches are the inputs of {self._called}"
         if self._targets:
             line += " and the targets that the loss is made with"
         if seen.functions and not self._targets:
-            line += (
-                f"; losses are what backward() was called on, made of its output by "
-                f"{', '.join(sorted(seen.functions))}: the targets are missing, and losses can be replayed only where "
-                "inputs are enough"
-            )
+            line += f"; losses are what backward() was called on, made of its output by {_listed(seen.functions)}"
+            if seen.without_targets < seen.batches:
+                line += ", whose targets are recorded with the inputs"
+            if seen.without_targets:
+                line += (
+                    f": the targets of {seen.without_targets} batches are missing, since they cannot be seen there, "
+                    "and losses can be replayed only where inputs are enough. A loss module (nn.CrossEntropyLoss), or "
+                    "observe() of a Recorder, tells of them"
+                )
         if seen.unweighed:
             line += (
                 f"; the weight by which {seen.unweighed} of {seen.batches} losses count in their step is not known, "
@@ -94,10 +94,5 @@ def _kind(module: nn.Module) -> str:
     return type(getattr(module, "_orig_mod", module)).__name__
 
 
-def _held_by_others(model: nn.Module, optimizer: torch.optim.Optimizer) -> set[str]:
-    """Names of the model's parameters that other optimizers train."""
-    own = parameters_of(optimizer)
-    other: set[int] = set()
-    for rival in live_optimizers():
-        other |= parameters_of(rival).keys()
-    return {canonical(name) for name, p in model.named_parameters() if id(p) in other and id(p) not in own}
+def _listed(functions: set[str]) -> str:
+    return ", ".join(sorted(functions))
