@@ -1,10 +1,13 @@
-"""trajcheck/readable.py: numbers in words."""
+"""trajcheck/readable.py: anybody's text in one line, numbers in words."""
 
 from __future__ import annotations
 
+import pickle
+
 import pytest
 
-from trajcheck.readable import size_text, time_text
+from trajcheck.errors import RunError, TrajcheckError
+from trajcheck.readable import LONGEST, in_lines, one_line, plain, size_text, time_text
 
 
 @pytest.mark.parametrize(
@@ -24,3 +27,32 @@ def test_sizes(count: float, text: str) -> None:
 )
 def test_times(seconds: float, text: str) -> None:
     assert time_text(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("layer.weight", "layer.weight"), ("Gewichte ü λ 🙂", "Gewichte ü λ 🙂"), (r"C:\x1b", r"C:\x1b"),
+        ("a\x1b]0;x\x07", r"a\x1b]0;x\x07"), ("a\nb\r\tc", r"a\nb\r\tc"), ("\x9b2J", r"\x9b2J"), ("\x7f", r"\x7f"),
+        ("\u202egnp.exe", r"\u202egnp.exe"), ("\u2066x\u2069", r"\u2066x\u2069"), ("a\u2028b", r"a\u2028b"),
+        ("w\ud800", r"w\ud800"), ("w\udcff", r"w\xff"), ("\u200b\ufeff", r"\u200b\ufeff"),
+        ("\U000e0041", r"\U000e0041"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_printed_is_shown_as_its_number(text: str, shown: str) -> None:
+    assert plain(text) == shown == plain(plain(text)) and plain(text).isprintable()
+    for kind in (TrajcheckError, RunError):
+        assert str(kind(text)) == shown == str(pickle.loads(pickle.dumps(kind(text))))
+
+
+def test_a_line_has_a_bound_and_says_how_long_it_was() -> None:
+    for letter in ("x", "\x1b", "\ud800"):
+        assert len(plain(letter * 10**6)) <= LONGEST and "characters in all" in plain(letter * 10**6)
+        assert len(str(RunError(letter * 10**6))) <= LONGEST
+        assert all(len(plain(letter * 500, most)) <= most for most in range(130))
+    assert plain("a" * 5000 + "end").endswith("end") and plain("start" + "a" * 5000).startswith("start")
+
+
+def test_a_name_begins_no_line() -> None:
+    assert in_lines(["a\nwarning: b", 1]) == "a\\nwarning: b\n1"
+    assert one_line("  shapes\n\tdiffer\x1b[m") == r"shapes differ\x1b[m"

@@ -20,11 +20,17 @@ Every message says what was found (path, step, tensor), what was expected, and w
 
 from __future__ import annotations
 
+from trajcheck.readable import plain
+
 
 class TrajcheckError(Exception):
-    """Base of all errors that trajcheck raises on purpose."""
+    """Base of all errors that trajcheck raises on purpose. The message may quote names and texts that stand in files of
+    anybody: it is one line without anything that acts on a terminal or a log, of a bounded length."""
 
     exit_code = 1
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(plain(message))
 
 
 class UsageError(TrajcheckError):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
-from trajcheck.readable import size_text
+from trajcheck.readable import plain, size_text
 
 
 @contextmanager
@@ -20,13 +21,13 @@ def progress_bar(
     """
     from tqdm import tqdm
 
-    silent = quiet or not (sys.stdout.isatty() and sys.stderr.isatty())
+    silent = quiet or not (_seen(sys.stdout) and _seen(sys.stderr))
     per_step = 0.0 if silent or size is None or not steps else size() / steps
     rate = "{rate_fmt}{postfix}" if per_step else "{rate_fmt}"
     shape = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total_fmt} {unit}s [{elapsed}<{remaining}, " + rate + "]"
     with tqdm(
         total=steps,
-        desc=label,
+        desc=plain(label, 60),
         unit=unit,
         disable=silent,
         delay=1,
@@ -42,3 +43,11 @@ def progress_bar(
             bar.update(work)
 
         yield bar.update if silent else done
+
+
+def _seen(stream: TextIO | None) -> bool:
+    """Whether a person looks at it; nobody does where it is closed."""
+    try:
+        return stream is not None and stream.isatty()
+    except ValueError:
+        return False

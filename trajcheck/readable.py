@@ -1,8 +1,53 @@
-"""Numbers of bytes, seconds and steps, and lists of names, in words."""
+"""What people read: anybody's text in one line, numbers of bytes, seconds and steps, and lists of names, in words."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+
+#: Characters of one line that are shown.
+LONGEST = 4000
+
+
+def plain(words: object, most: int = LONGEST) -> str:
+    """Anybody's words as they can be shown: in one line, of at most `most` characters, without what acts on a terminal,
+    a log or a page.
+
+    A letter that cannot be printed, a line break or an escape as well as a mark of writing direction or half a letter,
+    is shown as its number, `\\x1b` or `\\u202e`; a byte of a name that is no UTF-8 as `\\xff`. Of a longer text the
+    middle is left out, and how much it was is said. Plain text stays as it is, so that doing it twice does no harm.
+    """
+    text = str(words)
+    text = _shortened(text, most)
+    if text.isprintable():
+        return text
+    return _shortened("".join(each if each.isprintable() else _number(each) for each in text), most)
+
+
+def one_line(words: object, most: int = LONGEST) -> str:
+    """As `plain`, with one blank for whatever space there is: for words that are no name of anything."""
+    return plain(" ".join(str(words).split()), most)
+
+
+def _number(letter: str) -> str:
+    code = ord(letter)
+    if 0xDC80 <= code <= 0xDCFF:  # a byte that Python could not decode
+        return f"\\x{code - 0xDC00:02x}"
+    return letter.encode("unicode_escape", "surrogatepass").decode()
+
+
+def _shortened(text: str, most: int) -> str:
+    if len(text) <= most:
+        return text
+    gap = f" [... {len(text):,} characters in all ...] "
+    if most < 3 * len(gap):
+        return text[: most - 1] + "…" if most > 0 else ""
+    end = most // 4
+    return text[: most - end - len(gap)] + gap + text[-end:]
+
+
+def in_lines(lines: Iterable[object]) -> str:
+    """Lines one below the other, each of them `plain`: a name that holds a line break begins none."""
+    return "\n".join(map(plain, lines))
 
 
 def size_text(count: float) -> str:

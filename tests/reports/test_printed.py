@@ -69,7 +69,7 @@ def test_quiet_prints_nothing_in_any_format(cli: Cli, tmp_path: Path) -> None:
 def test_names_with_bars_stay_one_cell() -> None:
     summary = {"runs": [], "headline": {"a|b\nc": {"dist": 0.25, "pairs": 3, "nested": {"x": None}}}, "warnings": []}
     text = printed("markdown", Path("r"), summary, lambda: "")
-    assert text.splitlines()[-1] == r"| a\|b c | 0.25 | 3 | - |" and "nested_x" in text
+    assert text.splitlines()[-1] == r"| a\|b\\nc | 0.25 | 3 | - |" and "nested_x" in text
 
 
 @pytest.mark.parametrize("run", sorted(path.name for path in SAMPLES.iterdir() if (path / "run.json").exists()))

@@ -10,11 +10,15 @@ from trajcheck.cli.analyze import analyze_command
 from trajcheck.cli.batch import batch_command
 from trajcheck.cli.compare import compare_command
 from trajcheck.cli.flow import flow_command
+from trajcheck.cli.net import exit_code_of
+from trajcheck.cli.printing import hold_standard_descriptors, say
 from trajcheck.cli.report import report_command
 from trajcheck.cli.table import table_command
 from trajcheck.cli.verify import verify_command
-from trajcheck.errors import TrajcheckError
 from trajcheck.version import __version__
+
+#: Taken wherever it stands in a call.
+DEBUG = "--debug"
 
 app = typer.Typer(
     name="trajcheck",
@@ -37,13 +41,14 @@ def _version(asked: bool) -> None:
     if asked:
         from trajcheck.inner_products.loop import description
 
-        typer.echo(f"trajcheck {__version__} (inner loop: {description()})")
+        say(f"trajcheck {__version__} (inner loop: {description()})")
         raise typer.Exit
 
 
 @app.callback()
 def _root(
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print the version."),
+    debug: bool = typer.Option(False, DEBUG, help="Show the traceback of an error, too; taken anywhere in a call."),
 ) -> None:
     """Which assumptions of optimisation theory hold on a run that was really trained?
 
@@ -53,9 +58,16 @@ def _root(
 
 
 def main() -> None:
-    """Run the command line; every error that trajcheck raises on purpose becomes a message and an exit code here."""
-    try:
-        app()
-    except TrajcheckError as error:
-        print(f"trajcheck: error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
+    """Run the command line, and exit; whatever comes out of a command becomes a line and an exit code here (net.py)."""
+    hold_standard_descriptors()
+    words = sys.argv[1:]
+    options = words[: words.index("--")] if "--" in words else words
+    debug = DEBUG in options
+    words = [word for place, word in enumerate(words) if word != DEBUG or place >= len(options)]
+    command = typer.main.get_command(app)
+
+    def call() -> None:
+        with command.make_context("trajcheck", words) as context:
+            command.invoke(context)
+
+    sys.exit(exit_code_of(call, debug=debug))

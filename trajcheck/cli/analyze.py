@@ -9,6 +9,7 @@ import typer
 
 from trajcheck.cli.finishing import Form, Plots, Quiet, finish_report
 from trajcheck.cli.parameters import RecordedRun, with_options
+from trajcheck.cli.printing import say
 from trajcheck.commands.analyze.options import AnalyzeArguments
 
 
@@ -36,7 +37,7 @@ def analyze_command(
 
     given = AnalyzeArguments(run, **said)
     if dry_run:
-        typer.echo(estimate_time(run, given.options))
+        say(str(estimate_time(run, given.options)))
         return
     report = run_analysis(run, given.options, given.folder, fresh=given.fresh, quiet=quiet)
     finish_report(report, summary_text, form, plots, quiet)

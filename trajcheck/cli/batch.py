@@ -13,7 +13,9 @@ import typer
 
 from trajcheck.cli.finishing import INCOMPLETE, Plots
 from trajcheck.cli.parameters import with_options
+from trajcheck.cli.printing import is_terminal, say
 from trajcheck.commands.batch.options import BatchConfig
+from trajcheck.readable import in_lines, plain
 
 if TYPE_CHECKING:
     from trajcheck.commands.batch.command import BatchResult
@@ -73,7 +75,7 @@ def batch_command(
     from trajcheck.commands.batch.lock import HeldError
     from trajcheck.progress_bar import progress_bar
 
-    silent = quiet or not sys.stdout.isatty()
+    silent = quiet or not is_terminal(sys.stdout)
     chosen = with_command_line(BatchConfig() if config is None else read_config(config), **said)
     if plots is not None:
         chosen = replace(chosen, plots=plots)
@@ -92,10 +94,10 @@ def batch_command(
         try:
             result = batch(archives, out, chosen, found=found, progress=lambda runs: bars[-1](runs))
         except HeldError as error:
-            typer.echo(f"trajcheck: {error}; nothing to do here")
+            say(plain(f"trajcheck: {error}; nothing to do here"))
             return
     if not silent:
-        typer.echo(_words(result))
+        say(_words(result))
     if result.stopped is not None:
         raise typer.Exit(128 + result.stopped)
     if not result.complete:
@@ -106,4 +108,4 @@ def _words(result: BatchResult) -> str:
     parts = [f"{count} {status}" for status, count in result.analyzed.items()]
     parts += [f"{result.unchanged} unchanged"]
     parts += [f"{result.remaining} left for the next call"] if result.remaining else []
-    return f"{', '.join(parts)}\n{result.out / 'index.csv'}"
+    return in_lines([", ".join(parts), result.out / "index.csv"])

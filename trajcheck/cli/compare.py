@@ -10,6 +10,7 @@ import typer
 
 from trajcheck.cli.finishing import DryRun, Form, Plots, Quiet, finish_report
 from trajcheck.cli.parameters import with_options
+from trajcheck.cli.printing import say
 from trajcheck.commands.compare.options import CompareArguments
 
 
@@ -33,7 +34,7 @@ def compare_command(
 
     given = CompareArguments(run_a, run_b[0], runs=run_b[1:], **said)
     if dry_run:
-        typer.echo(estimate_comparison(given.folders, given.options))
+        say(str(estimate_comparison(given.folders, given.options)))
         return
     comparison = run_comparison(given.folders, given.options, given.folder, quiet=quiet)
     finish_report(comparison, comparison_text, form, plots, quiet)

@@ -8,7 +8,8 @@ from typing import Annotated, Any, Protocol, TypeVar
 
 import typer
 
-from trajcheck.cli.printing import say_report
+from trajcheck.cli.printing import complain, say, say_report
+from trajcheck.readable import plain
 
 #: Finished, but something explicitly asked for could not be computed.
 INCOMPLETE = 4
@@ -63,7 +64,7 @@ def finish_report(report: F, text: Callable[[F], str], form: str, plots: bool | 
     if not quiet:
         say_report(form, report.folder, report.summary, lambda: text(report))
     for lack in report.incomplete:
-        typer.echo(f"trajcheck: not computed: {lack}", err=True)
+        complain(f"trajcheck: not computed: {lack}")
     if not draw_after(report.folder, plots, quiet or form != "table") or report.incomplete:
         raise typer.Exit(INCOMPLETE)
 
@@ -77,13 +78,13 @@ def draw_after(folder: Path, plots: bool | None, quiet: bool) -> bool:
     if plots is not False and can_draw():
         page = draw_report(folder).page
         if not quiet:
-            typer.echo(str(page).encode("utf-8", "replace").decode())
+            say(plain(page))
         return True
     if plots:
-        typer.echo(f"trajcheck: not computed: --plots: figures need {install('plots')}", err=True)
+        complain(f"trajcheck: not computed: --plots: figures need {install('plots')}")
         return False
     if not quiet and (folder / PAGE).exists():
-        typer.echo(f"{PAGE} is of an earlier report; `trajcheck report {folder}` draws it anew")
+        say(plain(f"{PAGE} is of an earlier report; `trajcheck report {folder}` draws it anew"))
     elif not quiet and plots is None:
-        typer.echo(f"figures and a page: {install('plots')}")
+        say(f"figures and a page: {install('plots')}")
     return True

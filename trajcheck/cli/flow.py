@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import typer
-
 from trajcheck.cli.finishing import DryRun, Form, Plots, Quiet, finish_report
 from trajcheck.cli.parameters import RecordedRun, with_options
+from trajcheck.cli.printing import say
 from trajcheck.commands.flow.options import FlowArguments
 
 
@@ -31,6 +30,6 @@ def flow_command(
 
     given = FlowArguments(run, **said)
     if dry_run:
-        typer.echo(estimate_flow(run, given.options))
+        say(estimate_flow(run, given.options))
         return
     finish_report(run_flow(run, given.options, given.folder, quiet=quiet), flow_text, form, plots, quiet)

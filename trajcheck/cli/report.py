@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from textwrap import wrap
 from typing import Annotated
 
 import typer
 
 from trajcheck.cli.printing import say
 from trajcheck.errors import UsageError
+from trajcheck.readable import in_lines, plain
 
 
 def report_command(
@@ -85,7 +85,7 @@ def report_command(
     from trajcheck.commands.report.one_report import DEFAULT_FORMATS, draw_report
     from trajcheck.commands.report.several_reports import draw_together
     from trajcheck.reports.reading.finding import find_reports
-    from trajcheck.reports.terminal.layout import WIDTH
+    from trajcheck.reports.terminal.layout import wrapped
 
     fields = [name.strip() for each in group_by or () for name in each.split(",") if name.strip()]
     if over is not None and not fields:
@@ -110,11 +110,9 @@ def report_command(
     if quiet:
         return
     left_out = [
-        line
-        for title, reason in drawn.left_out.items()
-        for line in wrap(f"left out   {title}: {reason}", WIDTH, subsequent_indent=" " * 11)
+        line for title, reason in drawn.left_out.items() for line in wrapped(f"left out   {title}: {reason}", 11)
     ]
-    say("\n".join(map(str, (*left_out, *drawn.figures, drawn.page))))
+    say(in_lines((*left_out, *drawn.figures, drawn.page)))
 
 
 def _track(reports: list[Path], tensorboard: Path | None, wandb: str | None, quiet: bool) -> None:
@@ -130,6 +128,6 @@ def _track(reports: list[Path], tensorboard: Path | None, wandb: str | None, qui
     if quiet:
         return
     for run in runs:
-        say(f"{run.place}: {run.values:,} values of {run.tags:,} columns")
+        say(plain(f"{run.place}: {run.values:,} values of {run.tags:,} columns"))
         if run.beyond:
             say(f"left out   {run.beyond:,} values beyond what TensorBoard can hold (float32)")

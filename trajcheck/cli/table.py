@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from trajcheck.cli.printing import say
+from trajcheck.cli.printing import say, say_data
+from trajcheck.readable import plain
 
 
 def table_command(
@@ -66,9 +67,9 @@ def table_command(
         out=out,
     )
     if out is None:
-        say(text.rstrip("\n"))
+        say_data(text.rstrip("\n"))
     elif not quiet:
-        say(str(out))
+        say(plain(out))
 
 
 def _words(given: list[str] | None) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from trajcheck.cli.printing import say
+from trajcheck.cli.printing import complain, say
 from trajcheck.errors import RunError
 
 
@@ -33,6 +33,6 @@ def verify_command(
         say(verification_text(found))
     for run in found.runs:
         for damage in run.damage:
-            typer.echo(f"trajcheck: damaged: {damage}", err=True)
+            complain(f"trajcheck: damaged: {damage}")
     if found.damaged:
         raise typer.Exit(RunError.exit_code)

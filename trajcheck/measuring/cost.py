@@ -8,6 +8,7 @@ from itertools import groupby
 
 from trajcheck.files.extents import Extent
 from trajcheck.measuring.options import Options
+from trajcheck.readable import in_lines
 from trajcheck.replay.around import fresh_around, reference_extents
 from trajcheck.replay.plan import FIXED, Plan, Reads, fixed_everywhere, replay_dtype, replay_reads
 from trajcheck.replay.residency import Residency, replay_residency
@@ -66,7 +67,7 @@ class Cost:
             lines.append(
                 f"           {self.hessians:,} Hessians' extreme eigenvalues, of tens to hundreds of products each"
             )
-        return "\n".join(lines)
+        return in_lines(lines)
 
 
 def cost(

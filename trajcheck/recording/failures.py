@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from trajcheck.errors import OutputError, RecorderError, TrajcheckError
+from trajcheck.readable import plain
 
 Say = Callable[[str], None]
 
@@ -28,11 +29,12 @@ def brief(error: Exception) -> str:
 def announce(message: str, say: Say, *, stacklevel: int) -> None:
     """Say it, and warn; `stacklevel` as for warnings.warn in the caller."""
     say(message)
-    warnings.warn(message, RuntimeWarning, stacklevel=stacklevel + 1)
+    warnings.warn(plain(message), RuntimeWarning, stacklevel=stacklevel + 1)
 
 
 def to_stderr(line: str) -> None:
-    print(f"trajcheck: {line}", file=sys.stderr)
+    if sys.stderr is not None:  # as in a process without one
+        print(f"trajcheck: {plain(line)}", file=sys.stderr)
 
 
 def to_nobody(line: str) -> None:

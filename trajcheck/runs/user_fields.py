@@ -1,8 +1,8 @@
 """What somebody wrote beside a run, `Recorder(user=...)`, as plain fields: names with a text, a number, true or false.
 
 It is anybody's JSON. Objects within are named by their way, `user={"data": {"name": "digits"}}` being `data.name`;
-lists, null and numbers that are not finite are no fields. Names and texts lose what cannot be printed, and their
-length is bounded, as is the number of fields.
+lists, null and numbers that are not finite are no fields. What of names and texts cannot be printed is shown as its
+number, and their length is bounded, as is the number of fields.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
+
+from trajcheck.readable import one_line
 
 #: The most fields of a run, levels of objects within, letters of a name and of a text.
 MOST_FIELDS, MOST_LEVELS, LONGEST_NAME, LONGEST_TEXT = 100, 4, 80, 200
@@ -33,14 +35,14 @@ def user_fields(said: Any) -> dict[str, Plain]:
 
 def _walk(table: Mapping[Any, Any], before: str, level: int) -> Iterator[tuple[str, Plain]]:
     for key, value in table.items():
-        name = before + printable(str(key))
+        name = before + one_line(key)
         if not name.strip(".") or len(name) > LONGEST_NAME:
             continue
         if isinstance(value, Mapping):
             if level < MOST_LEVELS:
                 yield from _walk(value, f"{name}.", level + 1)
         elif isinstance(value, str):
-            yield name, printable(value)[:LONGEST_TEXT]
+            yield name, one_line(value, LONGEST_TEXT)
         elif _is_number(value):
             yield name, value
 
@@ -50,8 +52,3 @@ def _is_number(value: Any) -> bool:
     if isinstance(value, float):
         return math.isfinite(value)
     return isinstance(value, int) and abs(value) <= LARGEST
-
-
-def printable(text: str) -> str:
-    """A text in one line, without what cannot be printed."""
-    return " ".join("".join(c if c.isprintable() and not "\ud800" <= c <= "\udfff" else " " for c in text).split())

@@ -153,9 +153,9 @@ def test_names_are_escaped(tmp_path: Path) -> None:
 
 
 def trajcheck_name(words: str) -> str:
-    from trajcheck.runs.user_fields import printable
+    from trajcheck.readable import one_line
 
-    return printable(words)
+    return one_line(words)
 
 
 def test_reports_below_a_folder_and_one_run_twice(tmp_path: Path) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 from trajcheck.commands.batch.run_state import STATE, RunState, read_state
 from trajcheck.errors import OutputError
 from trajcheck.files.whole_files import write_bytes
+from trajcheck.reports.making.csv_text import rows_text
 from trajcheck.reports.making.folder import SUMMARY
 from trajcheck.reports.quantities.catalogue import in_order
 from trajcheck.runs.user_fields import user_fields
@@ -85,12 +84,10 @@ def user_names(rows: Iterable[Mapping[str, Any]]) -> list[str]:
 def write_index(out: Path, runs: Sequence[Mapping[str, Any]]) -> None:
     """Write index.csv, if it is not the same already. Raises OutputError."""
     rows = long_rows(runs)
-    text = io.StringIO()
     columns = [*COLUMNS, *user_names(rows), *quantity_names(rows), *FACTS]
-    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n", extrasaction="ignore")
-    writer.writeheader()
-    writer.writerows({**row["values"], **row} for row in rows)
-    replace_file(out / INDEX, text.getvalue().encode("utf-8", "surrogateescape"))
+    cells = ({**row["values"], **row} for row in rows)
+    text = rows_text(columns, ([each.get(name, "") for name in columns] for each in cells))
+    replace_file(out / INDEX, text.encode("utf-8", "backslashreplace"))
 
 
 def replace_file(path: Path, data: bytes) -> None:

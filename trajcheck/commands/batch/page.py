@@ -17,10 +17,11 @@ from typing import Any
 
 from trajcheck.commands.batch import page_cells as cells
 from trajcheck.commands.batch.index import GONE, INDEX, long_rows, replace_file, user_names
-from trajcheck.commands.batch.page_cells import Cell, IndexRow, text, visible
+from trajcheck.commands.batch.page_cells import Cell, IndexRow, text
 from trajcheck.commands.batch.page_columns import CLOSED, MOST_FIELDS, NAMES, USER, IndexColumn, index_columns
 from trajcheck.commands.batch.page_words import EMPTY_CELLS, READING
 from trajcheck.commands.batch.run_state import DONE, FAILED, INCOMPLETE
+from trajcheck.readable import plain
 from trajcheck.reports.page.markup import script_json
 from trajcheck.reports.quantities.catalogue import quantity_of
 from trajcheck.version import __version__
@@ -47,7 +48,7 @@ def document(out: Path, runs: Sequence[Mapping[str, Any]], across: Sequence[tupl
     style = _resource("page.css") + "".join(f"\n.without-{name} .{name} {{ display: none; }}" for name in switched)
     script = _resource("theme.js", "trajcheck.reports.page") + "\n" + _resource("page.js")
     title = f"{len(runs):,} run{'' if len(runs) == 1 else 's'}"
-    below = f" below {text(visible(common))}" if common else ""
+    below = f" below {text(plain(common))}" if common else ""
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -141,7 +142,7 @@ def _kind(column: IndexColumn) -> str:
 
 def _counts(rows: Sequence[IndexRow]) -> dict[str, int]:
     """Runs by status, the known ones first."""
-    found = Counter(visible(row.get("status") or "unknown") for row in rows)
+    found = Counter(plain(row.get("status") or "unknown") for row in rows)
     return {status: found[status] for status in (*STATUSES, *sorted(set(found) - set(STATUSES))) if found[status]}
 
 
@@ -181,7 +182,7 @@ def _controls(runs: Sequence[IndexRow], rows: Sequence[IndexRow], switched: Mapp
 def _choice(name: str, label: str, rows: Sequence[IndexRow]) -> str:
     """A field that chooses one of the words of a column; none where there is one alone. Rows without a word, those of
     runs that failed, are never chosen away."""
-    found = Counter(cells.short(visible(row[name])) for row in rows if row[name])
+    found = Counter(cells.short(plain(row[name])) for row in rows if row[name])
     if len(found) < 2:
         return ""
     options = "".join(
@@ -206,7 +207,7 @@ def _reading(columns: Sequence[IndexColumn], rows: Sequence[IndexRow]) -> str:
         if words and column.key != USER:
             said.append(f"<dt>{text(column.name)}</dt><dd>{words}</dd>")
     fields = user_names(rows)[MOST_FIELDS:]
-    more = f"<p>In {INDEX} alone are {', '.join(text(visible(name)) for name in fields)}.</p>" if fields else ""
+    more = f"<p>In {INDEX} alone are {', '.join(text(plain(name)) for name in fields)}.</p>" if fields else ""
     return (
         '<section id="reading" aria-labelledby="reading-h"><h2 id="reading-h">How to read the columns</h2>'
         f"<p>{EMPTY_CELLS}</p>{more}<dl>{''.join(said)}</dl></section>"

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from trajcheck.commands.report.one_report import PAGE
+from trajcheck.readable import one_line, plain
 from trajcheck.reports.making.folder import SUMMARY
 from trajcheck.reports.page.markup import text
 from trajcheck.reports.quantities.catalogue import ERRORS, SHARE, RowQuantity
@@ -26,9 +27,6 @@ EMPTY = "–"
 #: The most letters of a message; index.csv has all of it.
 LONGEST = 400
 
-#: Control letters, marks of writing direction, separators of lines, halves of letters.
-_UNSEEN = re.compile(r"[\x00-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]")
-
 
 class Cell(NamedTuple):
     """`inner` is HTML. `key` is the number to sort by, None for an empty cell; words are sorted by what is shown."""
@@ -36,11 +34,6 @@ class Cell(NamedTuple):
     inner: str
     key: float | None = None
     title: str = ""
-
-
-def visible(words: object) -> str:
-    """Words with what cannot be seen in them shown as \\u202e or the like."""
-    return _UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", str(words))
 
 
 def numeric(value: Any) -> float | None:
@@ -66,7 +59,7 @@ def words_of(value: Any) -> str:
 def run_cell(row: IndexRow, out: Path, common: str) -> Cell:
     """The run's path below `common`, which links to its report; a failed run's to what there is of an earlier one."""
     path = str(row["run"])
-    name = text(visible(os.path.relpath(path, common) if common else path))
+    name = text(plain(os.path.relpath(path, common) if common else path))
     target = _target(row, out)
     if not target:
         return Cell(name)
@@ -91,7 +84,7 @@ def _target(row: IndexRow, out: Path) -> str:
 
 
 def status_cell(row: IndexRow) -> Cell:
-    status = visible(row.get("status") or "unknown")
+    status = plain(row.get("status") or "unknown")
     kind = status if status in ("done", "incomplete", "failed", "gone") else "unknown"
     return Cell(f'<span class="{kind}">{text(status)}</span>')
 
@@ -99,7 +92,7 @@ def status_cell(row: IndexRow) -> Cell:
 def message_cell(row: IndexRow) -> Cell:
     """Without the run's own path, which stands in the same row."""
     message = words_of(row.get("message")).replace(f"{row['run']}/", "").removeprefix(f"{row['run']}: ")
-    message = visible(message.strip().replace("\n", " "))
+    message = one_line(message)
     return Cell(text(message if len(message) <= LONGEST else f"{message[: LONGEST - 1]}…"))
 
 
@@ -138,7 +131,7 @@ def analyzed_cell(row: IndexRow) -> Cell:
 def moment(iso: str) -> str:
     """2026-01-31 22:05:09 of 2026-01-31T22:05:09+00:00; other words as they are."""
     match = re.fullmatch(r"(\d{4}-\d\d-\d\d)T(\d\d:\d\d:\d\d)\+00:00", iso)
-    return f"{match[1]} {match[2]}" if match else visible(iso)
+    return f"{match[1]} {match[2]}" if match else plain(iso)
 
 
 # -- a reference and sample -------------------------------------------------------------------------------------------
@@ -146,7 +139,7 @@ def moment(iso: str) -> str:
 
 def word_cell(row: IndexRow, name: str) -> Cell:
     """A word; the end of a long one, which says more than its beginning."""
-    words = visible(words_of(row.get(name)))
+    words = plain(words_of(row.get(name)))
     return Cell(text(short(words)), None, words if words != short(words) else "")
 
 
@@ -159,7 +152,7 @@ def user_cell(row: IndexRow, name: str) -> Cell:
     value = row.get(name)
     if isinstance(value, bool) or value is None:
         return Cell("" if value is None else str(value).lower())
-    return Cell(text(visible(value)), numeric(value))
+    return Cell(text(plain(value)), numeric(value))
 
 
 def quantity_cell(row: IndexRow, quantity: RowQuantity) -> Cell:
@@ -169,13 +162,13 @@ def quantity_cell(row: IndexRow, quantity: RowQuantity) -> Cell:
     value = numeric(values.get(name))
     if value is None:
         why = words_of(row["reasons"].get(name))
-        return Cell(EMPTY, None, visible(why)) if why or name in values else Cell("")
+        return Cell(EMPTY, None, plain(why)) if why or name in values else Cell("")
     if quantity.kind == SHARE:
         return Cell(f"{100 * value:.3g}%", value)
     error = next((each for end in ERRORS if (each := numeric(values.get(f"{name}{end}"))) is not None), None)
     spread = "" if error is None else f' <span class="error">± {number(error, 2)}</span>'
     mark, title = _of_cosine(row) if name == "cosine" else ("", _of_ratio(row) if name == "convexity_ratio" else "")
-    return Cell(f"{number(value)}{mark}{spread}", value, visible(title))
+    return Cell(f"{number(value)}{mark}{spread}", value, plain(title))
 
 
 def _of_cosine(row: IndexRow) -> tuple[str, str]:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from trajcheck.commands.batch import page_cells as cells
 from trajcheck.commands.batch.index import quantity_names, user_names
 from trajcheck.commands.batch.page_cells import Cell, IndexRow
+from trajcheck.readable import plain
 from trajcheck.reports.quantities.catalogue import GROUPS, WORD, quantity_of, value_of_error
 
 #: Groups of columns that are not in a group of the quantities.
@@ -45,13 +46,13 @@ def index_columns(
         yield IndexColumn("message", "message", cells.message_cell, False)
     for name in user_names(rows)[:MOST_FIELDS]:
         numbers = all(cells.numeric(row.get(name)) is not None or row.get(name) is None for row in rows)
-        shown = cells.visible(name.removeprefix("user."))
+        shown = plain(name.removeprefix("user."))
         yield IndexColumn(shown, USER, partial(cells.user_cell, name=name), numbers, USER)
     for name in quantity_names(rows):
         quantity = quantity_of(name)
         if value_of_error(name) is None and quantity.kind != WORD:
             yield IndexColumn(
-                cells.visible(quantity.heading),
+                plain(quantity.heading),
                 name,
                 partial(cells.quantity_cell, quantity=quantity),
                 True,

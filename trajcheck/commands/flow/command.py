@@ -20,6 +20,7 @@ from trajcheck.files.extents import Extent
 from trajcheck.files.prints import hash_file
 from trajcheck.options.python_call import takes
 from trajcheck.progress_bar import progress_bar
+from trajcheck.readable import in_lines
 from trajcheck.reports.making.folder import ReportFolder, default_folder
 from trajcheck.runs.divergence import load_trajectory, not_finite_error
 from trajcheck.runs.formats.stored_run import PROGRAM
@@ -74,7 +75,7 @@ def estimate_flow(run: Path, options: FlowOptions) -> str:
     ]
     if hessians:
         lines.append(f"           {hessians:,} Hessians' extreme eigenvalues, of tens to hundreds of products each")
-    return "\n".join(lines)
+    return in_lines(lines)
 
 
 class _Flow:

@@ -153,7 +153,7 @@ def _created(saved: SavedReport) -> float:
 
 def _fingerprint(saved: SavedReport) -> str:
     """Of the run and of all numbers in the tables."""
-    found = hashlib.sha256(saved.id.encode("utf-8", "surrogateescape"))
+    found = hashlib.sha256(saved.id.encode("utf-8", "surrogatepass"))
     for name in sorted(saved.tables):
         found.update(name.encode())
         found.update((saved.folder / f"{name}.csv").read_bytes())

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections.abc import Callable, Sequence
 
 from trajcheck.commands.table.content import Entry, Line, Table
 from trajcheck.commands.table.digits import Rounded, rounded
-from trajcheck.runs.user_fields import printable
+from trajcheck.readable import one_line
+from trajcheck.reports.making.csv_text import rows_text
 
 #: The first words of a file by which a later call knows it as one that it may replace; of CSV a heading says it.
 MARKS = {"latex": "% made by trajcheck table", "markdown": "<!-- made by trajcheck table -->"}
@@ -26,13 +25,13 @@ _LATEX = {
 def latex_text(words: str) -> str:
     """Words for LaTeX in any of its fonts; a letter beyond Latin-1, which pdflatex may not have, as [U+03BB]."""
     return "".join(
-        _LATEX.get(c, c if ord(c) < 256 else f"{{[}}U+{ord(c):04X}{{]}}") for c in printable(words)
+        _LATEX.get(c, c if ord(c) < 256 else f"{{[}}U+{ord(c):04X}{{]}}") for c in one_line(words)
     )  # fmt: skip
 
 
 def markdown_text(words: str) -> str:
     """Words for a cell of a Markdown table."""
-    escaped = printable(words).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    escaped = one_line(words).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     escaped = re.sub(r"([\\`*_\[\]|~$])", r"\\\1", escaped)
     return re.sub(r"(?i)\bwww\.", "www&#46;", escaped.replace("://", "&#58;//"))  # else an address is a link
 
@@ -77,21 +76,19 @@ def markdown(table: Table, caption: str = "") -> str:
 
 def as_csv(table: Table, caption: str = "") -> str:
     """All digits: a column a quantity, its error beside it as <column>_se, `runs` the number of runs of a row."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     errors = [any(line.entries[place].error is not None for line in table.lines) for place in range(len(table.columns))]
     head = [*table.all_names, COUNT]
     for column, with_error in zip(table.columns, errors, strict=True):
         head += [column.name, *([f"{column.name}_se"] if with_error else [])]
-    writer.writerow(head)
+    rows: list[list[object]] = []
     for line in table.lines:
-        cells: list[object] = [*map(printable, line.all_labels), line.runs]
+        cells: list[object] = [*map(one_line, line.all_labels), line.runs]
         for column, entry, with_error in zip(table.columns, line.entries, errors, strict=True):
             scale = 100.0 if column.share else 1.0
-            cells.append(printable(entry.words) if column.words else "" if entry.value is None else entry.value / scale)
+            cells.append(one_line(entry.words) if column.words else "" if entry.value is None else entry.value / scale)
             cells += ["" if entry.error is None else entry.error / scale] if with_error else []
-        writer.writerow(cells)
-    return text.getvalue()
+        rows.append(cells)
+    return rows_text(head, rows)
 
 
 FORMS: dict[str, Callable[[Table, str], str]] = {"latex": latex, "markdown": markdown, "csv": as_csv}
@@ -151,4 +148,4 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def _one_line(words: str) -> str:
-    return printable(words).encode("ascii", "replace").decode()
+    return one_line(words).encode("ascii", "replace").decode()

@@ -65,7 +65,7 @@ class ReportFolder:
         comes first: it says whose the others are, should this be the last that the process does."""
         try:
             for name, content in files.items():
-                data = content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content
+                data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
                 (self.staging / name).parent.mkdir(parents=True, exist_ok=True)
                 with open(self.staging / name, "wb") as file:
                     file.write(data)

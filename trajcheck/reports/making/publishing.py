@@ -14,6 +14,7 @@ import pandas as pd
 
 from trajcheck.metrics.columns import Column
 from trajcheck.reports.making.csv_table import CsvTable, undefined_frame
+from trajcheck.reports.making.csv_text import frame_text
 from trajcheck.reports.making.folder import SUMMARY, ReportFolder
 from trajcheck.version import __version__
 
@@ -31,7 +32,7 @@ def publish(
     """
     frames = {name: table.frame() for name, table in tables.items()}
     frames["undefined"] = undefined_frame(tables.values())
-    texts = {f"{name}.csv": frame.to_csv(index=False, lineterminator="\n") for name, frame in frames.items()}
+    texts = {f"{name}.csv": frame_text(frame) for name, frame in frames.items()}
     outdated = {f"{name}.csv" for name in optional} - texts.keys()
     folder.publish({**texts, SUMMARY: json.dumps(summary, indent=2, allow_nan=False) + "\n"}, outdated)
     return frames

@@ -4,19 +4,33 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
+
+from trajcheck.readable import plain
+
+#: Letters of one text on a page.
+LONGEST = 20_000
 
 
 def text(words: object) -> str:
     """Words as HTML text, or as an attribute's value between double quotes."""
-    return html.escape(str(words).encode("utf-8", "replace").decode(), quote=True)
+    return html.escape(plain(words, LONGEST), quote=True)
 
 
 def script_json(value: Any) -> str:
     """JSON that may stand in a script element: no letter in it can end the element or begin a comment."""
-    found = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    found = json.dumps(_shown(value), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return found.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _shown(value: Any) -> Any:
+    """The value with every text in it as it can be shown."""
+    if isinstance(value, str):
+        return plain(value, max(LONGEST, len(value)))
+    if isinstance(value, Mapping):
+        return {_shown(name): _shown(each) for name, each in value.items()}
+    return [_shown(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def items(lines: Iterable[str]) -> str:

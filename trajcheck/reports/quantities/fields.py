@@ -8,8 +8,9 @@ from pathlib import PurePath
 from typing import Any
 
 from trajcheck.errors import UsageError
+from trajcheck.readable import one_line
 from trajcheck.reports.reading.report import SavedReport
-from trajcheck.runs.user_fields import Plain, printable, user_fields
+from trajcheck.runs.user_fields import Plain, user_fields
 
 #: Of summary.json's account of the run.
 FACTS = ("optimizer", "parameters", "tensors", "stride", "recorded_steps", "first_step", "last_step", "id")
@@ -27,7 +28,7 @@ def fields_of(reports: Sequence[SavedReport]) -> list[dict[str, Plain]]:
         fields: dict[str, Plain] = {f"user.{name}": value for name, value in user_fields(run.get("user")).items()}
         facts = {name: run[name] for name in FACTS if isinstance(run.get(name), (str, int))}
         found.append(
-            fields | {name: printable(v) if isinstance(v, str) else v for name, v in facts.items()} | parts(path)
+            fields | {name: one_line(v) if isinstance(v, str) else v for name, v in facts.items()} | parts(path)
         )
     return found
 
@@ -43,7 +44,7 @@ def below_common(paths: Sequence[str]) -> list[str]:
 
 def parts(path: str) -> dict[str, Plain]:
     """The names of the parts of a path below a folder."""
-    names = [printable(part) for part in path.split("/")]
+    names = [one_line(part) for part in path.split("/")]
     numbered = {f"part{number}": part for number, part in enumerate(names, 1)}
     return {"path": "/".join(names), "name": names[-1], "group": "/".join(names[:-1]) or ".", **numbered}
 

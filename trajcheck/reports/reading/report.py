@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +13,7 @@ import pandas as pd
 
 from trajcheck.errors import BadInputError
 from trajcheck.files.plain_json import parse_json
+from trajcheck.reports.making.csv_text import cell
 from trajcheck.reports.making.folder import SUMMARY
 from trajcheck.reports.reading.reasons import not_asked_for
 
@@ -173,13 +174,14 @@ def read_report(folder: Path) -> SavedReport:
     summary = _summary(folder)
     kind = "flow" if "flow" in summary else "comparison" if "runs" in summary else "analysis"
     options = summary["options"]
+    named = {str(cell(name)): name for name in _named(summary)}
     optional = {"layers": options.get("layers") or options.get("group"), "trajectory": options.get("pca")}
     tables = {
-        name: _table(folder / f"{name}.csv")
+        name: _table(folder / f"{name}.csv", named)
         for name in TABLES[kind]
         if optional.get(name, True)  # one that lies there all the same is an earlier report's
     }
-    return SavedReport(folder, kind, tables, _table(folder / "undefined.csv"), summary)
+    return SavedReport(folder, kind, tables, _table(folder / "undefined.csv", named), summary)
 
 
 def as_saved(
@@ -224,7 +226,16 @@ def _summary(folder: Path) -> dict[str, Any]:
     return summary
 
 
-def _table(path: Path) -> pd.DataFrame:
+def _named(summary: Mapping[str, Any]) -> Iterator[str]:
+    """The references, or other runs, by the words that the summary has for them."""
+    head = summary["headline"]
+    references = head.get("references")
+    yield from references if isinstance(references, dict) else ()
+    yield from head if "runs" in summary else ()
+
+
+def _table(path: Path, named: Mapping[str, str]) -> pd.DataFrame:
+    """A CSV file; a cell that stands for a word of `named` is that word again."""
     try:
         with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
             head = file.readline().strip().split(",")
@@ -251,4 +262,6 @@ def _table(path: Path) -> pd.DataFrame:
         raise BadInputError(f"{path}: its column {strange[0]!r:.60} does not hold numbers. Make the report anew.")
     words = [name for name in frame if name in WORDS]
     frame[words] = frame[words].fillna("")
+    for name in {"ref", "run_b"} & set(words):
+        frame[name] = frame[name].map(lambda word: named.get(word, word))
     return frame

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from trajcheck.readable import in_lines
 from trajcheck.reports.quantities.catalogue import PREVIOUS
-from trajcheck.reports.terminal.layout import WIDTH, _percent, fitted, number, permuted
+from trajcheck.reports.terminal.layout import _percent, fitted, number, permuted, warning_lines
 
 if TYPE_CHECKING:
     from trajcheck.reports.making.results import Report
@@ -33,8 +33,7 @@ def summary_text(report: Report) -> str:
         "",
         *_legend(head, run["skip"]),
     ]
-    for warning in summary["warnings"]:
-        lines += textwrap.wrap(f"warning: {warning}", WIDTH, subsequent_indent="         ")
+    lines += warning_lines(summary["warnings"])
     layers = ["layers.csv"] if report.layers is not None else []
     names = [
         "steps.csv",
@@ -44,7 +43,7 @@ def summary_text(report: Report) -> str:
         "undefined.csv",
         "summary.json",
     ]
-    return "\n".join([*lines, "", *(f"{report.folder / name}" for name in names)])
+    return in_lines([*lines, "", *(report.folder / name for name in names)])
 
 
 def _dense(run: Mapping[str, Any]) -> bool:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from trajcheck.reports.terminal.layout import WIDTH, fitted, number, permuted
+from trajcheck.readable import in_lines
+from trajcheck.reports.terminal.layout import fitted, number, permuted, warning_lines
 
 if TYPE_CHECKING:
     from trajcheck.reports.making.results import Comparison
@@ -23,17 +23,16 @@ def comparison_text(comparison: Comparison) -> str:
         f"           {_records(first)}",
         f"           {first['parameters']:,} parameters in {first['tensors']} tensors, {optimizer}",
         f"aligned    {_alignment(summary['options'])}",
-        f"lines      {_line(summary['line'])}",
+        *_line(summary["line"]),
         *(permuted(path, found) for path, found in summary["permutations"].items()),
         "",
         *fitted(lambda digits: _table(summary, others, digits)),
         "",
         *_legend(summary),
     ]
-    for warning in summary["warnings"]:
-        lines += textwrap.wrap(f"warning: {warning}", WIDTH, subsequent_indent="         ")
+    lines += warning_lines(summary["warnings"])
     files = ["compare.csv", *(["layers.csv"] if comparison.layers is not None else []), "undefined.csv", "summary.json"]
-    return "\n".join([*lines, "", *(os.path.join(comparison.folder, name) for name in files)])
+    return in_lines([*lines, "", *(os.path.join(comparison.folder, name) for name in files)])
 
 
 def _records(run: Mapping[str, Any]) -> str:
@@ -49,13 +48,16 @@ def _alignment(options: Mapping[str, Any]) -> str:
     return how + (", else between two records" if options["interpolate"] else "")
 
 
-def _line(line: Mapping[str, Any] | None) -> str:
+def _line(line: Mapping[str, Any] | None) -> list[str]:
     if line is None:
-        return "none: the loss between iterates needs --objective FILE.py:NAME"
+        return ["lines      none: the loss between iterates needs --objective FILE.py:NAME"]
     points = len(line["points"]) - 2
     what = {"own": "z of a's record", "probe": "a's probe batches", "full": "all of the data set"}[line["sample"]]
     mode = f"in {line['mode'].partition(' (')[0]}, " if line.get("mode") else ""
-    return f"{points} points between x_a and x_b, on {what},\n           {mode}{line['dtype']} on {line['device']}"
+    return [
+        f"lines      {points} points between x_a and x_b, on {what},",
+        f"           {mode}{line['dtype']} on {line['device']}",
+    ]
 
 
 def _table(summary: Mapping[str, Any], others: Sequence[Mapping[str, Any]], digits: int) -> list[tuple[str, ...]]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from trajcheck.reports.terminal.layout import WIDTH, number
+from trajcheck.readable import in_lines
+from trajcheck.reports.terminal.layout import WIDTH, number, warning_lines
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,11 +48,8 @@ def flow_text(report: FlowReport) -> str:
         "",
         *_legend(report.flow, head),
     ]
-    for warning in summary["warnings"]:
-        lines += textwrap.wrap(f"warning: {warning}", WIDTH, subsequent_indent="         ")
-    return "\n".join(
-        [*lines, "", *(f"{report.folder / name}" for name in ("flow.csv", "undefined.csv", "summary.json"))]
-    )
+    lines += warning_lines(summary["warnings"])
+    return in_lines([*lines, "", *(report.folder / name for name in ("flow.csv", "undefined.csv", "summary.json"))])
 
 
 def _table(frame: pd.DataFrame) -> list[str]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from trajcheck.errors import UsageError
+from trajcheck.readable import plain
 from trajcheck.reports.quantities.catalogue import PREVIOUS
 from trajcheck.reports.terminal.layout import number
 
@@ -84,11 +83,10 @@ def _names(rows: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, _names(rows), restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().rstrip("\n")
+    from trajcheck.reports.making.csv_text import rows_text
+
+    names = _names(rows)
+    return rows_text(names, [[row.get(name, "") for name in names] for row in rows]).rstrip("\n")
 
 
 def _markdown(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -102,4 +100,4 @@ def _cell(value: Any) -> str:
         return "-"
     if isinstance(value, float):
         return number(value, 4)
-    return " ".join(str(value).split()).replace("\\", "\\\\").replace("|", "\\|")
+    return plain(value).replace("\\", "\\\\").replace("|", "\\|")

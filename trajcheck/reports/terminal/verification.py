@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import textwrap
 from typing import TYPE_CHECKING
 
-from trajcheck.readable import size_text
-from trajcheck.reports.terminal.layout import WIDTH, aligned
+from trajcheck.readable import in_lines, size_text
+from trajcheck.reports.terminal.layout import WIDTH, aligned, wrapped
 
 if TYPE_CHECKING:
     from trajcheck.reports.making.results import Verification
@@ -27,6 +26,6 @@ def verification_text(found: Verification) -> str:
         "checksums  files of which every tensor has one, and equals it",
     ]
     for run in found.runs:
-        notes = [line for note in run.notes for line in textwrap.wrap(note, WIDTH - 7, subsequent_indent="  ")]
+        notes = [line for note in run.notes for line in wrapped(note, 2, WIDTH - 7)]
         lines += ["", str(run.path), *(f"  {line}" for line in notes)] if notes else []
-    return "\n".join(lines)
+    return in_lines(lines)

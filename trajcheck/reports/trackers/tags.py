@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from trajcheck.readable import plain
 from trajcheck.reports.reading.report import WORDS, SavedReport
 
 #: The words by which each table's rows are told apart, in the order of the tag.
@@ -19,6 +20,9 @@ _KEYS = {
     "compare": ("run_b",),
     "flow": (),
 }
+
+#: Letters of one part of a tag.
+LONGEST = 200
 
 #: Columns that say where a row stands.
 _PLACES = ("step", "step_a")
@@ -89,5 +93,4 @@ def _tags(references: Sequence[str]) -> dict[str, str]:
 
 def _plain(word: str) -> str:
     """A word without what divides tags, and without what cannot be shown."""
-    text = "".join(letter if letter.isprintable() and not "\ud800" <= letter <= "\udfff" else "?" for letter in word)
-    return text.replace("/", ".").strip() or "(no name)"
+    return plain(word, LONGEST).replace("/", ".").strip() or "(no name)"

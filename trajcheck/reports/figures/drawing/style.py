@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from trajcheck.readable import plain
+
 #: Okabe and Ito's colours ("Color universal design", 2008) without yellow, which is too faint on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 BLUE, VERMILLION, GREEN, PURPLE, SKY, ORANGE, BLACK = COLOURS
@@ -49,7 +51,7 @@ RC: dict[str, Any] = {
 
 def short(name: str, length: int = 30) -> str:
     """A name as a legend can show it: its end where it is long, nothing that is not printable, no mathematics."""
-    text = "".join(c if c.isprintable() and not "\ud800" <= c <= "\udfff" else "?" for c in name)
+    text = plain(name)
     text = text if len(text) <= length else "…" + text[1 - length :]
     return text.replace("$", r"\$") or "(no name)"
 

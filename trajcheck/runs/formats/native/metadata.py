@@ -10,6 +10,7 @@ from trajcheck.errors import StepFileError
 from trajcheck.files.complex_pairs import with_complex
 from trajcheck.files.plain_json import parse_json
 from trajcheck.files.safetensors_header import TensorFile
+from trajcheck.readable import one_line
 
 #: The largest number of a step, which tables hold as float64 too, and of the micro-batches of one.
 LARGEST, MOST_MICRO_BATCHES = 2**53, 2**20
@@ -105,7 +106,7 @@ def as_reason(value: Any) -> str:
     """Words for a report: text of a bounded length, without control characters."""
     if not isinstance(value, str) or not value.strip():
         raise ValueError
-    return " ".join("".join(c if c.isprintable() else " " for c in value).split())[:LONGEST_REASON]
+    return one_line(value, LONGEST_REASON)
 
 
 def as_naturals(value: Any) -> tuple[int, ...]:

@@ -1,0 +1,67 @@
+"""Tables as CSV that every reader takes as it was meant: words are anybody's, and stay words in their cell.
+
+- A cell with a carriage return is quoted, as one with a line feed is: readers end a row at either.
+- Half a letter, which UTF-8 does not have, is written as its number, `\\ud800`, and a byte of a name that is none as
+  `\\xff`, so that every table is UTF-8.
+- A word that a spreadsheet would take for a formula, as it begins with = + - or @, has an apostrophe before it. A word
+  that is a number has none.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from trajcheck.readable import plain
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_FORMULA = re.compile("[\t\r\n ]*[=+\\-@＝＋－＠]")
+_HALF = re.compile("[\ud800-\udfff]")
+
+
+def cell(value: Any) -> Any:
+    """What stands in the cell of a value; what is no text stays as it is."""
+    if not isinstance(value, str):
+        return value
+    text = _HALF.sub(lambda half: plain(half[0]), value)
+    return f"'{text}" if _FORMULA.match(text) and not _is_number(text) else text
+
+
+def frame_text(frame: pd.DataFrame) -> str:
+    """A data frame."""
+    words = {str(name): column for name, column in frame.items() if column.dtype.kind not in "iufb"}
+    text = _Rows()
+    cells = {name: column.map({word: cell(word) for word in column.unique()}) for name, column in words.items()}
+    frame.assign(**cells).to_csv(text, index=False, lineterminator=_END)
+    return text.getvalue()
+
+
+def rows_text(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Rows with the names of their columns."""
+    text = _Rows()
+    csv.writer(text, lineterminator=_END).writerows(map(cell, row) for row in (head, *rows))
+    return text.getvalue()
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+#: With it in the ends of its rows, the writer quotes what holds either of the two.
+_END = "\r\n"
+
+
+class _Rows(io.StringIO):
+    """Takes a row at a time, and ends it with a line feed alone."""
+
+    def write(self, row: str) -> int:
+        return super().write(row.removesuffix(_END) + "\n" if row.endswith(_END) else row)
