@@ -149,16 +149,28 @@ def teachers(folder: Path) -> dict[int, Tensor]:
         return {s.step: read_tensor(reader, s.frozen["teacher.weight"]) for s in open_trajectory(folder).snapshots}
 
 
-def test_a_resumed_run_whose_frozen_values_were_changed_in_between(tmp_path: Path) -> None:
-    model = made()
-    first = train(model, tmp_path, lambda model: None, range(3))
+@pytest.mark.parametrize("every", [1, 2])
+def test_a_resumed_run_whose_frozen_values_were_changed_in_between(every: int, tmp_path: Path) -> None:
+    """By the record that closes the job before, or, where that is gone, by what its records agree on."""
+    model, folder = made(), tmp_path / "run"
+    first = train(model, folder, lambda model: None, range(3), every=every)
+    if every == 2:
+        (folder / "step-000000003.safetensors").unlink()
     under_no_grad(model)
-    second = train(model, tmp_path, lambda model: None, range(3, 6))
-    found = teachers(tmp_path)
+    words = "something changed frozen parameters between the job before and this one, which begins at step 3: "
+    with pytest.warns(RuntimeWarning, match=words + r"teacher\.bias, teacher\.weight$"):
+        second = train(model, folder, lambda model: None, range(3, 6), every=every)
+    said = trajcheck.analyze(folder, out=tmp_path / "out", quiet=True).summary["warnings"]
+    begins = 3 if every == 1 else 4
+    frozen = f"frozen parameters changed during the run, at step {begins}: teacher.bias, teacher.weight. Each iterate"
+    assert [line for line in said if line.startswith(frozen)]
+    if every == 2:
+        return
+    found = teachers(folder)
     expected = {**dict(enumerate(first[:3])), **dict(enumerate(second, start=3))}
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[step], each.get_parameter("teacher.weight")) for step, each in expected.items())
-    assert "param/base.weight" not in read(tmp_path, 4)[0]
+    assert "param/base.weight" not in read(folder, 4)[0]
 
 
 def test_records_that_others_refer_to_are_not_thinned(tmp_path: Path) -> None:
@@ -209,3 +221,32 @@ def test_a_buffer_that_is_put_in_anothers_place(tmp_path: Path) -> None:
             optimizer.zero_grad()
     for step, center in enumerate([*centers, model.center]):
         assert torch.equal(read(tmp_path, step)[0]["buffer/center"], center)
+
+
+def test_trained_values_that_were_changed_between_two_jobs_are_no_update(tmp_path: Path) -> None:
+    """A job that goes on from other weights than its predecessor left: a rounded checkpoint, another file."""
+    model, folder = made(), tmp_path / "run"
+    train(model, folder, lambda model: None, range(3))
+    with torch.no_grad():
+        student(model)[0].copy_(student(model)[0].bfloat16())
+    with pytest.warns(RuntimeWarning) as warned:
+        train(model, folder, lambda model: None, range(3, 5))
+    said = [str(each.message) for each in warned]
+    assert [line for line in said if line.endswith("this one, which begins at step 3: student.weight")]
+    assert read(folder, 3)[1]["unseen"] == {
+        "times": 1,
+        "first": 3,
+        "last": 3,
+        "tensors": ["student.weight"],
+        "changed": 1,
+    }
+    report = trajcheck.analyze(folder, out=tmp_path / "out", quiet=True)
+    assert [line for line in report.summary["warnings"] if line.startswith("before step 3 something else than SGD")]
+    assert report.references.set_index("step")["update_dot_ref"].isna().tolist() == [
+        False,
+        False,
+        True,
+        False,
+        False,
+        True,
+    ]

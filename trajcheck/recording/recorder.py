@@ -160,6 +160,7 @@ class Recorder:
                     overhead=overhead,
                     spent=self.spent,
                     say=self._say,
+                    warn=self._warn,
                 )
             settings, trained = GroupSettings(self.path, optimizers), TrainedSet(self.path, self._model)
             loss = exportable(objective, self._model, self._say) if ranks.first else None

@@ -191,6 +191,8 @@ class StepRecorder:
         self._writer.begin()
         self._refresh()
         here = self._unseen.arrives(self.step, content=self._scheduled)
+        if moved := self._writer.moved_before(self.step):
+            self._unseen.found(self.step, moved)
         if not self.watching:
             return
         self._place.arrives(here, closure)
@@ -426,7 +428,7 @@ class StepRecorder:
 
     def said(self) -> list[str]:
         """What was found on the way, at the end."""
-        return found_on_the_way(self._optimizers.name, self._unseen.all, self._elsewhere, self._part.lacking)
+        return found_on_the_way(self._optimizers.name, self._unseen.to_say, self._elsewhere, self._part.lacking)
 
     def stop(self, ended: str) -> None:
         """Write what was handed over, say in the run how recording ended, and let go of everything."""

@@ -65,9 +65,10 @@ class Snapshot:
     the generator states are not, under "targets" why the batch may lack some, and under "replay" why the sample cannot
     be evaluated again. `forwards` is how many generator states each micro-batch has, one for each forward of the model;
     (): one each. A weight in `micro_weights` that is not known is None.
-    `groups` are the settings of each parameter group that differ at this step from those of the run's description; empty where none does. `unseen` tells of what else than the optimizer has
-    moved the parameters, `trained` says which are trained otherwise than run.json says, by the number of their group
-    or None, `held` which of the run's trained parameters this step holds fixed, `autocast` is the dtype of that of the
+    `groups` are the settings of each parameter group that differ at this step from those of the run's description;
+    empty where none does. `unseen` tells of what else than the optimizer has moved the
+    parameters, `trained` says which are trained otherwise than run.json says, by the number of their group or None,
+    `held` which of the run's trained parameters this step holds fixed, `autocast` is the dtype of that of the
     forward.
     """
 

@@ -6,10 +6,11 @@ A step that does not hold one finds it in the step that it names, under the tens
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from trajcheck.errors import StepFileError
+from trajcheck.files.extent_reader import BLOCK, ExtentReader
 from trajcheck.files.extents import Extent
 from trajcheck.runs.run_info import RunInfo
 from trajcheck.runs.snapshot import Snapshot
@@ -112,3 +113,40 @@ def with_buffers(snapshots: list[Snapshot]) -> list[Snapshot]:
             before = own  # one object as long as nothing changes
         result.append(replace(snapshot, buffers=before, borrowed=borrowed))
     return result
+
+
+@dataclass(frozen=True)
+class FrozenChange:
+    """A frozen parameter holds other values at step `step` than at the record before, for the first time; `times` it
+    was stored anew."""
+
+    name: str
+    step: int
+    times: int
+
+
+def frozen_changes(snapshots: Iterable[Snapshot]) -> list[FrozenChange]:
+    """By name, as far as a parameter is frozen at both steps. What lies in one place is the same; of each that lies in
+    several the first two are read, up to where they differ."""
+    stored: dict[str, list[tuple[int, Extent]]] = {}
+    for snapshot in snapshots:
+        for name, extent in snapshot.frozen.items():
+            places = stored.setdefault(name, [])
+            if not places or (places[-1][1].path, places[-1][1].offset) != (extent.path, extent.offset):
+                places.append((snapshot.step, extent))
+    found = []
+    with ExtentReader() as reader:
+        for name, places in sorted(stored.items()):
+            if len(places) > 1 and not _same_bytes(reader, places[0][1], places[1][1]):
+                found.append(FrozenChange(name, places[1][0], len(places) - 1))
+    return found
+
+
+def _same_bytes(reader: ExtentReader, one: Extent, other: Extent) -> bool:
+    if (one.dtype, one.shape, one.length) != (other.dtype, other.shape, other.length):
+        return False
+    for start in range(0, one.length, BLOCK):
+        size = min(BLOCK, one.length - start)
+        if bytes(reader.raw(one, start, size)) != bytes(reader.raw(other, start, size)):
+            return False
+    return True

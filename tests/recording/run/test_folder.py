@@ -94,7 +94,8 @@ def test_a_last_step_with_other_parameters_is_set_aside(tmp_path: Path) -> None:
     before = (tmp_path / "step-000000002.safetensors").read_bytes()
     other = network(7)
     initial = weights(other)
-    recorded(tmp_path, other, range(2, 3))
+    with pytest.warns(RuntimeWarning, match="the job before and this one, which begins at step 2: 0.weight, 0.bias, 1"):
+        recorded(tmp_path, other, range(2, 3))
     assert (tmp_path / "superseded/step-000000002.safetensors").read_bytes() == before
     assert_holds(read(tmp_path, 2)[0], "param", initial)
 
@@ -172,7 +173,8 @@ def test_frozen_parameters_of_a_resumed_run(tmp_path: Path) -> None:
     go_on(range(2, 4))
     with torch.no_grad():
         model[4].bias.add_(1)
-    go_on(range(4, 6))
+    with pytest.warns(RuntimeWarning, match=r"something changed frozen parameters .* begins at step 4: 4\.bias$"):
+        go_on(range(4, 6))
     assert [read(tmp_path, step)[1].get("frozen_from") for step in range(7)] == [
         *(None, 0, 0, 0, 0),
         *[{"": 0, "4.bias": 4}] * 2,  # what did not change stays where it is

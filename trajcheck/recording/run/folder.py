@@ -47,6 +47,8 @@ class Continuation:
     window_tensors: Mapping[str, torch.Tensor] = field(default_factory=dict)  # of the step to resume at
     window: Mapping[str, Any] | None = None
     foreign: Mapping[int, list[Path]] = field(default_factory=dict)  # files of jobs with other numbers of ranks
+    moved: tuple[str, ...] = ()  # parameters that are not what the record of the step to resume at has
+    refrozen: tuple[str, ...] = ()  # frozen ones that are not what the job before had
 
     def with_window(
         self, tensors: dict[str, torch.Tensor], metadata: dict[str, Any]
@@ -207,12 +209,19 @@ class RunFolder:
             there = self._snapshot(start)
             went_on.tau, went_on.tau_squares = there.tau, there.tau_squares
             params_only = not (there.gradients or there.batch or there.skipped)
-            same = self._holds(start, model.iterate())
+            iterate = model.iterate()
+            equal = set(self._equal(start, iterate))
+            same = len(equal) == len(iterate)
+            lost = (name.partition("/")[2] for name in iterate if name not in equal)
+            went_on.moved = tuple(name for name in dict.fromkeys(lost) if name in there.parameters)
             went_on.complete = params_only and same
             if same and there.window is not None:
                 went_on.window_tensors, went_on.window = self._window(there)
         if self.ranks.count > 1:
             went_on.tau, went_on.tau_squares = self.agreed.get("tau"), self.agreed.get("tau_squares")
+        went_on.refrozen = self._refrozen(
+            [self._snapshot(step) for step in steps if step <= start], start, surroundings
+        )
         overtaken = [step for step in steps if step > start or (step == start and not went_on.complete)]
         self._supersede([self.file(step) for step in sorted(overtaken)])
         kept = sorted(steps.keys() - set(overtaken))
@@ -226,6 +235,24 @@ class RunFolder:
         if (self.path / "run.json").exists():  # at the end: others may be writing steps already
             self._amend({})
         return went_on
+
+    def _refrozen(self, snapshots: list[Snapshot], start: int, surroundings: Surroundings) -> tuple[str, ...]:
+        """Which frozen parameters are others than the records up to step `start` have: those of that step, or else
+        what all of them agree on."""
+        now = {n: tensor for n, tensor in surroundings.values().items() if n.startswith("param/")}
+        holders: dict[str, set[int]] = {}
+        for snapshot in snapshots[-1:] if snapshots and snapshots[-1].step == start else snapshots:
+            for name in now:
+                own = name.partition("/")[2]
+                place = snapshot.frozen_from.get(own, snapshot.frozen_from.get(""))
+                holder = snapshot.step if own in snapshot.parameters else place
+                holders.setdefault(name, set()).update(() if holder is None else (holder,))
+        asked: dict[int, dict[str, torch.Tensor]] = {}
+        for name, places in holders.items():
+            if len(places) == 1 and self.file(held := places.copy().pop()).is_file():
+                asked.setdefault(held, {})[name] = now[name]
+        changed = [n for step, t in asked.items() for n in t.keys() - set(self._equal(step, t))]
+        return tuple(sorted(name.partition("/")[2] for name in changed))
 
     def _find_surroundings(self, snapshots: list[Snapshot], start: int, surroundings: Surroundings) -> None:
         """Tell which kept files hold frozen parameters and buffers as they are now: those that the last record has, or
@@ -255,10 +282,6 @@ class RunFolder:
                 went_on.tau, went_on.tau_squares = there.tau, there.tau_squares
         self._supersede([path for step, paths in foreign.items() if step >= start for path in paths])
         return {step: paths for step, paths in foreign.items() if step < start}
-
-    def _holds(self, step: int, expected: Mapping[str, torch.Tensor]) -> bool:
-        """Whether a step file has exactly these bytes for these tensors."""
-        return len(self._equal(step, expected)) == len(expected)
 
     def _equal(self, step: int, expected: Mapping[str, torch.Tensor]) -> list[str]:
         """The names of those of these tensors that a step file has, with exactly these bytes."""

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from trajcheck.errors import RecorderError
-from trajcheck.readable import size_text
+from trajcheck.readable import size_text, some_of
 from trajcheck.recording.model.recorded_model import RecordedModel
 from trajcheck.recording.model.surroundings import Captured, Surroundings, referred
 from trajcheck.recording.run.background_writer import BackgroundWriter, StepToWrite
@@ -26,7 +26,8 @@ from trajcheck.recording.step.learning_time import LearningTime, Sums
 class RunWriter:
     """Takes tensors and metadata of steps, adds tau and the frozen parameters, and hands them to the writer.
 
-    `say` gets the plan in one line when the first record shows how large one is. Raises RecorderError at once where
+    `say` gets the plan in one line when the first record shows how large one is, `warn` what else a resumed run
+    finds changed. Raises RecorderError at once where
     the disk is too small for what is asked.
     """
 
@@ -45,7 +46,9 @@ class RunWriter:
         overhead: float | None,
         spent: TimeSpent,
         say: Callable[[str], None],
+        warn: Callable[[str], None],
     ) -> None:
+        self._warn = warn
         self._folder, self._model, self._schedule = folder, model, schedule
         self.surroundings = surroundings
         self.start, self._total, self._groups, self._say = start, total_steps, groups, say
@@ -116,6 +119,17 @@ class RunWriter:
             there.foreign,
         )
         self._continuation = there
+        for names, kind in ((there.moved, "parameters"), (there.refrozen, "frozen parameters")):
+            if names:
+                self._warn(
+                    f"something changed {kind} between the job before and this one, which begins at step {self.start}: "
+                    f"{some_of(names)}"
+                )
+
+    def moved_before(self, step: int) -> tuple[str, ...]:
+        """The parameters that something changed between the job before and this one, whose first step it is."""
+        there = self._continuation
+        return there.moved if there is not None and step == self.start else ()
 
     def go_on_from(self, sums: Sums) -> None:
         """Before the first record: the sums of rates up to it. Raises RecorderError for other parameter groups."""

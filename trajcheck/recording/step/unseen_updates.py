@@ -74,6 +74,7 @@ class UnseenUpdates:
         self._open: list[tuple[int, Difference | torch.Tensor, Sequence[str]]] = []  # until a device is asked
         self._folded: list[tuple[list[int], torch.Tensor]] = []
         self.all = Unseen()
+        self._said: int | None = None
 
     def follow(self, parameters: Sequence[Parameter]) -> None:
         """These parameters from now on."""
@@ -89,6 +90,15 @@ class UnseenUpdates:
         self._left = _Left(
             self._versions(), self._places(), sample, self.prints.now() if content or self._doubtful else None
         )
+
+    def found(self, step: int, names: Sequence[str]) -> None:
+        """It is known that these were changed before a step, and was said."""
+        self._found[step], self._said = names, step
+
+    @property
+    def to_say(self) -> Unseen:
+        """What was found and not said yet."""
+        return Unseen() if self.all.times == 1 and self.all.first == self._said else self.all
 
     def arrives(self, step: int, content: bool) -> Print | None:
         """The parameters are x_t now. A print of them where `content` asks for it, or one was taken after the last

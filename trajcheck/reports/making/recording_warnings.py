@@ -9,6 +9,7 @@ from itertools import pairwise
 from trajcheck.readable import some_of
 from trajcheck.reports.making.warnings import other_draws
 from trajcheck.runs.snapshot import Snapshot
+from trajcheck.runs.surroundings import frozen_changes
 from trajcheck.runs.trajectory import Trajectory
 
 
@@ -17,6 +18,7 @@ def recording_warnings(trajectory: Trajectory, *, replayed: bool = False) -> lis
     for their randomness is said with it."""
     ended = trajectory.info.ended
     found = [ended.stopped if ended is not None else "", *_unseen(trajectory), *_trained(trajectory)]
+    found += _frozen(trajectory)
     found += _omitted(trajectory.snapshots, replayed)
     return [warning for warning in found if warning]
 
@@ -54,6 +56,18 @@ def _trained(trajectory: Trajectory) -> Iterable[str]:
             f"{held} steps do not train all parameters of the run: {which}{more}. Distances are over all that were "
             "ever trained, where they were held; a recorded gradient is 0 in those, as the optimizer used it, and "
             "one that is replayed is the loss's in all"
+        )
+
+
+def _frozen(trajectory: Trajectory) -> Iterable[str]:
+    changes = frozen_changes(trajectory.snapshots)
+    if changes:
+        first = min(change.step for change in changes)
+        most = max(change.times for change in changes)
+        often = f"first at step {first}, and were stored anew {most} times" if most > 1 else f"at step {first}"
+        yield (
+            f"frozen parameters changed during the run, {often}: {some_of([change.name for change in changes])}. Each "
+            "iterate is evaluated with those of its own step"
         )
 
 
