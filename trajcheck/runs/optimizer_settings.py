@@ -37,7 +37,7 @@ class OptimizerSettings:
         """SGD without momentum, in the descending direction; None where the optimizer or its momentum is unknown."""
         if self.name is None or (self.name == "SGD" and not self.groups):
             return None
-        return self.heavy_ball is False and not any(group.get("maximize") for group in self.groups)
+        return self.heavy_ball is False and not self.ascends
 
     @property
     def weight_decay(self) -> bool:
@@ -51,9 +51,17 @@ class OptimizerSettings:
     @property
     def words(self) -> str:
         """The optimizer, for a report."""
+        what = str(self.name)
         if self.heavy_ball:
-            return "SGD with momentum"
-        return "SGD with weight decay" if self.name == "SGD" and self.weight_decay else str(self.name)
+            what = "SGD with momentum"
+        elif self.name == "SGD" and self.weight_decay:
+            what = "SGD with weight decay"
+        return f"{what} that ascends (maximize=True)" if self.ascends else what
+
+    @property
+    def ascends(self) -> bool:
+        """Whether the updates of some groups are along their gradients, and not against them."""
+        return any(group.get("maximize") for group in self.groups)
 
 
 class RunSettings:
@@ -94,14 +102,19 @@ class RunSettings:
         return self._at[place]
 
     def decay_at(self, place: int) -> Mapping[str, float]:
-        """The weight decay of each parameter that has some, at the record at a place; one object for equal settings."""
+        """The lambda of each parameter that has weight decay, at the record at a place; one object for equal settings.
+
+        g + lambda x is the gradient of what the update follows: under maximize=True torch adds the decay to -g, and
+        lambda is less than 0.
+        """
         settings, trained = self._at[place], self._trained[place]
         key = id(settings), repr(sorted(trained.items())) if trained else ""
         if key not in self._decays:
             found = {}
-            for name, group in {**self._info.group_of, **trained}.items():
-                if group is not None and group < len(settings.groups) and settings.groups[group].get("weight_decay"):
-                    found[name] = float(settings.groups[group]["weight_decay"])
+            for name, number in {**self._info.group_of, **trained}.items():
+                group = settings.groups[number] if number is not None and number < len(settings.groups) else {}
+                if group.get("weight_decay"):
+                    found[name] = float(group["weight_decay"]) * (-1 if group.get("maximize") else 1)
             self._decays[key] = found
         return self._decays[key]
 
@@ -123,6 +136,11 @@ class RunSettings:
         """Whether any had momentum, of SGD; None where the optimizer is unknown or not SGD."""
         found = [each.heavy_ball for each in self.used]
         return True if True in found else None if None in found else False
+
+    @property
+    def ascends(self) -> bool:
+        """Whether any went along the gradient."""
+        return any(each.ascends for each in self.used)
 
     @property
     def weight_decay(self) -> bool:

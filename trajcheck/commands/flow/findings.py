@@ -186,7 +186,8 @@ class FlowFindings:
         reasons = []
         if settings.plain_sgd is False:
             name = self.trajectory.info.optimizer
-            reasons.append(f"its optimizer is {name}{' with momentum' if settings.heavy_ball else ''}")
+            ascends = ", which ascends (maximize=True)" if settings.ascends else ""
+            reasons.append(f"its optimizer is {name}{' with momentum' if settings.heavy_ball else ''}{ascends}")
         if settings.weight_decay:
             reasons.append("it has weight decay, which the flow leaves out")
         if self.doubts["clipped"]:

@@ -17,10 +17,20 @@ def recording_warnings(trajectory: Trajectory, *, replayed: bool = False) -> lis
     """A sentence for each, in words of what was found; where steps are `replayed` on their own samples, what that does
     for their randomness is said with it."""
     ended = trajectory.info.ended
-    found = [ended.stopped if ended is not None else "", *_unseen(trajectory), *_trained(trajectory)]
+    found = [ended.stopped if ended is not None else "", *_ascent(trajectory)]
+    found += [*_unseen(trajectory), *_trained(trajectory)]
     found += _frozen(trajectory)
     found += _omitted(trajectory.snapshots, replayed)
     return [warning for warning in found if warning]
+
+
+def _ascent(trajectory: Trajectory) -> Iterable[str]:
+    if trajectory.settings.ascends:
+        yield (
+            f"{trajectory.info.optimizer} went up its gradients (maximize=True): losses and gradients are those of what "
+            "it made larger, so a loss that rises is progress, rsi and cos are negative where the run goes towards x*, "
+            "and convexity is that of what was maximized"
+        )
 
 
 def _unseen(trajectory: Trajectory) -> Iterable[str]:
