@@ -17,6 +17,7 @@ BEGIN, END = "<!-- columns: begin -->", "<!-- columns: end -->"
 #: What a condition of a column (`Quantity.when`) asks for.
 CONDITIONS = {
     "own": "`--sample own`",
+    "fixed": "`--sample probe` or `full`",
     "replay": "objective",
     "decay": "a run with weight decay",
     "windows": "`Recorder(windows=True)`",

@@ -79,7 +79,8 @@ class Tables:
     references: dict[str, Columns]
     pairs: Weigh
     points: Weigh
-    thinned: bool
+    thinned: bool  # of updates
+    missed: float | np.ndarray = 0.0  # of the sum of loss_change, as far as it is known
 
 
 @dataclass
@@ -152,7 +153,8 @@ def dense(
         closes = records[-1].g is None and records[-1].z is None
     path = _Path(records, f, grad, skip, optimizer, eps, c, closes, fixed, previous)
     towards = {spec: _towards(path, ref, ref_gradients) for spec, ref in references.items()}
-    return Tables(_steps(path), towards, path.pairs, path.points, path.thinned)
+    steps = _steps(path)
+    return Tables(steps, towards, path.pairs, path.points, path.thinned, path.missed(steps))
 
 
 class _Path:
@@ -199,6 +201,8 @@ class _Path:
         counted = range(first + int(self.smallest), last + 1) if previous else range(first, end)
         self.points = Nearest(self.step, counted)
         self.thinned = not set(range(first, end, int(self.smallest))) <= set(self.step)
+        self.steps_thinned = not set(range(first, end)) <= set(self.step)
+        self.fixed, self.on_previous = fixed, previous
         updates = range(first, last if fixed else end - 1)
         late = () if fixed else range(end - 1, last)
         middles = [s - stride / 2 for s, stride in zip(self.step, self.stride, strict=True)]
@@ -213,6 +217,23 @@ class _Path:
 
     def __len__(self) -> int:
         return len(self.records)
+
+    def missed(self, column: Columns) -> float | np.ndarray:
+        """What is known of the error of loss_change_sum: all of it where the sample stands still, else of the updates
+        before the first row that has one."""
+        change = column["loss_change"]
+        rows = np.flatnonzero(~np.isnan(change))
+        if not len(rows) or self.on_previous or math.isnan(self.loss[0]):
+            return 0.0
+        if self.fixed:
+            known = np.array(self.loss) - self.loss[0]
+            known[rows[-1]] = self.loss[-1] - self.loss[0]  # that row stands for all that is left
+            return known - column["loss_change_sum"]
+        first = int(rows[0])
+        before = (self.step[first] - self.smallest - self.step[0]) / self.smallest
+        if before <= 0:
+            return 0.0
+        return self.loss_at(self.records[first - 1].x, first) - self.loss[0] - before * change[first]
 
     def loss_at(self, point: Point, t: int) -> float:
         """f(point; z_t)."""
@@ -290,7 +311,8 @@ def _steps(path: _Path) -> Columns:
     column |= _gap_averages(column["inst_gap"], share, path.step)
     column["convexity_num"] = column["update_corr_sum"]
     column["convexity_den"] = running_sum(column["loss_change"], share)
-    column["convexity_ratio"] = _ratio(column, share, rows_error(column["loss_change"], share) * path.thinned)
+    missed = path.missed(column)
+    column["convexity_ratio"] = _ratio(column, share, rows_error(column["loss_change"], share, missed) * path.thinned)
     column |= _smooth_averages(column["inst_smooth"], share, path.step)
     for kind in ("max", "exp"):
         promised = column["descent"] + column[f"{kind}_smooth"] * squared_step / 2
@@ -301,8 +323,8 @@ def _steps(path: _Path) -> Columns:
     gaps, squares = running_sum(column["inst_gap"], share), running_sum(squared_step, share)
     column["smoothness_ratio"] = np.array([over(-a, b / 2) for a, b in zip(gaps, squares, strict=True)])
     for name, terms in {"update_corr": one, "descent": column["descent"], "loss_change": column["loss_change"]}.items():
-        column[f"{name}_sum_rows_se"] = rows_error(terms, share) if path.thinned else np.full(count, NAN)
-    return column | _ratio_errors(column, one, column["loss_change"], share, path.thinned)
+        column[f"{name}_sum_rows_se"] = rows_error(terms, share, missed) if path.thinned else np.full(count, NAN)
+    return column | _ratio_errors(column, one, column["loss_change"], share, path.thinned, missed)
 
 
 def _towards(path: _Path, ref: Reference, ref_gradients: bool) -> Columns:
@@ -353,9 +375,9 @@ def _towards(path: _Path, ref: Reference, ref_gradients: bool) -> Columns:
     column["convexity_num"] = running_sum(one, weight)
     column["convexity_den"] = running_sum(column["loss"] - column["loss_ref"], weight)
     den = column["loss"] - column["loss_ref"] + 0 * column["grad_dot_ref"]
-    column["convexity_ratio"] = _ratio(column, weight, rows_error(den, weight) * path.thinned)
+    column["convexity_ratio"] = _ratio(column, weight, rows_error(den, weight) * path.steps_thinned)
     column |= _smooth_averages(column["inst_smooth"], weight, path.step)
-    return column | _ratio_errors(column, one, den, weight, path.thinned)
+    return column | _ratio_errors(column, one, den, weight, path.steps_thinned)
 
 
 def _noise_floor(path: _Path, t: int, end: int) -> float:
@@ -378,29 +400,45 @@ def running_sum(values: np.ndarray, weigh: Weigh) -> NDArray[np.float64]:
     return result
 
 
-def rows_error(values: np.ndarray, weigh: Weigh) -> NDArray[np.float64]:
-    """sqrt( sum ((w_i + w_j) (a_i - a_j) / 2)^2 / 2 ), i and j neighbours among the defined rows so far."""
+def rows_error(values: np.ndarray, weigh: Weigh, missed: float | np.ndarray = 0.0) -> NDArray[np.float64]:
+    """sqrt( sum_j d_j^2 (m_j^2 + (m_{j-1}^2 + m_{j+1}^2) / 2) / 2 + missed^2 ), the gaps j between the defined rows so
+    far, d_j the difference across a gap and m_j the mean weight of its two rows."""
     weights, result = weigh(values), np.full(len(values), NAN)
+    known = np.broadcast_to(missed, (len(values),))
     seen: list[int] = []
     for t, value in enumerate(values):
-        if not math.isnan(value):
-            seen.append(t)
-            squares = [((weights[i] + weights[j]) * (values[i] - values[j]) / 2) ** 2 for i, j in pairwise(seen)]
-            result[t] = math.sqrt(math.fsum(squares) / 2)
+        if math.isnan(value):
+            continue
+        seen.append(t)
+        m = [0.0, *((weights[i] + weights[j]) / 2 for i, j in pairwise(seen)), 0.0]
+        d = [float(values[j] - values[i]) for i, j in pairwise(seen)]
+        squares = [d[j] ** 2 * (m[j + 1] ** 2 + (m[j] ** 2 + m[j + 2] ** 2) / 2) for j in range(len(d))]
+        square = 0.0 if math.isnan(known[t]) else float(known[t]) ** 2
+        result[t] = math.sqrt(math.fsum(squares) / 2 + square)
     return result
 
 
-def _ratio_errors(column: Columns, num: np.ndarray, den: np.ndarray, weigh: Weigh, thinned: bool) -> Columns:
-    """Of num, den and ratio, whose terms are num and den: for the ratio R at a row that of num - R den over |den|."""
+def _ratio_errors(
+    column: Columns,
+    num: np.ndarray,
+    den: np.ndarray,
+    weigh: Weigh,
+    thinned: bool,
+    missed: float | np.ndarray = 0.0,
+) -> Columns:
+    """Of num, den and ratio, whose terms are num and den: for the ratio R at a row that of num - R den, with the part
+    (1 - R) missed that is left, over |den| less its error."""
     ratio = np.full(len(num), NAN)
     if not thinned:
         return {f"convexity_{name}_rows_se": ratio for name in ("num", "den", "ratio")}
+    den_error = rows_error(den, weigh, missed)
     for t, value in enumerate(column["convexity_ratio"]):
         if not math.isnan(value):
-            ratio[t] = rows_error(num - value * den, weigh)[t] / abs(column["convexity_den"][t])
+            left = (1 - value) * np.broadcast_to(missed, (len(num),))
+            ratio[t] = rows_error(num - value * den, weigh, left)[t] / (abs(column["convexity_den"][t]) - den_error[t])
     return {
-        "convexity_num_rows_se": rows_error(num, weigh),
-        "convexity_den_rows_se": rows_error(den, weigh),
+        "convexity_num_rows_se": rows_error(num, weigh, missed),
+        "convexity_den_rows_se": den_error,
         "convexity_ratio_rows_se": ratio,
     }
 
@@ -441,7 +479,8 @@ def _smooth_averages(smooth: np.ndarray, weigh: Weigh, steps: Sequence[int]) -> 
 
 
 def _ratio(column: Columns, weigh: Weigh, error: np.ndarray) -> NDArray[np.float64]:
-    """num / den, empty where |den| does not exceed the resolution of its sum, or its error for the choice of rows."""
+    """num / den, empty where |den| does not exceed the resolution of its sum, or two of its errors for the choice of
+    rows."""
     num, den = column["convexity_num"], column["convexity_den"]
-    resolution = np.fmax(running_sum(column["gap_resolution"], weigh), error)
+    resolution = np.fmax(running_sum(column["gap_resolution"], weigh), 2 * error)
     return np.array([over(n, d) if abs(d) > r else NAN for n, d, r in zip(num, den, resolution, strict=True)])

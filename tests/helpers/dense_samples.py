@@ -95,7 +95,8 @@ def on_probe(task: Task) -> Tables:
     """Means over the probe batches of what each gives, and their standard errors as `<column>_se`."""
     each = on_each_batch(task)
     pairs, points = each[0].pairs, each[0].points
-    steps = mean_with_errors([tables.steps for tables in each], pairs)
+    missed = np.mean([np.broadcast_to(tables.missed, (len(task.records),)) for tables in each], axis=0)
+    steps = mean_with_errors([tables.steps for tables in each], pairs, missed)
     towards = {spec: mean_with_errors([t.references[spec] for t in each], points) for spec in task.references}
     return Tables(steps, towards, pairs, points, each[0].thinned)
 
@@ -156,7 +157,7 @@ def _descent_on_the_same_sample(tables: Tables, records: Sequence[Record], grad:
     steps["descent"] = descent
     steps["descent_sum"] = running_sum(descent, tables.pairs)
     if tables.thinned:
-        steps["descent_sum_rows_se"] = rows_error(descent, tables.pairs)
+        steps["descent_sum_rows_se"] = rows_error(descent, tables.pairs, tables.missed)
     _promises(tables)
 
 
@@ -169,7 +170,7 @@ def _promises(tables: Tables) -> None:
         steps[f"predicted_change_{kind}_sum"] = running_sum(promised, tables.pairs)
 
 
-def mean_with_errors(each: Sequence[Columns], weigh: Weigh) -> Columns:
+def mean_with_errors(each: Sequence[Columns], weigh: Weigh, missed: float | np.ndarray = 0.0) -> Columns:
     """Mean over the batches, and sample standard deviation / sqrt(B); ratios of means for convexity_ratio."""
     result: Columns = {}
     for name in each[0]:
@@ -179,26 +180,28 @@ def mean_with_errors(each: Sequence[Columns], weigh: Weigh) -> Columns:
             result[f"{name}_se"] = values.std(axis=0, ddof=1) / math.sqrt(len(each))
     num, den = (np.array([columns[f"convexity_{part}"] for columns in each]) for part in ("num", "den"))
     resolution = running_sum(result["gap_resolution"], weigh)
-    resolution = np.fmax(resolution, result["convexity_den_rows_se"])
+    resolution = np.fmax(resolution, 2 * result["convexity_den_rows_se"])
     error = result["convexity_den_se"]
     clear = (np.abs(den.mean(axis=0)) > resolution) & (np.abs(den.mean(axis=0)) > error)
     for t in range(num.shape[1]):
         ratio, ratio_error = jackknife_of_ratio(num[:, t], den[:, t]) if clear[t] else (NAN, NAN)
         result["convexity_ratio"][t], result["convexity_ratio_se"][t] = ratio, ratio_error
     if not np.isnan(result["convexity_num_rows_se"]).all():
-        result["convexity_ratio_rows_se"] = _ratio_error_of_means(result, weigh)
+        result["convexity_ratio_rows_se"] = _ratio_error_of_means(result, weigh, missed)
     return result
 
 
-def _ratio_error_of_means(mean: Columns, weigh: Weigh) -> NDArray[np.float64]:
+def _ratio_error_of_means(mean: Columns, weigh: Weigh, missed: float | np.ndarray) -> NDArray[np.float64]:
     """rows_se of the ratio of means: that of the mean terms."""
     of_steps = "loss_change" in mean
     den = mean["loss_change"] if of_steps else mean["loss"] - mean["loss_ref"]
     num = (mean["update_corr"] if of_steps else mean["grad_dot_ref"]) + 0 * den
+    size = np.abs(mean["convexity_den"]) - mean["convexity_den_rows_se"]
     result = np.full(len(num), NAN)
     for t, ratio in enumerate(mean["convexity_ratio"]):
         if not math.isnan(ratio):
-            result[t] = rows_error(num - ratio * (den + 0 * num), weigh)[t] / abs(mean["convexity_den"][t])
+            left = (1 - ratio) * missed
+            result[t] = rows_error(num - ratio * (den + 0 * num), weigh, left)[t] / size[t]
     return result
 
 

@@ -16,12 +16,17 @@ ELSEWHERE = {
     "steps": {
         *("path_integral", "path_integral_error", "window_loss_sum", "window_grad_sq_sum"),
         *("lambda_max", "lambda_max_residual", "lambda_min", "lambda_min_residual"),
+        *("loss_change_known", "update_corr_controlled_sum", "update_corr_controlled_sum_rows_se"),
+        *("descent_controlled_sum", "descent_controlled_sum_rows_se"),
+        *("convexity_ratio_controlled", "convexity_ratio_controlled_rows_se"),
         *("hessian_products", "grad_curvature", "stability_threshold", "replay_loss_error", "replay_grad_error"),
     },
     "references": {
         *("lo_lr_smooth", "lr", "implied_rate", "memory_", "window_num", "window_num_skip"),
         *("rsi_wd", "eb_wd", "cos_wd"),
         *("rsi_skip", "rsi_floor", "lo_lr_skip", "convexity_num_skip", "convexity_num_floor", "convexity_ratio_skip"),
+        *("convexity_den_skip", "convexity_num_skip_rows_se", "convexity_den_skip_rows_se"),
+        *("convexity_ratio_skip_rows_se",),
     },
 }
 

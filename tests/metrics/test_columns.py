@@ -17,7 +17,8 @@ from trajcheck.metrics.columns import (
     running_mean,
     running_sum,
 )
-from trajcheck.metrics.formulas.convexity import convexity_ratio, shares
+from trajcheck.metrics.formulas.convexity import convexity_ratio
+from trajcheck.metrics.shares import shares
 from trajcheck.metrics.uncertainty import mean_with_error
 from trajcheck.metrics.weights import Weights
 
@@ -98,7 +99,8 @@ def test_a_ratio_needs_a_resolved_denominator() -> None:
 def test_shares_count_three_ways_and_by_weight() -> None:
     gap, resolution = make([-1.0, 1.0, 0.01, None]), constant(0.1, 4)
     weights = Weights(np.array([0.0, 1.0, 4.0, 20.0]), 0, 8)  # 0; 1 and 2; 3 to 7
-    assert shares(gap, resolution, weights) == {
+    found = shares(gap, resolution, weights)
+    assert found is not None and found.of == {
         "convex": 1 / 8, "not_convex": 2 / 8, "undetermined": 5 / 8,
     }  # fmt: skip
     assert shares(make([None]), constant(1.0, 1), every_step(1)) is None

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from dense import Nearest
+from dense import Nearest, rows_error
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from quadratics import Quadratic, descend
@@ -84,7 +84,9 @@ def ratio_of(num: np.ndarray, den: np.ndarray, rows: np.ndarray) -> tuple[Column
     weights, n, d = Weights(rows + 0.5, 0.5, len(den)), column(num[rows]), column(den[rows])
     bottoms = running_sum(d, weights)
     ratio = convexity_ratio(running_sum(n, weights), bottoms, constant(0.0, len(rows)), sum_error(d, weights))
-    return ratio, convexity_ratio_rows_se(ratio, bottoms, n, d, column(weights.of(n.defined)))
+    weighed = column(weights.of(n.defined))
+    nothing = constant(0.0, len(rows))
+    return ratio, convexity_ratio_rows_se(ratio, bottoms, n, d, weighed, sum_error(d, weights), nothing)
 
 
 def test_the_ratio_of_a_run_whose_loss_falls_lies_within_three_errors() -> None:
@@ -94,8 +96,10 @@ def test_the_ratio_of_a_run_whose_loss_falls_lies_within_three_errors() -> None:
         rng = np.random.default_rng(seed)
         for _ in range(50):
             ratio, error = ratio_of(num, den, spread(len(den), 0.1, rng))
+            if not ratio.defined[-1]:
+                continue
             inside.append(abs(ratio.values[-1] - num.sum() / den.sum()) <= 3 * error.values[-1])
-    assert np.mean(inside) >= 0.95
+    assert len(inside) > 150 and np.mean(inside) >= 0.95
 
 
 def test_a_ratio_over_noise_is_not_given() -> None:
@@ -103,23 +107,25 @@ def test_a_ratio_over_noise_is_not_given() -> None:
     num, den = terms_of_a_run(3, away=0.1, rate=0.1)
     rng = np.random.default_rng(0)
     ratios = [ratio_of(num, den, spread(len(den), 0.02, rng))[0] for _ in range(20)]
-    refused = [ratio for ratio in ratios if "error for the choice of rows" in ratio.reasons[-1]]
-    assert len(refused) >= 10
+    refused = [ratio for ratio in ratios if "errors for the choice of rows" in ratio.reasons[-1]]
+    assert len(refused) >= 16
 
 
 def test_the_error_of_a_ratio_is_that_of_its_terms() -> None:
     """By the definition, at each row with the ratio there; no digits are lost where the terms are proportional."""
     rng = np.random.default_rng(0)
     num, den, w = rng.normal(size=(3, 30))
-    w, den = np.abs(w), den + 3
+    w, den, missed = np.abs(w), den + 3, 0.1 * rng.normal(size=30)
     tops, bottoms = np.cumsum(w * num), np.cumsum(w * den)
     for top in (num, 2 * den):
         tops = np.cumsum(w * top)
         ratio = tops / bottoms
-        found = convexity_ratio_rows_se(*map(column, (ratio, bottoms, top, den, w))).values
+        found = convexity_ratio_rows_se(*map(column, (ratio, bottoms, top, den, w, 0.1 * abs(bottoms), missed))).values
         for t in range(30):
             a = (top - ratio[t] * den)[: t + 1]
-            expected = np.sqrt((((w[1 : t + 1] + w[:t]) * np.diff(a) / 2) ** 2).sum() / 2) / abs(bottoms[t])
+            so_far: list[float] = w[: t + 1].tolist()
+            expected = rows_error(a, lambda _, so_far=so_far: so_far, (1 - ratio[t]) * missed[: t + 1])[-1]
+            expected /= 0.9 * abs(bottoms[t])
             assert found[t] == pytest.approx(expected, rel=1e-9, abs=1e-14)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dense import Nearest, Record
+from dense import Nearest, Record, rows_error
 from frames import col, towards
 from handwritten import write_objective, write_run
 from quadratics import Layout, Quadratic, cosine_rates, descend, pure_noise
@@ -71,4 +71,18 @@ def test_against_plain_numpy(tmp_path: Path, skip: int, thin: bool) -> None:
     weights, here = np.array(weigh(top)), ~np.isnan(top)
     num, den = np.cumsum((weights * top)[here]), np.cumsum((weights * bottom)[here])
     np.testing.assert_allclose(found["convexity_num_skip"][here], num, rtol=1e-9)
-    np.testing.assert_allclose(found["convexity_ratio_skip"][here], num / den, rtol=1e-9)
+    np.testing.assert_allclose(found["convexity_den_skip"][here], den, rtol=1e-9)
+    given = np.isfinite(found["convexity_ratio_skip"][here])
+    np.testing.assert_allclose(found["convexity_ratio_skip"][here][given], (num / den)[given], rtol=1e-9)
+    if not thin:
+        assert given.all() and "convexity_num_skip_rows_se" not in found
+        return
+    errors = {name: rows_error(terms, weigh)[here] for name, terms in (("num", top), ("den", bottom))}
+    for name, expected in errors.items():
+        np.testing.assert_allclose(found[f"convexity_{name}_skip_rows_se"][here], expected, rtol=1e-9)
+    np.testing.assert_array_equal(given, np.abs(den) > 2 * errors["den"])  # else within two errors of 0
+    assert 0 < given.sum() < len(given)
+    for place in np.flatnonzero(given):
+        error = rows_error(top - (num / den)[place] * bottom, weigh)[here][place]
+        found_here = found["convexity_ratio_skip_rows_se"][here][place]
+        assert found_here == pytest.approx(error / (abs(den[place]) - errors["den"][place]), rel=1e-9, abs=1e-14)

@@ -134,15 +134,31 @@ def exponential_mean(terms: Column, steps: np.ndarray, beta: float, *, debias: b
     return Column(values, terms.reasons)
 
 
-def sum_error(terms: Column, weights: Weights) -> Column:
-    """Of running_sum, the error for the choice of rows, >= 0: sqrt( 1/2 sum ((w_i + w_{i+1}) (a_i - a_{i+1}) / 2)^2 ),
-    the sum over neighbouring rows up to t. It is seen from the rows that are there: a peak between them is not."""
+def sum_error(terms: Column, weights: Weights, missed: Column | None = None) -> Column:
+    """Of running_sum, the error for the choice of rows, >= 0, from the rows that are there: sqrt of the running sum of
+    half of `gap_squares`, over the gaps between neighbouring rows up to t, and of the square of what is known to be
+    `missed`."""
 
     def error(a: np.ndarray, w: np.ndarray) -> np.ndarray:
-        squares = ((w[1:] + w[:-1]) * np.diff(a) / 2) ** 2
-        return np.sqrt(np.cumsum(np.concatenate([[0.0], squares])) / 2)
+        squares = sum((scale * np.diff(a, prepend=a[:1])[shifted]) ** 2 for scale, shifted in gap_squares(w))
+        return np.sqrt(np.cumsum(squares) / 2)
 
-    return _running(terms, weights, error)
+    found = _running(terms, weights, error)
+    return found if missed is None else lift(np.hypot, found, missed)
+
+
+def gap_squares(w: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
+    """What the gap before each row adds to an error for the choice of rows, for weights w [rows]: squares of a factor
+    [rows] times the difference of a from the row before, at the row itself or, `places` [rows], at the one before it.
+
+    The gap before row i stands for m_i = (w_{i-1} + w_i) / 2 steps, 0 for the first. Its own difference weighs m_i, and
+    a difference may go on in the gap beside it: half of its square weighs as much as the gap before or after it does.
+    """
+    gap = (w + np.concatenate([w[:1], w[:-1]])) / 2
+    gap[:1] = 0.0
+    here = np.arange(len(w))
+    before = np.maximum(here - 1, 0)
+    return [(gap, here), (gap[before] / 2**0.5, here), (gap / 2**0.5, before)]
 
 
 def _running(terms: Column, weights: Weights, function: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Column:

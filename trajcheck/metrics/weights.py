@@ -39,3 +39,7 @@ class Weights:
         passed = np.clip(np.floor((at[1:] + at[:-1]) / 2 - self.first) + 1, 0, count)
         result[places] = np.diff(passed, prepend=0, append=count) / self.per
         return result
+
+    def before(self, row: int) -> float:
+        """How many of those that are counted lie wholly before a row's own, as its chord begins after them."""
+        return float(max((self.positions[row] - self.per / 2 - (self.first - 0.5)) / self.per, 0.0))

@@ -126,10 +126,17 @@ class Rows:
         return Weights(np.array(middles), start, len(self.updates), self.stride, more=fixed - len(self.updates))
 
     @property
-    def thinned(self) -> bool:
+    def steps_thinned(self) -> bool:
         """Whether steps that count are no rows."""
-        there = {row.step for row in self.rows}
-        return len(there & set(self.counted[:: self.stride])) < len(self.counted[:: self.stride])
+        return self._missing(1)
+
+    @property
+    def updates_thinned(self) -> bool:
+        """The same of chords of the smallest stride, one after the other."""
+        return self._missing(self.stride)
+
+    def _missing(self, stride: int) -> bool:
+        return not set(self.counted[::stride]) <= {row.step for row in self.rows}
 
     @cached_property
     def _steps(self) -> np.ndarray:

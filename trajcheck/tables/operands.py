@@ -76,6 +76,12 @@ class Operands(Evaluated):
         made = MADE.get((self.table, name))
         return self.product(name) if made is None else made.function(self)
 
+    @property
+    def thinned(self) -> bool:
+        """Whether some of what sums count, updates in steps.csv and steps in references.csv, is on no row."""
+        rows = self.source.rows
+        return rows.updates_thinned if self.table == STEPS else rows.steps_thinned
+
     # -- inner products -----------------------------------------------------------------------------------------------
 
     def product(self, name: str) -> Column:
@@ -162,22 +168,23 @@ def own_term(row: Row, reference: Reference, skip: Skip) -> str:
     return skip.taken(row.skip, int(depends.whole))
 
 
-#: What a column may take beside its operands (Quantity.when): whether a report on one sample has it.
-CONDITIONS: Mapping[str, Callable[[Source], bool]] = {
-    "own": lambda source: source.sample == "own",
-    "replay": lambda source: source.epsilon is not None,
-    "decay": lambda source: source.trajectory.settings.has_decay,
-    "windows": lambda source: any(snapshot.window is not None for snapshot in source.trajectory.snapshots),
-    "curvature": lambda source: bool(source.curvature),
-    "lambda_max": lambda source: bool(source.curvature) and source.ends != "min",
-    "lambda_min": lambda source: bool(source.curvature) and source.ends != "max",
-    "path_integral": lambda source: source.path_integral,
-    "lags": lambda source: bool(source.lags),
-    "thinned": lambda source: source.rows.thinned,
+#: What a column may take beside its operands (Quantity.when): whether a table on one sample has it.
+CONDITIONS: Mapping[str, Callable[[Operands], bool]] = {
+    "own": lambda o: o.source.sample == "own",
+    "fixed": lambda o: o.source.fixed,
+    "replay": lambda o: o.source.epsilon is not None,
+    "decay": lambda o: o.source.trajectory.settings.has_decay,
+    "windows": lambda o: any(snapshot.window is not None for snapshot in o.source.trajectory.snapshots),
+    "curvature": lambda o: bool(o.source.curvature),
+    "lambda_max": lambda o: bool(o.source.curvature) and o.source.ends != "min",
+    "lambda_min": lambda o: bool(o.source.curvature) and o.source.ends != "max",
+    "path_integral": lambda o: o.source.path_integral,
+    "lags": lambda o: bool(o.source.lags),
+    "thinned": lambda o: o.thinned,
 }
 
 
 def columns_of(operands: Operands, *, of_tensor: bool = False) -> dict[str, Column]:
     """The columns of the table, in the order of the contract: all of them, or those that make sense for one tensor."""
-    holds = {name for name, holds_in in CONDITIONS.items() if holds_in(operands.source)}
+    holds = {name for name, holds_in in CONDITIONS.items() if holds_in(operands)}
     return operands.columns(holds, of_tensor=of_tensor)

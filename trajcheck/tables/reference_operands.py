@@ -7,7 +7,7 @@ from itertools import accumulate, pairwise
 
 import numpy as np
 
-from trajcheck.metrics.columns import Column, column
+from trajcheck.metrics.columns import Column, column, constant
 from trajcheck.metrics.formulas.secant import NotAlong
 from trajcheck.metrics.quantity import REFERENCES
 from trajcheck.metrics.weights import Weights
@@ -42,6 +42,12 @@ def loss_ref(o: Operands) -> Column:
 def loss_at_y(o: Operands) -> Column:
     """f(x*; z)."""
     return o["loss_ref"]
+
+
+@operand(REFERENCES)
+def change_missed(o: Operands) -> Column:
+    """Of sums towards x* nothing is known beforehand."""
+    return constant(0.0, len(o.source.rows.rows))
 
 
 @operand(REFERENCES, needs=("grad_dot_ref",))

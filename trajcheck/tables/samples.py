@@ -9,9 +9,13 @@ from functools import cached_property
 import numpy as np
 
 from trajcheck.metrics.catalogue import quantities
-from trajcheck.metrics.columns import Column, lift
+from trajcheck.metrics.columns import Column, constant, lift
 from trajcheck.metrics.families import Family
 from trajcheck.metrics.formulas.choice_of_rows import convexity_ratio_rows_se
+from trajcheck.metrics.formulas.control_variate import (
+    convexity_ratio_controlled,
+    convexity_ratio_controlled_rows_se,
+)
 from trajcheck.metrics.formulas.convexity import DEN_RESOLUTION, DEN_ROWS_ERROR, convexity_ratio
 from trajcheck.metrics.quantity import REFERENCES, STEPS
 from trajcheck.metrics.uncertainty import jackknife_error, mean_over_batches, standard_error
@@ -23,6 +27,11 @@ from trajcheck.tables.source import Source
 RESOLUTIONS = frozenset(("gap_resolution", DEN_RESOLUTION, DEN_ROWS_ERROR))
 #: Endings of the columns of errors: over batches, and for the choice of rows, which has none of the other kind.
 SE, ROWS_SE = "_se", "_rows_se"
+#: Columns that are ratios of two others; over batches they are ratios of means.
+RATIOS = {
+    "convexity_ratio": ("convexity_num", "convexity_den"),
+    "convexity_ratio_controlled": ("update_corr_controlled_sum", "known_change"),
+}
 
 
 @dataclass(frozen=True)
@@ -64,8 +73,8 @@ class Measured:
 def over_batches(table: str, each: Sequence[Mapping[str, Column]]) -> dict[str, Column]:
     """Columns of one table over probe batches: the mean, and beside it `<name>_se`.
 
-    The convexity ratio alone is the ratio of the means of its num and den, with a jackknife error; it is undefined
-    where |den| is not above its resolution and its own standard error.
+    Ratios alone are those of the means of their num and den, with a jackknife error; undefined where |den| is not above
+    its resolution and its own standard error.
     """
     result: dict[str, Column] = {}
     declared = quantities(table)
@@ -77,18 +86,32 @@ def over_batches(table: str, each: Sequence[Mapping[str, Column]]) -> dict[str, 
         result[name] = mean_over_batches(batches)
         if name not in RESOLUTIONS and not name.endswith(ROWS_SE):
             result[name + SE] = standard_error(batches)
-    if "convexity_ratio" in result:
-        den_mean, error = result["convexity_den"], result["convexity_den" + SE]
-        resolutions = result[DEN_RESOLUTION], result[DEN_ROWS_ERROR]
-        ratio = convexity_ratio(result["convexity_num"], den_mean, *resolutions)
-        ratio = ratio.except_where(np.abs(den_mean.values) <= error.values, "the denominator is within its error")
-        num, den = ([columns[f"convexity_{part}"] for columns in each] for part in ("num", "den"))
-        result["convexity_ratio"] = ratio
-        result["convexity_ratio" + SE] = lift(lambda _, spread: spread, ratio, jackknife_error(num, den))
-        if "convexity_ratio" + ROWS_SE in result:
-            parts = (result[name] for name in ("num_terms", "den_terms", "terms_weights"))
-            result["convexity_ratio" + ROWS_SE] = convexity_ratio_rows_se(ratio, den_mean, *parts)
+    for name, (num, den) in RATIOS.items():
+        if name in result:
+            ratio = _ratio(name, num, den, result)
+            within = np.abs(result[den].values) <= result[den + SE].values
+            result[name] = ratio = ratio.except_where(within, "the denominator is within its error")
+            spread = jackknife_error([columns[num] for columns in each], [columns[den] for columns in each])
+            result[name + SE] = lift(lambda _, error: error, ratio, spread)
+            if name + ROWS_SE in result:
+                result[name + ROWS_SE] = _rows_error(name, num, den, result)
     return result
+
+
+def _ratio(name: str, num: str, den: str, means: Mapping[str, Column]) -> Column:
+    """The ratio of means; undefined where that of one sample would be."""
+    if name == "convexity_ratio":
+        return convexity_ratio(means[num], means[den], means[DEN_RESOLUTION], means[DEN_ROWS_ERROR])
+    return convexity_ratio_controlled(means[num], means[den], means["gap_resolution"])
+
+
+def _rows_error(name: str, num: str, den: str, means: Mapping[str, Column]) -> Column:
+    """Its error for the choice of rows: that of the mean terms."""
+    if name == "convexity_ratio":
+        parts = (means[each] for each in ("num_terms", "den_terms", "terms_weights", DEN_ROWS_ERROR))
+        missed = means.get("change_missed", constant(0.0, len(means[name])))
+        return convexity_ratio_rows_se(means[name], means[den], *parts, missed)
+    return convexity_ratio_controlled_rows_se(means[name], means[num + ROWS_SE], means[den])
 
 
 def chosen(

@@ -42,6 +42,11 @@ class Source:
     averaging: Averaging = field(default_factory=Averaging)
     lags: Mapping[int, Sequence[Sequence[LagScalars | str]]] = field(default_factory=dict)  # by lag, reference and row
 
+    @property
+    def fixed(self) -> bool:
+        """Whether every row is on the same sample."""
+        return self.sample in ("probe", "full")
+
     def each(self, value: Callable[[Row], T]) -> list[T]:
         return [value(row) for row in self.rows.rows]
 

@@ -13,6 +13,7 @@ from trajcheck.runs.optimizer_settings import OptimizerSettings
 from trajcheck.scalars.rows import FIRST, UNSEEN, Row, loss_missing
 from trajcheck.scalars.values import StepScalars
 from trajcheck.tables.operands import Operands, operand
+from trajcheck.tables.source import NEEDS_OBJECTIVE
 
 NOT_CHOSEN = "not among the rows that --curvature chooses"
 NO_BEFORE = "there is no step d_{t-1}: x_{t-1} is the first recorded iterate"
@@ -37,8 +38,8 @@ def weights(o: Operands) -> Weights:
 
 @operand(STEPS, REFERENCES)
 def thinned(o: Operands) -> bool:
-    """Whether there are steps that are no rows."""
-    return o.source.rows.thinned
+    """Whether steps, or updates over chords of the stride, that are counted are no rows."""
+    return o.thinned
 
 
 @operand(STEPS, REFERENCES)
@@ -87,6 +88,44 @@ def loss_at_y(o: Operands) -> Column:
 def grad_dot_y(o: Operands) -> Column:
     """<g_t, x_t - x_{t-1}>."""
     return o.product("grad_dot_step")
+
+
+@operand(STEPS)
+def fixed_sample(o: Operands) -> bool:
+    """Whether every row is on the same sample."""
+    return o.source.fixed
+
+
+@operand(STEPS)
+def same_sample(o: Operands) -> bool:
+    """Whether x_t does not know the sample of its row."""
+    return o.source.sample != "previous"
+
+
+@operand(STEPS, evaluations=("loss_previous",))
+def start_loss(o: Operands) -> Column:
+    """f(x_b; z), x_b the iterate before the first update that is counted, the same on every row."""
+    return _loss_at_step(o, o.source.rows.fixed_updates.start, "begin")
+
+
+@operand(STEPS, evaluations=("loss_previous",))
+def end_loss(o: Operands) -> Column:
+    """f(x_e; z), x_e the iterate after the last update that is counted on a fixed sample, the same on every row."""
+    return _loss_at_step(o, o.source.rows.fixed_updates.stop, "end")
+
+
+def _loss_at_step(o: Operands, step: int, what: str) -> Column:
+    """Of the step's own row, else as x_{t-1} of the next."""
+    source, value = o.source, None
+    for row, own, loss in zip(source.rows.rows, source.own, source.loss.values, strict=True):
+        if row.step == step and not np.isnan(loss):
+            value = float(loss)
+        elif value is None and row.prev_step == step and not row.no_pair:
+            value = own.loss_previous
+    moved = any(row.no_update for row in source.rows.rows)
+    missing = f"no row has the loss at step {step}, where sums over updates {what}"
+    why = NEEDS_OBJECTIVE if source.epsilon is None else UNSEEN if moved else missing if value is None else ""
+    return column([value] * len(source.rows.rows), why)
 
 
 @operand(STEPS, needs=("grad_change_sq",))

@@ -12,6 +12,7 @@ import numpy as np
 from trajcheck.metrics.averaging import Averaging
 from trajcheck.metrics.columns import Column, running_sum, sum_error
 from trajcheck.metrics.quantity import LOSS, NONE, REFERENCES, STEPS, Unit, given, quantity
+from trajcheck.metrics.quotients import resolved_quotient
 from trajcheck.metrics.weights import Weights
 
 #: c in the resolution c eps (|f(x)| + |f(y)|) of a difference of two losses. On the sample runs, float32 replays
@@ -146,16 +147,10 @@ def convexity_ratio(
 
     Convex and den > 0: >= 1; in (0, 1): weakly quasi-convex; < 0: strongly non-convex; a saddle can give 2. With den <
     0 the inequality turns round, so read num and den beside it. Undefined where |den| is not above its resolution, the
-    same weighted sum of the resolutions of its terms, or, over thinned records, not above its error for the choice of
-    rows. Source: TZC.
+    same weighted sum of the resolutions of its terms, or, over thinned records, within two of its errors for the
+    choice of rows: there the error of a quotient is not what its first order says. Source: TZC.
     """
-    size = np.abs(convexity_den.values)
-    resolved = convexity_den.except_where(size <= den_resolution.values, "the denominator is below its resolution")
-    resolved = resolved.except_where(
-        (den_rows_error.values > 0) & (size <= den_rows_error.values),
-        "the denominator is within its error for the choice of rows",
-    )
-    return convexity_num.over(resolved, "the denominator is 0")
+    return resolved_quotient(convexity_num, convexity_den, den_resolution, den_rows_error)
 
 
 @quantity(
@@ -179,10 +174,17 @@ def den_resolution(
     range=">= 0",
     hidden=True,
 )
-def den_rows_error(loss_at_x: Column, loss_at_y: Column, grad_dot_y: Column, weights: Weights, thinned: bool) -> Column:
-    """The error of convexity_den for the choice of rows."""
+def den_rows_error(
+    loss_at_x: Column,
+    loss_at_y: Column,
+    grad_dot_y: Column,
+    weights: Weights,
+    thinned: bool,
+    change_missed: Column,
+) -> Column:
+    """The error of convexity_den for the choice of rows, convexity_den_rows_se."""
     terms = convexity_terms(loss_at_x, loss_at_y, grad_dot_y)
-    return sum_error(terms, weights) if thinned else 0.0 * terms
+    return sum_error(terms, weights, change_missed) if thinned else 0.0 * terms
 
 
 def convexity_terms(loss_at_x: Column, loss_at_y: Column, grad_dot_y: Column) -> Column:
@@ -257,21 +259,3 @@ def window_sum(terms: Column) -> Column:
     since = str(terms.reasons[lost[0]]) if len(lost) else ""
     reasons = np.where(terms.defined, f"an earlier part of the sum is missing: {since}", terms.reasons)
     return Column(values, np.where(np.isnan(values), reasons, "").astype(object))
-
-
-def shares(gap: Column, resolution: Column, weights: Weights) -> dict[str, float] | None:
-    """Weighted shares of rows on which the gap is certainly negative (convex), positive (not), or neither; None if
-    none. `resolution` is gap_resolution, or the gap's standard error where that is larger.
-
-    `convex` means that the inequality of convexity holds between x_t and y on this sample, no more.
-    """
-    here = gap.defined & resolution.defined
-    value, limit, weight = gap.values[here], resolution.values[here], weights.of(here)[here]
-    total = weight.sum()
-    if not total > 0:
-        return None
-    return {
-        "convex": float(weight[value < -limit].sum() / total),
-        "not_convex": float(weight[value > limit].sum() / total),
-        "undetermined": float(weight[np.abs(value) <= limit].sum() / total),
-    }

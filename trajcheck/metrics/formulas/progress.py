@@ -101,6 +101,19 @@ def loss_change_sum(loss_change: Column, weights: Weights) -> Column:
     return running_sum(loss_change, weights)
 
 
+@quantity(
+    STEPS,
+    formula="f(x_t; z) - f(x_b; z), x_b the first iterate of the sum: what loss_change_sum is with every step recorded",
+    unit=LOSS,
+    family="progress",
+    when="fixed",
+)
+def loss_change_known(loss_at_row: Column, start_loss: Column) -> Column:
+    """f(x_t; z) - f(x_b; z): on a fixed sample the sum of loss_change over all updates from x_b to x_t, recorded or
+    not; any sign, in units of the loss."""
+    return loss_at_row - start_loss
+
+
 def _promised(smoothness: str) -> str:
     return f"descent + {smoothness} |d_t|^2 / 2"
 

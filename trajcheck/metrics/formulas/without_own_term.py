@@ -10,12 +10,11 @@ whatever the geometry: a schedule prescribed by own samples ends in the rate tha
 
 from __future__ import annotations
 
-import numpy as np
-
-from trajcheck.metrics.columns import Column, running_sum
+from trajcheck.metrics.columns import Column, running_sum, sum_error
 from trajcheck.metrics.formulas.convexity import convexity_terms, of_convexity_terms
 from trajcheck.metrics.formulas.secant import AT_REFERENCE, NO_GRADIENT, NotAlong
 from trajcheck.metrics.quantity import CURVATURE, LOSS, NONE, RATE, REFERENCES, quantity
+from trajcheck.metrics.quotients import resolved_quotient
 from trajcheck.metrics.weights import Weights
 
 AT_SKIP = "x_s is the reference itself"
@@ -93,19 +92,58 @@ def convexity_num_floor(floor_lr: Column, eta_squares_to_ref: Column, grad_sq: C
 
 @quantity(
     REFERENCES,
-    formula="convexity_num_skip over the sum of w (f(x; z) - f(x*; z)) on the same rows",
+    formula="running sum of w (f(x; z) - f(x*; z)) on the rows and with the weights of convexity_num_skip",
+    unit=LOSS,
+    family="convexity",
+    when="own",
+)
+def convexity_den_skip(loss_at_x: Column, loss_at_y: Column, grad_dot_skip: Column, skip_weights: Weights) -> Column:
+    """sum_{i<=t} w_i (f(x_i; z_i) - f(x*; z_i)): that of convexity_ratio_skip. Undefined where cos_skip is."""
+    return running_sum(convexity_terms(loss_at_x, loss_at_y, grad_dot_skip), skip_weights)
+
+
+@quantity(
+    REFERENCES,
+    formula="convexity_num_skip / convexity_den_skip",
     unit=NONE,
     family="convexity",
     when="own",
 )
 def convexity_ratio_skip(
-    loss_at_x: Column, loss_at_y: Column, grad_dot_skip: Column, gap_resolution: Column, skip_weights: Weights
+    convexity_num_skip: Column, convexity_den_skip: Column, skip_den_resolution: Column, skip_den_rows_error: Column
 ) -> Column:
     """sum w_i <g_i, x_{s(i)} - x*> / sum w_i (f(x_i; z_i) - f(x*; z_i)), any sign: the convexity ratio without the
-    steps' own terms. Undefined where |den| is not above its resolution, and where cos_skip is."""
+    steps' own terms. Undefined where |den| is not above its resolution or, over thinned records, within two of its
+    errors for the choice of rows, and where cos_skip is."""
+    return resolved_quotient(convexity_num_skip, convexity_den_skip, skip_den_resolution, skip_den_rows_error)
+
+
+@quantity(
+    REFERENCES,
+    formula="running sum of w gap_resolution, over the terms of convexity_den_skip",
+    unit=LOSS,
+    range="> 0",
+    hidden=True,
+    when="own",
+)
+def skip_den_resolution(
+    loss_at_x: Column, loss_at_y: Column, grad_dot_skip: Column, gap_resolution: Column, skip_weights: Weights
+) -> Column:
+    """sum_{i<=t} w_i gap_resolution_i, over the rows of convexity_den_skip."""
+    return running_sum(gap_resolution.along(convexity_terms(loss_at_x, loss_at_y, grad_dot_skip)), skip_weights)
+
+
+@quantity(
+    REFERENCES,
+    formula="convexity_den_skip_rows_se over thinned records, 0 where every step is there",
+    unit=LOSS,
+    range=">= 0",
+    hidden=True,
+    when="own",
+)
+def skip_den_rows_error(
+    loss_at_x: Column, loss_at_y: Column, grad_dot_skip: Column, skip_weights: Weights, thinned: bool
+) -> Column:
+    """The error of convexity_den_skip for the choice of rows."""
     terms = convexity_terms(loss_at_x, loss_at_y, grad_dot_skip)
-    den = running_sum(terms, skip_weights)
-    resolution = running_sum(gap_resolution.along(terms), skip_weights)
-    unresolved = np.abs(den.values) <= resolution.values
-    num = running_sum(of_convexity_terms(loss_at_x, loss_at_y, grad_dot_skip), skip_weights)
-    return num.over(den.except_where(unresolved, "the denominator is below its resolution"), "the denominator is 0")
+    return sum_error(terms, skip_weights) if thinned else 0.0 * terms

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from trajcheck.metrics.columns import Column
-from trajcheck.metrics.formulas.convexity import shares
+from trajcheck.metrics.shares import shares
 from trajcheck.metrics.uncertainty import mean_with_error
 from trajcheck.metrics.weights import Weights
 
@@ -56,11 +56,12 @@ def headline(columns: Mapping[str, Column], weights: Weights) -> dict[str, Any]:
         gap = gap.except_where(columns["ref_dist"].values == 0, "x_t is the reference itself")
     if resolution is not None and "inst_gap_se" in columns:
         resolution = Column(np.fmax(resolution.values, columns["inst_gap_se"].values), resolution.reasons)
+    found = shares(gap, resolution, weights) if gap is not None and resolution is not None else None
     return {
         "convexity_ratio": ratio if _same_row(columns, "convexity_ratio", "convexity_den") else None,
         "convexity_num": num,
         "convexity_den": den,
-        "shares": shares(gap, resolution, weights) if gap is not None and resolution is not None else None,
+        "shares": None if found is None else found.of,
     }
 
 
