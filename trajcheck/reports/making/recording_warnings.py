@@ -27,9 +27,9 @@ def recording_warnings(trajectory: Trajectory, *, replayed: bool = False) -> lis
 def _ascent(trajectory: Trajectory) -> Iterable[str]:
     if trajectory.settings.ascends:
         yield (
-            f"{trajectory.info.optimizer} went up its gradients (maximize=True): losses and gradients are those of what "
-            "it made larger, so a loss that rises is progress, rsi and cos are negative where the run goes towards x*, "
-            "and convexity is that of what was maximized"
+            f"{trajectory.info.optimizer} went up its gradients (maximize=True): losses and gradients are those of "
+            "what it made larger, so a loss that rises is progress, rsi and cos are negative where the run goes "
+            "towards x*, and convexity is that of what was maximized"
         )
 
 

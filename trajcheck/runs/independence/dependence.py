@@ -102,7 +102,11 @@ def _apart(
     trajectory: Trajectory,
     same: tuple[int, ...] | None,
 ) -> Dependence:
-    """Of a point of a run that shares no recorded iterate with this one."""
+    """Of a point of a run that shares no recorded iterate with this one.
+
+    Two runs that begin apart, on other batches, may end at one minimum, nearer to one another than to where they
+    began: a run that went there by its optimizer's steps alone is independent. Whether it did, a Recorder knows.
+    """
     if same:
         return Dependence(found=f"its run took this run's batch of step {same[0]}")
     ours, beginning = Nearness(reader, trajectory), other.snapshots[0].parameters
@@ -111,9 +115,21 @@ def _apart(
             found=f"its run began nearer to the iterate of step {near} than x_0 is, as a run does that goes on from an "
             "average of this run's iterates"
         )
-    if (near := ours.nearer_than(point, beginning)) is not None:
-        return Dependence(found=f"it is nearer to this run's iterate of step {near} than to its own run's beginning")
-    return INDEPENDENT
+    if not (doubt := _may_have_jumped(other)) or (near := ours.nearer_than(point, beginning)) is None:
+        return INDEPENDENT
+    return Dependence(
+        found=f"it is nearer to this run's iterate of step {near} than to its own run's beginning, as the end of a run "
+        f"to the same minimum is, and that of one that took weights over from this one; {doubt}"
+    )
+
+
+def _may_have_jumped(run: Trajectory) -> str:
+    """Why a run may have come to its points otherwise than by its optimizer's steps; '' where a Recorder saw none."""
+    if jumps := [snapshot.unseen.last for snapshot in run.snapshots if snapshot.unseen is not None]:
+        return f"something else than its optimizer changed its run's parameters, last before step {max(jumps)}"
+    if "trajcheck" not in run.info.versions:
+        return "by which steps its run came there is not recorded"
+    return ""
 
 
 #: Of distances to an iterate, that of another run's beginning and that of x_0, below which the two are not two draws of
