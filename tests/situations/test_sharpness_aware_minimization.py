@@ -67,8 +67,10 @@ def value(model: nn.Module, z: tuple[Tensor, Tensor]) -> Tensor:
     return loss
 
 
-def trained(path: Path, *, exact: bool, every: int = 1, windows: bool = False) -> tuple[list[Any], list[str]]:
-    """The models as the steps found them, and the warnings."""
+def trained(
+    path: Path, *, exact: bool, every: int = 1, windows: bool = False, first: bool = False
+) -> tuple[list[Any], list[str]]:
+    """The models as the steps found them, and the warnings; `first`: the loss at x_t is observed at once."""
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 1))
     optimizer = SAM(model.parameters(), torch.optim.SGD, lr=0.05, exact=exact)
@@ -81,9 +83,12 @@ def trained(path: Path, *, exact: bool, every: int = 1, windows: bool = False) -
                 found.append(copy.deepcopy(model))
                 loss = value(model, batch(step))
                 loss.backward()
+                if first:
+                    recorder.observe(batch(step), loss)
                 optimizer.first_step()
                 value(model, batch(step)).backward()
-                recorder.observe(batch(step), loss)
+                if not first:
+                    recorder.observe(batch(step), loss)
                 optimizer.second_step()
     return found, [str(each.message) for each in caught]
 
@@ -104,6 +109,16 @@ def test_a_gradient_that_was_taken_elsewhere_is_not_stored(exact: bool, every: i
     assert len(said) == 1
     assert f"the gradients of {6 // every} recorded steps, first step 0, were taken at other parameters" in said[0]
     assert run_json(tmp_path)["optimizer"]["name"] == "SAM(SGD)"
+
+
+def test_what_was_observed_before_the_ascent_is_lost_and_the_way_is_named(tmp_path: Path) -> None:
+    """The way that it names is that of the other tests: observe() after the second backward pass."""
+    trained(tmp_path / "run", exact=True, first=True)
+    reason = read(tmp_path / "run", 1)[1]["omitted"]["batch"]
+    assert reason.startswith("the gradients of what was observed (1 times) were cleared before the optimizer's step.")
+    assert "under SAM that at x_t + e, whose batch is then replayed at x_t" in reason
+    warned = trajcheck.analyze(tmp_path / "run", out=tmp_path / "out", quiet=True).summary["warnings"]
+    assert f"the batch of 6 steps is not in the run: {reason}" in warned
 
 
 def test_window_sums_do_not_take_it_either(tmp_path: Path) -> None:

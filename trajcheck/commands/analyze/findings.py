@@ -150,11 +150,8 @@ class Findings:
                 for end in EIGENVALUES
                 if end in self.own[sample] and not self.own[sample][end].defined.any()
             ]
-        if (apart := unlike(self.own.get("own", {}))) is not None:
-            found.append(
-                f"--objective: replayed gradients differ from the recorded ones by {100 * apart:.0f}% (median): the "
-                "replay is not the training"
-            )
+        if apart := unlike(self.own.get("own", {}), [row.step for row in self.source.rows.rows]):
+            found.append(f"--objective: {apart}")
         if self.plane is not None and self.plane.facts["explained"][1] is None:
             found.append("--pca: the iterates do not span a plane; undefined.csv says why")
         for lag in self.options.lags:

@@ -25,6 +25,7 @@ def found_on_the_way(name: str, unseen: Unseen, elsewhere: Sequence[int], lackin
     if elsewhere:
         found.append(
             f"the gradients of {len(elsewhere)} recorded steps, first step {elsewhere[0]}, were taken at other "
-            "parameters than x_t (as by SAM), so they are not g_t and were not stored"
+            "parameters than x_t (as by SAM), so they are not g_t and were not stored; a replay of their batches gives "
+            "loss and gradient at x_t"
         )
     return found

@@ -33,13 +33,14 @@ def fidelity_warning(
         if each is None or not each.defined.any():
             continue
         median = float(np.median(each.values[each.defined]))
-        if median > limit:
-            return (
-                f"replayed {what} differ from the recorded ones by {median:.1e} (median, relative): the replay is not "
-                f"the training. {_because(causes)}"
-            )
         worst = int(np.nanargmax(each.values))
         largest = float(each.values[worst])
+        if median > limit:
+            return (
+                f"replayed {what} differ from the recorded ones by {median:.1e} (median of {int(each.defined.sum())} "
+                f"rows, relative), most at step {steps[worst]} ({largest:.1e}): the replay is not the training. "
+                f"{_because(causes)}"
+            )
         if single is None and largest > max(limit, OUTLIER * median):
             single = (
                 f"replayed {what} differ from the recorded ones by {largest:.1e} at step {steps[worst]}, by "
@@ -58,13 +59,21 @@ def _because(causes: Sequence[str]) -> str:
     )
 
 
-def unlike(columns: Mapping[str, Column]) -> float | None:
-    """The median by which replayed gradients differ from the recorded ones, where it is more than UNLIKE."""
+def unlike(columns: Mapping[str, Column], steps: Sequence[int]) -> str:
+    """By how much replayed gradients differ from the recorded ones, in words, where it is more than UNLIKE in the
+    median; else ''."""
     errors = columns.get("replay_grad_error")
     if errors is None or not errors.defined.any():
-        return None
+        return ""
     median = float(np.median(errors.values[errors.defined]))
-    return median if median > UNLIKE else None
+    worst = int(np.nanargmax(errors.values))
+    if median <= UNLIKE:
+        return ""
+    return (
+        f"replayed gradients differ from the recorded ones by {100 * median:.0f}% (median of "
+        f"{int(errors.defined.sum())} rows), most at step {steps[worst]} ({100 * errors.values[worst]:.0f}%): the replay "
+        "is not the training"
+    )
 
 
 def other_draws(randomness: Mapping[str, int]) -> list[str]:
