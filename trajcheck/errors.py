@@ -13,6 +13,7 @@
     ├── RunnerError                workers that cannot be had, or a cluster that is gone      4
     ├── OutputError                a report or a record that could not be written             5
     └── RecorderError              a training loop that cannot be recorded                    2
+        └── HeldRunError           a run that another recorder is recording
 
 Exit code 0 is success, 4 "finished, but something explicitly asked for could not be computed", and 1 is left to bugs.
 Every message says what was found (path, step, tensor), what was expected, and what to do.
@@ -91,3 +92,7 @@ class RecorderError(TrajcheckError):
     """A training loop that the Recorder cannot record."""
 
     exit_code = 2
+
+
+class HeldRunError(RecorderError):
+    """A run that another recorder has, which the message names."""

@@ -285,17 +285,16 @@ def flow_state_files() -> list[bytes]:
     """The state of a flow over three parameters, two rows far."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (folder / "staging").mkdir()
         states = [State(time=0.5, theta=np.arange(3.0), step=0.25, evaluations=7) for _ in range(2)]
         rows = [FlowScalars(init_dist=0.5, flow_loss=1.5), FlowScalars(flow_dist=1.0)]
-        StateFile(folder, folder / "staging", "key").save(Reached(rows, 2, states), now=True)
+        StateFile(folder, "key").save(Reached(rows, 2, states), now=True)
         return [(folder / NAME).read_bytes()]
 
 
 @reader(flow_state_files)
 def flow_state(data: bytes, folder: Path) -> None:
     (folder / NAME).write_bytes(data)
-    StateFile(folder, folder, "key").load(3)
+    StateFile(folder, "key").load(3)
 
 
 def scalar_files() -> list[bytes]:

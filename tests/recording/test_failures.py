@@ -38,7 +38,7 @@ def full_disk(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
 def wait_for(folder: Path, files: int) -> None:
     """Until the writer has written so many steps."""
     until = time.monotonic() + 60
-    while len(recorded_steps(folder)) < files or list(folder.glob(".*")):
+    while len(recorded_steps(folder)) < files or list(folder.glob(".step*")):
         assert time.monotonic() < until
         time.sleep(0.01)
 

@@ -266,12 +266,12 @@ def test_without_an_objective_recorded_gradients_are_not_those_of_a_replay(
 
 
 def test_an_average_is_made_once(plain_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from trajcheck.runs import references
+    from trajcheck.files import kept_vectors
 
     run_analysis(plain_run, Options(("mean:3",)), tmp_path / "out")
     [kept] = (tmp_path / "out" / "scalars").glob("mean-*")
     with monkeypatch.context() as patch:
-        patch.setattr(references, "write_streamed", None)
+        patch.setattr(kept_vectors, "_hashed", None)  # nothing is written
         run_analysis(plain_run, Options(("mean:3",)), tmp_path / "out")
     touch(plain_run / "step-000000009.safetensors")
     run_analysis(plain_run, Options(("mean:3",)), tmp_path / "out")

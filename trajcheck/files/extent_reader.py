@@ -15,6 +15,7 @@ import numpy as np
 
 from trajcheck.errors import StepFileError
 from trajcheck.files.extents import ITEM_SIZE, Extent
+from trajcheck.files.opening import open_regular
 
 #: Elements per block: 1 MB as float64, so that the handful of vectors a row needs stay in cache.
 BLOCK = 131072
@@ -54,13 +55,32 @@ def length_of(pieces: Sequence[BlockPiece]) -> int:
 
 
 def most_open() -> int:
-    """How many files one pass keeps open: half of what the system allows a process, and no more than 1024."""
+    """How many files all readers keep open together: half of what the system allows a process, and no more than
+    1024."""
     allowed = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return 1024 if allowed == resource.RLIM_INFINITY else min(1024, allowed // 2)
 
 
+class _Held:
+    """How many files the readers of this process hold open."""
+
+    def __init__(self) -> None:
+        self._count, self._lock = 0, Lock()
+
+    def add(self, count: int) -> None:
+        with self._lock:
+            self._count += count
+
+    @property
+    def full(self) -> bool:
+        return self._count >= most_open()
+
+
+_held = _Held()
+
+
 class ExtentReader:
-    """Reads ranges of extents; keeps up to `capacity` files open."""
+    """Reads ranges of extents; keeps up to `capacity` files open, and one at least whatever other readers hold."""
 
     def __init__(self, capacity: int = 200) -> None:
         self._open: OrderedDict[str, int] = OrderedDict()
@@ -74,13 +94,13 @@ class ExtentReader:
 
     def __exit__(self, *_: object) -> None:
         while self._open:
-            os.close(self._open.popitem()[1])
+            self._close_oldest()
 
     def share(self, path: str) -> int:
         """A descriptor for several threads, open until this reader is closed; -1 where `capacity` are open already.
         Not to be mixed with the reading below, which closes what was not used for long. Raises StepFileError."""
         with self._lock:
-            return self._descriptor(path) if path in self._open or len(self._open) < self._capacity else -1
+            return self._descriptor(path) if path in self._open or not self._full else -1
 
     def wide_block(self, tensors: Mapping[str, Extent], pieces: list[BlockPiece], out: np.ndarray) -> np.ndarray:
         """Fill `out` (float64) with a block of the flat vector of `tensors`; returns the part that was filled."""
@@ -135,13 +155,22 @@ class ExtentReader:
         if path in self._open:
             self._open.move_to_end(path)
         else:
-            if len(self._open) >= self._capacity:
-                os.close(self._open.popitem(last=False)[1])
+            while self._open and self._full:
+                self._close_oldest()
             try:
-                self._open[path] = os.open(path, os.O_RDONLY)
+                self._open[path] = open_regular(path)
             except OSError as error:
                 raise unreadable(path, error) from error
+            _held.add(1)
         return self._open[path]
+
+    @property
+    def _full(self) -> bool:
+        return len(self._open) >= self._capacity or _held.full
+
+    def _close_oldest(self) -> None:
+        os.close(self._open.popitem(last=False)[1])
+        _held.add(-1)
 
 
 def unreadable(path: str, error: OSError) -> StepFileError:

@@ -7,6 +7,7 @@ import os
 from pathlib import Path
 
 from trajcheck.errors import RunError
+from trajcheck.files.opening import opened
 
 
 def file_print(path: str | Path) -> str:
@@ -39,7 +40,7 @@ class FilePrints:
 def hash_file(path: str | Path) -> str:
     """sha256:... of a file's bytes, read in parts."""
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with opened(path) as file:
         while part := file.read(1 << 20):
             digest.update(part)
     return f"sha256:{digest.hexdigest()}"

@@ -11,13 +11,13 @@ import json
 import math
 import os
 import re
-import stat
 from collections.abc import Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
 from trajcheck.errors import StepFileError
 from trajcheck.files.extents import ITEM_SIZE, Extents, Spec
+from trajcheck.files.opening import NotRegularError, opened
 from trajcheck.files.plain_json import DECODER, parse_json
 
 NOTHING: Mapping[str, str] = {}  # one object, by which equal layouts are known
@@ -57,9 +57,7 @@ def read_header(path: str, remedy: str = "remove it (analyze --skip-bad leaves s
     Raises StepFileError when the file cannot be read, is truncated, or is not a sound safetensors file.
     """
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # opening a pipe would wait for ever
-            raise StepFileError(f"{path}: not a regular file; expected a safetensors file.")
-        with open(path, "rb") as file:
+        with opened(path) as file:
             size = os.fstat(file.fileno()).st_size
             prefix = file.read(8)
             length = int.from_bytes(prefix, "little")
@@ -69,6 +67,8 @@ def read_header(path: str, remedy: str = "remove it (analyze --skip-bad leaves s
                     f"{8 + length:,}. The file is truncated or of another format; copy it again or {remedy}."
                 )
             header = file.read(length)
+    except NotRegularError as error:
+        raise StepFileError(f"{path}: not a regular file; expected a safetensors file.") from error
     except OSError as error:
         raise StepFileError(f"{path}: cannot be read: {error.strerror}.") from error
     try:

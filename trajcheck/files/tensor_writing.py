@@ -16,13 +16,19 @@ if TYPE_CHECKING:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]) -> Path:
-    """Write a file of CPU tensors with `metadata` in its header, as JSON under the key `trajcheck`, to which checksums
-    are added. Raises OSError.
+    """Write a file of `tensor_blocks`. Raises OSError."""
+    write_blocks(path, tensor_blocks(tensors, metadata))
+    return path
+
+
+def tensor_blocks(tensors: Mapping[str, torch.Tensor], metadata: Mapping[str, Any]) -> list[bytes | memoryview]:
+    """A file of CPU tensors with `metadata` in its header, as JSON under the key `trajcheck`, to which checksums are
+    added.
 
     A complex128 tensor becomes one of pairs of float64, and the metadata list it under `complex`.
 
-    The tensors' own memory is written, largest elements first so that each lies aligned; safetensors.torch.save would
-    build a copy of the whole file in memory first.
+    The blocks are the tensors' own memory, largest elements first so that each lies aligned; safetensors.torch.save
+    would build a copy of the whole file in memory first.
     """
     import torch
 
@@ -47,5 +53,4 @@ def write_tensors(path: Path, tensors: Mapping[str, torch.Tensor], metadata: Map
     text = json.dumps(with_checksums(metadata, blocks), allow_nan=False)
     head = json.dumps({"__metadata__": {"trajcheck": text}, **table}, separators=(",", ":")).encode()
     head += b" " * (-len(head) % 8)
-    write_blocks(path, [len(head).to_bytes(8, "little") + head, *blocks.values()])
-    return path
+    return [len(head).to_bytes(8, "little") + head, *blocks.values()]

@@ -116,9 +116,13 @@ class Parts(NamedTuple):
         return found
 
 
+#: In the place of an errno: what is to be read is a pipe, a device or a folder.
+NOT_REGULAR = -1
+
+
 class Unread(Exception):
-    """Range `number` of a block could not be read: `missing` bytes of it, for the reason `error`, an errno (0: the file
-    ended)."""
+    """Range `number` of a block could not be read: `missing` bytes of it, for the reason `error`, an errno or
+    NOT_REGULAR (0: the file ended)."""
 
     def __init__(self, block: int, number: int, error: int, missing: int) -> None:
         super().__init__(block, number, error, missing)

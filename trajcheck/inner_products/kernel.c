@@ -12,8 +12,10 @@
 #include <fcntl.h>
 #include <stdint.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#define NOT_REGULAR (-1)      /* in the place of an errno: what is to be read is a pipe, a device, a folder */
 #define TILE 256              /* elements of a tile */
 #define SPAN (8 * TILE)       /* elements that several instructions go through in turn where they keep nothing */
 #define SLOT (TILE + 8)       /* doubles from slot to slot: not a power of two, which caches dislike */
@@ -100,7 +102,7 @@ typedef struct {
 #endif
 
 /* Of this interface; loop.py uses no other. */
-int32_t trajcheck_version(void) { return 10; }
+int32_t trajcheck_version(void) { return 11; }
 
 /* 2: AVX-512, 1: AVX2 with FMA, 0: neither. */
 int32_t trajcheck_level(void) {
@@ -150,15 +152,28 @@ static int64_t read_bytes(int file, char *to, int64_t offset, int64_t left, int3
     return 0;
 }
 
+/* A descriptor of a regular file; below 0 with the `error`. What is none is opened without waiting for it, and closed. */
+static int open_regular(const char *path, int32_t *error) {
+    const int file = open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    struct stat found;
+    if (file < 0) {
+        *error = errno == ENXIO ? NOT_REGULAR : errno;
+        return -1;
+    }
+    if (fstat(file, &found) || !S_ISREG(found.st_mode)) {
+        *error = NOT_REGULAR;
+        close(file);
+        return -1;
+    }
+    return file;
+}
+
 static int64_t read_range(const range *what, int32_t *error) {
     const int64_t size = SIZE(what->type);
     char *const to = (char *)(intptr_t)what->to;
-    const int file = what->file >= 0 ? (int)what->file : open((const char *)(intptr_t)what->path, O_RDONLY | O_CLOEXEC);
+    const int file = what->file >= 0 ? (int)what->file : open_regular((const char *)(intptr_t)what->path, error);
     int64_t missing = 0;
-    if (file < 0) {
-        *error = errno;
-        return size * what->count;
-    }
+    if (file < 0) return size * what->count;
     if (what->type == what->as)
         missing = read_bytes(file, to, what->offset, size * what->count, error);
     else
@@ -177,7 +192,7 @@ static int64_t read_range(const range *what, int32_t *error) {
 
 /* Read and run every program over one block after the other, adding to each `out`. How many blocks were done; where
    that is not all of them, range number `place` of the next could not be read: `missing` bytes were not there, and
-   `error` is why: an errno, or 0 where the file ended early. */
+   `error` is why: an errno, NOT_REGULAR, or 0 where the file ended early. */
 int64_t trajcheck_run(const block *work, int64_t blocks, int32_t level, int64_t *place, int32_t *error, int64_t *missing) {
     for (int64_t done = 0; done < blocks; done++, work++) {
         *place = 0;

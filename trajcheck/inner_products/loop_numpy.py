@@ -10,7 +10,8 @@ from itertools import pairwise
 import numpy as np
 
 from trajcheck.files.extent_reader import read_at
-from trajcheck.inner_products.blocks import NUMPY, Block, Segments, Unread, widened
+from trajcheck.files.opening import NotRegularError, open_regular
+from trajcheck.inner_products.blocks import NOT_REGULAR, NUMPY, Block, Segments, Unread, widened
 from trajcheck.inner_products.program import NOWHERE, Cross, Differ, Instruction, Program, Regularise, Step, Towards
 
 #: Elements at a time for numpy. Of fewer, calls would take longer than what they do; products of more than 10,000 are
@@ -28,12 +29,14 @@ def read_range(block: int, number: int, wanted: np.void) -> None:
     done, file = 0, int(wanted["file"])
     try:
         if file < 0:
-            file = os.open(ctypes.string_at(int(wanted["path"])), os.O_RDONLY)
+            file = open_regular(ctypes.string_at(int(wanted["path"])))
         while done < len(raw):
             got = read_at(file, raw[done:], int(wanted["offset"]) + done)
             if not got:
                 raise Unread(block, number, 0, len(raw) - done)
             done += got
+    except NotRegularError as error:
+        raise Unread(block, number, NOT_REGULAR, len(raw) - done) from error
     except OSError as error:
         raise Unread(block, number, error.errno or 0, len(raw) - done) from error
     finally:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from trajcheck.errors import RunError, UsageError
+from trajcheck.files.kept_vectors import Workspace
 from trajcheck.files.prints import FilePrints
 from trajcheck.measuring.cost import Cost, cost
 from trajcheck.measuring.measured_columns import MeasuredColumns, ReplayFacts, ResolvedReferences
@@ -25,7 +26,7 @@ from trajcheck.progress_bar import progress_bar
 from trajcheck.replay.plan import Plan, replay_dtype
 from trajcheck.runs.divergence import load_trajectory
 from trajcheck.runs.optimizer_memory import skip_of
-from trajcheck.runs.references import Reference, Workspace, resolve_references
+from trajcheck.runs.references import Reference, resolve_references
 from trajcheck.runs.trajectory import Trajectory
 from trajcheck.scalars.rows import Rows, choose_rows, parse_steps
 from trajcheck.scalars.saved.keys import Identity

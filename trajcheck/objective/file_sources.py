@@ -16,6 +16,7 @@ from functools import lru_cache
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 
+from trajcheck.files.opening import read_bytes
 from trajcheck.files.prints import hash_file
 
 
@@ -35,7 +36,7 @@ def source_hashes(path: Path) -> dict[str, str]:
 def _imported(file: str, package: str) -> Iterator[str]:
     """The names that a file's imports may be of: of `from a import b`, both a and a.b; packages first."""
     try:
-        tree = ast.parse(Path(file).read_bytes())
+        tree = ast.parse(read_bytes(file))
     except (OSError, SyntaxError, ValueError, RecursionError):
         return
     for node in ast.walk(tree):

@@ -16,10 +16,11 @@ import numpy as np
 from trajcheck.errors import UsageError
 from trajcheck.files.extent_reader import ExtentReader
 from trajcheck.files.extents import Extent
+from trajcheck.files.kept_vectors import Workspace, kept_vector
 from trajcheck.permutations.declared import Permutations, check_permutations
 from trajcheck.permutations.weight_matching import Matched, match_points, wide_tensor
 from trajcheck.runs.independence.dependence import Dependence
-from trajcheck.runs.references import Reference, Workspace, kept_vector
+from trajcheck.runs.references import Reference
 from trajcheck.runs.trajectory import Shapes, Trajectory
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from typing import Any, Literal
 
 import torch
 
-from trajcheck.errors import RecorderError
+from trajcheck.errors import HeldRunError, RecorderError
 from trajcheck.readable import some_of
 from trajcheck.recording.arguments import check_arguments, check_windows, one_overhead, one_schedule
 from trajcheck.recording.export import ObjectiveExport, check_loss, exportable
@@ -85,7 +85,8 @@ class Recorder:
     Of an optimizer that evaluates its closure several times a step, as LBFGS does, f and g_t are those of the first.
 
     Raises RecorderError at once for what cannot be recorded: flattened parameters or such as are
-    sharded by columns, a folder that holds another run, an optimizer of another model.
+    sharded by columns, a folder that holds another run, an optimizer of another model. A run has one recorder at a
+    time, on whatever machine: a second one says who has it, and the training goes on unrecorded.
 
     `step` is the number t of the next update, `active` whether recording goes on, `spent` the time that it takes.
     Set `epoch` to have it stored. Close the recorder before other weights (an average, an earlier checkpoint) are
@@ -144,11 +145,12 @@ class Recorder:
         self._steps: StepRecorder | None = None
         self._hooks: LoopHooks | None = None
         description = describe_run(self._model, model, optimizers, repr(schedule), overhead=overhead, user=user)
+        writer: RunWriter | None = None
         try:
             same = {"schedule": repr(schedule), "start_step": start_step, "windows": windows}
             with ranks.agreed(str(self.path), same) as agreed:
                 writer = RunWriter(
-                    RunFolder(self.path, start_step, description, ranks, agreed),
+                    RunFolder(self.path, start_step, description, ranks, agreed, self._say),
                     self._model,
                     surroundings,
                     schedule,
@@ -165,7 +167,9 @@ class Recorder:
             settings, trained = GroupSettings(self.path, optimizers), TrainedSet(self.path, self._model)
             loss = exportable(objective, self._model, self._say) if ranks.first else None
             export = ObjectiveExport(self.path, model, loss, resumed=writer.resumed, say=self._say)
-        except OSError as error:
+        except (OSError, HeldRunError) as error:
+            if writer is not None:
+                writer.release()
             self._fail(error)
             return
         try:

@@ -10,25 +10,19 @@ An iterate of the analyzed run is known as such under any of these names, since 
 
 from __future__ import annotations
 
-import hashlib
-import os
-import zlib
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from trajcheck.errors import InvalidReferenceError, OutputError, StepFileError, TrajcheckError
-from trajcheck.files.extent_reader import BLOCK, ExtentReader
+from trajcheck.errors import InvalidReferenceError, StepFileError, TrajcheckError
+from trajcheck.files.extent_reader import ExtentReader
 from trajcheck.files.extents import FLOATING, Extent
+from trajcheck.files.kept_vectors import Workspace, kept_file, kept_vector, origin_of
 from trajcheck.files.prints import FilePrints
-from trajcheck.files.safetensors_header import TensorFile, read_header
-from trajcheck.files.streamed_writing import write_streamed
-from trajcheck.files.tensor_writing import write_tensors
-from trajcheck.files.whole_files import TEMPORARY
 from trajcheck.runs.divergence import cut_at_divergence, not_finite
 from trajcheck.runs.formats.recognise import recognise
 from trajcheck.runs.formats.weights_file import Weights, are_weights, read_weights
@@ -38,6 +32,9 @@ from trajcheck.runs.reference_words import normalised
 from trajcheck.runs.snapshot import Snapshot
 from trajcheck.runs.trajectory import Shapes, Trajectory, open_trajectory
 from trajcheck.runs.weight_names import Matched, match_weights
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 KINDS = "final, init, best, step:N, mean:N, OTHER_RUN, OTHER_RUN@(any of these), a file or folder of weights"
 
@@ -246,59 +243,6 @@ def _mean(spec: str, count: int, trajectory: Trajectory, workspace: Workspace | 
     return Reference(spec, key, parameters, own_steps, read, **around, dependence=of_steps(own_steps))
 
 
-@dataclass(frozen=True)
-class Workspace:
-    """Where vectors that are made are kept, and how the files that they are made of are known."""
-
-    folder: Path
-    prints: FilePrints
-
-
-def kept_vector(
-    workspace: Workspace,
-    kind: str,
-    key: str,
-    files: Sequence[str],
-    shapes: Shapes,
-    dtype: np.dtype,
-    produce: Callable[[str, int, int], np.ndarray],
-) -> Mapping[str, Extent]:
-    """A vector in a file of its own, written by `produce` (see `write_streamed`) unless the one of that key, made of
-    the same files, is there already, undamaged: its name ends in the checksum of its bytes. Raises OutputError."""
-    kept = kept_file(workspace, kind, key, files, lambda path: write_streamed(path, shapes, dtype, produce, BLOCK))
-    return kept.extents({name: name for name in shapes})
-
-
-def kept_file(
-    workspace: Workspace, kind: str, key: str, files: Sequence[str], write: Callable[[Path], object]
-) -> TensorFile:
-    """A file of tensors that is made once, by `write`, and found again as `kept_vector` says. Raises OutputError."""
-    folder = workspace.folder
-    origin = repr((key, *map(workspace.prints.of, files))).encode("utf-8", "surrogateescape")
-    stem = f"{kind}-{hashlib.sha256(origin).hexdigest()[:16]}"
-    for path in sorted(folder.glob(f"{stem}-*.safetensors")):
-        with suppress(OSError, StepFileError):
-            if path.stem == f"{stem}-{_checksum(path)}":
-                return read_header(str(path))
-    path = folder / f".{stem}.{os.getpid()}{TEMPORARY}"
-    try:
-        folder.mkdir(exist_ok=True)
-        write(path)
-        path = path.rename(folder / f"{stem}-{_checksum(path)}.safetensors")
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror}.") from error
-    return read_header(str(path))
-
-
-def _checksum(path: Path) -> str:
-    """Of a file's bytes, as eight hexadecimal digits."""
-    value = 0
-    with open(path, "rb") as file:
-        while part := file.read(1 << 20):
-            value = zlib.crc32(part, value)
-    return f"{value:08x}"
-
-
 def _from_file(spec: str, trajectory: Trajectory, workspace: Workspace | None) -> Reference:
     try:
         weights, match = _of_this_model(spec, read_weights(spec), trajectory)
@@ -317,8 +261,7 @@ def _from_file(spec: str, trajectory: Trajectory, workspace: Workspace | None) -
     if weights.tensors is not None and workspace is not None:
         wanted = {*match.names.values(), *match.besides.values()}
         chosen = {name: tensor for name, tensor in weights.tensors.items() if name in wanted}
-        kept = kept_file(workspace, "weights", key, weights.files, lambda path: write_tensors(path, chosen, {}))
-        extents = kept.extents({name: name for name in chosen})
+        extents = _kept_weights(workspace, origin_of(workspace, key, weights.files), chosen)
     parameters = {name: extents[match.names[name]] for name in trajectory.shapes}
     own_step, dependence = ((), UNKNOWN) if workspace is None else of_point(parameters, trajectory)
     last = trajectory.snapshots[-1]
@@ -327,6 +270,19 @@ def _from_file(spec: str, trajectory: Trajectory, workspace: Workspace | None) -
         for known in (last.frozen, last.buffers)
     )
     return Reference(spec, key, parameters, own_step, weights.files, frozen, buffers, dependence)
+
+
+def _kept_weights(workspace: Workspace, origin: str, tensors: Mapping[str, Tensor]) -> Mapping[str, Extent]:
+    """Tensors of torch in a file that the passes can read."""
+    from trajcheck.files.tensor_writing import tensor_blocks
+    from trajcheck.files.torch_tensors import as_bytes
+
+    def piece(name: str, start: int, stop: int) -> memoryview:
+        size = tensors[name].element_size()
+        return as_bytes(tensors[name].detach().contiguous())[start * size : stop * size]
+
+    kept = kept_file(workspace, "weights", origin, lambda: tensor_blocks(tensors, {"origin": origin}), piece)
+    return kept.extents({name: name for name in tensors})
 
 
 def _held(weights: Weights, match: Matched, name: str, known: Extent) -> bool:

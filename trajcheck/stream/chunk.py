@@ -10,7 +10,8 @@ import numpy as np
 
 from trajcheck.files.extent_reader import ExtentReader, early_end, most_open, unreadable
 from trajcheck.files.extents import ITEM_SIZE, Extent
-from trajcheck.inner_products.blocks import Block, Filling, Memory, Segments, Stage, Unread
+from trajcheck.files.opening import NotRegularError
+from trajcheck.inner_products.blocks import NOT_REGULAR, Block, Filling, Memory, Segments, Stage, Unread
 from trajcheck.inner_products.catalogue import REFERENCE_PRODUCTS, STEP_PRODUCTS, SUPPORT_PRODUCTS, vectors_needed
 from trajcheck.inner_products.loop import Stages, compiled
 from trajcheck.inner_products.program import Key
@@ -167,6 +168,8 @@ class ChunkPass:
             )
         except Unread as unread:
             path = self.vectors.path(*spans[unread.block], unread.number)
+            if unread.error == NOT_REGULAR:
+                raise unreadable(path, NotRegularError(path)) from unread
             if unread.error:
                 raise unreadable(path, OSError(unread.error, os.strerror(unread.error))) from unread
             raise early_end(path, unread.missing) from unread

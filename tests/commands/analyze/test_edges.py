@@ -14,6 +14,7 @@ import pytest
 import torch
 from counted import estimate
 from plain_run_files import Outcome, write_plain_step
+from remains import DEAD, temporary_of
 from safetensors.numpy import load_file, save_file
 from torch import nn
 
@@ -240,12 +241,11 @@ def test_reports_of_nested_runs_nest(plain_run: Path, tmp_path: Path) -> None:
 
 
 def test_what_a_killed_analysis_left_is_removed(plain_run: Path, tmp_path: Path) -> None:
-    import platform
-
     report = tmp_path / "report"
-    dead, alive = (report / f".unfinished-{platform.node()}-{pid}" for pid in (2**22 + 1, os.getppid()))
+    dead, alive = (report / temporary_of(pid, "work") for pid in (DEAD, os.getppid()))
     for remains in (dead, alive):
         remains.mkdir(parents=True)
+        (remains / "mean.safetensors").write_bytes(b"x")
     trajcheck.analyze(plain_run, out=report)
     assert not dead.exists() and alive.exists()
 

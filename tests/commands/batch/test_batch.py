@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 from archives import files, index, index_rows, statuses, tables, write_archive, write_walk
 from plain_run_files import Outcome
+from remains import DEAD, ELSEWHERE, temporary_of
 
 import trajcheck
 from trajcheck import batch
@@ -247,23 +248,30 @@ def test_reports_may_lie_in_the_archive(archive: Path) -> None:
 
 
 def test_remains_of_killed_processes_are_removed(archive: Path, tmp_path: Path) -> None:
-    import platform
-
+    """Of dead ones of this very place, in our own output; of nobody else, and nowhere else."""
     out = tmp_path / "out"
     analyzed(archive, out)
-    ended = subprocess.Popen([sys.executable, "-c", ""])
-    ended.wait()
-    report = out / "archive/a"
-    (report / f".unfinished-{platform.node()}-{ended.pid}").mkdir()
-    mine = [report / f".unfinished-{platform.node()}-{os.getppid()}", report / ".unfinished-elsewhere-1"]
-    for folder in mine:
-        folder.mkdir()
-    for name in (".index.csv", "archive/a/..batch.json", "archive/a/scalars/.x.safetensors"):
-        (out / f"{name}.{ended.pid}.tmp").write_bytes(b"")
-    (out / f".index.csv.{os.getppid()}.tmp").write_bytes(b"")
+    report, victim = out / "archive/a", tmp_path / "victim"
+    (report / temporary_of(DEAD, "work")).mkdir()
+    for place, name in ((out, "index.csv"), (report, ".batch.json"), (report / "scalars", "x.safetensors")):
+        (place / temporary_of(DEAD, name)).write_bytes(b"")
+    shutil.copytree(archive / "a", out / "copied")
+    kept = [
+        *(
+            out / temporary_of(process, "index.csv", place)
+            for process, place in ((os.getppid(), None), (DEAD, ELSEWHERE))
+        ),
+        out / "notes" / ".draft.31337000.tmp",
+        out / "notes" / temporary_of(DEAD, "draft"),
+        out / "copied" / temporary_of(DEAD, "step-000000010.safetensors"),
+        victim / temporary_of(DEAD, "index.csv"),
+    ]
+    for path in kept:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"")
+    (out / "linked").symlink_to(victim)
     analyzed(archive, out)
-    left = [path for path in out.rglob("*") if path.name.endswith(".tmp") or path.name.startswith(".unfinished")]
-    assert sorted(left) == sorted([*mine, out / f".index.csv.{os.getppid()}.tmp"])
+    assert sorted(path for path in [*out.rglob("*.tmp"), *victim.iterdir()]) == sorted(kept)
 
 
 class Killed(BaseException):

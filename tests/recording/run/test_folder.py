@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from loops import assert_holds, batch_of, loss_of, network, read, recorded_steps, run_json, sgd, train, weights
+from remains import DEAD, ELSEWHERE, temporary_of
 from torch import nn
 
 from trajcheck.errors import RecorderError
@@ -138,10 +140,17 @@ def test_a_resumed_run_must_be_of_the_same_model(tmp_path: Path) -> None:
 def test_temporary_files_of_a_killed_job_are_removed(tmp_path: Path) -> None:
     model = network()
     recorded(tmp_path, model, range(1))
-    left = tmp_path / ".step-000000001.safetensors.123.tmp"
-    left.write_bytes(b"half")
+    ours = [(DEAD, None), (os.getppid(), None), (DEAD, ELSEWHERE)]
+    left = [tmp_path / temporary_of(*each[:1], "step-000000001.safetensors", each[1]) for each in ours]
+    others = [tmp_path / ".step-000000001.safetensors.123.tmp", tmp_path / ".notes.31337000.tmp"]
+    for path in (*left, *others):
+        path.write_bytes(b"half")
     recorded(tmp_path, model, range(1, 2))
-    assert not left.exists()
+    assert [path.exists() for path in left] == [False, True, True]  # of a dead process; one that lives; one elsewhere
+    assert all(path.exists() for path in others)
+    os.utime(left[2], (0, 0))
+    recorded(tmp_path, model, range(2, 3))
+    assert [path.exists() for path in left] == [False, True, False]
 
 
 def test_a_full_batch_is_stored_once(tmp_path: Path) -> None:

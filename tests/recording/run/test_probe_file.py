@@ -16,6 +16,7 @@ import pytest
 import torch
 from loops import batch_of, network, recorded_steps, sgd, train, weights
 from plain_run_files import write_plain_step
+from remains import DEAD, temporary_of
 from safetensors import safe_open
 from safetensors.numpy import save_file
 from torch import Tensor
@@ -190,7 +191,7 @@ def test_temporary_files_of_a_killed_job_are_removed(tmp_path: Path) -> None:
     model = network()
     with Recorder(tmp_path, model, sgd(model), every=1, strict=True, quiet=True) as recorder:
         train(model, recorder._optimizer, 1, recorder)
-    left = tmp_path / ".probe-000.safetensors.123.tmp"
+    left = tmp_path / temporary_of(DEAD, "probe-000.safetensors")
     left.write_bytes(b"half")
     with Recorder(tmp_path, model, sgd(model), every=1, start_step=1, strict=True, quiet=True) as recorder:
         train(model, recorder._optimizer, 1, recorder)

@@ -54,7 +54,7 @@ def report_of(measured: MeasuredRun, out: Path | None, *, fresh: bool = False, i
     from trajcheck.commands.analyze.findings import Findings
 
     with ReportFolder(out or default_folder(measured.path), measured.trajectory.id) as folder:
-        store = ScalarStore(folder.path / FOLDER, fresh=fresh, interval=interval)
+        store = ScalarStore(folder.path / FOLDER, fresh=fresh, interval=interval, alone=lambda: folder.alone)
         references = measured.resolve(folder.path / FOLDER)
         store.use_vectors(Path(path).name for each in references.points for path in files_of(each.parameters))
         try:

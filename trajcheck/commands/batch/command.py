@@ -14,7 +14,7 @@ from typing import Any
 from trajcheck.commands.batch.common_figures import draw_across, pages_across
 from trajcheck.commands.batch.discovery import FoundRun, find_runs
 from trajcheck.commands.batch.index import index_rows, write_index
-from trajcheck.commands.batch.lock import only_batch, sign_of_life
+from trajcheck.commands.batch.lock import only_batch, still_ours
 from trajcheck.commands.batch.options import BatchConfig, check_analysis
 from trajcheck.commands.batch.page import write_page
 from trajcheck.commands.batch.remains import remove_remains
@@ -25,6 +25,7 @@ from trajcheck.commands.batch.tasks import CHUNK, REPORT, chunk_tasks, make_repo
 from trajcheck.commands.batch.while_read import Reading
 from trajcheck.errors import OutputError, RunError, UsageError
 from trajcheck.files.prints import FilePrints
+from trajcheck.files.walking import make_folders
 from trajcheck.measuring.options import Options
 from trajcheck.runners import Done, Failed, Lost, Outcome, Runner, Task, make_runner
 from trajcheck.runners.calls import call
@@ -144,13 +145,13 @@ class _Batch:
                 raise UsageError(f"--out {self.out} is the archive itself, which is not looked into. Choose another.")
             raise RunError(f"{where}: no run below, or none that the patterns leave. {known_formats()}")
         try:
-            self.out.mkdir(parents=True, exist_ok=True)
+            make_folders(self.out)
         except OSError as error:
             raise OutputError(f"{self.out}: cannot be made: {error.strerror}. Choose another --out.") from error
         rows = None
         current = {self.out / run.report for run in runs}
-        with only_batch(self.out):
-            remove_remains(self.out)
+        with only_batch(self.out) as self.lease:
+            remove_remains(self.out, current)
             try:
                 with stopping(self.config.timeout) as self.check_stopped:
                     self._analyze(self._changed(runs))
@@ -181,7 +182,11 @@ class _Batch:
                 wrong[run] = error
                 continue
             state = read_state(folder)
-            if state and state.holds(fingerprint(run.path, options, deep=self.config.deep), folder, hashes):
+            if (
+                state
+                and state.is_of(options)
+                and state.holds(fingerprint(run.path, options, deep=self.config.deep), folder, hashes)
+            ):
                 self.result.unchanged += 1
                 self.unchanged[folder] = state
                 continue
@@ -253,7 +258,7 @@ class _Batch:
     def _chunks_of(self, job: _Job) -> list[dict[str, Any]]:
         """None for a run that cannot be opened, and its row says why."""
         try:
-            job.out.mkdir(parents=True, exist_ok=True)
+            make_folders(job.out)
         except OSError as error:
             raise OutputError(f"{job.out}: cannot be made: {error.strerror}.") from error
         described = {**report_task(job.run.path, job.out, job.options, self.settings, job.notes), "rows": job.rows}
@@ -276,7 +281,7 @@ class _Batch:
         try:
             for each in found:
                 self.check_stopped()  # before what compiled code made of a signal counts as a failure
-                sign_of_life(self.out)
+                still_ours(self.out, self.lease)
                 yield each
         finally:
             if isinstance(found, Generator):

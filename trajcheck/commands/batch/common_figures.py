@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trajcheck.commands.batch.lock import sign_of_life
 from trajcheck.commands.report.one_report import PAGE, can_draw
 from trajcheck.errors import OutputError, TrajcheckError
+from trajcheck.files.opening import read_json
 from trajcheck.files.whole_files import write_json
 from trajcheck.reports.making.folder import SUMMARY
 from trajcheck.version import __version__
@@ -54,7 +53,7 @@ class RunsAcross:
     def drawn(self) -> bool:
         """Whether the figures that are there are of the reports as they are now."""
         try:
-            known = json.loads((self.out / self.name / MADE_FROM).read_text(encoding="utf-8"))
+            known = read_json(self.out / self.name / MADE_FROM)
         except (OSError, ValueError):
             return False
         return bool(known == self.sources()) and (self.out / self.name / PAGE).is_file()
@@ -92,7 +91,6 @@ def draw_across(out: Path, rows: Sequence[Mapping[str, Any]], plots: bool | None
     for each in runs_across(out, rows):
         if each.drawn():
             continue
-        sign_of_life(out)
         try:
             _draw(each)
         except TrajcheckError as error:

@@ -31,6 +31,7 @@ from typing import Any
 from trajcheck.commands.batch.options import BatchConfig, Override
 from trajcheck.commands.batch.roles import has_places
 from trajcheck.errors import UsageError
+from trajcheck.files.opening import read_text
 from trajcheck.measuring.options import Options
 from trajcheck.options.declared import annotations_of, declarations, is_sequence
 
@@ -43,7 +44,7 @@ else:
 def read_config(path: Path) -> BatchConfig:
     """The batch that a TOML file describes. Raises UsageError, naming the file and what in it is wrong."""
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = tomllib.loads(read_text(path))
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}.") from error
     except (ValueError, RecursionError) as error:  # also: a number of thousands of digits

@@ -12,7 +12,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from trajcheck.errors import OutputError, RunError
-from trajcheck.runs.formats.recognise import recognise
+from trajcheck.files.walking import walk
+from trajcheck.runs.formats.recognise import recognise, run_around
 
 log = logging.getLogger("trajcheck.batch")
 
@@ -46,11 +47,8 @@ def find_runs(
     real = [os.path.realpath(archive) for archive in archives]
     roots = [_whole(archive) for place, archive in enumerate(archives) if real.index(real[place]) == place]
     away = Path(os.path.abspath(out))
-    for folder in (away, *away.parents):
-        if folder.is_dir() and recognise(folder):
-            raise OutputError(
-                f"{out}: lies in the recorded run {folder}; runs are never written to. Choose another --out."
-            )
+    if (around := run_around(away)) is not None:
+        raise OutputError(f"{out}: lies in the recorded run {around}; runs are never written to. Choose another --out.")
     names = Counter(root.name for root in roots)
     found: dict[str, FoundRun] = {}
     whole: set[str] = set()
@@ -94,7 +92,7 @@ def _walk(root: Path, away: Path) -> Iterator[Path]:
         log.warning("%s: cannot be read: %s", error.filename, error.strerror)
 
     reports = os.path.realpath(away)
-    for place, folders, _ in os.walk(root, onerror=unreadable):
+    for place, folders, _ in walk(root, unreadable):
         folder, found = Path(place), False
         if (folder == root or folder.name == os.path.basename(reports)) and os.path.realpath(folder) == reports:
             folders.clear()
@@ -103,6 +101,6 @@ def _walk(root: Path, away: Path) -> Iterator[Path]:
             found = recognise(folder) is not None
         except OSError as error:  # it has gone meanwhile
             unreadable(error)
-        folders[:] = [] if found else sorted(folders)
         if found:
+            folders.clear()
             yield folder

@@ -9,7 +9,9 @@ from typing import Any
 
 from trajcheck.commands.batch.run_state import STATE, RunState, read_state
 from trajcheck.errors import OutputError
-from trajcheck.files.whole_files import write_bytes
+from trajcheck.files.leftovers import meant_name
+from trajcheck.files.walking import walk
+from trajcheck.files.whole_files import is_written, write_bytes
 from trajcheck.reports.making.csv_text import rows_text
 from trajcheck.reports.making.folder import SUMMARY
 from trajcheck.reports.quantities.catalogue import in_order
@@ -29,9 +31,9 @@ FACTS = (
 
 def states(out: Path, known: Mapping[Path, RunState]) -> Iterator[tuple[Path, RunState]]:
     """The report folders below the output folder, in order, each with its state; some are `known`."""
-    for place, folders, files in os.walk(out):
+    for place, folders, files in walk(out):
         parts = (SCALARS, "figures") if STATE in files else ()  # of a report; runs may be called so, too
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in parts)
+        folders[:] = [name for name in folders if meant_name(name) is None and name not in parts]
         if STATE in files and (state := known.get(Path(place)) or read_state(Path(place))):
             yield Path(place), state
 
@@ -93,7 +95,7 @@ def write_index(out: Path, runs: Sequence[Mapping[str, Any]]) -> None:
 def replace_file(path: Path, data: bytes) -> None:
     """Write a file whole, unless it holds these bytes already. Raises OutputError."""
     try:
-        if not path.is_file() or path.read_bytes() != data:
+        if not is_written(path, data):
             write_bytes(path, data)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror}.") from error

@@ -1,30 +1,36 @@
-"""What processes that were killed have left among the reports."""
+"""What processes that were killed have left among the reports (files/leftovers.py says what that is)."""
 
 from __future__ import annotations
 
-import os
-import platform
-import re
-import shutil
+from collections.abc import Collection
 from contextlib import suppress
 from pathlib import Path
 
-from trajcheck.files.other_processes import is_gone
-from trajcheck.files.whole_files import TEMPORARY
-from trajcheck.reports.making.folder import UNFINISHED
+from trajcheck.commands.batch.run_state import STATE
+from trajcheck.commands.report.one_report import FIGURES
+from trajcheck.files.folders import OpenFolder
+from trajcheck.files.walking import walk
+from trajcheck.reports.making.folder import SUMMARY
+from trajcheck.runs.formats.recognise import recognise
+from trajcheck.scalars.saved import FOLDER as SCALARS
 
-_FILE = re.compile(rf"\..+\.(\d+){re.escape(TEMPORARY)}")
-_FOLDER = re.compile(rf"{re.escape(UNFINISHED + platform.node())}-(\d+)")
 
-
-def remove_remains(out: Path) -> None:
-    """Remove temporary files and unfinished reports of processes that are not there any more; to be called by the batch
-    that holds the folder."""
-    for place, folders, files in os.walk(out):
-        for name in files:
-            if (match := _FILE.fullmatch(name)) and is_gone(int(match[1])):
-                with suppress(OSError):
-                    os.unlink(os.path.join(place, name))
-        for name in folders:
-            if (match := _FOLDER.fullmatch(name)) and is_gone(int(match[1])):
-                shutil.rmtree(os.path.join(place, name), ignore_errors=True)
+def remove_remains(out: Path, reports: Collection[Path]) -> None:
+    """Remove them from `out`, from the folders of the `reports` of this call, and from all others below that hold a
+    report; never from a run, and through no link. To be called by the batch that holds the folder."""
+    for place, folders, files in walk(out):
+        folder = Path(place)
+        with suppress(OSError):
+            if recognise(folder) is not None:
+                folders.clear()
+                continue
+            is_report = folder in reports or STATE in files or SUMMARY in files
+            if not is_report and folder != out:
+                continue
+            with OpenFolder.at(folder) as there:
+                there.remove_leftovers()
+                for part in (SCALARS, FIGURES) if is_report else ():
+                    if part in folders:
+                        folders.remove(part)
+                        with there.inner(part) as within:
+                            within.remove_leftovers()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -12,7 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from trajcheck.errors import OutputError, RunError
+from trajcheck.files.opening import read_json
 from trajcheck.files.prints import FilePrints, file_print, hash_file
+from trajcheck.files.walking import make_folders
 from trajcheck.files.whole_files import write_json
 from trajcheck.measuring.options import Options
 from trajcheck.reports.making.folder import SUMMARY
@@ -22,6 +25,9 @@ from trajcheck.version import __version__
 #: Hidden, as it belongs to the batch and not to the report.
 STATE = ".batch.json"
 FORMAT = 1
+
+#: What the tables of a report are called: a note names no others.
+_TABLE = re.compile(r"[a-z_]+\.csv")
 
 #: The key of the checksum of all the rest.
 CHECK = "check"
@@ -61,10 +67,21 @@ class RunState:
             return False
         return all(_is_source(path, known, hashes) for path, known in self.sources.items())
 
+    def is_of(self, options: Options) -> bool:
+        """Whether the objective's files are such as these options name: its own one and modules, or the run's."""
+        names = set(self.sources)
+        if options.objective is None:
+            return not names
+        file = options.objective.rpartition(":")[0]
+        if not file:
+            return all(Path(name).parent == Path(self.run) for name in names)
+        whole = str(Path(file).expanduser().resolve())
+        return whole in names and all(name == whole or name.endswith(".py") for name in names)
+
     def write(self, folder: Path) -> None:
         """Into the report's folder, which is made if need be. Raises OutputError."""
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folders(folder)
             said = {"format": FORMAT, **asdict(self)}
             write_json(folder / STATE, {**said, CHECK: _hash(said)})
         except OSError as error:
@@ -74,12 +91,14 @@ class RunState:
 def read_state(folder: Path) -> RunState | None:
     """The state that lies in a report's folder; None where there is none that can be read."""
     try:
-        found = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        found = read_json(folder / STATE)
         if found["format"] != FORMAT or not isinstance(found["row"], dict):
             return None
         if found.pop(CHECK) != _hash(found):
             return None
         prints = found["fingerprint"]
+        if not all(_TABLE.fullmatch(name) for name in found["tables"]):
+            return None
         return RunState(
             str(found["run"]),
             Fingerprint(str(prints["files"]), str(prints["options"]), str(prints["version"])),

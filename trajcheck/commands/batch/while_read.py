@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,8 +27,10 @@ class Reading:
         """Remove what was saved with the report if one of the files changed meanwhile: nobody knows which of its states
         that was made from. Files that were added change nothing."""
         now = input_prints(self.run, self.options)
+        from trajcheck.scalars.saved.store import forget
+
         if any(now.get(path) != print_ for path, print_ in self._before.items()):
-            shutil.rmtree(self.out / FOLDER, ignore_errors=True)
+            forget(self.out / FOLDER)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from trajcheck.commands.compare.sides import last_iterate, measure_sides
 from trajcheck.commands.compare.stages import ComparedRun, OrderedRun, PairedRun
 from trajcheck.errors import RunError, UsageError
 from trajcheck.files.extent_reader import ExtentReader
+from trajcheck.files.kept_vectors import Workspace
 from trajcheck.files.prints import FilePrints
 from trajcheck.measuring.cost import Cost, extent_bytes
 from trajcheck.measuring.measured_run import MeasuredRun
@@ -24,7 +25,6 @@ from trajcheck.progress_bar import progress_bar
 from trajcheck.reports.making.folder import ReportFolder
 from trajcheck.runs.divergence import load_trajectory
 from trajcheck.runs.independence.nearness import equal_points
-from trajcheck.runs.references import Workspace
 from trajcheck.runs.trajectory import Trajectory
 from trajcheck.scalars.pairs import pair_up
 from trajcheck.scalars.rows import choose_rows, parse_steps
@@ -124,7 +124,7 @@ class _Comparison:
         with ReportFolder(out or default_comparison_folder(self.runs), self.id) as folder:
             line = self._prepare_line()  # first of all, since the objective may not fit
             ordered = [self._ordered(each) for each in self.others]
-            sides = measure_sides(self.a, ordered, self._side, Workspace(folder.staging, FilePrints()))
+            sides = measure_sides(self.a, ordered, self._side, Workspace(folder.workspace, FilePrints()))
             scalars = [self._scalars(each) for each in ordered]
             lines = [None if line is None else self._along(line, each) for each in ordered]
             compared = [

@@ -6,11 +6,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from trajcheck.commands.compare.stages import OrderedRun
+from trajcheck.files.kept_vectors import Workspace
 from trajcheck.measuring.measured_columns import MeasuredColumns
 from trajcheck.measuring.measured_run import MeasuredRun
 from trajcheck.permutations.permuted_references import permuted_reference
 from trajcheck.permutations.weight_matching import Matched
-from trajcheck.runs.references import Reference, Workspace, files_of
+from trajcheck.runs.references import Reference, files_of
 from trajcheck.runs.trajectory import Trajectory
 from trajcheck.tables.comparison import Side
 

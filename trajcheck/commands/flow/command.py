@@ -249,7 +249,7 @@ class _Flow:
             "replay": self.replay,
             "versions": versions(True),
         }
-        return StateFile(folder.path, folder.staging, key_of(facts))
+        return StateFile(folder.path, key_of(facts))
 
     def _resumed(self, state: StateFile) -> tuple[Reached | None, tuple[str, ...]]:
         """Where an earlier call of the same flow stopped; None, with what there is to say, where it begins anew."""

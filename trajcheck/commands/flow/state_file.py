@@ -23,7 +23,6 @@ from trajcheck.files.extent_reader import ExtentReader
 from trajcheck.files.plain_json import parse_json
 from trajcheck.files.safetensors_header import read_header
 from trajcheck.files.tensor_writing import write_tensors
-from trajcheck.files.whole_files import sync_folder
 from trajcheck.scalars.values import FlowScalars
 
 NAME = ".flow-state.safetensors"
@@ -49,10 +48,10 @@ class Reached:
 
 
 class StateFile:
-    """The state of one integration in a report's folder, written by way of its staging folder."""
+    """The state of one integration in a report's folder."""
 
-    def __init__(self, folder: Path, staging: Path, key: str) -> None:
-        self.path, self._staging, self._key = folder / NAME, staging, key
+    def __init__(self, folder: Path, key: str) -> None:
+        self.path, self._key = folder / NAME, key
         self._next = 0.0
 
     def load(self, size: int) -> Reached | None:
@@ -60,7 +59,7 @@ class StateFile:
 
         Raises StepFileError for a file that is damaged.
         """
-        if not self.path.exists():
+        if not os.path.lexists(self.path):
             return None
         file = read_header(str(self.path), "remove it")
         try:
@@ -97,9 +96,7 @@ class StateFile:
             f"theta/{number}": torch.from_numpy(np.array(state.theta)) for number, state in enumerate(progress.states)
         }
         try:
-            write_tensors(self._staging / NAME, thetas, {"format": 1, "key": self._key, **facts})
-            os.replace(self._staging / NAME, self.path)
-            sync_folder(self.path.parent)
+            write_tensors(self.path, thetas, {"format": 1, "key": self._key, **facts})
         except OSError as error:
             raise OutputError(f"{self.path}: the state could not be written: {error.strerror}.") from error
         self._next = monotonic() + (monotonic() - began) / SHARE

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from trajcheck.errors import BadInputError, UsageError
+from trajcheck.errors import BadInputError, OutputError, UsageError
+from trajcheck.files.opening import read_bytes
 from trajcheck.reports.extras import missing, need
-from trajcheck.reports.making.folder import SUMMARY, ReportFolder
+from trajcheck.reports.making.folder import SUMMARY, ChangedError, ReportFolder
 
 PAGE, FIGURES = "report.html", "figures"
+
+#: How often a report is drawn that others make anew meanwhile.
+TRIES = 5
 FORMATS = ("png", "svg", "pdf")
 DEFAULT_FORMATS = ("png", "svg")
 
@@ -50,12 +55,26 @@ def draw_report(
     UsageError, OutputError.
     """
     check_drawable(formats)
+    for _ in range(TRIES - 1):
+        with suppress(ChangedError):  # another call has made the report anew
+            return _draw_report(Path(report), formats, out)
+    try:
+        return _draw_report(Path(report), formats, out)
+    except ChangedError as error:
+        raise OutputError(
+            f"{report}: was made anew {TRIES} times while its figures were drawn. Try again when the other calls have "
+            "ended."
+        ) from error
+
+
+def _draw_report(report: Path, formats: Sequence[str], out: str | os.PathLike[str] | None) -> DrawnReport:
     from trajcheck.reports.figures.catalogue import PICTURES
     from trajcheck.reports.figures.render import draw
     from trajcheck.reports.page.document import document
     from trajcheck.reports.reading.report import read_report
 
-    saved = read_report(Path(report))
+    summary = _summary(report)
+    saved = read_report(report)
     try:
         drawn = draw(saved, tuple(dict.fromkeys(("png", *formats))))
         page = document(saved, drawn)
@@ -73,8 +92,15 @@ def draw_report(
     figures = list(files)
     files[PAGE] = page
     if out is not None:
-        files[SUMMARY] = (saved.folder / SUMMARY).read_bytes()
+        files[SUMMARY] = summary
     every = {f"{FIGURES}/{each.name}.{form}" for each in PICTURES[saved.kind] for form in FORMATS}
     with ReportFolder(saved.folder if out is None else Path(out), saved.id) as folder:
-        folder.publish(files, outdated=sorted(every - set(files)))
+        folder.publish(files, sorted(every - set(files)), made_from={SUMMARY: summary} if out is None else None)
     return DrawnReport(folder.path / PAGE, [folder.path / name for name in figures], drawn.left_out)
+
+
+def _summary(report: Path) -> bytes:
+    """The bytes of a report's summary; none where it cannot be read, which reading the report says."""
+    with suppress(OSError):
+        return read_bytes(report / SUMMARY)
+    return b""

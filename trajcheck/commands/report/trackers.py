@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from trajcheck.errors import BadInputError, OutputError, UsageError
+from trajcheck.files.opening import MOST_NUMBERS, read_bytes
 from trajcheck.reports.extras import need
 from trajcheck.reports.making.folder import SUMMARY, ReportFolder
 from trajcheck.reports.reading.report import SavedReport, read_report
@@ -156,7 +157,7 @@ def _fingerprint(saved: SavedReport) -> str:
     found = hashlib.sha256(saved.id.encode("utf-8", "surrogatepass"))
     for name in sorted(saved.tables):
         found.update(name.encode())
-        found.update((saved.folder / f"{name}.csv").read_bytes())
+        found.update(read_bytes(saved.folder / f"{name}.csv", MOST_NUMBERS))
     return found.hexdigest()[:20]
 
 

@@ -5,20 +5,21 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from trajcheck.commands.table.columns import RunRow, choose_columns
 from trajcheck.commands.table.content import Table, make_table
 from trajcheck.commands.table.forms import FORMS, is_table
 from trajcheck.errors import BadInputError, OutputError, UsageError
+from trajcheck.files.opening import MOST_TEXT, opened
+from trajcheck.files.walking import make_folders
 from trajcheck.files.whole_files import write_bytes
 from trajcheck.reports.quantities.fields import chosen, fields_of
 from trajcheck.reports.quantities.rows import QuantityRow, quantity_rows
 from trajcheck.reports.reading.finding import find_reports
 from trajcheck.reports.reading.report import SavedReport
 from trajcheck.reports.reading.several_reports import labels
-from trajcheck.runs.formats.recognise import recognise
+from trajcheck.runs.formats.recognise import run_around
 
 
 def table(
@@ -110,14 +111,22 @@ def _rows(report: SavedReport) -> list[QuantityRow]:
 
 def write_table(path: Path, text: str) -> None:
     """Write the file whole, unless what lies there is no table of trajcheck. Raises OutputError."""
-    for folder in Path(os.path.abspath(path)).parents:
-        with suppress(OSError):
-            if folder.is_dir() and recognise(folder):
-                raise OutputError(f"{path}: lies in the recorded run {folder}; runs are never written to.")
+    if (run := run_around(path.parent)) is not None:
+        raise OutputError(f"{path}: lies in the recorded run {run}; runs are never written to.")
     try:
-        if path.exists() and not (path.is_file() and (not (data := path.read_bytes()) or is_table(data))):
+        if os.path.lexists(path) and not _is_ours(path):
             raise OutputError(f"{path}: is there already, and is no table of trajcheck's. Choose another --out.")
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folders(path.parent)
         write_bytes(path, text.encode("utf-8", "replace"))
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror}.") from error
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether there is an empty file, or a table of trajcheck's."""
+    try:
+        with opened(path) as file:
+            data = file.read(MOST_TEXT)
+    except OSError:
+        return False
+    return not data or is_table(data)

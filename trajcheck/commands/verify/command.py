@@ -15,6 +15,7 @@ from typing import NoReturn
 from trajcheck.commands.verify.every_number import read_numbers
 from trajcheck.commands.verify.exported_program import program_damage
 from trajcheck.errors import RunError, UsageError
+from trajcheck.files.walking import walk
 from trajcheck.reports.making.results import RunVerification, Verification
 from trajcheck.runs.formats.recognise import known_formats, recognise
 from trajcheck.runs.formats.stored_run import PROGRAM, StoredRun
@@ -53,7 +54,7 @@ def runs_below(path: Path) -> list[StoredRun]:
                 raise RunError(f"{path}: {kind}. Give a run's folder, or one that holds runs.")
             return [one]
         found = []
-        for place, below, _ in os.walk(path, onerror=_cannot_be_read):
+        for place, below, _ in walk(path, _cannot_be_read):
             here = recognise(Path(place))
             below[:] = sorted(set(below) - _parts(here))
             found += [] if here is None else [here]

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch.nn.parallel import DistributedDataParallel
 
-from trajcheck.errors import RecorderError
+from trajcheck.errors import HeldRunError, RecorderError
 
 #: Seconds that a rank waits for what the first one says.
 PATIENCE = 300.0
@@ -53,6 +53,9 @@ class Ranks:
             yield _heard(path, terms, self.rank)
 
 
+#: The errors of the first rank that are told apart on the others, besides RecorderError.
+_RAISED: tuple[type[Exception], ...] = (OSError, HeldRunError)
+
 #: A process by itself.
 ALONE = Ranks()
 
@@ -63,7 +66,7 @@ def _said(path: str, terms: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     try:
         yield agreed
     except BaseException as error:
-        kind = "OSError" if isinstance(error, OSError) else "RecorderError"
+        kind = next((each.__name__ for each in _RAISED if isinstance(error, each)), "RecorderError")
         _store().set(key, json.dumps({"path": path, "error": f"rank 0: {error}", "kind": kind}))
         raise
     _store().set(key, json.dumps(agreed))
@@ -80,7 +83,7 @@ def _heard(path: str, terms: Mapping[str, Any], rank: int) -> dict[str, Any]:
         ) from error
     agreed: dict[str, Any] = json.loads(_store().get(key))
     if "error" in agreed:
-        raise (OSError if agreed["kind"] == "OSError" else RecorderError)(agreed["error"])
+        raise next((each for each in _RAISED if each.__name__ == agreed["kind"]), RecorderError)(agreed["error"])
     if agreed["path"] != path:
         raise RecorderError(
             f"rank {rank} records into {path}, and rank 0 into {agreed['path']}; expected one folder for all ranks: "

@@ -68,7 +68,10 @@ class BackgroundWriter:
         on_written: Callable[[int, int], None],
         ranks: Ranks = ALONE,
         foreign: Mapping[int, Sequence[Path]] | None = None,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
+        """`check` raises where nothing may be written into the folder any more."""
+        self._check = check
         self._folder, self._stored_batch, self._on_written, self._ranks = folder, stored_batch, on_written, ranks
         self._foreign = foreign or {}  # files of earlier jobs with other numbers of ranks, to be deleted here
         self._buffers, self._spent = buffers, spent
@@ -112,6 +115,7 @@ class BackgroundWriter:
             self._write(item)
             self._buffers.give_back(item.buffer)
         else:
+            self._check()
             for step in item:
                 self._delete(step)
 
@@ -124,6 +128,7 @@ class BackgroundWriter:
                 f"{size_text(record.bytes)} with as much again in reserve. Free some space or record fewer steps."
             )
         ranks = self._ranks
+        self._check()
         path = write_step(self._folder, record.step, record.tensors, record.metadata, ranks.rank, ranks.count)
         self._on_written(record.step, path.stat().st_size)
 

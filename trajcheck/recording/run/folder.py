@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import platform
 import uuid
 from collections.abc import Callable, Mapping
@@ -17,14 +15,20 @@ import torch
 
 from trajcheck.errors import RecorderError, RunError
 from trajcheck.files.extent_reader import ExtentReader
+from trajcheck.files.folders import OpenFolder
+from trajcheck.files.leases import SILENT
+from trajcheck.files.leftovers import is_leftover, meant_name
+from trajcheck.files.opening import read_json
 from trajcheck.files.torch_tensors import read_tensor, same_bytes
-from trajcheck.files.whole_files import TEMPORARY, sync_folder, write_json
+from trajcheck.files.walking import make_folders
+from trajcheck.files.whole_files import write_json
 from trajcheck.recording.model.optimizers import Optimizers
 from trajcheck.recording.model.ranks import ALONE, Ranks
 from trajcheck.recording.model.recorded_model import RecordedModel, to_host
 from trajcheck.recording.model.surroundings import Surroundings
 from trajcheck.recording.run.background_writer import StoredBatch
 from trajcheck.recording.run.group_settings import describe_optimizers
+from trajcheck.recording.run.holding import RunLease, joined_lease, recorded_by, run_lease
 from trajcheck.runs.formats.native.reading import open_step_file, read_rank, read_snapshot, read_step
 from trajcheck.runs.formats.native.step_files import foreign_files, step_files
 from trajcheck.runs.formats.native.writing import FORMAT, step_filename
@@ -63,8 +67,10 @@ class RunFolder:
     """Where step files go. `id` is the run's, `resumed` says whether it was there before.
 
     Of several `ranks` the first makes the folder, and puts into `agreed` what the others have to know.
-    Raises RecorderError when the folder holds another run, or this one and `start_step` is 0; OSError when it cannot
-    be written.
+    It is this job's alone until `release`: no other recorder may write into the run, on whatever machine. `say` gets a
+    line where one that is gone is followed.
+    Raises RecorderError when the folder holds another run, or this one and `start_step` is 0; HeldRunError while
+    another recorder has it; OSError when it cannot be written.
     """
 
     def __init__(
@@ -74,21 +80,45 @@ class RunFolder:
         description: Mapping[str, Any],
         ranks: Ranks = ALONE,
         agreed: dict[str, Any] | None = None,
+        say: Callable[[str], object] = lambda line: None,
     ) -> None:
         self.path, self.ranks = path, ranks
-        self._made: list[Path] = []  # folders that were not there before, the innermost first
+        self._made: list[Path] = []  # folders that were not there before, the outermost first
         self.agreed = {} if agreed is None else agreed
         if not ranks.first:
             self.resumed = self.agreed["resumed"]
             self._join(description)
+            self._lease: RunLease = joined_lease(path, self.agreed["recorder"])
             return
-        existing = path.is_dir() and ((path / "run.json").exists() or bool(step_files(path)))
-        if existing and start_step == 0:
+        self._refuse_existing(start_step)
+        make_folders(path, self._made)
+        try:
+            self._lease = run_lease(path, say)
+        except BaseException:
+            self._remove_made()
+            raise
+        try:
+            self._refuse_existing(start_step)  # another one may have begun and ended meanwhile
+            self._begin(description, start_step)
+        except BaseException:
+            self.release()
+            self._remove_made()
+            raise
+
+    def _exists(self) -> bool:
+        return self.path.is_dir() and ((self.path / "run.json").exists() or bool(step_files(self.path)))
+
+    def _refuse_existing(self, start_step: int) -> None:
+        if start_step == 0 and self._exists():
             raise RecorderError(
-                f"{path} already holds a run. Record into another folder, remove this one, or, if this job goes on "
-                "with that run, pass start_step= the number of updates made so far."
+                f"{self.path} already holds a run{recorded_by(self.path)}. Record into another folder, remove this "
+                "one, or, if this job goes on with that run, pass start_step= the number of updates made so far."
             )
+
+    def _begin(self, description: Mapping[str, Any], start_step: int) -> None:
+        path, ranks, existing = self.path, self.ranks, self._exists()
         self.resumed = existing
+        self.agreed["recorder"] = self._lease.token
         if ranks.count > 1:
             self.agreed |= {"resumed": existing, **(self._there(start_step) if existing else {})}
         self.planned = str(description["schedule"]).startswith("Budget")
@@ -96,8 +126,6 @@ class RunFolder:
             self._take_over(description)
             return
         self.id = self.agreed["id"] = str(uuid.uuid4())
-        self._made = [folder for folder in (path, *path.parents) if not folder.exists()]
-        path.mkdir(parents=True, exist_ok=True)
         created = datetime.now(timezone.utc).isoformat(timespec="seconds")
         write_json(path / "run.json", {"format": FORMAT, "id": self.id, "created": created, **description})
 
@@ -133,7 +161,7 @@ class RunFolder:
     def _take_over(self, description: Mapping[str, Any]) -> None:
         path = self.path / "run.json"
         try:
-            there = json.loads(path.read_text(encoding="utf-8"))
+            there = read_json(path)
             self.id = str(there["id"])
             self.agreed.setdefault("id", self.id)
             recorded = {entry["name"]: entry for entry in there["parameters"]}
@@ -148,13 +176,27 @@ class RunFolder:
                     f"{_brief(recorded.get(name))}; here: {_brief(here.get(name))}. Record into another folder."
                 )
 
+    def check(self) -> None:
+        """Raise HeldRunError where another recorder took the run over, as from a process that was stopped for long."""
+        self._lease.check()
+
+    def release(self) -> None:
+        """Let other recorders have the run."""
+        self._lease.release()
+
     def abandon(self) -> None:
         """Nothing was recorded and nothing will be: leave no run where there was none."""
-        if self.ranks.first and not self.resumed:
+        remove = self.ranks.first and not self.resumed and not self._lease.lost
+        if remove:
             (self.path / "run.json").unlink(missing_ok=True)
-            for folder in self._made:
-                with suppress(OSError):
-                    folder.rmdir()
+        self.release()
+        if remove:
+            self._remove_made()
+
+    def _remove_made(self) -> None:
+        for folder in reversed(self._made):
+            with suppress(OSError):
+                folder.rmdir()
 
     def end(self, step: int, reason: str) -> None:
         """Say in run.json how the recording ended, before update `step`. Errors: OSError, ValueError."""
@@ -163,8 +205,9 @@ class RunFolder:
     def _amend(self, entries: Mapping[str, Any]) -> None:
         """Write run.json anew, without how an earlier recording ended and with these entries."""
         if self.ranks.first:
+            self.check()
             path = self.path / "run.json"
-            there = json.loads(path.read_text(encoding="utf-8"))
+            there = read_json(path)
             kept = {key: value for key, value in there.items() if key != "ended"}
             write_json(path, {**kept, **entries})
 
@@ -197,10 +240,8 @@ class RunFolder:
         Step `start` stays if it holds these very parameters and nothing of a step; it and all later ones otherwise move
         to superseded/. Sums of learning rates go on from step `start` if it is there.
         """
-        own = step_filename(0, self.ranks.rank, self.ranks.count).partition("-of-")[2]  # other ranks may be writing
-        for pattern in (f".step-*{own}.*{TEMPORARY}", *((f".probe-*{TEMPORARY}",) if self.ranks.first else ())):
-            for file in self.path.glob(pattern):
-                file.unlink()
+        self.check()
+        self._remove_leftovers()
         went_on = Continuation()
         steps = self.steps()
         if self.ranks.first:
@@ -253,6 +294,17 @@ class RunFolder:
                 asked.setdefault(held, {})[name] = now[name]
         changed = [n for step, t in asked.items() for n in t.keys() - set(self._equal(step, t))]
         return tuple(sorted(name.partition("/")[2] for name in changed))
+
+    def _remove_leftovers(self) -> None:
+        """Temporary files of jobs before; other ranks of this one may be writing theirs."""
+        own = step_filename(0, self.ranks.rank, self.ranks.count).partition("-of-")[2]
+        with OpenFolder.at(self.path) as folder:
+            for name in folder.names():
+                meant = meant_name(name) or ""
+                is_step = meant.startswith("step-")
+                mine = meant.endswith(own) if is_step else self.ranks.first
+                if mine and is_leftover(folder.descriptor, name, SILENT):
+                    folder.remove(name)
 
     def _find_surroundings(self, snapshots: list[Snapshot], start: int, surroundings: Surroundings) -> None:
         """Tell which kept files hold frozen parameters and buffers as they are now: those that the last record has, or
@@ -308,11 +360,10 @@ class RunFolder:
         return StoredBatch(first.step, batch, metadata)
 
     def _window(self, snapshot: Snapshot) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-        from safetensors import safe_open
-
-        with safe_open(snapshot.path, framework="pt") as file:
-            window = json.loads(file.metadata()["trajcheck"])["window"]
-            return {f"window/{name}": file.get_tensor(f"window/{name}") for name in snapshot.window_gradient}, window
+        _, metadata = open_step_file(Path(snapshot.path))
+        with ExtentReader() as reader:
+            tensors = {f"window/{name}": read_tensor(reader, e) for name, e in snapshot.window_gradient.items()}
+        return tensors, metadata["window"]
 
     def _snapshot(self, step: int) -> Snapshot:
         if self.ranks.count == 1:
@@ -328,16 +379,15 @@ class RunFolder:
     def _supersede(self, files: list[Path]) -> None:
         if not files:
             return
-        aside = self.path / SUPERSEDED
-        aside.mkdir(exist_ok=True)
-        for source in files:
-            target, number = aside / source.name, 0
-            while target.exists():
-                number += 1
-                target = aside / f"{source.stem}.{number}{source.suffix}"
-            os.rename(source, target)
-        sync_folder(aside)
-        sync_folder(self.path)
+        with OpenFolder.at(self.path) as run, run.inner(SUPERSEDED, make=True) as aside:
+            for source in files:
+                name, number = source.name, 0
+                while aside.status(name) is not None:
+                    number += 1
+                    name = f"{source.stem}.{number}{source.suffix}"
+                run.move(source.name, aside, name)
+            aside.sync()
+            run.sync()
 
 
 def describe_run(

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from trajcheck.files.opening import read_json
 from trajcheck.recording.model.optimizers import Optimizers
 from trajcheck.recording.model.updates_by_hand import UpdatesByHand
 
@@ -46,7 +46,7 @@ class GroupSettings:
 
     def __init__(self, folder: Path, optimizers: Optimizers) -> None:
         self._optimizers = optimizers
-        described = json.loads((folder / "run.json").read_text(encoding="utf-8")).get("optimizer") or {}
+        described = read_json(folder / "run.json").get("optimizer") or {}
         self._described: Sequence[Mapping[str, Any]] = described.get("groups") or []
 
     def differing(self) -> list[dict[str, Any]] | None:

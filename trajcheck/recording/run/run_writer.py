@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from trajcheck.errors import RecorderError
+from trajcheck.errors import HeldRunError, RecorderError
 from trajcheck.readable import size_text, some_of
 from trajcheck.recording.model.recorded_model import RecordedModel
 from trajcheck.recording.model.surroundings import Captured, Surroundings, referred
@@ -117,6 +117,7 @@ class RunWriter:
             self._written,
             self._folder.ranks,
             there.foreign,
+            self._folder.check,
         )
         self._continuation = there
         for names, kind in ((there.moved, "parameters"), (there.refrozen, "frozen parameters")):
@@ -213,10 +214,14 @@ class RunWriter:
         """Close, and say in run.json how the recording ended, where that can be written; not of a run that was to be
         gone on with, and was not."""
         self.close()
-        if self.resumed and self._continuation is None:
-            return
-        with suppress(OSError, ValueError):
-            self._folder.end(step, reason)
+        if not self.resumed or self._continuation is not None:
+            with suppress(OSError, ValueError, HeldRunError):
+                self._folder.end(step, reason)
+        self.release()
+
+    def release(self) -> None:
+        """Let other recorders have the run."""
+        self._folder.release()
 
     def _bytes(self, size: int) -> int:
         """How large a plan takes a record to be: the files of several ranks differ, and all must come to one plan."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
+from trajcheck.files.opening import read_json
 from trajcheck.recording.model.recorded_model import RecordedModel
 
 
@@ -13,7 +13,7 @@ class TrainedSet:
 
     def __init__(self, folder: Path, model: RecordedModel) -> None:
         self._model = model
-        described = json.loads((folder / "run.json").read_text(encoding="utf-8")).get("parameters") or []
+        described = read_json(folder / "run.json").get("parameters") or []
         self._described = {entry["name"]: entry["group"] if entry.get("trainable") else None for entry in described}
 
     def differing(self) -> dict[str, int | None] | None:

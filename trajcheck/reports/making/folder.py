@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import os
-import platform
-import shutil
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from trajcheck.errors import OutputError
-from trajcheck.files.other_processes import is_gone
-from trajcheck.files.plain_json import parse_json
-from trajcheck.files.whole_files import sync_folder
-from trajcheck.runs.formats.recognise import recognise
+from trajcheck.files.folders import OpenFolder, StagedFile
+from trajcheck.files.leases import HeldError, take
+from trajcheck.files.opening import read_json
+from trajcheck.files.presence import Presence
+from trajcheck.files.walking import make_folders
+from trajcheck.runs.formats.recognise import run_around
 
 SUMMARY = "summary.json"
-UNFINISHED = ".unfinished-"
+
+#: Hidden, and there only while finished files are moved into place: who moves them.
+PUBLISHING = ".publishing"
+#: Seconds for which another one who publishes is waited for.
+PATIENCE = 120.0
+
+
+class ChangedError(Exception):
+    """The report that something was made from is another one by now."""
 
 
 def default_folder(run: Path) -> Path:
@@ -27,75 +35,119 @@ def default_folder(run: Path) -> Path:
 
 
 class ReportFolder:
-    """A context that owns a staging folder inside the report folder; `publish` moves finished files into place.
+    """A context in which a report is made; `publish` puts finished files into the report folder.
 
-    Leaving it removes the staging folder, and folders that were created for nothing. Raises OutputError when the folder
-    cannot be written, or holds the report of another run, a run, or anything else.
+    Several processes may be at it: each publishes whole, so that the report is that of the last one; `alone` says
+    whether there is nobody else now, whose files in it might be removed.
+
+    Leaving it removes what was left unfinished, and folders that were created for nothing. Raises OutputError when the
+    folder cannot be written, or holds the report of another run, a run, or anything else.
     """
 
     def __init__(self, path: Path, run_id: str, option: str = "another folder with --out") -> None:
         """`option` says what to choose where this folder cannot be had."""
         self.path, self.run_id, self.option = path, run_id, option
-        self.staging = path / f"{UNFINISHED}{platform.node()}-{os.getpid()}"
         self._created: list[Path] = []
+        self._left = ExitStack()
+        self._work: OpenFolder | None = None
 
     def __enter__(self) -> ReportFolder:
         self._check_owner()
         try:
-            for folder in (*reversed(self.path.parents), self.path):
-                if not folder.exists():
-                    with suppress(FileExistsError):  # another process has made it meanwhile
-                        folder.mkdir()
-                        self._created.append(folder)
-            self._remove_remains()
-            self.staging.mkdir(exist_ok=True)
+            make_folders(self.path, self._created)
+            self._folder = self._left.enter_context(OpenFolder.at(self.path))
+            self._folder.remove_leftovers()
+            self._presence = self._left.enter_context(Presence(self._folder))
         except OSError as error:
             self._clean()
             raise OutputError(
                 f"{self.path}: the report folder cannot be written: {error.strerror}. Choose {self.option}."
             ) from error
+        except BaseException:
+            self._clean()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
         self._clean()
 
-    def publish(self, files: Mapping[str, str | bytes], outdated: Iterable[str] = ()) -> None:
-        """Write files whole in the staging folder, then move them into the report, each replacing its former self;
-        remove those that are `outdated`. Names may lie in a folder of the report, as figures/cosine.png. The summary
-        comes first: it says whose the others are, should this be the last that the process does."""
-        try:
-            for name, content in files.items():
-                data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
-                (self.staging / name).parent.mkdir(parents=True, exist_ok=True)
-                with open(self.staging / name, "wb") as file:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-            for name in sorted(files, key=lambda name: name != SUMMARY):
-                (self.path / name).parent.mkdir(exist_ok=True)
-                os.replace(self.staging / name, self.path / name)
-            for name in outdated:
-                (self.path / name).unlink(missing_ok=True)
-            for folder in {(self.path / name).parent for name in files} | {self.path}:
-                sync_folder(folder)
-        except OSError as error:
-            raise OutputError(f"{self.path}: the report could not be written: {error.strerror}.") from error
+    @property
+    def alone(self) -> bool:
+        """Whether nobody else is making this report now."""
+        with suppress(OSError):
+            return self._presence.alone
+        return False
 
-    def _remove_remains(self) -> None:
-        """Staging folders of processes of this machine that were killed."""
-        for remains in self.path.glob(f"{UNFINISHED}{platform.node()}-*"):
-            number = remains.name.rpartition("-")[2]
-            if number.isdecimal() and is_gone(int(number)):
-                shutil.rmtree(remains, ignore_errors=True)
+    @property
+    def workspace(self) -> Path:
+        """A folder for vectors that are needed as long as the context lasts. Raises OutputError."""
+        if self._work is None:
+            try:
+                self._work = self._folder.work_folder()
+            except OSError as error:
+                raise OutputError(f"{self.path}: cannot be written: {error.strerror}.") from error
+        return self._work.path
+
+    def publish(
+        self,
+        files: Mapping[str, str | bytes],
+        outdated: Iterable[str] = (),
+        made_from: Mapping[str, bytes] | None = None,
+    ) -> None:
+        """Write files whole, then give them their names in the report, each replacing its former self; remove those
+        that are `outdated`. Names may lie in a folder of the report, as figures/cosine.png. The summary comes first: it
+        says whose the others are, should this be the last that the process does.
+
+        Raises ChangedError, and changes nothing, where files of the report are not as they were when these were
+        `made_from` them; OutputError.
+        """
+        made: list[str] = []
+        try:
+            with ExitStack() as left:
+                folders = {"": self._folder}
+                for place in dict.fromkeys(os.path.dirname(name) for name in (*files, *outdated)):
+                    if place and (any(os.path.dirname(name) == place for name in files) or self._folder.status(place)):
+                        if self._folder.status(place) is None:
+                            made.append(place)
+                        folders[place] = left.enter_context(self._folder.inner(place, make=True))
+                staged = {name: self._staged(folders, name, content, left) for name, content in files.items()}
+                left.enter_context(take(self.path, PUBLISHING, patience=PATIENCE))
+                self._check_summary(self._folder.holds(SUMMARY))
+                for name, data in (made_from or {}).items():
+                    if not self._folder.holds(name) or self._folder.read(name) != data:
+                        raise ChangedError
+                for name in sorted(files, key=lambda name: name != SUMMARY):
+                    staged[name].publish()
+                for name in outdated:
+                    if os.path.dirname(name) in folders:
+                        folders[os.path.dirname(name)].remove(os.path.basename(name))
+                for folder in folders.values():
+                    folder.sync()
+        except HeldError as error:
+            raise OutputError(f"{self.path}: another report is being written into it by {error}. Try again.") from error
+        except OSError as error:
+            where = "" if error.filename is None else f"{error.filename}: "
+            raise OutputError(
+                f"{self.path}: the report could not be written: {where}{error.strerror or error}."
+            ) from error
+        finally:
+            for place in made:  # if it is empty still
+                with suppress(OSError):
+                    os.rmdir(place, dir_fd=self._folder.descriptor)
+
+    @staticmethod
+    def _staged(folders: Mapping[str, OpenFolder], name: str, content: str | bytes, left: ExitStack) -> StagedFile:
+        data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
+        file = left.enter_context(folders[os.path.dirname(name)].staged(os.path.basename(name)))
+        file.write([data])
+        file.close()
+        return file
 
     def _check_owner(self) -> None:
-        for folder in (Path(os.path.abspath(self.path)), *Path(os.path.abspath(self.path)).parents):
-            with suppress(OSError):
-                if folder.is_dir() and recognise(folder):
-                    raise OutputError(
-                        f"{self.path}: lies in the recorded run {folder}; runs are never written to. Choose "
-                        f"{self.option}."
-                    )
+        if (run := run_around(self.path)) is not None:
+            raise OutputError(
+                f"{self.path}: lies in the recorded run {run}; runs are never written to. Choose {self.option}."
+            )
         if not self.path.exists():
             return
         if not self.path.is_dir():
@@ -103,13 +155,19 @@ class ReportFolder:
         try:
             # Folders may be the reports of runs that lie in this one.
             others = [entry.name for entry in self.path.iterdir() if not entry.name.startswith(".") and entry.is_file()]
-            text = (self.path / SUMMARY).read_text() if others else None
-            owner = parse_json(text)["run"]["id"] if text else self.run_id
+            self._check_summary(bool(others))
         except FileNotFoundError:
             raise OutputError(
                 f"{self.path}: holds other files ({', '.join(sorted(others)[:3])}) and no report of this run. "
                 f"Choose {self.option}, an empty or new one."
             ) from None
+
+    def _check_summary(self, there: bool) -> None:
+        """Whether the summary, if it is to be there, is of this run. Raises OutputError; FileNotFoundError."""
+        try:
+            owner = read_json(self.path / SUMMARY)["run"]["id"] if there else self.run_id
+        except FileNotFoundError:
+            raise
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise OutputError(
                 f"{self.path}: its {SUMMARY} cannot be read, so it is not known whose report it is ({error!r}). "
@@ -122,7 +180,11 @@ class ReportFolder:
             )
 
     def _clean(self) -> None:
-        shutil.rmtree(self.staging, ignore_errors=True)
+        if self._work is not None:
+            self._work.close()
+            self._folder.remove_folder(self._work.path.name)
+            self._work = None
+        self._left.close()
         for folder in reversed(self._created):
             with suppress(OSError):
                 folder.rmdir()

@@ -8,7 +8,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from trajcheck.errors import BadInputError, UsageError
-from trajcheck.files.plain_json import parse_json
+from trajcheck.files.opening import read_json
+from trajcheck.files.walking import walk
 from trajcheck.reports.making.folder import SUMMARY
 from trajcheck.reports.reading.report import SavedReport, read_report
 
@@ -39,8 +40,8 @@ def find_reports(places: Sequence[Path]) -> list[SavedReport]:
 
 
 def _below(place: Path) -> Iterator[Path]:
-    for folder, folders, files in os.walk(place):
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in _OTHERS)
+    for folder, folders, files in walk(place):
+        folders[:] = [name for name in folders if not name.startswith(".") and name not in _OTHERS]
         if SUMMARY in files and _is_analysis(Path(folder) / SUMMARY):
             yield Path(folder)
 
@@ -48,6 +49,6 @@ def _below(place: Path) -> Iterator[Path]:
 def _is_analysis(path: Path) -> bool:
     """Whether a summary is of one run's analysis; one that cannot be read is, so that reading it says why."""
     with suppress(OSError, ValueError):
-        summary = parse_json(path.read_text(encoding="utf-8"))
+        summary = read_json(path)
         return isinstance(summary, dict) and not {"flow", "runs", "reports"} & summary.keys()
     return True

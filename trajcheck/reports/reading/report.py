@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from trajcheck.errors import BadInputError
-from trajcheck.files.plain_json import parse_json
+from trajcheck.files.opening import MOST_NUMBERS, MOST_TEXT, TooLargeError, opened, read_json
 from trajcheck.reports.making.csv_text import cell
 from trajcheck.reports.making.folder import SUMMARY
 from trajcheck.reports.reading.reasons import not_asked_for
@@ -210,7 +211,7 @@ def _typed(frame: pd.DataFrame) -> pd.DataFrame:
 def _summary(folder: Path) -> dict[str, Any]:
     path = folder / SUMMARY
     try:
-        summary = parse_json(path.read_text(encoding="utf-8"))
+        summary = read_json(path)
     except FileNotFoundError:
         raise BadInputError(
             f"{folder}: holds no report: there is no {SUMMARY}. Name the folder that trajcheck analyze, compare or "
@@ -237,16 +238,19 @@ def _named(summary: Mapping[str, Any]) -> Iterator[str]:
 def _table(path: Path, named: Mapping[str, str]) -> pd.DataFrame:
     """A CSV file; a cell that stands for a word of `named` is that word again."""
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as file:
-            head = file.readline().strip().split(",")
-        frame = pd.read_csv(
-            path,
-            encoding="utf-8",
-            encoding_errors="surrogateescape",
-            keep_default_na=False,
-            na_values=[""],
-            dtype={name: str if name in WORDS else np.float64 for name in head},
-        )
+        with opened(path) as file:
+            if (size := os.fstat(file.fileno()).st_size) > MOST_NUMBERS:
+                raise TooLargeError(path, size, MOST_NUMBERS)
+            head = file.readline(MOST_TEXT).decode("utf-8", "surrogateescape").strip().split(",")
+            file.seek(0)
+            frame = pd.read_csv(
+                file,
+                encoding="utf-8",
+                encoding_errors="surrogateescape",
+                keep_default_na=False,
+                na_values=[""],
+                dtype={name: str if name in WORDS else np.float64 for name in head},
+            )
     except FileNotFoundError:
         raise BadInputError(f"{path.parent}: {path.name} is missing. Make the report anew.") from None
     except (OSError, ValueError) as error:

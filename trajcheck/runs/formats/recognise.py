@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from pathlib import Path
 
 from trajcheck.errors import RunError
@@ -30,6 +32,29 @@ def open_run(path: Path) -> StoredRun:
         kind = "a folder without a run" if path.is_dir() else "a file, not a run's folder"
         raise RunError(f"{path}: {kind} of a known format{_others_in(path)}. {known_formats()}")
     return found
+
+
+def run_around(path: Path) -> Path | None:
+    """The folder of the run that a path is, or lies in: one of which something can be read. An empty file of a run's
+    name, as anybody may leave it in a folder for temporary files, makes no run."""
+    whole = Path(os.path.abspath(path))
+    for folder in (whole, *whole.parents):
+        with suppress(OSError):
+            if folder.is_dir() and (found := recognise(folder)) is not None and _is_one(found):
+                return folder
+    return None
+
+
+def _is_one(run: StoredRun) -> bool:
+    with suppress(RunError):
+        if run.info().files:
+            return True
+    with suppress(RunError):
+        for step in [step for step, stored in run.steps().items() if stored.missing is None][:20]:
+            with suppress(RunError):
+                run.snapshot(step)
+                return True
+    return False
 
 
 def _others_in(path: Path) -> str:

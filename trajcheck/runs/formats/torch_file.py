@@ -8,13 +8,13 @@ for cannot be known beforehand, so it is refused.
 from __future__ import annotations
 
 import os
-import stat
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from trajcheck.errors import StepFileError
+from trajcheck.files.opening import NotRegularError, opened, same_path
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,9 +31,17 @@ def state_dicts(path: str) -> dict[str, dict[str, Tensor]]:
     there under that key. Raises StepFileError."""
     import torch
 
-    _check(path)
     try:
-        whole = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        with opened(path) as file:
+            _check(path, file)
+            # torch opens it by a path, to map it into memory
+            whole = torch.load(same_path(file.fileno(), path), map_location="cpu", weights_only=True, mmap=True)
+    except StepFileError:
+        raise
+    except NotRegularError as error:
+        raise StepFileError(f"{path}: not a regular file; expected one of torch.save.") from error
+    except OSError as error:
+        raise StepFileError(f"{path}: cannot be read: {error.strerror or error}.") from error
     except Exception as error:
         reason = " ".join(str(error).split())[:200]
         raise StepFileError(
@@ -66,16 +74,12 @@ def _state_dicts(value: Any, place: str, levels: int) -> Iterator[tuple[str, dic
                 yield from _state_dicts(child, f"{place}.{key}" if place else key, levels - 1)
 
 
-def _check(path: str) -> None:
-    """Raise StepFileError for a file that is no zip archive as torch.save writes it."""
+def _check(path: str, file: BinaryIO) -> None:
+    """Raise StepFileError for a file that is no zip archive as torch.save writes it; OSError."""
     try:
-        found = os.stat(path)
-        if not stat.S_ISREG(found.st_mode):
-            raise StepFileError(f"{path}: not a regular file; expected one of torch.save.")
-        with zipfile.ZipFile(path) as archive:
+        size = os.fstat(file.fileno()).st_size
+        with zipfile.ZipFile(file) as archive:
             entries = archive.infolist()
-    except OSError as error:
-        raise StepFileError(f"{path}: cannot be read: {error.strerror}.") from error
     except (zipfile.BadZipFile, ValueError, NotImplementedError) as error:
         raise StepFileError(
             f"{path}: no archive of torch.save ({error}). Files in the format before torch 1.6 are not read: load and "
@@ -86,5 +90,5 @@ def _check(path: str) -> None:
     if packed or len(entries) > MOST_ENTRIES or described > MOST_DESCRIBED:
         what = "a packed entry" if packed else f"{len(entries):,} entries, {described:,} bytes of description"
         raise StepFileError(f"{path}: {what}, which torch.save does not write. Save it again.")
-    if sum(entry.file_size for entry in entries) > found.st_size:
+    if sum(entry.file_size for entry in entries) > size:
         raise StepFileError(f"{path}: its entries are larger than the file. It is damaged; copy it again.")

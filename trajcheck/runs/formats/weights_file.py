@@ -7,11 +7,11 @@ import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trajcheck.errors import StepFileError
 from trajcheck.files.extents import Extent
+from trajcheck.files.opening import read_json
 from trajcheck.files.plain_json import parse_json
 from trajcheck.files.prints import hash_file
 from trajcheck.files.safetensors_header import read_header
@@ -127,9 +127,7 @@ def _sharded(index: str) -> Weights:
 def _weight_map(index: str) -> dict[str, str]:
     """{tensor: file}, every file a plain name. Raises StepFileError."""
     try:
-        if not os.path.isfile(index) or os.path.getsize(index) > LARGEST_INDEX:
-            raise ValueError(f"expected a file of at most {LARGEST_INDEX:,} bytes")
-        table = parse_json(Path(index).read_text(encoding="utf-8"))["weight_map"]
+        table = read_json(index, LARGEST_INDEX)["weight_map"]
         if not isinstance(table, dict) or not table:
             raise ValueError("weight_map is no table")
     except (OSError, ValueError, KeyError, TypeError) as error:

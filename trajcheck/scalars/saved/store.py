@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from trajcheck.errors import OutputError
-from trajcheck.files.whole_files import TEMPORARY, write_bytes
+from trajcheck.files.folders import OpenFolder
+from trajcheck.files.opening import MOST_NUMBERS
 from trajcheck.scalars.saved import INTERVAL
 from trajcheck.scalars.saved.encoding import DamagedError, decode, encode, name_of
 from trajcheck.scalars.saved.record import Need, Record
 
 _RECORDS = re.compile(r"[0-9a-f]{32}\.safetensors")
-_VECTOR = re.compile(r"(mean|permuted|weights)-[0-9a-f]{16}-[0-9a-f]{8}\.safetensors")
+_VECTOR = re.compile(r"(mean|permuted|weights)-[0-9a-f]{16}-[0-9a-f]{32}\.safetensors")
 
 
 class ScalarStore:
@@ -23,27 +25,36 @@ class ScalarStore:
 
     Files are written whole or not at all, and never changed; those that are damaged are left out, and removed by
     `tidy`. A file that another process adds meanwhile is not seen. `fresh`: what was saved before is not used, vectors
-    neither, and removed as soon as there is something new.
+    neither, and removed as soon as there is something new. Nothing is removed while another process is at work there:
+    `alone` says whether there is none. A link in the folder's place is an OutputError.
     """
 
-    def __init__(self, folder: Path | None = None, *, fresh: bool = False, interval: float = INTERVAL) -> None:
-        self.folder, self.interval = folder, interval
+    def __init__(
+        self,
+        folder: Path | None = None,
+        *,
+        fresh: bool = False,
+        interval: float = INTERVAL,
+        alone: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self.folder, self.interval, self._alone = folder, interval, alone
         self._records: dict[bytes, Record] = {}
         self._waiting: dict[bytes, Record] = {}
         self._since: float | None = None
-        self._files: set[Path] = set()
+        self._files: set[str] = set()
         self._used: set[bytes] = set()
         self._vectors: set[str] = set()
-        self._stale: set[Path] = set()
-        for path in sorted(folder.iterdir()) if folder is not None and folder.is_dir() else ():
-            if fresh and _VECTOR.fullmatch(path.name):
-                self._remove([path])
-            elif fresh and _RECORDS.fullmatch(path.name):
-                self._stale.add(path)
-            elif _RECORDS.fullmatch(path.name):
-                self._files.add(path)
-                for key, record in _load(path).items():
-                    self._join(key, record)
+        self._stale: set[str] = set()
+        with suppress(FileNotFoundError), self._opened() as there:
+            for name in there.names():
+                if fresh and _VECTOR.fullmatch(name):
+                    self._remove([name])
+                elif fresh and _RECORDS.fullmatch(name):
+                    self._stale.add(name)
+                elif _RECORDS.fullmatch(name):
+                    self._files.add(name)
+                    for key, record in _load(there, name).items():
+                        self._join(key, record)
 
     def get(self, need: Need) -> Record | None:
         """The record that is needed, if all of it is there."""
@@ -85,7 +96,7 @@ class ScalarStore:
     def abandon(self) -> None:
         """Leave no folder behind where nothing was saved in it."""
         if self.folder is not None and not self._files and self.folder.is_dir():
-            self._remove(self.folder / name for name in self._vectors)
+            self._remove(self._vectors)
             with suppress(OSError):
                 self.folder.rmdir()
 
@@ -96,7 +107,7 @@ class ScalarStore:
         OutputError.
         """
         self.flush()
-        if self.folder is None or not self.folder.is_dir():
+        if self.folder is None or not self.folder.is_dir() or not self._alone():
             return
         unused = self._records.keys() - self._used
         kept = self._records
@@ -106,53 +117,67 @@ class ScalarStore:
             whole = {self._write(kept)} if kept else set()
             self._remove(self._files - whole)
             self._files = whole
-        remains = [path for path in self.folder.iterdir() if path.name.endswith(TEMPORARY) and _old(path)]
-        old = [
-            path for path in self.folder.iterdir() if _VECTOR.fullmatch(path.name) and path.name not in self._vectors
-        ]
-        self._remove([*remains, *old])
+        with self._opened() as there:
+            there.remove_leftovers()
+            self._remove(name for name in there.names() if _VECTOR.fullmatch(name) and name not in self._vectors)
 
     def _join(self, key: bytes, record: Record) -> Record:
         known = self._records.get(key)
         self._records[key] = record if known is None else known.joined(record)
         return self._records[key]
 
-    def _write(self, records: Mapping[bytes, Record]) -> Path:
+    def _write(self, records: Mapping[bytes, Record]) -> str:
         assert self.folder is not None
         return save(self.folder, encode(records))
 
-    def _remove(self, paths: Iterable[Path]) -> None:
-        for path in paths:
-            try:
-                path.unlink(missing_ok=True)
-            except OSError as error:
-                raise OutputError(f"{path}: cannot be removed: {error.strerror}.") from error
+    def _opened(self) -> OpenFolder:
+        """The folder. Raises OutputError where a link or a file lies in its place, FileNotFoundError."""
+        try:
+            if self.folder is None:
+                raise FileNotFoundError
+            return OpenFolder.within(self.folder)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise OutputError(f"{self.folder}: scalars cannot be kept there: {error.strerror}.") from error
+
+    def _remove(self, names: Iterable[str]) -> None:
+        """Remove files, unless another process is at work here."""
+        try:
+            with suppress(FileNotFoundError), self._opened() as there:
+                for name in names if self._alone() else ():
+                    there.remove(name)
+        except OSError as error:
+            raise OutputError(f"{self.folder}: {error.filename} cannot be removed: {error.strerror}.") from error
 
 
-def save(folder: Path, data: bytes) -> Path:
-    """Write a file of records into a store's folder, which is made if need be. Raises OutputError."""
-    path = folder / name_of(data)
+def save(folder: Path, data: bytes) -> str:
+    """Write a file of records into a store's folder, which is made if need be; its name. Raises OutputError."""
+    name = name_of(data)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not path.exists():
-            write_bytes(path, data)
+        with OpenFolder.within(folder, make=True) as there:
+            if not there.holds(name):
+                there.write(name, [data])
     except OSError as error:
-        raise OutputError(f"{path}: scalars cannot be saved: {error.strerror}.") from error
-    return path
+        raise OutputError(f"{folder}: scalars cannot be saved: {error.strerror}.") from error
+    return name
 
 
-def _load(path: Path) -> Mapping[bytes, Record]:
+def forget(folder: Path) -> None:
+    """Remove what is saved in a store's folder, and the folder; what is not ours stays."""
+    with suppress(OSError):
+        with OpenFolder.within(folder) as there:
+            for name in there.names():
+                if _RECORDS.fullmatch(name) or _VECTOR.fullmatch(name):
+                    there.remove(name, quietly=True)
+            there.remove_leftovers()
+        os.rmdir(folder)
+
+
+def _load(folder: OpenFolder, name: str) -> Mapping[bytes, Record]:
     """The records of a file; none of one that cannot be read or is not what its name says."""
     try:
-        data = path.read_bytes()
-        return decode(data) if name_of(data) == path.name else {}
-    except (OSError, DamagedError):
+        data = folder.read(name, MOST_NUMBERS)
+        return decode(data) if name_of(data) == name else {}
+    except (OSError, DamagedError, MemoryError):
         return {}
-
-
-def _old(path: Path) -> bool:
-    """Whether nobody can be writing a temporary file any more."""
-    try:
-        return time.time() - path.stat().st_mtime > 3600
-    except OSError:
-        return False

@@ -8,6 +8,7 @@ from typing import Any
 
 from trajcheck.errors import RunError
 from trajcheck.files.extents import ITEM_SIZE
+from trajcheck.files.opening import NotRegularError, read_text
 from trajcheck.files.plain_json import parse_json
 from trajcheck.runs.formats.native.group_settings import as_groups
 from trajcheck.runs.formats.native.metadata import as_reason
@@ -20,12 +21,12 @@ DESCRIPTION = "run.json"
 def read_run_info(folder: Path) -> RunInfo:
     """What run.json says; a run without one is valid, and then nothing is known of its optimizer."""
     path = folder / DESCRIPTION
-    if path.exists() and not path.is_file():
-        raise RunError(f"{path}: not a regular file; expected a run description in format 1.")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except FileNotFoundError:
         return RunInfo()
+    except NotRegularError as error:
+        raise RunError(f"{path}: not a regular file; expected a run description in format 1.") from error
     except (OSError, UnicodeDecodeError) as error:
         raise RunError(f"{path}: cannot be read: {error}.") from error
     try:

@@ -13,7 +13,7 @@ from concurrent.futures import Executor
 from pathlib import Path
 
 from trajcheck.errors import RunError
-from trajcheck.files.whole_files import TEMPORARY
+from trajcheck.files.leftovers import meant_name
 from trajcheck.runs.formats.native.description import DESCRIPTION, read_run_info
 from trajcheck.runs.formats.native.file_check import FileCheck, check_probe_file, check_step_file
 from trajcheck.runs.formats.native.probes import PROBE_FILE
@@ -138,7 +138,7 @@ def _observed(run: RunVerification, checks: Sequence[FileCheck]) -> None:
 
 
 def _remains(run: RunVerification, folder: Path, names: Sequence[str]) -> None:
-    temporary = [name for name in names if name.startswith(".") and name.endswith(TEMPORARY)]
+    temporary = [name for name in names if meant_name(name) is not None]
     if temporary:
         run.notes.append(f"{len(temporary)} temporary files of a job that was killed, or is running: {temporary[0]}")
     if SUPERSEDED in names:
