@@ -216,9 +216,11 @@ class _Taking:
 
     def _make_way(self) -> None:
         """Return when there is no file any more, or it is that of a dead. Raises HeldError, OSError."""
-        watched, told = time.monotonic(), False
+        watched, told, state = time.monotonic(), False, (-1, -1)
         first: float | None = None
         while (found := self.folder.status(self.name)) is not None:
+            if (found.st_ino, found.st_ctime_ns) != state:  # another file, or something was done to it
+                watched, state = time.monotonic(), (found.st_ino, found.st_ctime_ns)
             if not stat.S_ISREG(found.st_mode) or (found.st_nlink > 1 and time.monotonic() - watched > UNSAID):
                 raise OSError(
                     errno.EEXIST,
