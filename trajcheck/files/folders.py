@@ -144,7 +144,7 @@ class OpenFolder:
 
     def move(self, name: str, to: OpenFolder, called: str) -> None:
         """Move an entry into another folder, or give it another name. Raises OSError."""
-        os.rename(name, called, src_dir_fd=self.descriptor, dst_dir_fd=to.descriptor)
+        os.replace(name, called, src_dir_fd=self.descriptor, dst_dir_fd=to.descriptor)
 
     def sync(self) -> None:
         """Make renames and removals durable. Raises OSError."""

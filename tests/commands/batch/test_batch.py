@@ -285,8 +285,8 @@ def test_a_first_report_of_which_a_part_is_there(
     """The process was killed between two of its files: the next call must not take them for somebody else's."""
     replace = os.replace
 
-    def killed(source: Path, target: Path) -> None:
-        replace(source, target)
+    def killed(source: str, target: str, **folders: int) -> None:
+        replace(source, target, **folders)
         if Path(target).name == last:
             raise Killed
 
