@@ -141,7 +141,7 @@ def test_without_a_loss_module_the_loss_is_what_backward_was_called_on(
     by_hand(tmp_path / "by-hand")
     said = capsys.readouterr().err
     assert f"{tmp_path / 'run'}: 4 steps of AdamW, parameters of Sequential; batches are the inputs of Seq" in said
-    assert said.count("made of its output by Mean: the targets of 4 batches are missing") == 1
+    assert said.count("made of its output by Mean; of 4 batches targets are missing, since they cannot be seen") == 1
     assert said.count("the weight by which 4 of 4 losses count in their step is not known") == 1
     assert recorded_steps(tmp_path / "run") == [0, 2, 4]
     (tensors, metadata), (expected, by_hand_too) = (read(tmp_path / run, 2) for run in ("run", "by-hand"))
@@ -350,6 +350,9 @@ def test_two_losses_of_one_output_are_one_where_backward_began(tmp_path: Path) -
         optimizer.step()
     tensors, metadata = read(tmp_path, 0)
     assert metadata["loss"] == total.item() and "micro_weights" not in metadata and "batch/0" in tensors
+    assert metadata["omitted"]["targets"].startswith(
+        "several loss modules made the loss of one output, and the batches"
+    )
 
 
 def one_step() -> None:

@@ -23,8 +23,8 @@ from trajcheck.runs.batch_tree import Tree
 
 #: Why a step has no batch though some were observed.
 DROPPED = (
-    "the gradients of what was observed ({} times) were cleared before the optimizer's step. Call observe() after the last "
-    "backward pass before that step; under SAM that at x_t + e, whose batch is then replayed at x_t"
+    "the gradients of what was observed ({} times) were cleared before the optimizer's step. Call observe() after the "
+    "last backward pass before that step; under SAM that at x_t + e, whose batch is then replayed at x_t"
 )
 
 

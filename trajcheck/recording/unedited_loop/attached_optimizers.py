@@ -64,14 +64,13 @@ class AttachedOptimizers:
             line += " and the targets that the loss is made with"
         if seen.functions and not self._targets:
             line += f"; losses are what backward() was called on, made of its output by {_listed(seen.functions)}"
-            if seen.without_targets < seen.batches:
+            if not seen.without_targets:
                 line += ", whose targets are recorded with the inputs"
-            if seen.without_targets:
-                line += (
-                    f": the targets of {seen.without_targets} batches are missing, since they cannot be seen there, "
-                    "and losses can be replayed only where inputs are enough. A loss module (nn.CrossEntropyLoss), or "
-                    "observe() of a Recorder, tells of them"
-                )
+        if seen.without_targets:
+            line += (
+                f"; of {seen.without_targets} batches targets are missing, since they cannot be seen where the loop or "
+                "a function sums them: a loss module (nn.CrossEntropyLoss), or observe() of a Recorder, tells of them"
+            )
         if seen.unweighed:
             line += (
                 f"; the weight by which {seen.unweighed} of {seen.batches} losses count in their step is not known, "

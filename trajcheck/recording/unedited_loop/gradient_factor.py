@@ -27,6 +27,11 @@ class GradientMeasures:
         return self._watch.untouched()
 
     @property
+    def vanished(self) -> bool:
+        """Whether the gradients are 0, of which any factor is one. Waits for the devices."""
+        return not any(map(any, _fetched(self._measures).values()))
+
+    @property
     def rounding(self) -> float:
         """Relative, of a factor."""
         return ROUNDING * max((torch.finfo(tensor.dtype).eps for tensor in self._tensors), default=0.0)

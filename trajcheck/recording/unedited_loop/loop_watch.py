@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch.autograd import Variable
@@ -61,7 +61,7 @@ class LoopWatch:
         self._scalers = ScalerSearch()
         self._accumulated = GradientWatch([tensor for each in self._parameters.values() for tensor in each])
         self._measures: dict[int, GradientMeasures] = {}  # of each optimizer's parameters
-        self._factor: float | None = None  # of the gradients of those that have stepped
+        self._stepped, self._factor = 0, cast(float | None, None)  # those that have, and by what gradients they did
         self._latest: SeenForward | None = None
         self._reached: list[SeenForward] = []  # by the backward pass that is under way
         self._passing = False  # whether one is, that was seen to begin
@@ -183,10 +183,10 @@ class LoopWatch:
         self.batches += counted
         self.losses += counted and not math.isnan(seen.loss)
         self.unweighed += counted and seen.weight is None
-        self.without_targets += counted and not seen.targets
+        self.without_targets += counted and bool(seen.lacks)
 
     def _gradients_are_there(self) -> None:
-        self._measures, self._factor = {}, 1.0
+        self._measures, self._stepped = {}, 0
         if self.recorder.watching:
             self._measures = {each: GradientMeasures(tensors) for each, tensors in self._parameters.items()}
 
@@ -205,9 +205,8 @@ class LoopWatch:
 
     def _measure(self, optimizer: torch.optim.Optimizer) -> None:
         """Say by what the gradients were multiplied since the backward pass, apart from the loss scale."""
-        first, self._latest = len(self._measures) == len(self._parameters), None
-        measures = self._measures.pop(id(optimizer), None)
-        if measures is None or not self.recorder.watching:
+        measures, self._latest = self._measures.pop(id(optimizer), None), None
+        if measures is None or not self.recorder.watching or (self._several and measures.vanished):
             return
         unscaled = self._scaler is not None and getattr(optimizer, "grad_scale", None) is None
         if not unscaled and measures.untouched():
@@ -215,12 +214,13 @@ class LoopWatch:
         else:
             factor = measures.factor()
             factor = None if factor is None else factor * (self._scale() if unscaled else 1.0)
-        if first:
+        if self._stepped == 0:
             self._factor = factor
             if unscaled or factor != 1.0:
                 self.recorder.clipped(factor)
         elif not self._same(factor, measures.rounding):
             self.recorder.clipped(None)  # of several optimizers each has been clipped by another factor
+        self._stepped += 1
 
     def _same(self, factor: float | None, rounding: float) -> bool:
         """Whether a factor is that of the optimizers which have stepped, as far as those are known."""

@@ -25,6 +25,11 @@ LACKS = (
     "batches are the model's inputs alone. Let a loss module make it (nn.CrossEntropyLoss), or the model return it, or "
     "record by trajcheck.Recorder, whose observe((inputs, targets), loss) is told of all"
 )
+SEVERAL = (
+    "several loss modules made the loss of one output, and the batches have the targets of the last of them alone. Let "
+    "one module make it, or the model return it, or record by trajcheck.Recorder, whose observe((inputs, *targets), "
+    "loss) is told of all"
+)
 #: What backward() was called on may differ from weight times loss by so many units of rounding of its dtype.
 ROUNDING = 4
 
@@ -53,20 +58,15 @@ class SeenForward:
 @dataclass
 class Observation:
     """A micro-batch to record; `weight` None: unknown, and `loss` is then as it counts; nan: unknown too. `made_by` are
-    the functions that made it where that was neither the model nor a loss module, and `targets` whether what they took
-    is in the batch."""
+    the functions that made it where that was neither the model nor a loss module, and `lacks` says why the batch may
+    not be all that made the loss, and what to do; '' where it is, as far as is known."""
 
     batch: Any
     loss: float
     weight: float | None
     forwards: list[Forward]
     made_by: list[str] = field(default_factory=list)
-    targets: bool = True
-
-    @property
-    def lacks(self) -> str:
-        """Why the batch may not be all that made the loss, and what to do; '' where it is, as far as is known."""
-        return "" if self.targets else LACKS.format(" and ".join(self.made_by) or "something")
+    lacks: str = ""
 
 
 def scalars_in(output: Any) -> list[torch.Tensor]:
@@ -114,11 +114,14 @@ def _of_functions(reached: Sequence[SeenForward], root: Root, total: float, scal
         weight = factor / scale
         loss = total / weight
     seen = replace(_together(reached, loss, weight), made_by=root.made_by)
-    if any(root.made_of(loss.mark) for forward in reached for loss in forward.losses):
+    known = [loss for forward in reached for loss in forward.losses if root.made_of(loss.mark)]
+    if len({id(loss.batch) for loss in known}) > len(reached):
+        return replace(seen, lacks=SEVERAL)
+    if known:
         return seen
     if len(reached) == 1 and root.targets is not None:
         return replace(seen, batch=(seen.batch, root.targets))
-    return replace(seen, targets=False)
+    return replace(seen, lacks=LACKS.format(" and ".join(root.made_by) or "something"))
 
 
 def _part(forward: SeenForward, losses: Sequence[ReturnedLoss], scale: float) -> Observation | None:

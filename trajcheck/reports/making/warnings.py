@@ -71,8 +71,8 @@ def unlike(columns: Mapping[str, Column], steps: Sequence[int]) -> str:
         return ""
     return (
         f"replayed gradients differ from the recorded ones by {100 * median:.0f}% (median of "
-        f"{int(errors.defined.sum())} rows), most at step {steps[worst]} ({100 * errors.values[worst]:.0f}%): the replay "
-        "is not the training"
+        f"{int(errors.defined.sum())} rows), most at step {steps[worst]} ({100 * errors.values[worst]:.0f}%): the "
+        "replay is not the training"
     )
 
 
