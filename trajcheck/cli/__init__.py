@@ -9,6 +9,7 @@ import typer
 from trajcheck.cli.analyze import analyze_command
 from trajcheck.cli.batch import batch_command
 from trajcheck.cli.compare import compare_command
+from trajcheck.cli.ending import Terminated, ending_by_signals
 from trajcheck.cli.flow import flow_command
 from trajcheck.cli.net import exit_code_of
 from trajcheck.cli.printing import hold_standard_descriptors, say
@@ -70,4 +71,9 @@ def main() -> None:
         with command.make_context("trajcheck", words) as context:
             command.invoke(context)
 
-    sys.exit(exit_code_of(call, debug=debug))
+    try:
+        with ending_by_signals():
+            code = exit_code_of(call, debug=debug)
+    except Terminated as ended:
+        code = ended.exit_code
+    sys.exit(code)

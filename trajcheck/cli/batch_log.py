@@ -14,6 +14,7 @@ from typing import TextIO
 
 from trajcheck.cli.printing import complain, let_go
 from trajcheck.errors import OutputError
+from trajcheck.files.folders import open_log
 from trajcheck.readable import plain
 
 LOGGER = logging.getLogger("trajcheck.batch")
@@ -48,6 +49,9 @@ class LogFile(logging.handlers.WatchedFileHandler):
     def __init__(self, file: Path) -> None:
         super().__init__(file, encoding="utf-8", errors="backslashreplace")
         self._told = False
+
+    def _open(self) -> TextIO:  # type: ignore[override]
+        return open_log(Path(self.baseFilename))
 
     def handleError(self, record: logging.LogRecord) -> None:
         if not self._told:

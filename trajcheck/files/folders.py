@@ -9,15 +9,17 @@ place of a folder is refused.
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
+from typing import TextIO
 
 from trajcheck.files.leftovers import SILENT, WORK, is_leftover, meant_name, temporary_name
-from trajcheck.files.opening import MOST_TEXT, read_bytes
+from trajcheck.files.opening import MOST_TEXT, NotRegularError, read_bytes
 from trajcheck.files.walking import make_folders
 
 Block = bytes | memoryview
@@ -226,3 +228,24 @@ class StagedFile:
             if self.temporary:
                 self._folder.remove(self.temporary, quietly=True)
                 self.temporary = ""
+
+
+def open_log(path: Path) -> TextIO:
+    """A text file that lines are added to: a regular file that is no link, made if need be, or one of the system's
+    devices, as /dev/stderr. Raises OSError: LinkError for a link, NotRegularError for a pipe and the like."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY
+    if str(path).startswith("/dev/"):
+        descriptor = os.open(path, flags)
+    else:
+        try:
+            descriptor = os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+        except OSError as error:
+            if error.errno == errno.ELOOP and path.is_symlink():
+                raise LinkError(str(path)) from error
+            if error.errno == errno.ENXIO:
+                raise NotRegularError(path) from error
+            raise
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise NotRegularError(path)
+    return io.TextIOWrapper(os.fdopen(descriptor, "ab"), encoding="utf-8", errors="backslashreplace")

@@ -10,7 +10,7 @@ from typing import Annotated
 from trajcheck.errors import UsageError
 from trajcheck.metrics.quantity import FAMILY_NAMES
 from trajcheck.options import shared
-from trajcheck.options.checks import among, at_least, between, pattern
+from trajcheck.options.checks import MOST_WORKERS, among, at_least, between, pattern, within
 from trajcheck.options.declared import Declared, Option
 from trajcheck.runs.reference_words import as_words, role_wrong, roles_of
 
@@ -228,7 +228,7 @@ class Options(Declared):
             "Threads of the pass over vectors.  (default: all processors)",
             "N",
             after="memory",
-            check=at_least(1, "a number"),
+            check=within(1, MOST_WORKERS, "a number"),
             python="how many read and multiply recorded vectors; by default as many as there are processors, or one "
             "where numpy does the work of the compiled loop.",
         ),

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -16,6 +17,9 @@ from trajcheck.files.walking import walk
 from trajcheck.runs.formats.recognise import recognise, run_around
 
 log = logging.getLogger("trajcheck.batch")
+
+#: What a batch itself writes beside the reports: an archive of such a name has its reports under another.
+OWN = ("index.csv", "index.html", "across", ".batch.lock", ".batch.json")
 
 
 @dataclass(frozen=True)
@@ -53,7 +57,8 @@ def find_runs(
     found: dict[str, FoundRun] = {}
     whole: set[str] = set()
     for root in roots:
-        mark = f"-{hashlib.sha256(os.fsencode(root)).hexdigest()[:8]}" if names[root.name] > 1 else ""
+        apart = names[root.name] > 1 or root.name.casefold() in OWN
+        mark = _mark(str(root)) if apart else ""
         start = os.path.realpath(root)
         for path in _walk(root, away):
             place = os.path.normpath(os.path.join(start, path.relative_to(root)))
@@ -63,6 +68,7 @@ def find_runs(
                 continue
             below = Path(root.name + mark) / path.relative_to(root)
             found[place] = FoundRun(path, name, below, root if path != root else root.parent)
+    found = _told_apart(found, away)
     reports = Path(os.path.realpath(away))
     for run in found.values():
         report = reports / run.report
@@ -72,6 +78,33 @@ def find_runs(
                 "Choose another --out."
             )
     return sorted(found.values(), key=lambda run: run.report)
+
+
+def _mark(path: str) -> str:
+    return f"-{hashlib.sha256(os.fsencode(path)).hexdigest()[:8]}"
+
+
+def _told_apart(found: Mapping[str, FoundRun], out: Path) -> dict[str, FoundRun]:
+    """The runs, their reports under names that no file system takes for one another, whether or not it tells letters
+    apart, and through no link that lies in `out`: a name gets the mark of its path where it would be."""
+    spellings = Counter(_folded(run.report) for run in found.values())
+    apart = {}
+    for place, run in found.items():
+        parts, below = list[str](), out
+        for part in run.report.parts:
+            if os.path.islink(below / part):
+                log.warning("%s: is a link, and nothing is written through it", below / part)
+                part += _mark(str(below / part))
+            below /= part
+            parts.append(part)
+        if spellings[_folded(run.report)] > 1:
+            parts[-1] += _mark(str(run.report))
+        apart[place] = replace(run, report=Path(*parts))
+    return apart
+
+
+def _folded(path: Path) -> str:
+    return unicodedata.normalize("NFC", path.as_posix()).casefold()
 
 
 def _whole(archive: Path) -> Path:

@@ -10,19 +10,24 @@ from typing import Annotated, Any
 
 from trajcheck.errors import UsageError
 from trajcheck.measuring.options import Options
-from trajcheck.options.checks import at_least
+from trajcheck.options.checks import LONGEST_PATTERN, MOST_WORKERS, at_least, within
 from trajcheck.options.declared import Declared, Option
 from trajcheck.scalars.saved import INTERVAL
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+#: Seconds of a timeout at the most: timers of the system count no further than some years.
+LONGEST = 366 * 86400.0
 
 
 def seconds(text: Any) -> float:
     """`90`, `90s`, `15m`, `6h`, `1.5d` in seconds. Raises UsageError."""
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smhd]?)\s*", str(text)) if not isinstance(text, bool) else None
     if not match or not float(match[1]):
-        raise UsageError(f"timeout {text!r}: expected a time, as in 90s, 15m or 6h.")
-    return float(match[1]) * _SECONDS[match[2] or "s"]
+        raise UsageError(f"timeout {text!r:.60}: expected a time, as in 90s, 15m or 6h.")
+    found = float(match[1]) * _SECONDS[match[2] or "s"]
+    if found > LONGEST:
+        raise UsageError(f"timeout {text!r:.60}: expected a year at most. Without --timeout there is no end.")
+    return found
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,9 @@ class BatchConfig(Declared):
     exclude: Annotated[Sequence[str], Option("No runs whose path below the archive matches. Repeat.", "PATTERN")] = ()
     workers: Annotated[
         int | None,
-        Option("Worker processes.  (default: none, all in this process)", "N", check=at_least(1, "a number")),
+        Option(
+            "Worker processes.  (default: none, all in this process)", "N", check=within(1, MOST_WORKERS, "a number")
+        ),
     ] = None
     devices: Annotated[
         Sequence[str], Option("A worker on each, as cuda:0; repeat or separate by commas.", "DEVICE", commas=True)
@@ -82,6 +89,9 @@ class BatchConfig(Declared):
         """Raise UsageError for options that make no sense. Where there are several tables of them, what one lacks
         another may have: whether they go together is then a matter of each run."""
         self.check_values()
+        for each in (*self.include, *self.exclude, *(override.match for override in self.overrides)):
+            if len(each) > LONGEST_PATTERN:
+                raise UsageError(f"pattern {each!r:.60}: expected {LONGEST_PATTERN:,} characters at most.")
         if self.interval < 0:
             raise UsageError(f"interval {self.interval:g}: expected seconds, 0 or more.")
         if not self.overrides:

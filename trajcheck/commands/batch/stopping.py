@@ -18,7 +18,7 @@ class TimeUp(Stopped):
 
 
 class Signalled(Stopped):
-    """SIGINT or SIGTERM came."""
+    """SIGINT, SIGTERM or SIGHUP came."""
 
     def __init__(self, number: int) -> None:
         super().__init__(signal.Signals(number).name)
@@ -27,8 +27,9 @@ class Signalled(Stopped):
 
 @contextmanager
 def stopping(timeout: float | None) -> Iterator[Callable[[], None]]:
-    """While the context lasts, SIGINT and SIGTERM raise Signalled in the main thread, and after `timeout` seconds
-    TimeUp is raised there. In another thread nothing is changed, and there is no timeout.
+    """While the context lasts, SIGINT, SIGTERM and SIGHUP raise Signalled in the main thread, and after `timeout`
+    seconds TimeUp is raised there; a signal that is ignored, as nohup has it, stays so. In another thread nothing is
+    changed, and there is no timeout.
 
     Compiled code may put an exception of its own in the place of these, or none. So any exception that leaves the
     context after a signal becomes what the signal raised, and the function that the context gives raises that again, to
@@ -44,12 +45,15 @@ def stopping(timeout: float | None) -> Iterator[Callable[[], None]]:
         return
 
     def stop(number: int, frame: FrameType | None) -> None:
-        for each in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM):
+        for each in before:
             signal.signal(each, signal.SIG_IGN)  # once is enough: the end must not be interrupted
         asked.append(TimeUp() if number == signal.SIGALRM else Signalled(number))
         check()
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGALRM)}
+    heard = [
+        each for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) != signal.SIG_IGN
+    ]
+    before = {number: signal.signal(number, stop) for number in (*heard, signal.SIGALRM)}
     if timeout is not None:
         signal.setitimer(signal.ITIMER_REAL, timeout)
     try:

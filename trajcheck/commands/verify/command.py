@@ -16,6 +16,7 @@ from trajcheck.commands.verify.every_number import read_numbers
 from trajcheck.commands.verify.exported_program import program_damage
 from trajcheck.errors import RunError, UsageError
 from trajcheck.files.walking import walk
+from trajcheck.options.checks import MOST_WORKERS, within
 from trajcheck.reports.making.results import RunVerification, Verification
 from trajcheck.runs.formats.recognise import known_formats, recognise
 from trajcheck.runs.formats.stored_run import PROGRAM, StoredRun
@@ -30,8 +31,8 @@ def verify(*paths: str | os.PathLike[str], threads: int | None = None, quiet: bo
     """
     from trajcheck.progress_bar import progress_bar
 
-    if threads is not None and threads < 1:
-        raise UsageError(f"--threads {threads}: expected a number, 1 or more.")
+    if threads is not None and (wrong := within(1, MOST_WORKERS, "a number")(threads)):
+        raise UsageError(f"--threads {threads}: {wrong}.")
     found = {run.path: run for path in paths for run in runs_below(Path(path))}
     runs = []
     with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
