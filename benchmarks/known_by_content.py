@@ -17,7 +17,7 @@ from torch import nn
 
 from benchmarks.small_gpt import SmallGPT
 from benchmarks.table import Row
-from benchmarks.timing import Spread, in_turn
+from benchmarks.timing import Spread
 from trajcheck.recording.model import surroundings
 from trajcheck.recording.run.group_settings import GroupSettings
 from trajcheck.recording.schedule.time_spent import Clock
@@ -27,10 +27,10 @@ TARGET = 0.01
 RANK = 8  # of an adapter
 
 #: What is measured, by the object that it is looked up in.
-PARTS: tuple[tuple[Any, str, Callable[..., Any]], ...] = (
-    (surroundings, "bit_prints", lambda tensors: dict.fromkeys(tensors, 0)),
-    (sample_state, "modes_of", lambda model: {}),
-    (GroupSettings, "differing", lambda settings: None),
+PARTS: tuple[tuple[Any, str], ...] = (
+    (surroundings, "bit_prints"),
+    (sample_state, "modes_of"),
+    (GroupSettings, "differing"),
 )
 
 
@@ -70,50 +70,34 @@ def _measured(clock: Clock, seconds: list[float]) -> Iterator[None]:
         return call
 
     with ExitStack() as stack:
-        for owner, name, _ in PARTS:
+        for owner, name in PARTS:
             stack.enter_context(patch.object(owner, name, timed(getattr(owner, name))))
-        yield
-
-
-@contextmanager
-def _without() -> Iterator[None]:
-    with ExitStack() as stack:
-        for owner, name, nothing in PARTS:
-            stack.enter_context(patch.object(owner, name, nothing))
         yield
 
 
 def content_rows(
     timed: Callable[[int, dict[str, Any], list[float]], float], clock: Clock, steps: int, rounds: int, on: str
 ) -> list[Row]:
-    """`timed` trains and records so many steps with options; its last argument takes the recorder's share."""
+    """`timed` trains and records so many steps with options; its last argument takes the recorder's share.
+
+    The parts are timed where they are called, and compared with all the time of the same training: what slows the
+    machine slows both, and nothing is subtracted.
+    """
     rows = []
     for title, options in (("every step", {"every": 1}), ("every=10", {"every": 10})):
         seconds: list[float] = []
         whole: list[float] = []  # from making the Recorder to closing it
-        count = max(steps, 10)
-
-        def with_parts(
-            options: dict[str, Any] = options,
-            count: int = count,
-            seconds: list[float] = seconds,
-            whole: list[float] = whole,
-        ) -> float:
+        for number in range(rounds + 1):
             seconds.append(0.0)
             with _measured(clock, seconds):
                 start = clock()
-                taken = timed(count, options, [])
+                timed(max(steps, 10), options, [])
                 whole.append(clock() - start)
-            return taken
-
-        def without(options: dict[str, Any] = options, count: int = count) -> float:
-            with _without():
-                return timed(count, options, [])
-
-        times = in_turn({"with": with_parts, "without": without}, rounds)
-        shares = [part / all_of_it for part, all_of_it in zip(seconds[-rounds:], whole[-rounds:], strict=True)]
+            if not number:  # to warm up
+                seconds.clear()
+                whole.clear()
+        shares = [part / all_of_it for part, all_of_it in zip(seconds, whole, strict=True)]
+        error = statistics.stdev(shares) / len(shares) ** 0.5 if len(shares) > 1 else float("nan")
         name = f"{on}: {title}: contents, modes and settings"
-        rows.append(Row(f"{name}: share of training", Spread.of(shares), target=TARGET))
-        rows.append(Row(f"{name}: steps with / without", times.ratio("with", "without")))
-        rows.append(Row(f"{on}: {title}: a step", statistics.median(times.seconds["with"]) / count, "s"))
+        rows.append(Row(f"{name}: share of training", Spread.of(shares), target=TARGET, note=f"+- {error:.2g}"))
     return rows

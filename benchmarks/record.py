@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import torch
 import typer
 
+from benchmarks.every_step import every_step_rows
 from benchmarks.known_by_content import Adapted, content_rows
 from benchmarks.small_gpt import SmallGPT, loss_of
 from benchmarks.table import Row, show
@@ -94,8 +95,8 @@ def main(
     length: Annotated[int, typer.Option(help="Tokens in a sequence.")] = 128,
     vocabulary: Annotated[int, typer.Option(help="Different tokens.")] = 4096,
     steps: Annotated[int, typer.Option(help="Steps in a round.")] = 10,
-    rounds: Annotated[int, typer.Option(help="Rounds.")] = 5,
-    threads: Annotated[list[int] | None, typer.Option(help="Threads of torch; repeat it. Default: 2, then 1.")] = None,
+    rounds: Annotated[int, typer.Option(help="Rounds.")] = 3,
+    threads: Annotated[list[int] | None, typer.Option(help="Threads of torch; repeat it. Default: 1.")] = None,
     processor_time: Annotated[bool, typer.Option(help=PROCESSOR_TIME)] = False,
     folder: Annotated[Path | None, typer.Option(help="Where records go, and are deleted again.")] = None,
     out: Annotated[Path | None, typer.Option(help="Write the table as JSON, too.")] = None,
@@ -107,13 +108,14 @@ def main(
     rows: list[Row] = []
     with tempfile.TemporaryDirectory(dir=folder, prefix="trajcheck-record-") as made:
         loop = Loop(model, batches, Path(made) / "run", time.thread_time if processor_time else time.perf_counter)
-        for count in [1] if processor_time else threads or [2, 1]:
+        for count in [1] if processor_time else threads or [1]:
             torch.set_num_threads(count)
             rows += _rows(loop, steps, rounds, count)
         torch.set_num_threads(1)
         adapted = Loop(Adapted(layers, width, length, vocabulary), batches, Path(made) / "adapted", loop.clock)
         on = f"frozen, {sum(p.numel() for p in adapted.model.parameters()):,} parameters"
         rows += content_rows(adapted.timed, loop.clock, steps, rounds, on)
+        rows += every_step_rows(Path(made), loop.clock, 3 * rounds)
     settings = {
         "parameters": f"{sum(p.numel() for p in model.parameters()):,}",
         "tokens a batch": batch * length,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager
 from types import TracebackType
 
 from trajcheck.recording.schedule.time_spent import TimeSpent
@@ -20,7 +19,7 @@ class Guard:
         self.active = True
         self.say_first: Callable[[], None] | None = None  # at the first step that is not recorded any more
         self._spent, self._failed = spent, failed
-        self._blocks: list[AbstractContextManager[None]] = []  # one within another, where observing runs the model
+        self._counted: list[bool] = []  # of blocks one within another, where observing runs the model
 
     def passed_by(self) -> None:
         """A step comes that is not recorded."""
@@ -29,14 +28,13 @@ class Guard:
             say()
 
     def __enter__(self) -> None:
-        block = self._spent.inside()
-        block.__enter__()
-        self._blocks.append(block)
+        self._counted.append(self._spent.enter())
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        self._blocks.pop().__exit__(None, None, None)
+        if self._counted.pop():
+            self._spent.leave()
         if isinstance(error, Exception):
             self._failed(error)
             return True

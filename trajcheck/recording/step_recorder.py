@@ -60,8 +60,8 @@ class StepRecorder:
         self._vectors = StepVectors(model, grad_dtype, writer.buffers)
         self._writer, self._export, self._windows, self._spent = writer, export, windows, spent
         self._unseen = UnseenUpdates(model.stored)
-        self._place = GradientPlace(model.stored, self._unseen.prints)
-        self._idle = IdleOptimizer(optimizers, model.stored)
+        self._place = GradientPlace(self._unseen.places, self._unseen.prints)
+        self._idle = IdleOptimizer(optimizers, model.stored, self._unseen.places)
         self._say = say
         self._window: Taken = {}, {}  # that of the step that is being made
         self._scheduled = writer.wants(self.step)
@@ -167,6 +167,8 @@ class StepRecorder:
         if self._fresh:
             return
         self._fresh = True
+        if self._model.unchanged(self._optimizers):
+            return
         if strangers := self._model.strangers(self._optimizers):
             self._say(
                 f"{self._optimizers.name} trains {some_of(strangers)} from step {self.step} on, which the model had "
@@ -176,8 +178,8 @@ class StepRecorder:
             return
         self._unseen.arrives(self.step, content=False)
         self._unseen.follow(self._model.stored)
-        self._place = GradientPlace(self._model.stored, self._unseen.prints)
-        self._idle = IdleOptimizer(self._optimizers, self._model.stored)
+        self._place = GradientPlace(self._unseen.places, self._unseen.prints)
+        self._idle = IdleOptimizer(self._optimizers, self._model.stored, self._unseen.places)
         self._observations.follow()
         self._writer.widen(len(self._optimizers.param_groups))
         if self._windows is not None:

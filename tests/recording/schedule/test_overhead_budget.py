@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +17,17 @@ from trajcheck.recording.schedule.overhead_budget import GRACE, OverheadBudget
 from trajcheck.recording.schedule.plan import Situation, ThinningPlan
 from trajcheck.recording.schedule.schedules import Every, Listed, Pairs
 from trajcheck.recording.schedule.time_spent import PAUSE, TimeSpent
+
+
+@contextmanager
+def inside(spent: TimeSpent) -> Iterator[None]:
+    """A part of the recorder's work."""
+    counts = spent.enter()
+    try:
+        yield
+    finally:
+        if counts:
+            spent.leave()
 
 
 @dataclass
@@ -40,7 +52,7 @@ class Loop:
         for step in range(steps):
             allowed = wants(step) and self.budget.allows(step, followed(step))
             self.clock.now += self.training
-            with self.spent.inside():
+            with inside(self.spent):
                 self.clock.now += self.record * allowed
                 self.spent.end_step(recorded=allowed)
             if allowed:
@@ -65,9 +77,9 @@ def test_time_is_told_apart() -> None:
     def step(training: float, hooks: list[float], apart: float, recorded: bool) -> None:
         clock.now += training
         for hook in hooks[:-1]:
-            with spent.inside():
+            with inside(spent):
                 clock.now += hook
-        with spent.inside():
+        with inside(spent):
             with spent.for_every_step():
                 clock.now += apart
             clock.now += hooks[-1] - apart
@@ -92,7 +104,7 @@ def test_waiting_for_what_the_device_has_to_do_is_training() -> None:
     clock = Clock()
     spent = TimeSpent(clock)
     spent.end_step(recorded=False)
-    with spent.inside():
+    with inside(spent):
         with spent.of_training():
             clock.now += 3
         clock.now += 1
@@ -104,9 +116,9 @@ def test_a_hook_within_a_hook_counts_once() -> None:
     clock = Clock()
     spent = TimeSpent(clock)
     spent.end_step(recorded=False)
-    with spent.inside():
+    with inside(spent):
         clock.now += 1
-        with spent.inside():
+        with inside(spent):
             clock.now += 2
         clock.now += 4
     spent.end_step(recorded=True)
@@ -117,7 +129,7 @@ def test_time_in_a_hook_that_raises_counts() -> None:
     clock = Clock()
     spent = TimeSpent(clock)
     spent.end_step(recorded=False)
-    with pytest.raises(ZeroDivisionError), spent.inside():
+    with pytest.raises(ZeroDivisionError), inside(spent):
         clock.now += 3
         raise ZeroDivisionError
     spent.end_step(recorded=True)
@@ -183,7 +195,7 @@ def test_the_time_of_an_export_is_told_apart() -> None:
     spent = TimeSpent(clock)
     for recorded in (False, True):
         clock.now += 4
-        with spent.inside():
+        with inside(spent):
             with spent.exporting():
                 clock.now += 20
             clock.now += 1
@@ -260,7 +272,7 @@ def test_a_plan_that_deletes_keeps_the_run_even_when_records_are_left_out() -> N
     for step in range(steps):
         allowed = wants(step) and loop.budget.allows(step, even(step))
         loop.clock.now += loop.training
-        with loop.spent.inside():
+        with inside(loop.spent):
             loop.clock.now += loop.record * allowed
             loop.spent.end_step(recorded=allowed)
         if allowed:

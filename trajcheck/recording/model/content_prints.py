@@ -75,6 +75,11 @@ class Difference:
         self._names: list[str] | None = None
 
     @property
+    def at_hand(self) -> bool:
+        """Whether asking waits for nothing."""
+        return self._names is not None or all(flags.device.type == "cpu" for flags in self._flags)
+
+    @property
     def anywhere(self) -> torch.Tensor:
         """Whether any does, on the first device; nothing waits."""
         first, *others = [flags.any() for flags in self._flags] or [torch.tensor(False)]

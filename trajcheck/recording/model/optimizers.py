@@ -37,7 +37,9 @@ class Optimizers:
                     "that a wrapper holds (often wrapper.optimizer)."
                 )
         self.names = [optimizer_name(optimizer, around) for optimizer, around in found]
-        self._known: list[tuple[int, int]] = []
+        self._known: dict[tuple[int, int], None] = {}
+        self._asked: list[tuple[dict[str, Any], Any]] = []  # groups and their first parameters, when they were numbered
+        self._answer: list[tuple[int, dict[str, Any]]] = []
         owners: dict[int, str] = {}
         for optimizer, name in zip(self.members, self.names, strict=True):
             for tensor in {id(tensor) for group in optimizer.param_groups for tensor in group["params"]}:
@@ -64,13 +66,20 @@ class Optimizers:
     def _numbered(self) -> list[tuple[int, dict[str, Any]]]:
         """The place of the optimizer and the group, by number. A number is a group's for good, known by its first
         parameter: groups that are added come last, and of one that is removed there remains its number."""
-        found = {
-            (place, id(group["params"][0]) if group["params"] else -number): group
-            for place, optimizer in enumerate(self.members)
-            for number, group in enumerate(optimizer.param_groups)
-        }
-        self._known += [key for key in found if key not in self._known]
-        return [(key[0], found.get(key, {"params": []})) for key in self._known]
+        asked = [
+            (group, group["params"][0] if group["params"] else None)
+            for optimizer in self.members
+            for group in optimizer.param_groups
+        ]
+        if not _same(asked, self._asked):
+            found = {
+                (place, id(group["params"][0]) if group["params"] else -number): group
+                for place, optimizer in enumerate(self.members)
+                for number, group in enumerate(optimizer.param_groups)
+            }
+            self._known.update(dict.fromkeys(found))
+            self._asked, self._answer = asked, [(key[0], found.get(key, {"params": []})) for key in self._known]
+        return self._answer
 
     def owners(self) -> list[tuple[torch.optim.Optimizer, str]]:
         """The optimizer of each group, and its name."""
@@ -91,3 +100,10 @@ class Optimizers:
             moves = bool(group["params"]) and (places is None or place in places)
             rates.append(group.get("lr") if moves else 0.0)
         return None if None in rates else [float(cast(float, rate)) for rate in rates]
+
+
+def _same(asked: list[tuple[dict[str, Any], Any]], before: list[tuple[dict[str, Any], Any]]) -> bool:
+    """Whether these are the same objects."""
+    if len(asked) != len(before):
+        return False
+    return all(group is old and first is was for (group, first), (old, was) in zip(asked, before, strict=True))

@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter, is_
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from trajcheck.recording.model.ranks import ALONE, Ranks
 from trajcheck.recording.model.shards import StoredPiece, is_sharded, local, stored_piece
 from trajcheck.runs.canonical_names import canonical
 
+_requires_grad = attrgetter("requires_grad")
 Copy = Callable[..., torch.Tensor]  # (name, tensor, dtype=None) -> a copy in host memory
 LOW_PRECISION = (torch.float16, torch.bfloat16)
 
@@ -90,6 +92,7 @@ class RecordedModel:
             for name, tensor in named.items()
         ]
         self._seen = [(p.group, p.tensor.requires_grad) for p in self.parameters]
+        self._follow(optimizer)
         self._foreign = groups.keys() - {id(p.source) for p in self.parameters}
         self._sort()
         if not self.trained:
@@ -108,9 +111,25 @@ class RecordedModel:
         self.trained = [p for p in self.parameters if p.trainable and p.recorded]
         self.frozen = [p for p in self.parameters if not p.trainable and p.recorded]
 
+    def _follow(self, optimizer: HoldsGroups) -> None:
+        self._held = [list(group["params"]) for group in optimizer.param_groups]
+        self._tensors = [p.tensor for p in self.parameters]
+        self._wanted = list(map(_requires_grad, self._tensors))
+
+    def unchanged(self, optimizer: HoldsGroups) -> bool:
+        """Whether the optimizer holds the same tensors in the same groups as at the last `refresh()`, and the same
+        parameters require a gradient: what is asked before every step."""
+        held = [group["params"] for group in optimizer.param_groups]
+        return (
+            len(held) == len(self._held)
+            and all(len(now) == len(old) and all(map(is_, now, old)) for now, old in zip(held, self._held, strict=True))
+            and list(map(_requires_grad, self._tensors)) == self._wanted
+        )
+
     def refresh(self, optimizer: HoldsGroups) -> bool:
         """Whether other parameters are trained than at the last call, or in other groups: some were unfrozen, frozen,
         or given to the optimizer. Raises RecorderError where none is left, or one cannot be recorded."""
+        self._follow(optimizer)
         groups = _numbers(optimizer)
         seen = [(groups.get(id(p.source)), p.tensor.requires_grad) for p in self.parameters]
         if seen == self._seen:

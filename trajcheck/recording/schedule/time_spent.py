@@ -20,7 +20,7 @@ class TimeSpent:
     training    outside the recorder, from one step to the next. Of a pause (an evaluation, a notebook that waits), no
                 more than ten steps count
 
-    A step is any number of `inside()` blocks, and `end_step()` in the last of them.
+    A step is any number of parts between `enter()` and `leave()`, and `end_step()` in the last of them.
     """
 
     def __init__(self, clock: Clock = time.perf_counter) -> None:
@@ -45,18 +45,19 @@ class TimeSpent:
         """Time in the recorder as a share of training; 0 before the second step."""
         return (self.records + self.every_step + self.export) / self.training if self.training > 0 else 0.0
 
-    @contextmanager
-    def inside(self) -> Iterator[None]:
-        """A part of the recorder's work. One within another (exporting the loss runs the model) counts there."""
+    def enter(self) -> bool:
+        """A part of the recorder's work begins. False: inside another one (exporting the loss runs the model), where
+        it counts; then nobody has to `leave()`."""
         if self._entered is not None:
-            yield
-            return
+            return False
         self._entered = self.clock()
-        try:
-            yield
-        finally:
-            self._inside += self.clock() - self._entered
-            self._entered = None
+        return True
+
+    def leave(self) -> None:
+        """It is over."""
+        assert self._entered is not None
+        self._inside += self.clock() - self._entered
+        self._entered = None
 
     @contextmanager
     def of_training(self) -> Iterator[None]:

@@ -6,17 +6,15 @@ tensor lies and how often it was written, and of a recorded step a print of all 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from trajcheck.readable import some_of
 from trajcheck.recording.model.content_prints import ContentPrints, Difference, Print
-from trajcheck.recording.model.recorded_model import Parameter
-from trajcheck.recording.model.shards import local
+from trajcheck.recording.step.places import Place, Places
 
 
 class _Mark(NamedTuple):
-    place: list[tuple[int, int]]
+    place: Place
     print: Print | None
 
 
@@ -26,9 +24,8 @@ class GradientPlace:
     `reason()` says so, '' where the gradient is that of x_t, and may wait for a device.
     """
 
-    def __init__(self, parameters: Sequence[Parameter], prints: ContentPrints) -> None:
-        self._sources = [p.source for p in parameters]
-        self._prints = prints
+    def __init__(self, places: Places, prints: ContentPrints) -> None:
+        self._places, self._prints = places, prints
         self.reset()
 
     def reset(self) -> None:
@@ -77,4 +74,4 @@ class GradientPlace:
         return f"it was taken at other parameters than x_t: {which} moved between the forward pass and the step"
 
     def _mark(self, content: Print | None) -> _Mark:
-        return _Mark([(local(tensor).data_ptr(), tensor._version) for tensor in self._sources], content)
+        return _Mark(self._places.now(), content)

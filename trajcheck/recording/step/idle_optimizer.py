@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from trajcheck.readable import some_of
 from trajcheck.recording.model.optimizers import Optimizers
 from trajcheck.recording.model.recorded_model import Parameter
-from trajcheck.recording.model.shards import local
 from trajcheck.recording.model.updates_by_hand import HOW, UpdatesByHand
 from trajcheck.recording.outside_graphs import NO_HOOKS, seen_whole
+from trajcheck.recording.step.places import Place, Places
 from trajcheck.recording.unedited_loop.live_objects import live_optimizers, parameters_of
 
 
@@ -21,22 +21,22 @@ class IdleOptimizer:
     there that can have made it.
     """
 
-    def __init__(self, optimizers: Optimizers, parameters: Sequence[Parameter]) -> None:
+    def __init__(self, optimizers: Optimizers, parameters: Sequence[Parameter], places: Places) -> None:
         self._optimizers = optimizers
         self._parameters = {p.name: p.source for p in parameters}
-        self._last: tuple[int, list[tuple[int, int]]] | None = None
+        self._places = places
+        self._last: tuple[int, Place] | None = None
         self._moves, self._said = 0, False
 
     def observed(self, step: int) -> str:
-        place = [(local(tensor).data_ptr(), tensor._version) for tensor in self._parameters.values()]
+        place = self._places.now()
         last, self._last = self._last, (step, place)
         if self._said or last is None:
             return ""
         if last[0] != step:
             self._moves = 0
             return ""
-        pairs = zip(self._parameters, last[1], place, strict=True)
-        moved = [name for name, before, now in pairs if before != now]
+        moved = [] if place == last[1] else place.different(last[1], self._parameters)
         self._moves += bool(moved)
         others = self._others() if moved else []
         if not others and self._moves < 2:

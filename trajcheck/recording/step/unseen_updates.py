@@ -1,9 +1,11 @@
 """Updates that the optimizer did not make: x_t that is not what its last step left.
 
-Three signs are compared, from the end of one step to the beginning of the next `step()`: the version counters of all
-parameters, which every change in place raises but one through `.data`; the values of two small tensors, which an edit
-of the whole model changes; and, around recorded steps, prints of all content. Values that were written and written back
-(SAM's ascent, an average that was evaluated) are no update. Nothing waits for a device but `take()`, at a record.
+Three signs are compared, from the end of one step to the beginning of the next `step()`: addresses and versions of all
+parameters (places.py); a sample of the values of all (content_samples.py), for what is written through `.data`; and,
+around recorded steps, prints of all content. From the first finding on prints are compared at every step, as what has
+happened once comes again. So a change of a whole tensor is noticed where it happens, and one of some of its elements
+if a version was raised, or they are in the sample of that step. Values that were written and written back (SAM's
+ascent, an average that was evaluated) are no update. Nothing waits for a device but `take()`, at a record.
 """
 
 from __future__ import annotations
@@ -14,12 +16,11 @@ from typing import Any
 
 import torch
 
-from trajcheck.recording.model.content_prints import ROUNDING, ContentPrints, Difference, Print
+from trajcheck.recording.model.content_prints import ContentPrints, Difference, Print
 from trajcheck.recording.model.recorded_model import Parameter
-from trajcheck.recording.model.shards import local
+from trajcheck.recording.step.content_samples import ContentSamples, Sample
+from trajcheck.recording.step.places import Place, Places
 
-#: Tensors whose values are compared at every step, the smallest ones, and so many elements of each.
-SAMPLED, ELEMENTS = 2, 4096
 #: So many tensors are named with a record, and so many findings wait one by one until a record asks for them.
 NAMED, WAITING = 3, 512
 
@@ -54,9 +55,8 @@ class Unseen:
 class _Left:
     """How a step left the parameters."""
 
-    versions: list[int]
-    places: list[int]  # where in memory they lie: `p.data = ...` raises no version
-    sample: list[torch.Tensor]
+    place: Place
+    sample: Sample | None
     print: Print | None
 
 
@@ -68,28 +68,42 @@ class UnseenUpdates:
     """
 
     def __init__(self, parameters: Sequence[Parameter]) -> None:
-        self.follow(parameters)
-        self._doubtful = False  # values were written and perhaps written back: from now on contents are compared
+        self._doubtful = False  # values were written, perhaps not for the last time: contents are compared from now on
         self._found: dict[int, Sequence[str]] = {}
-        self._open: list[tuple[int, Difference | torch.Tensor, Sequence[str]]] = []  # until a device is asked
+        self._open: list[tuple[int, Difference, Sequence[str]]] = []  # until a device is asked
         self._folded: list[tuple[list[int], torch.Tensor]] = []
         self.all = Unseen()
         self._said: int | None = None
+        self.follow(parameters)
 
     def follow(self, parameters: Sequence[Parameter]) -> None:
         """These parameters from now on."""
         self._sources = {p.name: p.source for p in parameters}
         self.prints = ContentPrints(self._sources)
-        filled = {name: tensor for name, tensor in self._sources.items() if local(tensor).numel()}
-        self._sampled = dict(sorted(filled.items(), key=lambda item: local(item[1]).numel())[:SAMPLED])
+        self.places = Places(self._sources.values())
+        self._samples: ContentSamples | None = None
+        self._looked = self.places.now().addresses
+        self._restless = False  # whether steps put the values elsewhere
         self._left: _Left | None = None
 
     def left(self, content: bool) -> None:
         """A step is over; `content`: it or the next one is recorded."""
-        sample = [_some(tensor).clone() for tensor in self._sampled.values()]
-        self._left = _Left(
-            self._versions(), self._places(), sample, self.prints.now() if content or self._doubtful else None
-        )
+        place = self.places.now()
+        if self._doubtful:
+            self._samples = None
+        if content or self._doubtful:
+            self._left = _Left(place, None, self.prints.now())
+            return
+        if self._samples is None:
+            self._samples = ContentSamples(self._sources)
+            self._samples.look()
+        elif self._looked != place.addresses or self._restless:
+            self._restless = True
+            if self._samples.look():  # of other dtypes or sizes
+                self._samples = ContentSamples(self._sources)
+                self._samples.look()
+        self._looked = place.addresses
+        self._left = _Left(place, self._samples.next(), None)
 
     def found(self, step: int, names: Sequence[str]) -> None:
         """It is known that these were changed before a step, and was said."""
@@ -109,46 +123,60 @@ class UnseenUpdates:
             return now
         if left.print is not None and now is not None:
             self._ask_later(step, self.prints.differ(left.print, now), [])
-            return now
-        self._doubtful |= left.places != self._places()
-        named = zip(self._sources, left.versions, self._versions(), strict=True)
-        self._compare(step, left, [name for name, before, after in named if before != after])
+        elif left.sample is not None:
+            self._compare(step, left.place, left.sample)
         return now
 
-    def _compare(self, step: int, left: _Left, written: list[str]) -> None:
-        """By versions and samples alone."""
-        pairs = zip(self._sampled.items(), left.sample, strict=True)
-        moved = {name: _moved(before, _some(tensor)) for (name, tensor), before in pairs}
-        self._doubtful |= bool(written)
-        known = [name for name, flag in moved.items() if flag is True]
-        if known or (written and not any(name in self._sampled for name in written)):
-            self._found[step] = written or known
-            return
-        flags = [flag for flag in moved.values() if isinstance(flag, torch.Tensor)]
-        if flags:
-            flag = flags[0] if len(flags) == 1 else flags[0] | flags[1].to(flags[0].device)
-            self._ask_later(step, flag, written or list(moved))
+    def _compare(self, step: int, left: Place, before: Sample) -> None:
+        """Without prints."""
+        assert self._samples is not None
+        here = self.places.now()
+        if here.addresses != left.addresses:
+            self._doubtful = True
+            if others := self._samples.look():
+                self._found[step] = others
+                return
+        written: dict[str, int] = {}
+        if here.versions != left.versions:
+            self._doubtful = True
+            counts = zip(self._sources, left.versions, here.versions, strict=True)
+            written = {name: now - then for name, then, now in counts if now != then}
+        unsure = [name for name in written if name not in self._samples.whole]
+        difference = self._samples.differ(before, self._samples.again())
+        # Written once, the others of its elements have changed; twice, they may be what they were, as what was read is.
+        if unsure and len(unsure) == len(written) and max(written.values()) == 1:
+            self._found[step] = unsure
+        elif difference is not None:
+            self._ask_later(step, difference, unsure)
+        if self._restless:
+            self._samples.look_away()
 
-    def _ask_later(self, step: int, found: Difference | torch.Tensor, names: Sequence[str]) -> None:
-        self._open.append((step, found, names))
+    def _ask_later(self, step: int, found: Difference, unsure: Sequence[str]) -> None:
+        """`unsure`: tensors that were changed too if any was."""
+        if found.at_hand:
+            self._note(step, found, unsure)
+            return
+        self._open.append((step, found, unsure))
         if len(self._open) > WAITING:
-            flags = [each if isinstance(each, torch.Tensor) else each.anywhere for _, each, _ in self._open]
+            flags = [each.anywhere for _, each, _ in self._open]
             self._folded.append(([step for step, _, _ in self._open], torch.stack(flags)))
             self._open = []
 
+    def _note(self, step: int, found: Difference, unsure: Sequence[str]) -> None:
+        if names := found.names:
+            self._found[step] = [*unsure, *(name for name in names if name not in unsure)]
+            self._doubtful = True
+
     def take(self) -> dict[str, Any]:
         """Metadata of the record of x_t: what was found up to there. Waits for the devices that know of it."""
-        found, self._found = self._found, {}
         for steps, flags in self._folded:
-            found.update({step: [] for step, flag in zip(steps, flags.tolist(), strict=True) if flag})
-        for step, each, names in self._open:
-            if isinstance(each, Difference):
-                names = each.names
-            elif not bool(each):
-                continue
-            if names:
-                found[step] = names
+            folded = {step: [] for step, flag in zip(steps, flags.tolist(), strict=True) if flag}
+            self._doubtful |= bool(folded)
+            self._found.update(folded)
+        for step, each, unsure in self._open:
+            self._note(step, each, unsure)
         self._open, self._folded = [], []
+        found, self._found = self._found, {}
         for step in sorted(found):
             self.all.note(step, found[step])
         return self.all.metadata
@@ -156,31 +184,3 @@ class UnseenUpdates:
     def moved_before(self, step: int) -> bool:
         """Whether something moved before this step, and not before the one before it."""
         return self.all.last == step and self.all.last_but_one != step - 1
-
-    def _places(self) -> list[int]:
-        return [local(tensor).data_ptr() for tensor in self._sources.values()]
-
-    def _versions(self) -> list[int]:
-        return [tensor._version for tensor in self._sources.values()]
-
-
-def _some(tensor: torch.Tensor) -> torch.Tensor:
-    flat = local(tensor.detach())
-    flat = torch.view_as_real(flat) if flat.is_complex() else flat
-    return flat.reshape(-1)[:ELEMENTS]
-
-
-def _moved(before: torch.Tensor, now: torch.Tensor) -> bool | torch.Tensor:
-    """Whether values differ by more than rounding; of a device other than the CPU a tensor that will tell."""
-    if before.dtype != now.dtype:
-        return True
-    if now.device.type != "cpu":
-        return _differ(before, now.to(before.device))
-    return not torch.equal(before, now) and bool(_differ(before, now))
-
-
-def _differ(before: torch.Tensor, now: torch.Tensor) -> torch.Tensor:
-    """The same where the device will know."""
-    limit = ROUNDING * torch.finfo(before.dtype).eps * before.abs().max()
-    broke = torch.isfinite(before) & ~torch.isfinite(now)
-    return ((now - before).abs() > limit).any() | broke.any()

@@ -1,0 +1,199 @@
+"""Some elements of every tensor, read after one step and again before the next: what changed though nobody wrote to it.
+
+Small tensors are read whole, and of a large one a few elements that lie together, at every step. Besides, a part of the
+large tensors is gone through in steps of one row less one element, so that every row is met, and every column: of an
+ordinary model all of them at every step, of a small one with many tensors, for which that would be slow, some at a time
+in turn. Reading takes one kernel a device and dtype, and waits for no device.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from trajcheck.recording.model.content_prints import ROUNDING, Difference
+from trajcheck.recording.model.shards import local
+
+#: Tensors with at most so many elements are read whole; of a larger one so many, its last.
+WHOLE, FEW = 1024, 16
+#: Of a large tensor so many more are read at once, or one in so many, whichever is more.
+SCATTERED, SHARE = 2048, 128
+#: So many large tensors are gone through in one step, or one for so many elements of all, whichever is more.
+AT_LEAST, ELEMENTS = 4, 1 << 16
+#: Going through one begins at so many different elements, in turn.
+STARTS = 8
+_GOLDEN = (math.sqrt(5) - 1) / 2
+
+Sample = list[Tensor]  # one a kind
+
+
+class _Reading(NamedTuple):
+    """`count` elements of a tensor, `step` apart in memory, from `start` on."""
+
+    name: str
+    start: int
+    step: int
+    count: int
+
+
+class ContentSamples:
+    """Samples of tensors by name: `next()` reads at new places, `again()` at those of the last `next()`.
+
+    Both read where the tensors lay at the last `look()`, and keep that memory alive until `look_away()`.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        kinds: dict[tuple[torch.device, torch.dtype], dict[str, Tensor]] = {}
+        for name, tensor in tensors.items():
+            if local(tensor).numel():
+                kinds.setdefault((tensor.device, tensor.dtype), {})[name] = tensor
+        self._kinds = [_Kind(found) for found in kinds.values()]
+        self.whole = {name for kind in self._kinds for name in kind.whole}
+
+    @torch.no_grad()
+    def next(self) -> Sample:
+        return [kind.next() for kind in self._kinds]
+
+    @torch.no_grad()
+    def again(self) -> Sample:
+        return [kind.read() for kind in self._kinds]
+
+    @torch.no_grad()
+    def look(self) -> list[str]:
+        """Where they lie now; the names of those that cannot be compared with what they were at first, in another dtype
+        or of another size: then nothing can be read."""
+        return [name for kind in self._kinds for name in kind.look()]
+
+    def look_away(self) -> None:
+        for kind in self._kinds:
+            kind.look_away()
+
+    @torch.no_grad()
+    def differ(self, before: Sample, now: Sample) -> Difference | None:
+        """What is different by more than rounding, as it is found on the devices later on; None: surely nothing is."""
+        pairs = list(zip(self._kinds, before, now, strict=True))
+        if all(_surely_equal(old, new) for _, old, new in pairs):
+            return None
+        return Difference([kind.moved(old, new) for kind, old, new in pairs], [kind.names for kind, _, _ in pairs])
+
+
+class _Kind:
+    """Tensors on one device and of one dtype."""
+
+    def __init__(self, tensors: Mapping[str, Tensor]) -> None:
+        self.names, self._tensors = list(tensors), tensors
+        self._device = tensors[self.names[0]].device
+        self._sizes = [(tensor.dtype, local(tensor).numel()) for tensor in tensors.values()]
+        self.whole = {name for name, (_, size) in zip(self.names, self._sizes, strict=True) if size <= WHOLE}
+        self._fixed = [_fixed(name, size) for name, (_, size) in zip(self.names, self._sizes, strict=True)]
+        large = [name for name in tensors if name not in self.whole]
+        at_once = max(AT_LEAST, sum(local(tensors[name]).numel() for name in large) // ELEMENTS)
+        self._groups = [large[first : first + at_once] for first in range(0, len(large), at_once)] or [[]]
+        self._steps = {name: _step_and_count(local(tensors[name])) for name in large}
+        self._turn = -1
+        self._group = 0
+        self._scattered: list[_Reading] = []
+        self._now: list[Tensor] = []
+        self._made: dict[tuple[int, int], tuple[list[_Reading], list[Tensor]]] = {}  # by group and turn
+        self._owners: dict[int, Tensor] = {}  # of each element of a sample its tensor's place, by group
+
+    def look(self) -> list[str]:
+        now = [(tensor.dtype, local(tensor).numel()) for tensor in self._tensors.values()]
+        if now != self._sizes:
+            return [name for name, size, known in zip(self.names, now, self._sizes, strict=True) if size != known]
+        # A view stays true while the tensor's address does; what is no view is made anew at every reading.
+        self._flat = {name: _flat(tensor) for name, tensor in self._tensors.items()}
+        self._views = all(view is not None for view in self._flat.values())
+        self._apart = {tensor.device for tensor in self._tensors.values()} != {self._device}
+        self._always = [self._read(reading) for reading in self._fixed]
+        self._now = [self._read(reading) for reading in self._scattered]
+        self._made = {}
+        return []
+
+    def look_away(self) -> None:
+        self._flat, self._always, self._now, self._made = {}, [], [], {}
+
+    def next(self) -> Tensor:
+        self._turn += 1
+        visit, self._group = divmod(self._turn, len(self._groups))
+        made = self._made.get((self._group, visit % STARTS))
+        if made is None:
+            share = visit % STARTS * _GOLDEN % 1.0
+            steps = [(name, *self._steps[name]) for name in self._groups[self._group]]
+            readings = [_Reading(name, int(share * step), step, count) for name, step, count in steps]
+            made = self._made[self._group, visit % STARTS] = readings, [self._read(each) for each in readings]
+        self._scattered, self._now = made
+        return self.read()
+
+    def read(self) -> Tensor:
+        if not self._views:
+            self._always = [self._read(reading) for reading in self._fixed]
+            self._now = [self._read(reading) for reading in self._scattered]
+        parts = self._always + self._now
+        return torch.cat([part.to(self._device) for part in parts] if self._apart else parts)
+
+    def moved(self, before: Tensor, now: Tensor) -> Tensor:
+        """Of each tensor, whether its elements differ by more than rounding of the largest."""
+        owners = self._owners_of_elements(now.device)
+        eps = torch.finfo(before.dtype).eps
+        limit = ROUNDING * eps if eps < 1e-5 else 2 * eps
+        working = torch.float64 if before.dtype is torch.float64 else torch.float32
+        old, new = before.to(now.device, working), now.to(working)
+        finite, still = old.isfinite(), new.isfinite()
+        change = torch.where(finite & still, (new - old).abs(), torch.where(finite == still, 0.0, torch.inf))
+
+        def largest(values: Tensor) -> Tensor:
+            return values.new_zeros(len(self.names)).scatter_reduce_(0, owners, values, "amax")
+
+        return largest(change) > limit * largest(torch.where(finite, old.abs(), 0.0))
+
+    def _owners_of_elements(self, device: torch.device) -> Tensor:
+        known = self._owners.get(self._group)
+        if known is None or known.device != device:
+            places = {name: place for place, name in enumerate(self.names)}
+            readings = [*self._fixed, *self._scattered]
+            each = torch.tensor([places[reading.name] for reading in readings])
+            known = each.repeat_interleave(torch.tensor([reading.count for reading in readings])).to(device)
+            self._owners[self._group] = known
+        return known
+
+    def _read(self, reading: _Reading) -> Tensor:
+        flat = self._flat[reading.name]
+        if flat is None:
+            flat = local(self._tensors[reading.name].detach()).reshape(-1)
+        return flat.as_strided((reading.count,), (reading.step,), flat.storage_offset() + reading.start)
+
+
+def _fixed(name: str, size: int) -> _Reading:
+    """What is read of a tensor at every step: its last elements, as what is scattered may end before its last row."""
+    return _Reading(name, 0, 1, size) if size <= WHOLE else _Reading(name, size - FEW, 1, FEW)
+
+
+def _step_and_count(tensor: Tensor) -> tuple[int, int]:
+    size = tensor.numel()
+    row = max((stride for stride, extent in zip(tensor.stride(), tensor.shape, strict=True) if extent > 1), default=1)
+    step, most = max(row - 1, 1), max(SCATTERED, size // SHARE)
+    if size // step > most:
+        step = -(-size // most)
+        while math.gcd(step, row) > 1:
+            step += 1
+    return step, size // step
+
+
+def _flat(tensor: Tensor) -> Tensor | None:
+    """A view of all elements as they lie in memory; None where they lie apart."""
+    held = local(tensor.detach())
+    if held.is_contiguous():
+        return held.view(-1)
+    if torch.ops.aten.is_non_overlapping_and_dense(held):
+        return held.as_strided((held.numel(),), (1,))
+    return None
+
+
+def _surely_equal(before: Tensor, now: Tensor) -> bool:
+    """Whether they are known to be equal without waiting for a device."""
+    return before.device.type == now.device.type == "cpu" and torch.equal(before, now)
