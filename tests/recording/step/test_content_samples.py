@@ -39,7 +39,7 @@ def row(values: Tensor, stream: torch.Generator) -> None:
 
 
 def column(values: Tensor, stream: torch.Generator) -> None:
-    values[..., somewhere(values.shape[-1], stream)] += 0.01
+    values[..., somewhere(values.shape[-1], stream)] += 0.2
 
 
 def clamped(values: Tensor, stream: torch.Generator) -> None:
@@ -136,18 +136,19 @@ def test_a_model_of_many_small_matrices_is_gone_through_in_turn() -> None:
         assert (row_seen, whole_seen) == (1, turns), name
 
 
-def test_every_row_is_read_at_once() -> None:
+def test_every_row_and_column_is_read_at_once() -> None:
     """Of a matrix with fewer rows than are read at once, from wherever it is begun; of one with more, in turn."""
-    for rows, columns in ((50, 30), (1, 2000), (2000, 1), (3, 700), (1500, 2)):
+    for rows, columns in ((50, 30), (1, 2000), (2000, 1), (3, 700), (900, 2)):
         tensor = torch.zeros(rows, columns)
         samples = ContentSamples({"w": tensor})
         samples.look()
         for _ in range(content_samples.STARTS):
             before = samples.next()
-            for i in {0, 1 % rows, rows // 2, rows - 1}:
-                tensor[i] = 1.0
+            places = [(tensor, i) for i in range(rows)] + [(tensor.T, i) for i in range(columns)]
+            for matrix, i in places[:: 1 + len(places) // 20]:
+                matrix[i] = 1.0
                 assert samples.differ(before, samples.again()) is not None, (rows, columns, i)
-                tensor[i] = 0.0
+                matrix[i] = 0.0
 
 
 def test_rounding_is_no_move_and_nan_is_told_once() -> None:

@@ -15,6 +15,7 @@ from windowed_runs import windowed
 
 from trajcheck.errors import RecorderError
 from trajcheck.recording.model import surroundings
+from trajcheck.recording.model.content_prints import Difference
 from trajcheck.recording.recorder import Recorder
 from trajcheck.recording.schedule.schedules import Budget
 
@@ -108,6 +109,7 @@ def test_nothing_waits_for_the_device_between_records(tmp_path: Path, monkeypatc
         for name in ("iterate", "gradients"):
             monkeypatch.setattr(recorder._model, name, lambda *_: 1 / 0)
         monkeypatch.setattr(surroundings, "bit_prints", lambda *_: 1 / 0)
+        monkeypatch.setattr(Difference, "at_hand", False)  # as on another device
         batch = batch_of(1)
         for _ in range(2):
             loss_of(model, batch).backward()

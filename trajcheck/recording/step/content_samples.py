@@ -1,9 +1,9 @@
 """Some elements of every tensor, read after one step and again before the next: what changed though nobody wrote to it.
 
 Small tensors are read whole, and of a large one a few elements that lie together, at every step. Besides, a part of the
-large tensors is gone through in steps of one row less one element, so that every row is met, and every column: of an
-ordinary model all of them at every step, of a small one with many tensors, for which that would be slow, some at a time
-in turn. Reading takes one kernel a device and dtype, and waits for no device.
+large tensors is gone through in such steps that every row of a matrix is met, and every column: of an ordinary model
+all of them at every step, of a small one with many tensors, for which that would be slow, some at a time in turn.
+Reading takes one kernel a device and dtype, and waits for no device.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ Sample = list[Tensor]  # one a kind
 
 
 class _Reading(NamedTuple):
-    """`count` elements of a tensor, `step` apart in memory, from `start` on."""
+    """`number` elements of a tensor, `step` apart in memory, from `start` on."""
 
     name: str
     start: int
     step: int
-    count: int
+    number: int
 
 
 class ContentSamples:
@@ -157,7 +157,7 @@ class _Kind:
             places = {name: place for place, name in enumerate(self.names)}
             readings = [*self._fixed, *self._scattered]
             each = torch.tensor([places[reading.name] for reading in readings])
-            known = each.repeat_interleave(torch.tensor([reading.count for reading in readings])).to(device)
+            known = each.repeat_interleave(torch.tensor([reading.number for reading in readings])).to(device)
             self._owners[self._group] = known
         return known
 
@@ -165,7 +165,7 @@ class _Kind:
         flat = self._flat[reading.name]
         if flat is None:
             flat = local(self._tensors[reading.name].detach()).reshape(-1)
-        return flat.as_strided((reading.count,), (reading.step,), flat.storage_offset() + reading.start)
+        return flat.as_strided((reading.number,), (reading.step,), flat.storage_offset() + reading.start)
 
 
 def _fixed(name: str, size: int) -> _Reading:
@@ -174,14 +174,26 @@ def _fixed(name: str, size: int) -> _Reading:
 
 
 def _step_and_count(tensor: Tensor) -> tuple[int, int]:
+    """The longest step that meets every row and every column of a matrix: shorter than a row, with no factor in common
+    with it, and as many readings as it is long. A longer one where these would be too many."""
     size = tensor.numel()
-    row = max((stride for stride, extent in zip(tensor.stride(), tensor.shape, strict=True) if extent > 1), default=1)
-    step, most = max(row - 1, 1), max(SCATTERED, size // SHARE)
+    row, most = _row(tensor), max(SCATTERED, size // SHARE)
+    step = max(min(row - 1, size // row), 1)
+    while math.gcd(step, row) > 1:
+        step -= 1
     if size // step > most:
         step = -(-size // most)
         while math.gcd(step, row) > 1:
             step += 1
     return step, size // step
+
+
+def _row(tensor: Tensor) -> int:
+    """Elements of a row, in the order in which they are read."""
+    if _flat(tensor) is None:
+        return tensor.numel() // tensor.shape[0]
+    strides = zip(tensor.stride(), tensor.shape, strict=True)
+    return max((stride for stride, extent in strides if extent > 1), default=1)
 
 
 def _flat(tensor: Tensor) -> Tensor | None:

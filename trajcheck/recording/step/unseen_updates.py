@@ -170,7 +170,9 @@ class UnseenUpdates:
     def take(self) -> dict[str, Any]:
         """Metadata of the record of x_t: what was found up to there. Waits for the devices that know of it."""
         for steps, flags in self._folded:
-            folded = {step: [] for step, flag in zip(steps, flags.tolist(), strict=True) if flag}
+            folded: dict[int, Sequence[str]] = {
+                step: [] for step, flag in zip(steps, flags.tolist(), strict=True) if flag
+            }
             self._doubtful |= bool(folded)
             self._found.update(folded)
         for step, each, unsure in self._open:
