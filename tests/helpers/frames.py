@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -67,7 +69,8 @@ def assert_close(frame: pd.DataFrame, name: str, expected: np.ndarray, where: st
     assert not wrong.any(), f"{where} {name}: {wrong.sum()} of {len(wrong)} rows; {first}"
 
 
-def steps_of(ranges: str) -> set[int]:
+@lru_cache(maxsize=1024)
+def steps_of(ranges: str) -> frozenset[int]:
     """ "0, 3-17, 20" as numbers."""
     numbers: set[int] = set()
     for part in str(ranges).split(","):
@@ -75,7 +78,7 @@ def steps_of(ranges: str) -> set[int]:
         assert match, f"not a range of steps: {part!r}"
         first = int(match[1])
         numbers |= set(range(first, int(match[2] or first) + 1))
-    return numbers
+    return frozenset(numbers)
 
 
 def assert_accounted(
@@ -85,21 +88,23 @@ def assert_accounted(
     columns: Iterable[str],
 ) -> None:
     """Every empty cell of these columns is in the account with a reason, and no filled cell is."""
-    of_table = undefined[undefined["table"].str.removesuffix(".csv") == table]
+    keys = ["ref", "sample"] if "ref" in frame else ["sample"]
+    groups = [(key, group.index, group["step"].to_numpy()) for key, group in frame.groupby(keys)]
+    of_table = undefined[undefined["table"].str.removesuffix(".csv") == table].fillna("")
+    entries: dict[str, list[dict[Hashable, Any]]] = {}
+    for entry in of_table.to_dict("records"):
+        entries.setdefault(entry["column"], []).append(entry)
     for name in columns:
         if name.endswith("_rows_se") and name not in frame:
             continue  # every step is there: nothing was chosen
-        of_column = of_table[of_table["column"] == name]
-        assert of_column["reason"].fillna("").str.strip().ne("").all(), f"{table}.{name}: an entry without a reason"
+        of_column = entries.get(name, [])
+        assert all(str(each["reason"]).strip() for each in of_column), f"{table}.{name}: an entry without a reason"
         values = col(frame, name)
-        for key, group in frame.groupby(["ref", "sample"] if "ref" in frame else ["sample"]):
-            entries = of_column
-            for field, value in zip(["ref", "sample"] if "ref" in frame else ["sample"], key, strict=True):
-                named = entries[field].isna() | entries[field].eq("") | (entries[field] == str(value))
-                entries = entries[named]
-            accounted = set().union(*(steps_of(ranges) for ranges in entries["steps"]))
-            empty = np.isnan(values[group.index])
-            steps = group["step"].to_numpy()
+        for key, index, steps in groups:
+            words = dict(zip(keys, map(str, key), strict=True))
+            here = [each for each in of_column if all(each[field] in ("", word) for field, word in words.items())]
+            accounted = set().union(*(steps_of(each["steps"]) for each in here))
+            empty = np.isnan(values[index])
             missing = sorted({int(s) for s in steps[empty]} - accounted)
             assert not missing, f"{table}.{name} {key}: empty and not accounted for at steps {missing[:9]}"
             filled = sorted({int(s) for s in steps[~empty]} & accounted)

@@ -219,9 +219,5 @@ def why_empty(report: SavedReport, row: QuantityRow, columns: tuple[str, ...]) -
     reasons, at most two, of those that have none at all or, where all have some, of all."""
     table, keys = ("steps", {}) if row.previous else ("references", {"ref": row.ref})
     bare = [name for name in columns if not report.series(table, name, sample=row.sample, **keys)]
-    found = report.undefined
-    found = found[(found["table"] == table) & found["column"].isin(bare or columns)]
-    for name, word in {"sample": row.sample, **keys}.items():
-        found = found[found[name].fillna("").isin(["", word])]
-    reasons = found["reason"].value_counts(sort=True).index[:2]
-    return "; ".join(map(str, reasons)) or f"the report has no {' or '.join(bare or columns)}"
+    found = report.reasons.most_common(bare or columns, {"table": table, "sample": row.sample, **keys})
+    return found or f"the report has no {' or '.join(bare or columns)}"

@@ -16,7 +16,7 @@ from trajcheck.errors import BadInputError
 from trajcheck.files.opening import MOST_NUMBERS, MOST_TEXT, TooLargeError, opened, read_json
 from trajcheck.reports.making.csv_text import cell
 from trajcheck.reports.making.folder import SUMMARY
-from trajcheck.reports.reading.reasons import not_asked_for
+from trajcheck.reports.reading.reasons import Reasons
 
 #: Columns that hold words; all others hold numbers.
 WORDS = ("ref", "sample", "tensor", "run_a", "run_b", "interpolated", "table", "column", "steps", "reason")
@@ -116,7 +116,7 @@ class SavedReport:
         steps = frame["step_a" if table == "compare" or "step_a" in frame else "step"].to_numpy(dtype=np.float64)
         values = _numbers(frame, column)
         errors = _numbers(frame, f"{column}_se") if f"{column}_se" in frame else None
-        asked = ~not_asked_for(self.undefined, table, column, steps, keys) | np.isfinite(values)
+        asked = ~self.reasons.not_asked_for(table, column, steps, keys) | np.isfinite(values)
         return Series(steps[asked], values[asked], None if errors is None else errors[asked])
 
     def drawn(self, table: str, column: str, **keys: str) -> Series:
@@ -158,9 +158,11 @@ class SavedReport:
 
     def why_empty(self, *columns: str) -> str:
         """Why columns have no value, in the words of undefined.csv: its most common reasons, at most two."""
-        rows = self.undefined[self.undefined["column"].isin(columns)]
-        reasons = rows["reason"].value_counts(sort=True).index[:2]
-        return "; ".join(map(str, reasons)) or f"the report has no {' or '.join(columns)}"
+        return self.reasons.most_common(columns) or f"the report has no {' or '.join(columns)}"
+
+    @cached_property
+    def reasons(self) -> Reasons:
+        return Reasons(self.undefined)
 
 
 def _numbers(frame: pd.DataFrame, column: str) -> np.ndarray:
