@@ -255,6 +255,7 @@ def test_a_ray_started_for_the_work_leaves_nothing(capfd: pytest.CaptureFixture[
         assert ray_processes() - processes and ray_folders() > folders
         assert signal.getsignal(signal.SIGTERM) is _stop and dict(os.environ) == environment
         assert isinstance(first, Done) and first.value["task"]["threads"] == int(first.value["threads"])
+        _check_nobody_else_gets_in(ray_folders() - folders, ray_processes() - processes | {os.getpid()})
         outcomes.close()  # in the middle
         assert signal.getsignal(signal.SIGTERM) is _stop
     finally:
@@ -262,6 +263,54 @@ def test_a_ray_started_for_the_work_leaves_nothing(capfd: pytest.CaptureFixture[
     assert eventually(lambda: ray_processes() <= processes)
     assert ray_folders() == folders
     assert capfd.readouterr() == ("", "")
+
+
+def _check_nobody_else_gets_in(folders: set[str], processes: set[int]) -> None:
+    """To the Ray that this process has started: not from another machine, not without the token, not into its files."""
+    import ray
+
+    (name,) = folders
+    folder = Path(tempfile.gettempdir()) / name
+    assert folder.stat().st_mode & 0o777 == 0o700 and folder.stat().st_uid == os.getuid()
+    address = ray.get_runtime_context().gcs_address
+    assert address.startswith("127.0.0.1:")
+    places = {place for place, process in listening() if process in processes}
+    assert places == {"127.0.0.1"}
+    code = f"""
+from ray._raylet import GcsClient
+try:
+    print("got in:", GcsClient(address={address!r}).get_all_node_info())
+except Exception as error:
+    print(type(error).__name__)
+"""
+    without = {key: value for key, value in os.environ.items() if not key.startswith("RAY_AUTH")}
+    environment = {**without, "RAY_AUTH_MODE": "disabled"}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "AuthenticationError", done
+
+
+def listening() -> set[tuple[str, int]]:
+    """(address, process) of every TCP socket that listens, as far as this user's."""
+    processes = {}
+    for path in Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            processes[os.readlink(path)] = int(path.parts[2])
+        except OSError:
+            continue
+    found = set()
+    for line in [line for name in ("tcp", "tcp6") for line in Path("/proc/net", name).read_text().splitlines()[1:]]:
+        words = line.split()
+        if words[3] == "0A" and (process := processes.get(f"socket:[{words[9]}]")):
+            address = bytes.fromhex(words[1].partition(":")[0][-8:])[::-1]  # of IPv4, also within IPv6
+            found.add((".".join(map(str, address)), process))
+    return found
+
+
+def test_a_ray_without_passwords_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in ("2.49.2", "2.51.1", "1.13.0"):
+        monkeypatch.setattr("trajcheck.runners.ray_session.version", lambda name, number=number: number)
+        with pytest.raises(UsageError, match=f"Ray {number} knows no passwords.* 2.52 or newer"):
+            RayRunner()
 
 
 def _stop(*_: object) -> None:
@@ -295,10 +344,10 @@ list(RayRunner(workers=2, allow=["mapped_functions"]).map("mapped_functions:rest
     os.utime(path, (0, 0))
     with temporary_folder() as other:
         assert not path.exists()
-        os.utime(other, (0, 0))
+        os.utime(other.parent, (0, 0))
         with temporary_folder():
             assert other.exists()  # its owner lives
-    assert not other.exists()
+    assert not other.parent.exists()
 
 
 def _title(pid: int) -> bytes:

@@ -1,4 +1,8 @@
-"""The temporary folder of a Ray that is started here: removed at the end, or by the next one if the end was a kill."""
+"""The temporary folder of a Ray that is started here: removed at the end, or by the next one if the end was a kill.
+
+Ray opens the folder that it is given to all users of the machine, with what tasks need and say in it. So it is given
+one inside of a closed one.
+"""
 
 from __future__ import annotations
 
@@ -14,11 +18,13 @@ from pathlib import Path
 _PREFIX = "trajcheck-ray-"
 _LOCK = "lock"  # held by the process that made the folder, as long as it lives
 _YOUNG = 3600.0  # seconds in which a folder is left alone: its lock may not be held yet
-_LONGEST = 18  # of the parent's path: a socket's has 107 characters at most, 66 of them Ray's and 23 this folder's
+_INNER = "r"  # Ray's own
+_LONGEST = 16  # of the parent's path: a socket's has 107 characters at most, 66 of them Ray's and 25 these folders'
 
 
 @contextlib.contextmanager
 def temporary_folder() -> Iterator[Path]:
+    """For Ray; nobody but this user gets into the one that holds it."""
     parent = tempfile.gettempdir()
     if len(parent) > _LONGEST:
         parent = "/tmp"
@@ -27,7 +33,8 @@ def temporary_folder() -> Iterator[Path]:
     try:
         with open(folder / _LOCK, "wb") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            yield folder
+            (folder / _INNER).mkdir()
+            yield folder / _INNER
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

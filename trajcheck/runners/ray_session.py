@@ -4,25 +4,44 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import ipaddress
 import os
+import re
 import secrets
 import signal
 import socket
 import sys
 import threading
 from collections.abc import Iterator, Mapping
+from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
 
 from trajcheck.errors import RunnerError, UsageError
 from trajcheck.runners.ray_folder import temporary_folder
 
+#: Variables that Ray changes.
+_SET_BY_RAY = ("RAY_AUTH_MODE", "PYTHONBREAKPOINT")
+
+#: The variable by which Ray is told that its cluster is one machine.
+LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+
+#: The first release whose clusters ask for a token.
+OLDEST = (2, 52)
+
 _ANSWER = 10.0  # seconds that a cluster has to accept a connection
 
 
 def check_installed() -> None:
+    """UsageError unless there is a Ray that asks for a password."""
     if find_spec("ray") is None:
         raise UsageError("Ray is not installed; install it with pip install 'trajcheck[ray]'")
+    found = version("ray")
+    if tuple(int(part) for part in re.findall(r"\d+", found)[:2]) < OLDEST:
+        raise UsageError(
+            f"Ray {found} knows no passwords: whoever reaches its ports runs code as you. Expected "
+            f"{'.'.join(map(str, OLDEST))} or newer: pip install 'trajcheck[ray]'"
+        )
 
 
 def check_address(address: str) -> None:
@@ -37,7 +56,11 @@ def check_address(address: str) -> None:
 def ray_session(address: str | None, processors: int) -> Iterator[None]:
     """Connected to the cluster at `address`, which is left as it was; without an address to a Ray started here, with
     `processors` to give away, of which neither process nor file remains. A Ray that this process is connected to
-    already is used and left connected. Errors: RunnerError where there is no Ray to be had."""
+    already is used and left connected. Errors: RunnerError where there is no Ray to be had.
+
+    A Ray that is started here is this user's alone: it listens on the loopback address, its processes ask each other
+    for a password that no file holds, and its files lie in a closed folder.
+    """
     import ray
 
     if ray.is_initialized():
@@ -55,7 +78,11 @@ def ray_session(address: str | None, processors: int) -> Iterator[None]:
                     if address is not None:
                         ray.init(answering(address), **quiet)
                     else:
-                        ray.init("local", num_cpus=processors, include_dashboard=False, _temp_dir=str(folder), **quiet)
+                        with _closed():
+                            ray.init(
+                                "local", num_cpus=processors, include_dashboard=False, _temp_dir=str(folder), **quiet
+                            )
+                        _check_closed(ray.get_runtime_context().gcs_address)
             except SystemExit:  # Ray's own handler of SIGTERM; the caller's is back, and is told
                 signal.raise_signal(signal.SIGTERM)
                 raise
@@ -73,8 +100,34 @@ def _environment() -> dict[str, str]:
     return {
         "RAY_USAGE_STATS_ENABLED": "0",
         "PYTHONPATH": os.pathsep.join(sys.path),
+        LOOPBACK: "0",
+        "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": os.environ.get("RAY_AUTH_TOKEN") or _password(),
     }
+
+
+@contextlib.contextmanager
+def _closed() -> Iterator[None]:
+    """A Ray that is started in the block asks for the password, and takes the loopback address, as on Windows and
+    macOS, where a cluster is one machine. Its processes are told by the environment, which this one has read when it
+    imported Ray: it is told anew."""
+    from ray._private import ray_constants
+    from ray._raylet import Config
+
+    Config.initialize("")
+    before = getattr(ray_constants, "ENABLE_RAY_CLUSTER", None)
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        yield
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = before
+
+
+def _check_closed(address: str) -> None:
+    """RunnerError unless an address is one of the loopback."""
+    host = address.rpartition(":")[0].strip("[]")
+    if not ipaddress.ip_address(host).is_loopback:
+        raise RunnerError(f"it listens at {address}, where other machines reach it; expected the loopback address")
 
 
 @functools.cache
@@ -96,7 +149,7 @@ def answering(address: str) -> str:
 def _settings_kept(environment: Mapping[str, str]) -> Iterator[None]:
     """`environment` for what is started in the block; afterwards the caller's again, and the caller's handler of
     SIGTERM, in whose place Ray puts its own."""
-    before = {name: os.environ.get(name) for name in [*environment, "RAY_AUTH_MODE"]}  # the last is set by Ray
+    before = {name: os.environ.get(name) for name in {*environment, *_SET_BY_RAY}}
     handler = signal.getsignal(signal.SIGTERM)
     os.environ.update(environment)
     try:
