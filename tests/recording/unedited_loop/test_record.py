@@ -19,6 +19,7 @@ import trajcheck
 from trajcheck.errors import RecorderError
 from trajcheck.recording.recorder import Recorder
 from trajcheck.recording.step_recorder import StepRecorder
+from trajcheck.recording.unedited_loop import live_objects
 
 STEPS, CLIP = 4, 0.3
 
@@ -415,3 +416,22 @@ def test_nothing_stepped(tmp_path: Path) -> None:
     ):
         pass
     assert not (tmp_path / "run").exists()
+
+
+def test_attaching_walks_once_over_all_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once to find modules that are compiled in place, and once for all that attaching asks for."""
+    walks: list[int] = []
+    walk = live_objects._walk
+    monkeypatch.setattr(live_objects, "_walk", lambda: walks.append(1) or walk())
+    model, criterion = network(), nn.CrossEntropyLoss()
+    optimizer = sgd(model)
+    with trajcheck.record(tmp_path / "run", every=1, quiet=True) as recording:
+        for step in range(3):
+            inputs, targets = batch_of(step)
+            optimizer.zero_grad()
+            criterion(model(inputs), targets).backward()
+            optimizer.step()
+        assert len(walks) == 2
+    assert recording.runs == [tmp_path / "run"]
+    assert len(recorded_steps(tmp_path / "run")) == 4
+    assert walk()[torch.optim.Optimizer] != []

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterable
-from typing import TypeVar
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
@@ -14,10 +16,46 @@ from trajcheck.recording.model.updates_by_hand import UpdatesByHand
 Kind = TypeVar("Kind")
 
 
+#: What is ever asked for; one walk over all objects finds all of it.
+KINDS = (torch.optim.Optimizer, nn.Module, torch.amp.GradScaler)
+_block = threading.local()
+
+
+@contextmanager
+def one_walk() -> Iterator[None]:
+    """All questions in this block have one answer, that of the first: a walk over the objects of a large process takes
+    tenths of a second. What is made in the block does not count."""
+    if hasattr(_block, "found"):
+        yield
+        return
+    _block.found = None
+    try:
+        yield
+    finally:
+        del _block.found
+
+
 def live(kind: type[Kind]) -> list[Kind]:
-    """The objects of a class and its subclasses."""
-    # type(), since isinstance() asks some objects for their __class__, and lazy modules then import half the world.
-    return [thing for thing in gc.get_objects() if issubclass(type(thing), kind)]
+    """The objects of one of KINDS and its subclasses."""
+    found = getattr(_block, "found", None)
+    if found is None:
+        found = _walk()
+        if hasattr(_block, "found"):
+            _block.found = found
+    return list(found[kind])
+
+
+def _walk() -> dict[type, list[Any]]:
+    found: dict[type, list[Any]] = {kind: [] for kind in KINDS}
+    lists: dict[type, list[Any] | None] = {}  # by class
+    for thing in gc.get_objects():
+        # type(), since isinstance() asks some objects for their __class__, and lazy modules then import half the world.
+        own = type(thing)
+        if own not in lists:
+            lists[own] = next((found[kind] for kind in KINDS if issubclass(own, kind)), None)
+        if (among := lists[own]) is not None:
+            among.append(thing)
+    return found
 
 
 def live_optimizers() -> list[torch.optim.Optimizer]:

@@ -28,7 +28,7 @@ from trajcheck.recording.outside_graphs import outside_graphs
 from trajcheck.recording.recorder import Recorder
 from trajcheck.recording.unedited_loop.attached_optimizers import AttachedOptimizers
 from trajcheck.recording.unedited_loop.compiled_in_place import CompiledInPlace
-from trajcheck.recording.unedited_loop.live_objects import live_optimizers, owner_of, parameters_of
+from trajcheck.recording.unedited_loop.live_objects import live_optimizers, one_walk, owner_of, parameters_of
 from trajcheck.recording.unedited_loop.updates_seen import UpdatesSeen
 
 #: torch's warning that a global hook is called for a compiled module and for what is inside, which is passed over here.
@@ -129,7 +129,7 @@ class LoopRecording:
         """Seen of the outermost module first; what is inside it is passed over from then on."""
         if torch.compiler.is_compiling() or not torch.is_grad_enabled() or module in self._seen:
             return
-        with _LOCK:
+        with _LOCK, one_walk():
             self._seen.update(module.modules())
             self._called.append(weakref.ref(module))
             owned = {id(parameter) for parameter in module.parameters() if parameter.requires_grad}
@@ -155,7 +155,7 @@ class LoopRecording:
 
     def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         if optimizer not in self._attached:
-            with _LOCK:
+            with _LOCK, one_walk():
                 self._attach([optimizer], None)
                 self._updates.remove()
                 if all(other in self._attached for other in live_optimizers()):
