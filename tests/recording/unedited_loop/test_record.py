@@ -240,11 +240,12 @@ def test_two_optimizers_of_one_model_are_one_run(clips: str, tmp_path: Path) -> 
         model, loss_module = network(), nn.CrossEntropyLoss()
         parts = [list(model[0].parameters()), [*model[1].parameters(), *model[4].parameters()]]
         optimizers = [torch.optim.SGD(parts[0], lr=0.125), torch.optim.AdamW(parts[1])]
-        seen, used = [], []
+        seen, used, factors = [], [], []
         for step in range(3):
             seen.append(weights(model))
             loss_module(model(batch_of(step)[0]), batch_of(step)[1]).backward()
             norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+            factors.append(0.05 / (float(norm) + 1e-6))
             for each in {"all": [parts[0] + parts[1]], "each": parts, "none": []}[clips]:
                 nn.utils.clip_grad_norm_(each, 0.05)
             used.append({name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None})
@@ -262,8 +263,20 @@ def test_two_optimizers_of_one_model_are_one_run(clips: str, tmp_path: Path) -> 
         if clips == "each":
             assert metadata["clip"] is None
         else:
-            expected = 0.05 / (float(norm) + 1e-6)
-            assert metadata.get("clip", 1.0) == (pytest.approx(expected, rel=1) if clips == "all" else 1.0)
+            assert metadata.get("clip", 1.0) == (pytest.approx(factors[step], rel=1e-5) if clips == "all" else 1.0)
+
+
+def test_an_optimizer_without_gradients_does_not_hide_how_the_others_were_clipped(tmp_path: Path) -> None:
+    with trajcheck.record(tmp_path, every=1, strict=True, quiet=True):
+        model, loss_module = network(), nn.CrossEntropyLoss()
+        parts = [list(model[0].parameters()), [*model[1].parameters(), *model[4].parameters()]]
+        optimizers = [torch.optim.SGD(part, lr=0.125) for part in parts]
+        model[0].register_forward_hook(lambda module, args, output: output.detach())
+        loss_module(model(batch_of(0)[0]), batch_of(0)[1]).backward()
+        norm = nn.utils.clip_grad_norm_(model.parameters(), 0.05)
+        for optimizer in optimizers:
+            optimizer.step()
+    assert read(tmp_path, 0)[1]["clip"] == pytest.approx(0.05 / (float(norm) + 1e-6), rel=1e-5)
 
 
 def test_an_optimizer_that_is_first_seen_at_its_step(tmp_path: Path) -> None:

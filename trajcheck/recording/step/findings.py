@@ -20,7 +20,7 @@ def found_on_the_way(name: str, unseen: Unseen, elsewhere: Sequence[int], lackin
     for each, count in lacking.items():
         found.append(
             f"{each} made no update in {count} steps in which other optimizers made theirs: its rate is 0 there, and "
-            "the gradients of these steps are not in the run"
+            "the gradients of these steps are not in the run. A Recorder for each optimizer has those of its own"
         )
     if elsewhere:
         found.append(
