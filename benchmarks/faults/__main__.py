@@ -1,4 +1,4 @@
-"""`python -m benchmarks.faults recorder|batch`: one command a kind of fault, each prints a table of its trials."""
+"""`python -m benchmarks.faults recorder|batch|hostile`: a command a kind of fault, each prints a table of trials."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import typer
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 app.callback()(lambda: None)
 
-COMMANDS: tuple[str, ...] = ("recorder", "batch")
+COMMANDS: tuple[str, ...] = ("recorder", "batch", "hostile")
 
 for name in COMMANDS:
     app.command(name)(importlib.import_module(f"benchmarks.faults.{name}").main)

@@ -68,7 +68,7 @@ def make_archive(place: Path, plain: int, replayed: int) -> Archive:
     lengths = {f"plain/run{number:02d}": SHORT for number in range(plain)}
     lengths |= {f"replayed/run{number:02d}": SHORT for number in range(replayed)} | {LONGEST: LONG}
     for seed, (name, steps) in enumerate(lengths.items()):
-        for step, tensors, metadata in _walk(seed, steps + GROWTH):
+        for step, tensors, metadata in walk(seed, steps + GROWTH):
             folder = (archive.pristine if step < steps else archive.growth) / name
             folder.mkdir(parents=True, exist_ok=True)
             path = folder / f"step-{step:09d}.safetensors"
@@ -92,7 +92,7 @@ objective = "objective.py:linear"
     return archive
 
 
-def _walk(seed: int, steps: int) -> Iterator[tuple[int, dict[str, np.ndarray], dict[str, object]]]:
+def walk(seed: int, steps: int) -> Iterator[tuple[int, dict[str, np.ndarray], dict[str, object]]]:
     """A training of the objective's model on noise, by its own gradients: a replay finds what was recorded."""
     stream = np.random.default_rng(seed)
     x = {name: stream.normal(size=shape).astype(np.float32) for name, shape in (("weight", (6, 3)), ("bias", (3,)))}

@@ -65,9 +65,9 @@ def main() -> None:
     options = words[: words.index("--")] if "--" in words else words
     debug = DEBUG in options
     words = [word for place, word in enumerate(words) if word != DEBUG or place >= len(options)]
-    command = typer.main.get_command(app)
 
     def call() -> None:
+        command = typer.main.get_command(app)
         with command.make_context("trajcheck", words) as context:
             command.invoke(context)
 

@@ -1,0 +1,293 @@
+"""Where the trials of `hostile` are made: an archive, somebody else's files, calls, and what must hold after them."""
+
+from __future__ import annotations
+
+import gc
+import hashlib
+import json
+import os
+import resource
+import shutil
+import signal
+import stat
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+import torch
+from safetensors.numpy import save_file
+from torch import nn
+
+import trajcheck
+from benchmarks.faults.archive import walk
+from benchmarks.faults.batch_calls import TABLES, Call
+from trajcheck.files.leftovers import meant_name
+
+#: Exit codes of a call that says what is wrong.
+SAID = (0, 2, 3, 4, 5)
+#: Seconds after which a call hangs.
+PATIENCE = 120.0
+STEPS = 8
+
+RUNS = ("a", "b")
+
+
+@dataclass
+class Ground:
+    """`archive` and `finished`, the reports of a batch over it, are copied for every trial, to where they were made."""
+
+    place: Path
+    expected: dict[str, dict[str, bytes]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for seed, name in enumerate(RUNS):
+            folder = self.archive / name
+            folder.mkdir(parents=True)
+            for step, tensors, metadata in walk(seed, STEPS):
+                save_file(tensors, folder / f"step-{step:09d}.safetensors", {"trajcheck": json.dumps(metadata)})
+            (folder / "run.json").write_text(json.dumps({"format": 1, "id": name}))
+        shutil.copytree(self.archive, self.trial / "runs")
+        trajcheck.batch([self.trial / "runs"], self.trial / "out")
+        self._import()
+        (self.trial / "out").rename(self.finished)
+        shutil.rmtree(self.trial)
+
+    def _import(self) -> None:
+        """Call what children will call, so that they find it imported."""
+        import trajcheck.cli
+
+        runs, out = [self.archive / name for name in RUNS], self.place / "imports"
+        trajcheck.analyze(runs[0], ["mean:2"], pca=5, layers=True, out=out / "a")
+        trajcheck.compare(*runs, out=out / "compared")
+        trajcheck.verify(self.archive, threads=1)
+        trajcheck.table([self.trial / "out"])
+        record(self.place / "imports-record")
+        gc.collect()
+        gc.freeze()
+
+    @property
+    def archive(self) -> Path:
+        return self.place / "runs"
+
+    @property
+    def finished(self) -> Path:
+        return self.place / "finished"
+
+    @property
+    def trial(self) -> Path:
+        return self.place / "trial"
+
+    def scene(self, stream: Random) -> Scene:
+        here = self.trial
+        here.mkdir()
+        shutil.copytree(self.archive, here / "runs")
+        victim = here / "victim"
+        victim.mkdir()
+        for name in ("steps.csv", "summary.json", "cosine.png", "precious", f"mean-{'0' * 16}-{'1' * 32}.safetensors"):
+            (victim / name).write_text("precious")
+        if stream.random() < 0.6:
+            shutil.copytree(self.finished, here / "out")
+        return Scene(self, here, stream, contents(victim))
+
+    def tables(self, words: Sequence[str], out: Path) -> dict[str, bytes]:
+        """What an undisturbed call of these words, about runs as they were, gives; made once."""
+        key = " ".join(words)
+        if key not in self.expected:
+            fresh = self.place / "expected"
+            shutil.rmtree(fresh, ignore_errors=True)
+            call = start([str(fresh) if word == str(out) else word for word in words], self.place / "expected-said")
+            if call.wait(PATIENCE):
+                raise SystemExit(f"an undisturbed call went wrong: {call.said.read_text()}")
+            self.expected[key] = tables(fresh)
+        return self.expected[key]
+
+
+@dataclass
+class Scene:
+    """One trial: `runs`, `out` and `victim` are its own. `undo` takes away what was planted."""
+
+    ground: Ground
+    place: Path
+    stream: Random
+    victims: dict[str, object]
+    undo: list[Callable[[], object]] = field(default_factory=list)
+    wrong: list[str] = field(default_factory=list)
+    seen: list[str] = field(default_factory=list)
+    said: int = 0
+
+    @property
+    def runs(self) -> Path:
+        return self.place / "runs"
+
+    @property
+    def run(self) -> Path:
+        return self.runs / "a"
+
+    @property
+    def out(self) -> Path:
+        return self.place / "out"
+
+    @property
+    def report(self) -> Path:
+        return self.out / "runs" / "a"
+
+    @property
+    def victim(self) -> Path:
+        return self.place / "victim"
+
+    def words(self, command: str) -> list[str]:
+        """A call that reads the archive, or writes a report."""
+        both = [self.runs / name for name in RUNS]
+        return {
+            "analyze": ["analyze", str(self.run), "--ref", "mean:3", "--out", str(self.report), "--no-plots"],
+            "batch": ["batch", str(self.runs), "--out", str(self.out), "--no-plots"],
+            "verify": ["verify", str(self.runs)],
+            "compare": [
+                "compare",
+                *(str(self.runs / name) for name in RUNS),
+                "--out",
+                str(self.out / "compared"),
+                "--no-plots",
+            ],
+            "table": ["table", str(self.out)],
+            "report": ["report", str(self.report)],
+        }[command]
+
+    def start(self, words: Sequence[str]) -> Call:
+        self.said += 1
+        return start(words, self.place / f"said-{self.said}")
+
+    def ended(self, call: Call, codes: Sequence[int] = SAID) -> int:
+        """The exit code of a call, of which is noted what must not be."""
+        status = call.wait(PATIENCE)
+        text = call.said.read_text(errors="replace")
+        if status == -1000:
+            self.wrong.append("it hung")
+        elif status not in codes:
+            self.wrong.append(f"it ended with {status}: {text[-300:]}")
+        if "Traceback" in text or "a bug" in text:
+            self.wrong.append(f"it said: {text[-900:]}")
+        if bad := [letter for letter in text if letter in UNREADABLE]:
+            self.wrong.append(f"it printed {bad[0]!r}")
+        return status
+
+    def call(self, command: str, codes: Sequence[int] = SAID) -> int:
+        return self.ended(self.start(self.words(command)), codes)
+
+    def check(self, *, whole: bool = True) -> None:
+        """What must hold when a call has ended: nobody else's files changed, nothing left. Then, without what was
+        planted, an undisturbed call ends with the tables that it should (`whole`: all of the archive's)."""
+        if contents(self.victim) != self.victims:
+            self.wrong.append("a file of somebody else's was changed")
+        self.wrong += [f"{path.relative_to(self.place)} was left" for path in leftovers(self.place)]
+        for undo in self.undo:
+            undo()
+        if not whole:
+            return
+        for name in RUNS:
+            shutil.rmtree(self.runs / name, ignore_errors=True)
+            shutil.copytree(self.ground.archive / name, self.runs / name)
+        self.call("batch", (0,))
+        found, expected = tables(self.out), tables(self.ground.finished)
+        self.wrong += [
+            f"{name} is not that of an undisturbed call" for name in expected if found.get(name) != expected[name]
+        ]
+
+
+#: What a terminal must not get from a file: escapes, C1, directions.
+UNREADABLE = frozenset(
+    map(chr, (*range(9), 11, 12, *range(14, 32), *range(127, 160), *range(0x202A, 0x202F), 0x2066, 0x2067))
+)
+
+
+def start(words: Sequence[str], said: Path, before: Callable[[], object] | None = None) -> Call:
+    """Call the command line in a child of this process, which has imported everything; `before` comes first there."""
+
+    def work() -> int:
+        from trajcheck.cli import main
+
+        sys.argv = ["trajcheck", *words]
+        try:
+            main()
+        except SystemExit as ended:
+            return ended.code if isinstance(ended.code, int) else int(bool(ended.code))
+        return 0
+
+    return forked(work, said, before)
+
+
+def forked(work: Callable[[], int], said: Path, before: Callable[[], object] | None = None) -> Call:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    said.touch()
+    child = os.fork()
+    if child:
+        return Call(child, "", said, said)
+    code = 70
+    try:
+        descriptor = os.open(said, os.O_WRONLY | os.O_APPEND)
+        os.dup2(descriptor, 1)
+        os.dup2(descriptor, 2)
+        sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
+        resource.setrlimit(resource.RLIMIT_AS, (8 << 30, resource.RLIM_INFINITY))  # all memory is no answer
+        for number in (signal.SIGXFSZ,):
+            signal.signal(number, signal.SIG_IGN)
+        if before is not None:
+            before()
+        code = work()
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
+
+
+def contents(folder: Path) -> dict[str, object]:
+    """What lies in a folder: names, rights and bytes."""
+    found: dict[str, object] = {}
+    for path in sorted(folder.rglob("*")):
+        status = path.lstat()
+        regular = stat.S_ISREG(status.st_mode)
+        data = hashlib.sha256(path.read_bytes()).hexdigest() if regular and status.st_size < 1 << 20 else status.st_size
+        found[path.relative_to(folder).as_posix()] = (status.st_mode, data if regular else None)
+    return found
+
+
+def tables(out: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(out).as_posix(): path.read_bytes()
+        for path in sorted(out.rglob("*.csv"))
+        if path.name in TABLES and path.is_file()
+    }
+
+
+def leftovers(place: Path) -> list[Path]:
+    """Temporary files; those that were planted are called draft."""
+    return [path for path in place.rglob(".*") if meant_name(path.name) not in (None, "draft")]
+
+
+def record(run: Path, start_step: int = 0, steps: int = 6) -> int:
+    """A small training that is recorded, in this process; 0 where all went well or it was said."""
+    import warnings
+
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
+    model = nn.Linear(3, 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with trajcheck.Recorder(run, model, optimizer, every=1, start_step=start_step) as recorder:
+            for _ in range(steps):
+                batch = torch.randn(4, 3)
+                loss = model(batch).square().mean()
+                loss.backward()
+                recorder.observe(batch, loss)
+                optimizer.step()
+                optimizer.zero_grad()
+    return 0
