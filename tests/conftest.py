@@ -14,6 +14,7 @@ os.environ.setdefault("TRAJCHECK_PLOTS", "0")  # figures are drawn by the tests 
 
 import numpy as np
 import pytest
+from long_first import pytest_collection_modifyitems, pytest_configure  # noqa: F401
 from places import ROOT
 from plain_run_files import SHAPES, Outcome, write_plain_step
 

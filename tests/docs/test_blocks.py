@@ -9,7 +9,7 @@ import pytest
 import torch
 from documents import NOTES, Block, blocks, pages
 from plain_run_files import Outcome
-from running_pages import PICTURES, PYTHON, SESSION, SHELL, Page, before, commands, is_run
+from running_pages import PICTURES, PYTHON, SESSION, SHELL, Page, before, commands, goes_on, is_run
 
 EVERY = [block for page in pages() for block in blocks(page)]
 
@@ -24,22 +24,23 @@ NOT_RUN = {
 
 @pytest.mark.filterwarnings("ignore:'pin_memory' argument is set", "ignore:.*does not have many workers")
 @pytest.mark.filterwarnings("ignore:.*`isinstance.treespec, LeafSpec.` is deprecated")
-@pytest.mark.parametrize("block", [block for block in EVERY if is_run(block)], ids=str)
+@pytest.mark.parametrize("last", [block for block in EVERY if is_run(block) and not goes_on(block)], ids=str)
 def test_what_is_shown_runs(
-    block: Block, cli: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    last: Block, cli: Callable[..., Outcome], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    chain = [*before(block), block]
+    """A block, or all of a session, in their order."""
+    chain = [*before(last), last]
     for name in ("transformers", "lightning"):
         if any(f"import {name}" in each.text or f"from {name}" in each.text for each in chain):
             pytest.importorskip(name)
-    if "trajcheck report" in block.text:
+    if any("trajcheck report" in each.text for each in chain):
         pytest.importorskip("matplotlib")
         pytest.importorskip("plotly")
-    if "--tensorboard" in block.text:
+    if any("--tensorboard" in each.text for each in chain):
         pytest.importorskip("tensorboard")
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(0)
-    page = Page(block.page, tmp_path, cli, monkeypatch)
+    page = Page(last.page, tmp_path, cli, monkeypatch)
     for each in chain:
         page.run(each)
 

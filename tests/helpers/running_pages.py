@@ -49,6 +49,11 @@ def before(block: Block) -> list[Block]:
     return [each for each in earlier if each.notes.get("session") == name]
 
 
+def goes_on(block: Block) -> bool:
+    """Whether a later block of its session is run, and this one before it."""
+    return any(block in before(each) for each in blocks(block.page) if is_run(each))
+
+
 def commands(text: str) -> Iterator[list[str]]:
     """The words of each command of a shell's lines."""
     for line in text.replace("\\\n", " ").splitlines():

@@ -406,7 +406,7 @@ def test_silence_where_no_terminal_is(cli: Cli, archive: Path, tmp_path: Path) -
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signals_end_it(archive: Path, tmp_path: Path, number: signal.Signals) -> None:
-    for seed in range(30):
+    for seed in range(12):
         write_walk(archive / f"more/{seed}", seed=seed)
     out = tmp_path / "out"
     log = tmp_path / "log"
@@ -419,7 +419,7 @@ def test_signals_end_it(archive: Path, tmp_path: Path, number: signal.Signals) -
     assert f"{number.name}: ended" in log.read_text()
     done = sum(status == "done" for status in statuses(out).values())
     assert 2 <= done == log.read_text().count(": done")
-    assert analyzed(archive, out) == {"unchanged": done, **({"done": 33 - done} if done < 33 else {})}
+    assert analyzed(archive, out) == {"unchanged": done, **({"done": 15 - done} if done < 15 else {})}
 
 
 def test_logs(cli: Cli, archive: Path, tmp_path: Path) -> None:

@@ -1,0 +1,41 @@
+"""Of several test processes, none is left alone with a long file at the end: the longest are begun first."""
+
+from __future__ import annotations
+
+import pytest
+from places import ROOT
+
+#: The files that take longest, by the seconds of a worker that has them, the longest first.
+LONGEST = (
+    "tests/runners/test_ray_cluster.py",
+    "tests/docs/test_blocks.py",
+    "tests/reports/test_figures.py",
+    "tests/recording/unedited_loop/test_record.py",
+    "tests/integrations/test_hf.py",
+    "tests/situations/test_language_model_script.py",
+    "tests/commands/batch/test_faults.py",
+    "tests/recording/model/test_ranks.py",
+    "tests/commands/report/test_figures_command.py",
+    "tests/commands/report/test_several_reports.py",
+    "tests/commands/flow/test_against_exact.py",
+    "tests/commands/flow/test_resuming.py",
+    "tests/fuzzing/test_fuzz.py",
+    "tests/commands/batch/test_batch.py",
+    "tests/commands/analyze/test_samples.py",
+    "tests/commands/analyze/test_against_dense.py",
+    "tests/commands/analyze/test_sample_runs.py",
+    "tests/objective/test_replay_exported.py",
+    "tests/reports/test_page_in_chromium.py",
+)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if hasattr(config.option, "loadscopereorder"):
+        config.option.loadscopereorder = False  # which would begin the files with the most tests first
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):
+        place = {ROOT / name: number for number, name in enumerate(LONGEST)}
+        items.sort(key=lambda item: place.get(item.path, len(place)))
