@@ -17,7 +17,7 @@ TABLES = ("steps.csv", "references.csv", "undefined.csv")
 
 #: What may lie in a report's folder, and in the folder of reports.
 EXPECTED = re.compile(
-    r"(steps|references|undefined)\.csv|summary\.json|\.batch\.json|[0-9a-f]{32}\.safetensors|mean-[0-9a-f]{16}-[0-9a-f]{8}\.safetensors"
+    r"(steps|references|undefined)\.csv|summary\.json|\.batch\.json|[0-9a-f]{32}\.safetensors|mean-[0-9a-f]{16}-[0-9a-f]{32}\.safetensors"
     r"|index\.(csv|html)|\.batch\.lock"
 )
 
@@ -144,7 +144,7 @@ def index(out: Path) -> dict[str, dict[str, str]]:
 
 
 def unexpected(out: Path) -> list[str]:
-    """Files that do not belong to a report, and folders of unfinished ones."""
+    """Files that do not belong to a report, and folders that something was being made in."""
     found = [path for path in out.rglob("*") if path.is_file() and not EXPECTED.fullmatch(path.name)]
-    found += [path for path in out.rglob(".unfinished-*")]
+    found += [path for path in out.rglob(".work.*.tmp")]
     return [path.relative_to(out).as_posix() for path in found]

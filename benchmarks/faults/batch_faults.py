@@ -15,6 +15,7 @@ from random import Random
 
 from benchmarks.faults.archive import Archive
 from benchmarks.faults.batch_calls import Call, start
+from trajcheck.files.leftovers import temporary_name
 
 #: Exit codes of a call that was left to its end: all well, or rows that failed.
 WHOLE = (0, 4)
@@ -153,7 +154,7 @@ def remove_steps(scene: Scene) -> Sequence[int]:
 def grow_run(scene: Scene) -> Sequence[int]:
     run = scene.a_run()
     for step in sorted((scene.archive.growth / run.relative_to(scene.archive.runs)).iterdir()):
-        temporary = run / f".{step.name}.tmp"
+        temporary = run / temporary_name(step.name)
         shutil.copy2(step, temporary)
         temporary.rename(run / step.name)
         time.sleep(scene.stream.uniform(0.0, 0.1))

@@ -144,13 +144,7 @@ class Scene:
             "analyze": ["analyze", str(self.run), "--ref", "mean:3", "--out", str(self.report), "--no-plots"],
             "batch": ["batch", str(self.runs), "--out", str(self.out), "--no-plots"],
             "verify": ["verify", str(self.runs)],
-            "compare": [
-                "compare",
-                *(str(self.runs / name) for name in RUNS),
-                "--out",
-                str(self.out / "compared"),
-                "--no-plots",
-            ],
+            "compare": ["compare", *map(str, both), "--out", str(self.out / "compared"), "--no-plots"],
             "table": ["table", str(self.out)],
             "report": ["report", str(self.report)],
         }[command]

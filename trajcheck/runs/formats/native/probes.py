@@ -19,7 +19,11 @@ PROBE_FILE = re.compile(r"probe-(\d+)\.safetensors")
 def probe_files(folder: Path) -> list[Path]:
     """The files of batches set aside with a run, in the order of their numbers."""
     found: dict[int, Path] = {}
-    for path in sorted(folder.iterdir()):
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError as error:
+        raise RunError(f"{folder}: cannot be read: {error.strerror}.") from error
+    for path in entries:
         if match := PROBE_FILE.fullmatch(path.name):
             number = int(match[1])
             if number in found:

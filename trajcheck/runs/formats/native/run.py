@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
+from trajcheck.errors import RunError
 from trajcheck.runs.formats.native.description import DESCRIPTION, read_run_info
 from trajcheck.runs.formats.native.probes import probe_files, read_probe
 from trajcheck.runs.formats.native.reading import read_step
@@ -56,7 +57,11 @@ class NativeRun(StoredRun):
 
     def files(self) -> tuple[str, ...]:
         """By their names alone, whatever is in them."""
-        return tuple(str(self.path / name) for name in sorted(os.listdir(self.path)) if _is_read(name))
+        try:
+            names = sorted(os.listdir(self.path))
+        except OSError as error:
+            raise RunError(f"{self.path}: cannot be read: {error.strerror}.") from error
+        return tuple(str(self.path / name) for name in names if _is_read(name))
 
     def folders(self) -> frozenset[str]:
         return frozenset({SUPERSEDED})

@@ -55,7 +55,7 @@ def is_step_file(name: str) -> bool:
 def step_files(folder: Path) -> dict[int, StepFiles]:
     """The files of each step of a run, in the order of the steps. Raises RunError where a step has two sets of them."""
     found: dict[int, StepFiles] = {}
-    for path in sorted(folder.iterdir()):
+    for path in _entries(folder):
         if not (match := STEP_FILE.fullmatch(path.name) or RANK_FILE.fullmatch(path.name)):
             continue
         step, rank, ranks = (int(part) for part in (*match.groups(), "0", "1")[:3])
@@ -73,9 +73,17 @@ def step_files(folder: Path) -> dict[int, StepFiles]:
 def foreign_files(folder: Path, ranks: int) -> dict[int, list[Path]]:
     """The files, by step, that a job of another number of ranks wrote."""
     found: dict[int, list[Path]] = {}
-    for path in sorted(folder.iterdir()):
+    for path in _entries(folder):
         if match := STEP_FILE.fullmatch(path.name) or RANK_FILE.fullmatch(path.name):
             step, _, count = (int(part) for part in (*match.groups(), "0", "1")[:3])
             if count != ranks:
                 found.setdefault(step, []).append(path)
     return found
+
+
+def _entries(folder: Path) -> list[Path]:
+    """What is in a folder, in order. Raises RunError, as for a run that was removed meanwhile."""
+    try:
+        return sorted(folder.iterdir())
+    except OSError as error:
+        raise RunError(f"{folder}: cannot be read: {error.strerror}.") from error

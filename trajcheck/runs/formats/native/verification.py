@@ -10,6 +10,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
+from contextlib import suppress
 from pathlib import Path
 
 from trajcheck.errors import RunError
@@ -25,7 +26,11 @@ from trajcheck.runs.run_info import RunInfo
 def verify_run(folder: Path, pool: Executor, progress: Callable[[float], object]) -> RunVerification:
     """All files of a run, several at once; `progress(1)` after each step file."""
     run = RunVerification(folder)
-    names = sorted(os.listdir(folder))
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError as error:
+        run.damage.append(f"{folder}: cannot be read: {error.strerror}.")
+        return run
     info = RunInfo()
     try:
         info = read_run_info(folder)
@@ -142,5 +147,7 @@ def _remains(run: RunVerification, folder: Path, names: Sequence[str]) -> None:
     if temporary:
         run.notes.append(f"{len(temporary)} temporary files of a job that was killed, or is running: {temporary[0]}")
     if SUPERSEDED in names:
-        aside = [name for name in os.listdir(folder / SUPERSEDED) if is_step_file(name)]
+        aside: list[str] = []
+        with suppress(OSError):
+            aside = [name for name in os.listdir(folder / SUPERSEDED) if is_step_file(name)]
         run.notes.append(f"{len(aside)} step files that a resumed job made way for lie in {SUPERSEDED}/")
