@@ -34,11 +34,12 @@ BETA = 0.99
 STEP_COLUMNS = (
     *("step", "prev_step", "stride", "weight", "tau", "lr", "loss", "param_norm", "grad_norm"),
     *("step_norm", "init_dist", "path_length", "update_cos", "update_corr", "descent", "loss_change"),
-    *("inst_gap", "gap_resolution", "inst_smooth", "directional_smoothness"),
+    *("inst_gap", "gap_resolution", "loss_change_resolution", "inst_smooth", "smooth_resolution"),
+    "directional_smoothness",
 )
 REFERENCE_COLUMNS = (
     *("step", "weight", "ref_dist", "grad_norm", "grad_dot_ref", "rsi", "eb", "cos", "cos_floor", "cos_skip"),
-    *("lo_lr", "update_dot_ref", "loss", "loss_ref", "inst_gap", "gap_resolution", "inst_smooth"),
+    *("lo_lr", "update_dot_ref", "loss", "loss_ref", "inst_gap", "gap_resolution", "inst_smooth", "smooth_resolution"),
 )
 
 
@@ -248,6 +249,12 @@ class _Path:
     def resolution(self, one: float, other: float) -> float:
         return self.c * self.eps * (abs(one) + abs(other))
 
+    def smooth(self, g: Vector, other: Vector, distance: float) -> tuple[float, float]:
+        """|g - other| / distance, empty where it is rounding, and below what it would be."""
+        change = norm(g - other)
+        least = self.c * self.eps * (2 * norm(g) + change)
+        return (over(change, distance) if change > least else NAN), over(least, distance)
+
 
 def _steps(path: _Path) -> Columns:
     count = len(path)
@@ -296,10 +303,10 @@ def _steps(path: _Path) -> Columns:
         resolution = path.resolution(path.loss[t], loss_previous)
         column["loss_change"][t] = change
         column["inst_gap"][t] = change - dot(g, step)
-        column["gap_resolution"][t] = resolution
-        column["inst_smooth"][t] = over(norm(g - g_previous), norm(step))
+        column["gap_resolution"][t] = column["loss_change_resolution"][t] = resolution
+        column["inst_smooth"][t], column["smooth_resolution"][t] = path.smooth(g, g_previous, norm(step))
         remainder = abs(change - dot(g_previous, step))
-        if remainder >= resolution:
+        if remainder > resolution:
             column["directional_smoothness"][t] = over(remainder, dot(step, step) / 2)
 
     share = path.pairs  # pair quantities exist where stride = smallest
@@ -321,7 +328,10 @@ def _steps(path: _Path) -> Columns:
     present = ~np.isnan(column["inst_gap"])
     squared_step = np.where(present, squared_step, NAN)
     gaps, squares = running_sum(column["inst_gap"], share), running_sum(squared_step, share)
-    column["smoothness_ratio"] = np.array([over(-a, b / 2) for a, b in zip(gaps, squares, strict=True)])
+    least = running_sum(np.where(present, column["gap_resolution"], NAN), share)
+    column["smoothness_ratio"] = np.array(
+        [over(-a, b / 2) if abs(a) > r else NAN for a, b, r in zip(gaps, squares, least, strict=True)]
+    )
     for name, terms in {"update_corr": one, "descent": column["descent"], "loss_change": column["loss_change"]}.items():
         column[f"{name}_sum_rows_se"] = rows_error(terms, share, missed) if path.thinned else np.full(count, NAN)
     return column | _ratio_errors(column, one, column["loss_change"], share, path.thinned, missed)
@@ -366,7 +376,7 @@ def _towards(path: _Path, ref: Reference, ref_gradients: bool) -> Columns:
         if ref_gradients:
             g_ref = path.gradient_at(ref.x, t)
             assert g_ref is not None
-            column["inst_smooth"][t] = over(norm(g - g_ref), distance)
+            column["inst_smooth"][t], column["smooth_resolution"][t] = path.smooth(g, g_ref, distance)
 
     weight = path.points
     column |= _gap_averages(column["inst_gap"], weight, path.step)

@@ -176,7 +176,7 @@ def mean_with_errors(each: Sequence[Columns], weigh: Weigh, missed: float | np.n
     for name in each[0]:
         values = np.array([columns[name] for columns in each])
         result[name] = values.mean(axis=0)
-        if name not in GEOMETRY and name != "gap_resolution" and not name.endswith("_rows_se"):
+        if name not in GEOMETRY and not name.endswith("_resolution") and not name.endswith("_rows_se"):
             result[f"{name}_se"] = values.std(axis=0, ddof=1) / math.sqrt(len(each))
     num, den = (np.array([columns[f"convexity_{part}"] for columns in each]) for part in ("num", "den"))
     resolution = running_sum(result["gap_resolution"], weigh)
@@ -360,28 +360,28 @@ def of_tensors(task: Task, names: Sequence[str]) -> Tables:
     tables = dense(records, references, c=task.c, optimizer=task.optimizer)
     pairs = [(flat(record.x), None if record.g is None else flat(record.g)) for record in records]
     tables.steps["radial_cos"] = np.array([NAN if g is None else cosine(g, x) for x, g in pairs])
-    tables.steps["inst_smooth"] = np.full(len(records), NAN)
+    tables.steps["inst_smooth"], tables.steps["smooth_resolution"] = (np.full(len(records), NAN) for _ in range(2))
     for t in np.flatnonzero(is_pair(tables.steps)).tolist():
-        norms = change_norms(task.records[t - 1], task.records[t], task.records[t].z, task.program.grad, [names])
-        if norms is not None:
-            tables.steps["inst_smooth"][t] = over(*norms[0])
+        before, here, z = task.records[t - 1], task.records[t], task.records[t].z
+        if z is not None:
+            found = smooth_of(before.x, here.x, z, task.program.grad, [names], task.c)
+            tables.steps["inst_smooth"][t], tables.steps["smooth_resolution"][t] = found
     return tables
 
 
-def change_norms(
-    before: Record, here: Record, z: Any, grad: Gradient, groups: Sequence[Sequence[str]]
-) -> list[tuple[float, float]] | None:
-    """|grad f(x_t; z) - grad f(x_{t-1}; z)| and |d_t|, for each group of tensors."""
-    if z is None:
-        return None
-    g, g_before = grad(here.x, z), grad(before.x, z)
-    return [
-        (
-            norm(flat(restricted(g, names)) - flat(restricted(g_before, names))),
-            norm(flat(restricted(here.x, names)) - flat(restricted(before.x, names))),
-        )
-        for names in groups
-    ]
+def smooth_of(y: Any, x: Any, z: Any, grad: Gradient, groups: Sequence[Sequence[str]], c: float) -> tuple[float, float]:
+    """|grad f(x; z) - grad f(y; z)| / |x - y|, norms being sums over groups of tensors, empty where it is below what
+    rounding can make, which is the other number."""
+    here, there = grad(x, z), grad(y, z)
+    changes, sizes, distances = [], [], []
+    for names in groups:
+        g, g_there = flat(restricted(here, names)), flat(restricted(there, names))
+        changes.append(norm(g - g_there))
+        sizes.append(norm(g))
+        distances.append(norm(flat(restricted(x, names)) - flat(restricted(y, names))))
+    change, size, distance = map(math.fsum, (changes, sizes, distances))
+    least = c * float(np.finfo(np.float64).eps) * (2 * size + change)
+    return (over(change, distance) if change > least else NAN), over(least, distance)
 
 
 # -- TZC's own code -----------------------------------------------------------------------------------------------
@@ -391,7 +391,8 @@ def tzc_v1(task: Task, epochs: Sequence[int]) -> Tables:
     """Both tables by the conventions of TZC's code, version 1; with every step recorded."""
     tables = on_previous(task)
     steps, zs = tables.steps, previous_samples(task.records)
-    steps["inst_smooth"] = per_tensor_smooth([(a.x, b.x) for a, b in _pairs(task.records)], zs, task.program.grad)
+    points = [(a.x, b.x) for a, b in _pairs(task.records)]
+    steps["inst_smooth"], steps["smooth_resolution"] = per_tensor_smooth(points, zs, task)
     steps["smoothness_ratio"] = lagging_smoothness_ratio(
         steps["update_corr"], steps["loss_change"], steps["step_norm"] ** 2
     )
@@ -399,7 +400,7 @@ def tzc_v1(task: Task, epochs: Sequence[int]) -> Tables:
         if task.ref_gradients:
             star = task.references[spec].x
             points = [(star, record.x) for record in task.records]
-            columns["inst_smooth"] = per_tensor_smooth(points, zs, task.program.grad)
+            columns["inst_smooth"], columns["smooth_resolution"] = per_tensor_smooth(points, zs, task)
     for columns in (steps, *tables.references.values()):
         for what, values in (("gap", columns["inst_gap"]), ("smooth", columns["inst_smooth"])):
             weigh = tables.pairs if columns is steps else tables.points
@@ -418,17 +419,14 @@ def _pairs(records: Sequence[Record]) -> list[tuple[Record, Record]]:
     return [(records[max(t - 1, 0)], records[t]) for t in range(len(records))]
 
 
-def per_tensor_smooth(points: Sequence[tuple[Any, Any]], zs: Sequence[Any], grad: Gradient) -> NDArray[np.float64]:
-    """sum_w |grad_w f(x_t; z) - grad_w f(y; z)| / sum_w |x_t,w - y_w|, for pairs (y, x_t)."""
-    result = np.full(len(points), NAN)
-    for t, ((y, x), z) in enumerate(zip(points, zs, strict=True)):
-        if z is None:
-            continue
-        there, here = grad(y, z), grad(x, z)
-        changes = [norm(flat(np.asarray(here[name] - there[name]))) for name in x]
-        distances = [norm(flat(np.asarray(x[name] - y[name]))) for name in x]
-        result[t] = over(math.fsum(changes), math.fsum(distances))
-    return result
+def per_tensor_smooth(points: Sequence[tuple[Any, Any]], zs: Sequence[Any], task: Task) -> list[NDArray[np.float64]]:
+    """sum_w |grad_w f(x_t; z) - grad_w f(y; z)| / sum_w |x_t,w - y_w|, for pairs (y, x_t), and what rounding can make
+    of it."""
+    found = [
+        (NAN, NAN) if z is None else smooth_of(y, x, z, task.program.grad, [[name] for name in x], task.c)
+        for (y, x), z in zip(points, zs, strict=True)
+    ]
+    return [np.array(values) for values in zip(*found, strict=True)]
 
 
 def running_max(values: np.ndarray) -> NDArray[np.float64]:

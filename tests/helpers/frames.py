@@ -40,7 +40,7 @@ def _with_dense_reference(table: str) -> tuple[str, ...]:
 
 
 STEPS = _with_dense_reference("steps")
-REFERENCES_IF_ASKED = ("inst_smooth", "max_smooth", "avg_smooth", "exp_smooth")
+REFERENCES_IF_ASKED = ("inst_smooth", "smooth_resolution", "max_smooth", "avg_smooth", "exp_smooth")
 REFERENCES = tuple(name for name in _with_dense_reference("references") if name not in REFERENCES_IF_ASKED)
 
 

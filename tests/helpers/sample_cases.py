@@ -17,7 +17,7 @@ from quadratics import Layout, Problem, descend, keep
 from run_files import Program, read_run, write_probe
 
 import trajcheck
-from trajcheck.metrics.formulas.convexity import RESOLUTION_FACTOR
+from trajcheck.metrics.resolution import BOUND
 
 NETWORK = TanhNetwork(features=3, hidden=4)
 SPECS = ("final", "init", "step:6")
@@ -71,7 +71,7 @@ def written(
     objective = f"{file}:{name}"
     read = read_run(run)
     references = {spec: point(read, spec) for spec in SPECS if spec != "step:6" or any(r.step == 6 for r in read)}
-    return run, objective, Task(read, references, Program(objective), RESOLUTION_FACTOR, probe, **options)
+    return run, objective, Task(read, references, Program(objective), BOUND, probe, **options)
 
 
 def point(records: Sequence[Record], spec: str) -> Reference:

@@ -18,7 +18,7 @@ from quadratics import Problem, descend
 from sample_cases import DATA
 
 import trajcheck
-from trajcheck.metrics.formulas.convexity import RESOLUTION_FACTOR
+from trajcheck.metrics.resolution import BOUND
 
 Cli = Callable[..., Outcome]
 NETWORK = TanhNetwork(features=3, hidden=4)
@@ -75,7 +75,7 @@ def assert_accounted(found: trajcheck.Comparison) -> None:
 def side(records: Sequence[Record], star: Any, problem: Problem | None) -> Columns:
     """What references.csv of one run holds towards a point from elsewhere."""
     f, grad = (problem.f, problem.grad) if problem else (None, None)
-    return dense(records, {"x": Reference(star)}, f, grad, c=RESOLUTION_FACTOR).references["x"]
+    return dense(records, {"x": Reference(star)}, f, grad, c=BOUND).references["x"]
 
 
 def both_sides(a: Sequence[Record], b: Sequence[Record], pairs: Sequence[Matched], problem: Problem | None) -> Columns:

@@ -24,7 +24,7 @@ from safetensors.numpy import save_file
 
 import trajcheck
 from trajcheck.metrics.catalogue import quantities
-from trajcheck.metrics.formulas.convexity import RESOLUTION_FACTOR
+from trajcheck.metrics.resolution import BOUND
 
 few = settings(max_examples=6, deadline=None)
 spectra = st.lists(st.floats(0.05, 5.0), min_size=2, max_size=6)
@@ -139,7 +139,7 @@ def test_very_near_the_reference_float32_runs_are_still_right() -> None:
         records.append(Record(step, x, g, lr=0.1))
     report = analyzed(records, refs=["final"], point=star, dtype=np.float32)
     points = {"point.safetensors": Reference(star), "final": Reference(records[-1].x, step=4)}
-    expected = dense(records, points, c=RESOLUTION_FACTOR)
+    expected = dense(records, points, c=BOUND)
     for spec, columns in expected.references.items():
         for name in ("ref_dist", "grad_dot_ref", "rsi", "eb", "cos"):
             assert_close(towards(report.references, spec), name, columns[name], relative=1e-5)

@@ -119,9 +119,11 @@ def test_all_else_is_as_on_the_previous_sample(tmp_path: Path) -> None:
     run, objective, _ = epochs_run(tmp_path)
     theirs = analyzed(run, objective, tmp_path / "theirs", convention="tzc-v1", ref_gradients=True)
     ours = analyzed(run, objective, tmp_path / "ours", sample=("previous",), ref_gradients=True)
-    averages = {f"{kind}_{what}" for kind in ("inst", "max", "avg", "exp") for what in ("gap", "smooth")}
+    averages = {f"{kind}_{what}" for kind in ("inst", "max", "avg", "exp") for what in ("gap", "smooth")} | {
+        "smooth_resolution"
+    }
     promises = {f"predicted_change_{kind}{end}" for kind in ("max", "exp") for end in ("", "_sum")}
-    changed = (averages | promises | {"smoothness_ratio"}) - {"inst_gap"}
+    changed = (averages | promises | {"smoothness_ratio", "smooth_resolution"}) - {"inst_gap"}
     assert_close_tables(ours.steps, theirs.steps, but=changed)
     for spec in SPECS:
         one, other = (rows_of(report.references, "previous", spec) for report in (ours, theirs))

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import groupby, zip_longest
 
 from trajcheck.files.extents import Extent
 from trajcheck.measuring.options import Options
-from trajcheck.readable import in_lines
+from trajcheck.measuring.precision import ReplayPrecision
+from trajcheck.readable import in_lines, plain
 from trajcheck.replay.around import fresh_around, reference_extents
-from trajcheck.replay.plan import FIXED, Plan, Reads, fixed_everywhere, replay_dtype, replay_reads
+from trajcheck.replay.plan import FIXED, Plan, Reads, fixed_everywhere, replay_reads
 from trajcheck.replay.residency import Residency, replay_residency
 from trajcheck.runs.references import Reference
 from trajcheck.runs.trajectory import Trajectory
@@ -40,6 +42,8 @@ class Cost:
     device: int = 0
     device_minimum: int = 0
     plane_bytes: int = 0  # of the iterates and references of --pca, a pass of its own
+    precision: str = ""  # of the replay, with the reason
+    second: tuple[str, int, int] | None = None  # the second precision, its rows, and its evaluations among the others
 
     def __str__(self) -> str:
         lines = [f"rows       {self.rows:,}", f"pass       {self.stored_bytes:,} bytes to read"]
@@ -53,6 +57,9 @@ class Cost:
                 f"replay     {self.replay_bytes:,} bytes to read{again}",
                 f"           {self.losses:,} losses and {self.gradients:,} losses with gradients to evaluate",
             ]
+        if self.second:
+            dtype, rows, evaluations = self.second
+            lines += [f"           {evaluations:,} of them in {dtype}, on {rows} rows, to measure the rounding"]
         if self.device:
             lines += [
                 f"           {self.device:,} bytes on its device, beside the model's own forward and",
@@ -67,6 +74,9 @@ class Cost:
             lines.append(
                 f"           {self.hessians:,} Hessians' extreme eigenvalues, of tens to hundreds of products each"
             )
+        if self.precision:
+            words = textwrap.wrap(plain(self.precision), 69)
+            lines += [f"{head}{line}" for head, line in zip_longest(["precision  "], words, fillvalue=" " * 11)]
         return in_lines(lines)
 
 
@@ -77,34 +87,69 @@ def cost(
     plan: Plan,
     options: Options,
     *,
+    precision: ReplayPrecision,
+    second: tuple[str, Plan, Rows] | None = None,
     windows: bool = False,
     neighbours: bool = True,
 ) -> Cost:
-    """The cost of an analysis. `plan` is that of its replay, `windows` whether window sums are read, `neighbours`
-    whether any iterate beside x_t and x*. Errors: UsageError for less memory than the replay needs."""
+    """The cost of an analysis. `plan` is that of its replay, `precision` its dtype, `second` the dtype, the plan and
+    the rows of what is replayed in a second one, `windows` whether window sums are read, `neighbours` whether any
+    iterate beside x_t and x*. Errors: UsageError for less memory than the replay needs."""
     stored = _stored_bytes(trajectory, rows, references, options, windows, neighbours)
     plane = gram_bytes(trajectory, evenly_spaced(rows, options.pca), references) if options.pca else 0
     if options.objective is None:
         return Cost(len(rows.rows), stored, 0, 0, 0, lags=len(options.lags), plane_bytes=plane)
-    reads = replay_reads(trajectory, rows, plan, len(references))
-    dtype = replay_dtype(trajectory, options.replay_dtype)
-    residency = replay_residency(trajectory, reads, references, plan, dtype, cuda=_cuda(options))
-    count = _Count(trajectory, reads, references, plan, residency)
-    once, again = _replay_bytes(trajectory, reads, references, plan, residency)
+    replays = [_Replayed.of(trajectory, rows, references, plan, precision.dtype, options)]
+    if second and second[2].rows:
+        dtype, second_plan, some = second
+        replays.append(_Replayed.of(trajectory, some, references, second_plan, dtype, options))
+    first, *others = replays
+    tried = sum(extent.length for extent in precision.trial.extents) if precision.trial else 0
     return Cost(
         len(rows.rows),
         stored,
-        once + again,
-        count.losses,
-        count.gradients,
-        sum(len(draws) for read in reads if read.row.place in plan.curvature for draws in count.draws(read)),
+        sum(each.once + each.again for each in replays) + tried,
+        sum(each.losses for each in replays),
+        sum(each.gradients for each in replays) + precision.evaluations,
+        first.hessians,
         "full" in plan.samples,
         len(options.lags),
-        again,
-        residency.bytes,
-        residency.minimum,
+        sum(each.again for each in replays),
+        max(each.residency.bytes for each in replays),
+        max(each.residency.minimum for each in replays),
         plane,
+        f"{precision.dtype}: {precision.why}",
+        (second[0], len(second[2].rows), others[0].losses + others[0].gradients) if second and others else None,
     )
+
+
+@dataclass(frozen=True)
+class _Replayed:
+    """What one replay reads once and again, and evaluates."""
+
+    once: int
+    again: int
+    losses: int
+    gradients: int
+    hessians: int
+    residency: Residency
+
+    @classmethod
+    def of(
+        cls,
+        trajectory: Trajectory,
+        rows: Rows,
+        references: Sequence[Reference],
+        plan: Plan,
+        dtype: str,
+        options: Options,
+    ) -> _Replayed:
+        reads = replay_reads(trajectory, rows, plan, len(references))
+        residency = replay_residency(trajectory, reads, references, plan, dtype, cuda=_cuda(options))
+        count = _Count(trajectory, reads, references, plan, residency)
+        once, again = _replay_bytes(trajectory, reads, references, plan, residency)
+        hessians = sum(len(draws) for read in reads if read.row.place in plan.curvature for draws in count.draws(read))
+        return cls(once, again, count.losses, count.gradients, hessians, residency)
 
 
 def _cuda(options: Options) -> bool:

@@ -23,14 +23,25 @@ class ResolvedReferences:
 
 
 @dataclass(frozen=True)
+class SecondFacts:
+    """The second precision, on how many rows rounding was measured with it, and why on some it was not, or ''."""
+
+    dtype: str
+    rows: int
+    failed: str
+
+
+@dataclass(frozen=True)
 class ReplayFacts:
-    """How losses were replayed: `epsilon` is the dtype's, `randomness` on how many steps the draws of the step's own
-    sample came from where, `program` a note on the objective, and `data_set` how its batches weigh, where there are
-    any. `modes`: in which modes how many steps were replayed, where that is known; `doubts`: buffers that were not
-    those of their step or reference, in sentences.
+    """How losses were replayed: in `dtype`, and `why` in that; `epsilon` is the dtype's, `randomness` on how many steps
+    the draws of the step's own sample came from where, `program` a note on the objective, and `data_set` how its
+    batches weigh, where there are any. `modes`: in which modes how many steps were replayed, where that is known;
+    `doubts`: buffers that were not those of their step or reference, in sentences. `second`: how rounding was measured;
+    None where it is that of float64, or nothing needs it.
     """
 
     dtype: str
+    why: str
     device: str
     epsilon: float
     program: str | None
@@ -39,10 +50,11 @@ class ReplayFacts:
     data_set: str | None = None
     modes: Mapping[str, int] = field(default_factory=dict)
     doubts: Sequence[str] = ()
+    second: SecondFacts | None = None
 
     @property
     def in_summary(self) -> dict[str, Any]:
-        optional = ("program", "data_set", "modes", "doubts")
+        optional = ("program", "data_set", "modes", "doubts", "second")
         return {name: value for name, value in asdict(self).items() if name not in optional or value}
 
 

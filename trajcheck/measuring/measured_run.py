@@ -18,12 +18,13 @@ from trajcheck.measuring.cost import Cost, cost
 from trajcheck.measuring.measured_columns import MeasuredColumns, ReplayFacts, ResolvedReferences
 from trajcheck.measuring.needs import Request
 from trajcheck.measuring.options import Options
-from trajcheck.measuring.portions import LAGGED, REPLAYED, STORED, Measurement, Portion
+from trajcheck.measuring.portions import LAGGED, REPLAYED, SECOND, STORED, Measurement, Portion
+from trajcheck.measuring.precision import ReplayPrecision, expected_precision, tried
 from trajcheck.metrics.averaging import Averaging, tzc_v1
 from trajcheck.metrics.families import Family, choose_families
 from trajcheck.objective.exported_modes import EXPORTED, with_program
 from trajcheck.progress_bar import progress_bar
-from trajcheck.replay.plan import Plan, replay_dtype
+from trajcheck.replay.plan import Plan, second_dtype
 from trajcheck.runs.divergence import load_trajectory
 from trajcheck.runs.optimizer_memory import skip_of
 from trajcheck.runs.references import Reference, resolve_references
@@ -94,9 +95,16 @@ class MeasuredRun:
         measurement = self.measurement(references, ScalarStore() if store is None else store)
         counts = measurement.counts()
         self.compute(measurement, measurement.portions)
-        replay, lags = self._replay_facts(measurement), measurement.lags()
+        replay, lags, second = self._replay_facts(measurement), measurement.lags(), measurement.second()
         samples = [
-            Measured(sample, tuple(self._source(sample, rows, replay, lags) for rows in draws), tuple(references))
+            Measured(
+                sample,
+                tuple(
+                    self._source(sample, rows, twice, replay, lags)
+                    for rows, twice in zip(draws, second.get(sample) or [{}] * len(draws), strict=True)
+                ),
+                tuple(references),
+            )
             for sample, draws in measurement.scalars().items()
         ]
         return MeasuredColumns(samples, replay, counts)
@@ -107,14 +115,16 @@ class MeasuredRun:
 
     def compute(self, measurement: Measurement, portions: Sequence[Portion]) -> None:
         """Measure some portions, into the store of the measurement."""
-        replays = measurement.replays(self._make_replay, portions)
-        words = {STORED: "reading", REPLAYED: "replaying", LAGGED: "memory"}
+        make = {REPLAYED: self._make_replay, SECOND: self._make_second}
+        replays = measurement.replays(make, portions)
+        words = {STORED: "reading", REPLAYED: "replaying", SECOND: "rounding", LAGGED: "memory"}
         for kind, label in words.items():
             mine = [portion for portion in portions if portion.kind == kind]
             if not mine:
                 continue
             rows = sum(len(portion.places) for portion in mine)
-            size = partial(self._bytes, kind, measurement.references, rows) if kind != LAGGED else None
+            measured = kind in (STORED, REPLAYED)
+            size = partial(self._bytes, kind, measurement.references, rows) if measured else None
             with progress_bar(label, rows, self.quiet, size=size) as progress:
                 for portion in mine:
                     measurement.compute(portion, replays.get(portion), progress)
@@ -132,8 +142,30 @@ class MeasuredRun:
             return self._files
         from trajcheck.replay.fitting import identity_of
 
-        dtype = replay_dtype(self.trajectory, self.options.replay_dtype)
-        return replace(self._files, replay=identity_of(objective, dtype, self.options.device, self.request.plan))
+        dtype, device = self.precision.dtype, self.options.device
+        second = self.second_dtype
+        return replace(
+            self._files,
+            replay=identity_of(objective, dtype, device, self.request.plan),
+            second=identity_of(objective, second, device, self.request.second_plan) if second else "",
+        )
+
+    @cached_property
+    def precision(self) -> ReplayPrecision:
+        """In which precision losses are replayed, and why; loads the objective, and tries it."""
+        from trajcheck.replay.two_precisions.trial import trial
+
+        return tried(self.expected_precision, partial(trial, self._objective, self.trajectory))
+
+    @cached_property
+    def expected_precision(self) -> ReplayPrecision:
+        """The same as far as headers tell."""
+        return expected_precision(self.trajectory, self.rows.rows, self.options.replay_dtype)
+
+    @property
+    def second_dtype(self) -> str | None:
+        """In which some rows are replayed too."""
+        return second_dtype(self.trajectory, self.precision.dtype)
 
     @cached_property
     def _files(self) -> Identity:
@@ -147,17 +179,19 @@ class MeasuredRun:
         from trajcheck.replay.fitting import epsilon
         from trajcheck.replay.replay_doubts import buffer_doubts, modes_of_steps
 
-        dtype = replay_dtype(self.trajectory, self.options.replay_dtype)
+        dtype = self.precision.dtype
         return ReplayFacts(
             dtype,
+            self.precision.why,
             measurement.devices() or str(objective.device),
             epsilon(dtype, self.trajectory),
             objective.note or None,
-            measurement.evaluations,
+            measurement.evaluations and measurement.evaluations + self.precision.evaluations,
             measurement.randomness(),
             measurement.weighing() or None,
             modes_of_steps(self.trajectory, objective),
             buffer_doubts(self.trajectory, objective, measurement.references, self.options.samples),
+            measurement.second_facts(self.second_dtype),
         )
 
     def prepare_replay(self, references: Sequence[Reference]) -> Any:
@@ -176,13 +210,19 @@ class MeasuredRun:
     def _make_replay(self, rows: Rows, references: Sequence[Reference], plan: Plan) -> Any:
         from trajcheck.replay.replay import Replay
 
-        dtype = replay_dtype(self.trajectory, self.options.replay_dtype)
-        return Replay(self.trajectory, rows, references, self._objective, dtype, plan)
+        return Replay(self.trajectory, rows, references, self._objective, self.precision.dtype, plan)
+
+    def _make_second(self, rows: Rows, references: Sequence[Reference], plan: Plan) -> Any:
+        from trajcheck.replay.two_precisions.second_replay import SecondReplay
+
+        assert self.second_dtype is not None
+        return SecondReplay(self.trajectory, rows, references, self._objective, self.second_dtype, plan)
 
     def _source(
         self,
         sample: str,
         scalars: Mapping[int, RowScalars],
+        second: Mapping[int, RowScalars],
         replay: ReplayFacts | None,
         lags: Mapping[int, Sequence[Sequence[LagScalars | str]]],
     ) -> Source:
@@ -201,19 +241,25 @@ class MeasuredRun:
             path_integral=self.options.path_integral is not None,
             averaging=self.averaging,
             lags=lags,
+            second=second,
         )
 
-    def cost(self, references: Sequence[Reference] | None = None) -> Cost:
+    def cost(self, references: Sequence[Reference] | None = None, *, precision: ReplayPrecision | None = None) -> Cost:
         """What `measure` towards these references, or those of the options, would read and evaluate if nothing were
-        saved yet."""
+        saved yet. `precision` is that of the replay where it is known; else the objective is loaded to find it."""
         if references is None:
             references = resolve_references(self.options.refs, self.trajectory, None, roles=self.options.roles)
+        if precision is None:
+            precision = self.expected_precision if self.options.objective is None else self.precision
+        second = second_dtype(self.trajectory, precision.dtype)
         return cost(
             self.trajectory,
             self.rows,
             references,
             self.request.plan,
             self.options,
+            precision=precision,
+            second=(second, self.request.second_plan, self.rows.some(self.request.second)) if second else None,
             windows="window_dot_ref" in self.request.reference_products,
             neighbours=bool(self.request.vectors & {"previous", "next", "skip", "first"}),
         )
@@ -236,6 +282,5 @@ class MeasuredRun:
             return None
         from trajcheck.objective.loading import load_objective
 
-        dtype = replay_dtype(self.trajectory, self.options.replay_dtype)
-        first = "float64" if self.options.match_permutations else dtype
+        first = "float64" if self.options.match_permutations else self.expected_precision.own
         return load_objective(self.options.objective, run=self.path, device=self.device, dtype=first)

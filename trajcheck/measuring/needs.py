@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import product
+from itertools import groupby, product
+from typing import NamedTuple
 
 from trajcheck.inner_products.catalogue import REFERENCE_PRODUCTS, STEP_PRODUCTS, SUPPORT_PRODUCTS, vectors_needed
 from trajcheck.measuring.options import Options
 from trajcheck.metrics.families import Family
+from trajcheck.metrics.resolution import ROWS as SECOND
 from trajcheck.replay.plan import REFERENCE_REPLAYED, STEP_REPLAYED, Plan
 from trajcheck.runs.trajectory import Trajectory
-from trajcheck.scalars.rows import Row, Rows
+from trajcheck.scalars.rows import Row, Rows, evenly
 from trajcheck.tables.needed import Needed, needed
 from trajcheck.tables.scale import ROWS
 
@@ -43,11 +45,16 @@ class Request:
         every = self.options.curvature
         return frozenset(row.place for row in self.rows.rows[::every]) if every else frozenset()
 
+    @property
+    def every_tensor(self) -> bool:
+        """Whether columns of single tensors, or sums over them, are made."""
+        return bool(self.options.layers or self.options.group or self.options.convention)
+
     @cached_property
     def by_tensor(self) -> frozenset[int]:
         """Places of the rows whose products are kept tensor by tensor: all for layers, else a few, to see whose scale
         does not matter."""
-        if self.options.layers or self.options.group or self.options.convention:
+        if self.every_tensor:
             return frozenset(row.place for row in self.rows.work)
         if "secant" not in self.families:
             return frozenset()
@@ -102,6 +109,37 @@ class Request:
         )
 
     @cached_property
+    def second_plan(self) -> Plan:
+        """What the rows that are replayed in a second precision are asked for: what differences are made of."""
+        need = self.needed.in_second
+        return replace(
+            self.plan,
+            evaluations=frozenset(need.evaluations),
+            step_products=[name for name in need.step_products if name in STEP_REPLAYED],
+            reference_products=[name for name in need.reference_products if name in REFERENCE_REPLAYED],
+            curvature=(),
+            by_tensor=self.by_tensor if self.every_tensor else (),
+            path_points=0,
+        )
+
+    @cached_property
+    def second(self) -> frozenset[int]:
+        """Places of the rows that are replayed in a second precision too, where there is one: spread over the run,
+        first of those with a step before them and every sample that was asked for."""
+        if not self.options.objective or not self.needed.second:
+            return frozenset()
+
+        def lacks(row: Row) -> int:
+            samples = [name for name in self.options.samples if row.no_sample_of(name)]
+            return 2 * len(samples) + bool(row.no_pair)
+
+        able = [row for row in self.rows.rows if any(not row.no_sample_of(name) for name in self.options.samples)]
+        chosen: list[int] = []
+        for _, same in groupby(sorted(able, key=lacks), key=lacks):
+            chosen += evenly([row.place for row in same], SECOND - len(chosen))
+        return frozenset(chosen)
+
+    @cached_property
     def draws(self) -> dict[str, int]:
         """How many samples a row has under each convention."""
         probes = sum(probe.batches for probe in self.trajectory.probes)
@@ -127,27 +165,39 @@ class Request:
             )
         return found
 
-    def replayed_fields(self, row: Row, sample: str, reference: bool) -> tuple[str, ...]:
-        """What the replay gives on a sample, of the step or towards a reference."""
+    def replayed_fields(self, row: Row, sample: str, reference: bool, second: bool = False) -> tuple[str, ...]:
+        """What the replay, or that in the second precision, gives on a sample, of the step or towards a reference."""
         is_row = row.place in self.rows.places
-        case = (is_row, is_row and not row.no_pair, is_row and row.place in self.curvature, sample == "own", reference)
+        curved = is_row and row.place in self.curvature and not second
+        case = _Case(is_row, is_row and not row.no_pair, curved, sample == "own", reference, second)
         if case not in self._replayed_fields:
-            self._replayed_fields[case] = self._fields_of(*case)
+            self._replayed_fields[case] = self._fields_of(case)
         return self._replayed_fields[case]
 
     @cached_property
-    def _replayed_fields(self) -> dict[tuple[bool, bool, bool, bool, bool], tuple[str, ...]]:
+    def _replayed_fields(self) -> dict[_Case, tuple[str, ...]]:
         return {}
 
-    def _fields_of(self, is_row: bool, paired: bool, curved: bool, own: bool, reference: bool) -> tuple[str, ...]:
-        plan = self.plan
-        step, towards = plan.products(own, is_row)
-        if reference:
+    def _fields_of(self, case: _Case) -> tuple[str, ...]:
+        plan = self.second_plan if case.second else self.plan
+        step, towards = plan.products(case.own, case.is_row)
+        if case.reference:
             return (*(("loss_ref",) if plan.ref_gradients or "loss_ref" in plan.evaluations else ()), *towards)
         return (
             *("loss", "replayed"),
-            *(("loss_previous",) if paired and "loss_previous" in plan.evaluations else ()),
+            *(("loss_previous",) if case.paired and "loss_previous" in plan.evaluations else ()),
             *step,
-            *(("path_integral",) if paired and plan.path_points else ()),
-            *(_CURVATURE[plan.ends] if curved else ()),
+            *(("path_integral",) if case.paired and plan.path_points else ()),
+            *(_CURVATURE[plan.ends] if case.curved else ()),
         )
+
+
+class _Case(NamedTuple):
+    """On what it depends which fields a row's scalars have."""
+
+    is_row: bool
+    paired: bool
+    curved: bool
+    own: bool
+    reference: bool
+    second: bool

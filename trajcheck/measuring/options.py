@@ -113,12 +113,13 @@ class Options(Declared):
     replay_dtype: Annotated[
         str | None,
         Option(
-            "float64, float32, bfloat16, or as-is: each tensor in its own.  (default: the run's, float32 at least; "
+            "float64, float32, bfloat16, or as-is: each tensor in its own.  (default: float64 where it costs little, "
+            "for small models; else the run's, float32 at least; "
             "as-is where it has several)",
             "DTYPE",
             replays=True,
             python='float64, float32, bfloat16, or "as-is": each tensor in its own, the default where a run has '
-            "several dtypes; else the run's own, float32 at least.",
+            "several dtypes; else float64 where it costs little, for small models, or the run's own, float32 at least.",
         ),
     ] = None
     device: Annotated[str, shared.device()] = shared.AUTO

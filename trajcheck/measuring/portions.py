@@ -7,26 +7,26 @@ the store alone, so that an analysis that was interrupted and one that was not e
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 from trajcheck.inner_products.catalogue import REFERENCE_PRODUCTS, STEP_PRODUCTS
-from trajcheck.measuring.measured_columns import RowCounts
+from trajcheck.measuring.measured_columns import RowCounts, SecondFacts
 from trajcheck.measuring.needs import Request
 from trajcheck.replay.plan import REFERENCE_REPLAYED, STEP_REPLAYED, Plan
 from trajcheck.runs.references import Reference
 from trajcheck.scalars.rows import Row, Rows
 from trajcheck.scalars.saved.keys import Identity
-from trajcheck.scalars.saved.record import Need, Record, record_of, row_of
+from trajcheck.scalars.saved.record import Need, Record, TensorShares, record_of, row_of
 from trajcheck.scalars.saved.store import ScalarStore
 from trajcheck.scalars.values import LAG_PRODUCTS, LagScalars, RowScalars
 from trajcheck.stream.lag_pass import gather_lags
 from trajcheck.stream.row_pass import gather
 
-STORED, REPLAYED, LAGGED = "stored", "replayed", "lagged"
+STORED, REPLAYED, SECOND, LAGGED = "stored", "replayed", "second", "lagged"
 
 Progress = Callable[[float], object]
 #: Makes the replay of some rows towards some references.
@@ -81,13 +81,15 @@ class Measurement:
         names = [name for name in self.request.draws if not row.no_sample_of(name) and (is_row or name == "own")]
         return [(name, draw) for name in names for draw in range(self.request.draws[name])]
 
-    def _replayed(self, row: Row, sample: str, draw: int) -> list[Need]:
-        """What the replay is to give on one sample: the step's, then towards each reference."""
-        key, by_tensor = self._key(row), row.place in self.request.by_tensor
+    def _replayed(self, row: Row, sample: str, draw: int, second: bool = False) -> list[Need]:
+        """What the replay, or that in the second precision, is to give on one sample: the step's, then towards each
+        reference."""
+        plan = self.request.second_plan if second else self.request.plan
+        key, by_tensor = self._key(row), row.place in plan.by_tensor
         return [
             Need(
-                self.identity.replayed(key, sample, draw, each),
-                self.request.replayed_fields(row, sample, each is not None),
+                self.identity.replayed(key, sample, draw, each, second=second),
+                self.request.replayed_fields(row, sample, each is not None, second),
                 by_tensor,
             )
             for each in (None, *self._towards(row))
@@ -103,8 +105,8 @@ class Measurement:
         groups: list[Sequence[Need | None]]
         if kind == STORED:
             groups = [self._stored(row)]
-        elif kind == REPLAYED:
-            groups = [self._replayed(row, *each) for each in self._samples(row)]
+        elif kind in (REPLAYED, SECOND):
+            groups = [self._replayed(row, *each, kind == SECOND) for each in self._samples(row)]
         else:
             groups = [[None, *self._lagged(row, lag)] for lag in self.request.options.lags]
         return frozenset(
@@ -119,12 +121,14 @@ class Measurement:
     def portions_of(self, rows: Rows) -> list[Portion]:
         """What is lacking on some of the rows."""
         options = self.request.options
-        asked = {STORED: True, REPLAYED: bool(options.objective), LAGGED: bool(options.lags)}
+        replayed, second = bool(options.objective), bool(self.identity.second)
+        asked = {STORED: True, REPLAYED: replayed, SECOND: replayed and second, LAGGED: bool(options.lags)}
         return [portion for kind, wanted in asked.items() if wanted for portion in self._portions(kind, rows)]
 
     def _portions(self, kind: str, rows: Rows) -> Iterator[Portion]:
-        lacking = {row.place: self._lacking(row, kind) for row in rows.rows}
-        for row in rows.support if kind != LAGGED else ():
+        of_kind = [row for row in rows.rows if kind != SECOND or row.place in self.request.second]
+        lacking = {row.place: self._lacking(row, kind) for row in of_kind}
+        for row in rows.support if kind in (STORED, REPLAYED) else ():
             if self._lacking(row, kind):
                 # with the row that it supports, as evaluations are shared
                 following = lacking.get(row.place + 1, frozenset())
@@ -143,17 +147,19 @@ class Measurement:
 
     # -- what it takes ------------------------------------------------------------------------------------------------
 
-    def replays(self, make: Replays, portions: Sequence[Portion]) -> dict[Portion, Any]:
-        """The replay of each portion that needs one, checked against the run before anything long begins."""
+    def replays(self, make: Mapping[str, Replays], portions: Sequence[Portion]) -> dict[Portion, Any]:
+        """The replay of each portion that needs one, checked against the run before anything long begins; `make` by the
+        kind of portion."""
         replays = {}
         for portion in portions:
-            if portion.kind == REPLAYED:
+            if portion.kind in make:
                 references = [self.references[number] for number in portion.references]
-                replays[portion] = make(self.rows.some(portion.places), references, self._plan(portion))
+                rows = self.rows.some(portion.places)
+                replays[portion] = make[portion.kind](rows, references, self._plan(portion))
         return replays
 
     def _plan(self, portion: Portion) -> Plan:
-        plan = self.request.plan
+        plan = self.request.second_plan if portion.kind == SECOND else self.request.plan
         if portion.own:
             return plan
         return replace(
@@ -168,7 +174,7 @@ class Measurement:
         """Measure one portion, into the store. `replay` is that of `replays`."""
         if portion.kind == STORED:
             self._gather(portion, progress)
-        elif portion.kind == REPLAYED:
+        elif portion.kind in (REPLAYED, SECOND):
             self._replay(portion, replay, progress)
         else:
             self._gather_lags(portion, progress)
@@ -191,15 +197,22 @@ class Measurement:
             self.store.add(dict(self._taken(portion, scalars, self._stored(row))))
 
     def _replay(self, portion: Portion, replay: Any, progress: Progress) -> None:
-        rows = self.rows.some(portion.places)
+        rows, second = self.rows.some(portion.places), portion.kind == SECOND
         with closing(replay.rows(progress)) as found_rows:
             for row, found in zip(rows.work, found_rows, strict=True):
                 records: dict[bytes, Record] = {}
                 for sample, draw in self._samples(row):
+                    needs = self._replayed(row, sample, draw, second)
+                    if isinstance(found, str):  # why there is nothing in the second precision
+                        records.update(_nothing(portion, needs, self.request.trajectory.shapes, found))
+                        continue
+                    if second:
+                        records.update(self._taken(portion, found[sample][draw], needs))
+                        continue
                     device = str(replay.objective.device)
                     words = {"own": replay.randomness.get(row.place, ""), "full": replay.weighing}
                     word = f"{device} {words.get(sample, '')}"
-                    records.update(self._taken(portion, found[sample][draw], self._replayed(row, sample, draw), word))
+                    records.update(self._taken(portion, found[sample][draw], needs, word))
                 self.store.add(records)
         self.evaluations += replay.evaluations
 
@@ -245,6 +258,31 @@ class Measurement:
                 tables[sample][draw][row.place].update(self._row(row, self._replayed(row, sample, draw)))
         return tables
 
+    def second(self) -> dict[str, list[dict[int, RowScalars]]]:
+        """The same of the second precision: on the rows that were replayed in it."""
+        tables: dict[str, list[dict[int, RowScalars]]] = {
+            sample: [{} for _ in range(count)] for sample, count in self.request.draws.items()
+        }
+        for row in self._second_rows:
+            for sample, draw in self._samples(row):
+                tables[sample][draw][row.place] = self._row(row, self._replayed(row, sample, draw, True))
+        return tables
+
+    @property
+    def _second_rows(self) -> list[Row]:
+        return [row for row in self.rows.rows if self.identity.second and row.place in self.request.second]
+
+    def second_facts(self, dtype: str | None) -> SecondFacts | None:
+        """How the second precision was found, which is `dtype`; None where there is none, or nothing needs it."""
+        if dtype is None or not self._second_rows:
+            return None
+        words = [
+            self.store.use(self._replayed(row, *each, True)[0]).word
+            for row in self._second_rows
+            for each in self._samples(row)
+        ]
+        return SecondFacts(dtype, len(self._second_rows), next((word for word in words if word), ""))
+
     def _row(self, row: Row, needs: Sequence[Need]) -> RowScalars:
         own, *towards = [(need, self.store.use(need)) for need in needs]
         return row_of(row.step, own, towards)
@@ -282,6 +320,17 @@ class Measurement:
                 yield [_lag(self.store.use(need)) for need in needs]
 
         return {lag: list(towards(lag)) for lag in self.request.options.lags}
+
+
+def _nothing(portion: Portion, needs: Sequence[Need], tensors: Iterable[str], why: str) -> dict[bytes, Record]:
+    """Records without a value."""
+    found = {}
+    for number in [0] * portion.own + [number + 1 for number in portion.references]:
+        need = needs[number]
+        values = tuple(0.0 if name == "replayed" else None for name in need.fields)
+        shares = TensorShares(need.fields, dict.fromkeys(tensors, values)) if need.by_tensor else None
+        found[need.key] = Record(dict(zip(need.fields, values, strict=True)), why, shares)
+    return found
 
 
 def _of_lag(found: LagScalars | str) -> Record:

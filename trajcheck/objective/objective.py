@@ -7,7 +7,7 @@ point of a step starts from the same buffers and the same randomness, and losses
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from trajcheck.curvature.hessian import Hessian, functions_checked
 from trajcheck.errors import ObjectiveError, TrajcheckError
 from trajcheck.files.torch_tensors import FLOATING
+from trajcheck.objective.draws import DrawnElsewhere, DrawsIn, drawn_since, states
 from trajcheck.objective.dtype_names import AS_IS
 from trajcheck.objective.exported import ExportedModel
 from trajcheck.objective.file import Loss, beside, describe, traits_of
@@ -28,7 +29,7 @@ from trajcheck.objective.forward_states import states_of_forwards
 from trajcheck.objective.full_precision import evaluation, value_for_a_while
 from trajcheck.objective.module_modes import modes_of, set_modes
 from trajcheck.objective.parameter_names import buffer_names, match_parameters, parameter_aliases
-from trajcheck.objective.precision import DTYPES, Casts, CastsInCode, floating_dtypes, in_width
+from trajcheck.objective.precision import DTYPES, Casts, CastsInCode, floating_dtypes, in_width, narrower
 from trajcheck.objective.sample import Sample, process_generators_untouched
 from trajcheck.runs.canonical_names import canonical
 from trajcheck.runs.modes import Modes, modes_in_words, other_modes
@@ -78,7 +79,9 @@ class Objective:
         self._scope.to(self.device)
         self._made = floating_dtypes(list(model.parameters()))
         self._exported = isinstance(model, ExportedModel)  # whose graph sees to its casts itself
-        self._casts = Casts((), None)
+        self.casts = Casts((), None)  # what becomes of the dtypes that the model's code names
+        self.draws_in: torch.dtype | None = None  # the dtype of random numbers, where that is narrower than `dtype`
+        self._draws = False  # whether any evaluation drew some
         self._aliases = parameter_aliases(model, f"objective {title}")
         self._parameters = {canonical(name): (name, p) for name, p in model.named_parameters()}
         self._name_here = {name: name for name in self._parameters}
@@ -117,8 +120,13 @@ class Objective:
             self.dtype = DTYPES[dtype]
             if own != {self.dtype} or floating_dtypes(self.tensors) != {self.dtype}:  # an earlier call converted it
                 self._scope._apply(lambda tensor: tensor.to(in_width(tensor.dtype, self.dtype)))
-        self._casts = Casts(own, self.dtype)
+        self.casts = Casts(own, self.dtype)
+        self.draws_in = narrower(own, self.dtype)
         return self
+
+    def modules(self) -> Iterator[nn.Module]:
+        """Those of model and loss."""
+        return self._scope.modules()
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -342,6 +350,20 @@ class Objective:
         twice: bool = False,
     ) -> T:
         """work() with `xs` and the sample's buffers in the model; `twice` where it differentiates a second time."""
+        try:
+            return self._once_inside(parameters, xs, sample, where, work, twice)
+        except DrawnElsewhere:  # from here on every evaluation draws as the training did
+            return self._once_inside(parameters, xs, sample, where, work, twice)
+
+    def _once_inside(
+        self,
+        parameters: Mapping[str, Tensor],
+        xs: Mapping[str, nn.Parameter],
+        sample: Sample,
+        where: str,
+        work: Callable[[], T],
+        twice: bool,
+    ) -> T:
         self._take_modes(sample, where)
         tensors: dict[str, Tensor] = self._fresh_buffers(sample, where)
         for name, x in xs.items():
@@ -350,6 +372,7 @@ class Objective:
         with (
             nullcontext() if self._prepared and not twice else self._conditions(twice),
             sdpa_kernel(SDPBackend.MATH) if twice else nullcontext(),
+            self._drawing(),
         ):
             result = torch.func.functional_call(self._scope, tensors, (work,))
         for name, x in xs.items():
@@ -373,10 +396,16 @@ class Objective:
         with (
             process_generators_untouched(self.device),
             evaluation(self.device, self.dtype, use_cudnn=not (self._cudnn_dropout or (twice and self._recurrent))),
-            CastsInCode(self._casts) if self._casts.any and not self._exported else nullcontext(),
+            CastsInCode(self.casts) if self.casts.any and not self._exported else nullcontext(),
             beside(self.path),
         ):
             yield
+
+    def _drawing(self) -> AbstractContextManager[object]:
+        """Random numbers as the training drew them, where the replay's dtype gives others."""
+        if not (self._draws and self.draws_in and self.dtype):
+            return nullcontext()
+        return DrawsIn(self.draws_in, self.dtype)
 
     def _work(self, sample: Sample, where: str, wanted: list[Tensor]) -> Callable[[], tuple[Tensor, list[Tensor]]]:
         """The evaluation. Backward belongs to it: checkpointed layers run their forward again there."""
@@ -401,6 +430,7 @@ class Objective:
         begins = {name: b.clone() for name, b in self._scope.named_buffers()} if sample.apart else {}
         for i, (batch, weight) in enumerate(zip(sample.batches(where), sample.weights, strict=True)):
             sample.set_generators(i, self.device)
+            began = states(self.device) if self.draws_in and not self._draws else ()
             if i:
                 self._put_back(begins)
             self._set_buffers(sample.rank_buffers.get(i, {}), where)
@@ -410,6 +440,9 @@ class Objective:
             ):
                 value, self.count = _value_and_count(self._loss(self._scope.model, batch))
             self._other_calls = calls.differ or self._other_calls
+            if began and drawn_since(began, self.device):
+                self._draws = True
+                raise DrawnElsewhere
             yield self._scalar(value, where), weight
 
     def _gradient(self, value: Tensor, wanted: list[Tensor], where: str, *, create_graph: bool = False) -> list[Tensor]:
@@ -443,7 +476,7 @@ class Objective:
         values = {same: own[same[0]].clone() for same in self._buffers.values() if same[0] in own}
         for name, value in sample.buffers.items():
             same = self._names_of_buffer(name, where)
-            dtype = in_width(value.dtype, self.dtype if self._casts.any else None)
+            dtype = in_width(value.dtype, self.dtype if self.casts.any else None)
             values[same] = value.to(self.device, dtype, copy=True)
         return {name: value for same, value in values.items() for name in same}
 
@@ -486,7 +519,7 @@ class Objective:
     def _translated(self, where: str, what: str = "the loss") -> Iterator[None]:
         try:
             yield
-        except TrajcheckError:
+        except (TrajcheckError, DrawnElsewhere):
             raise
         except (Exception, SystemExit) as error:
             text = f"{what} raised {describe(error, self.path)}"

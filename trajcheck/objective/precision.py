@@ -41,6 +41,14 @@ def bits(dtype: torch.dtype) -> int:
     return _COMPLEX_BITS[dtype] if dtype.is_complex else torch.finfo(dtype).bits
 
 
+def narrower(own: Collection[torch.dtype], asked: torch.dtype | None) -> torch.dtype | None:
+    """The one dtype of a model, where `asked` is wider; None elsewhere."""
+    if asked is None or len(own) != 1:
+        return None
+    [found] = own
+    return found if bits(found) < bits(asked) else None
+
+
 class Casts:
     """What becomes of a dtype that is written in the code of a model, or in its graph, when the replay is in `asked`.
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from trajcheck.errors import StepFileError
-from trajcheck.objective.precision import in_width
+from trajcheck.objective.precision import in_width, narrower
 from trajcheck.runs.batch_restoring import unflatten
 
 
@@ -185,7 +185,11 @@ def _recorded(dtype: torch.dtype | None, recorded_dtype: torch.dtype | None, rec
     doubts = []
     if recorded_torch is not None and recorded_torch != torch.__version__:
         doubts.append(f"by torch {recorded_torch}, replayed by {torch.__version__}: draws may differ")
-    if dtype is not None and dtype != recorded_dtype:
+    if (
+        dtype is not None
+        and dtype != recorded_dtype
+        and (recorded_dtype is None or narrower({recorded_dtype}, dtype) is None)
+    ):
         own = "in several dtypes" if recorded_dtype is None else f"in {_word(recorded_dtype)}"
         doubts.append(f"{own}, replayed in {_word(dtype)}: draws may differ")
     return "recorded" + (f" ({'; '.join(doubts)})" if doubts else "")

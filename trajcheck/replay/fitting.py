@@ -36,7 +36,12 @@ def fit_objective(objective: Objective, trajectory: Trajectory) -> None:
 
 def prepared(objective: Objective, trajectory: Trajectory, dtype: str) -> Objective:
     """The objective, fitted to the run, in the dtype of the replay."""
-    return objective.prepare(dtype, {name: TORCH_DTYPES[code] for name, code in own_dtypes(trajectory).items()})
+    return objective.prepare(dtype, trained_dtypes(trajectory))
+
+
+def trained_dtypes(trajectory: Trajectory) -> dict[str, torch.dtype]:
+    """Those of the parameters in the model that was trained, by the run's names."""
+    return {name: TORCH_DTYPES[code] for name, code in own_dtypes(trajectory).items()}
 
 
 def epsilon(dtype: str, trajectory: Trajectory) -> float:

@@ -93,6 +93,16 @@ def replay_dtype(trajectory: Trajectory, asked: str | None, *, one: bool = False
     return "float64" if "F64" in stored else "float32"
 
 
+def second_dtype(trajectory: Trajectory, dtype: str) -> str | None:
+    """The next wider precision of a replay, in which its rounding is measured; None where there is none."""
+    if dtype != AS_IS:
+        return {"bfloat16": "float32", "float32": "float64"}.get(dtype)
+    codes = set(own_dtypes(trajectory).values())
+    if codes <= {"F64"}:
+        return None
+    return "float64" if codes & {"F64", "F32"} == codes or "F64" in codes else "float32"
+
+
 def stored_dtypes(trajectory: Trajectory) -> dict[str, str]:
     """Those of x_t, where masters stand for weights of low precision, and of frozen parameters; floating ones alone."""
     first = trajectory.snapshots[0]

@@ -7,7 +7,7 @@ the device (row_evaluation.py), and a row's numbers leave it in one copy, as sca
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 
 import torch
@@ -69,7 +69,9 @@ class Replay:
             whole = data_set(objective, recorded)
             self._fixed["full"], self.weighing = [whole], whole.randomness
 
-    def rows(self, progress: Callable[[float], object] = lambda steps: None) -> Iterator[dict[str, list[RowScalars]]]:
+    def rows(
+        self, progress: Callable[[float], object] = lambda steps: None
+    ) -> Generator[dict[str, list[RowScalars]], None, None]:
         """What the replay adds to each row of work, in order: by convention, a list over its samples.
 
         A convention that has no sample on a row is missing there. Raises ObjectiveError, naming step and point, when

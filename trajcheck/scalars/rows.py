@@ -9,12 +9,15 @@ from bisect import bisect_left
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 
 from trajcheck.errors import RunError, UsageError
 from trajcheck.metrics.weights import Weights
 from trajcheck.runs.trajectory import Trajectory
+
+T = TypeVar("T")
 
 FIRST = "the first recorded step: there is no iterate before it"
 UNSEEN = "something else than the optimizer changed parameters here (the summary's warnings say what)"
@@ -141,6 +144,13 @@ class Rows:
     @cached_property
     def _steps(self) -> np.ndarray:
         return np.array([row.step for row in self.rows], dtype=np.float64)
+
+
+def evenly(items: Sequence[T], count: int) -> list[T]:
+    """At most so many of some items, spread evenly, the first and the last among them."""
+    if len(items) <= count:
+        return list(items)
+    return [items[round(number * (len(items) - 1) / max(count - 1, 1))] for number in range(max(count, 0))]
 
 
 def parse_steps(text: str | None) -> slice:

@@ -48,13 +48,14 @@ class Side:
 class Line:
     """Losses along the lines of all pairs: `losses` [pairs, samples, points], `missing` the reasons for which a pair
     has none; `s` the points from 0 to 1, `epsilon` that of the replay's dtype, and whether the samples are probe
-    batches."""
+    batches. `second` are the same losses in the next wider precision, NaN on pairs that were not evaluated in it."""
 
     losses: np.ndarray
     missing: Sequence[str]
     s: np.ndarray
     epsilon: float
     probe: bool
+    second: np.ndarray
 
 
 def no_updates(a: Trajectory, b: Trajectory, rows_a: Rows, rows_b: Rows, pairs: Sequence[Pair]) -> list[str]:
@@ -143,5 +144,5 @@ def _along_line(line: Line) -> dict[str, Column | Mapping[str, Column]]:
         if line.probe:
             spread = each.std(axis=1, ddof=1) / count**0.5 if count > 1 else np.full(len(each), np.nan)
             losses[f"{s:.6g}{SE}"] = column(spread, why, one)
-    resolution = column(comparison.barrier_resolution(finite, line.epsilon), lost)
+    resolution = column(comparison.barrier_resolution(finite, line.second, line.s, line.epsilon), lost)
     return {"barrier": barrier, "barrier_resolution": resolution, "line_": losses}

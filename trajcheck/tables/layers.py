@@ -29,12 +29,17 @@ def _label(name: str, patterns: Sequence[str]) -> str:
 
 def layer_source(source: Source, tensors: Sequence[str]) -> Source:
     """The shares that some tensors have in the scalars of every row."""
-    scalars: dict[int, RowScalars] = {}
-    for place, row in source.scalars.items():
-        shares = [row.tensors[name] for name in tensors if name in row.tensors]
-        scalars[place] = summed(shares) if shares else row.keep((), ())
-        scalars[place].tensors = {name: row.tensors[name] for name in tensors if name in row.tensors}
-    return replace(source, scalars=scalars)
+    scalars, second = (
+        {p: _shares(row, tensors) for p, row in each.items()} for each in (source.scalars, source.second)
+    )
+    return replace(source, scalars=scalars, second=second, whole=source)
+
+
+def _shares(row: RowScalars, tensors: Sequence[str]) -> RowScalars:
+    shares = [row.tensors[name] for name in tensors if name in row.tensors]
+    found = summed(shares) if shares else row.keep((), ())
+    found.tensors = {name: row.tensors[name] for name in tensors if name in row.tensors}
+    return found
 
 
 def not_empty(source: Source) -> list[str]:

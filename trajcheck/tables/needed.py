@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from trajcheck.inner_products.catalogue import REFERENCE_PRODUCTS, STEP_PRODUCTS, vectors_needed
 from trajcheck.metrics.catalogue import quantities
@@ -12,6 +13,7 @@ from trajcheck.metrics.quantity import REFERENCES, STEPS
 
 # What is declared there is looked up here.
 from trajcheck.tables import reference_operands as reference_operands
+from trajcheck.tables import second_operands as second_operands
 from trajcheck.tables import step_operands as step_operands
 from trajcheck.tables import windows as windows
 from trajcheck.tables.operands import MADE
@@ -20,11 +22,20 @@ from trajcheck.tables.operands import MADE
 @dataclass(frozen=True)
 class Needed:
     """Products by name, of the step and towards each reference, and evaluations beyond f and its gradient at x_t; each
-    once, in a fixed order."""
+    once, in a fixed order. `second`: (table, operand) that are needed in the second precision too."""
 
     step_products: dict[str, None] = field(default_factory=dict)
     reference_products: dict[str, None] = field(default_factory=dict)
     evaluations: dict[str, None] = field(default_factory=dict)
+    second: dict[tuple[str, str], None] = field(default_factory=dict)
+
+    @cached_property
+    def in_second(self) -> Needed:
+        """What is needed in the second precision."""
+        found, seen = Needed(), set[tuple[str, str]]()
+        for table, name in self.second:
+            _add(table, [name], found, seen)
+        return found
 
 
 def needed(families: Iterable[Family], without: Collection[str] = ()) -> Needed:
@@ -61,6 +72,7 @@ def _follow(table: str, name: str, found: Needed, seen: set[tuple[str, str]]) ->
     elif made is not None:
         names = made.needs
         found.evaluations.update(dict.fromkeys(made.evaluations))
+        found.second.update(dict.fromkeys((table, each) for each in made.second))
         for product in made.products:
             _place(product, found)
     else:

@@ -36,12 +36,14 @@ F = TypeVar("F", bound="Callable[[Operands], Any]")
 
 @dataclass(frozen=True)
 class Made:
-    """How an operand is made: of which other operands, products and evaluations, and by which function."""
+    """How an operand is made: of which other operands, products and evaluations, and by which function; `second`: of
+    which operands in the second precision."""
 
     needs: tuple[str, ...]
     products: tuple[str, ...]
     evaluations: tuple[str, ...]
     function: Callable[[Operands], Any]
+    second: tuple[str, ...] = ()
 
 
 #: Operands that are no products, by table and name.
@@ -49,17 +51,23 @@ MADE: dict[tuple[str, str], Made] = {}
 
 
 def operand(
-    *tables: str, needs: Sequence[str] = (), products: Sequence[str] = (), evaluations: Sequence[str] = ()
+    *tables: str,
+    needs: Sequence[str] = (),
+    products: Sequence[str] = (),
+    evaluations: Sequence[str] = (),
+    second: Sequence[str] = (),
 ) -> Callable[[F], F]:
     """Declare that a function makes the operand of its name, in some tables. It takes the `Operands`.
 
     `needs`: the operands that it asks for; `products`: those that it takes from other rows than its own; `evaluations`
-    of the objective beyond f and its gradient at x_t: `loss_previous`, `gradient_previous`, `descent`, `loss_ref`.
+    of the objective beyond f and its gradient at x_t: `loss_previous`, `gradient_previous`, `descent`, `loss_ref`;
+    `second`: the operands that it asks for in the second precision.
     """
 
     def declare(function: F) -> F:
         for table in tables:
-            MADE[table, function.__name__] = Made(tuple(needs), tuple(products), tuple(evaluations), function)
+            made = Made(tuple(needs), tuple(products), tuple(evaluations), function, tuple(second))
+            MADE[table, function.__name__] = made
         return function
 
     return declare
@@ -81,6 +89,11 @@ class Operands(Evaluated):
         """Whether some of what sums count, updates in steps.csv and steps in references.csv, is on no row."""
         rows = self.source.rows
         return rows.updates_thinned if self.table == STEPS else rows.steps_thinned
+
+    @cached_property
+    def second(self) -> Operands:
+        """The same in the second precision, on the rows that were evaluated in it."""
+        return Operands(self.source.in_second, self.number, self.reference)
 
     # -- inner products -----------------------------------------------------------------------------------------------
 

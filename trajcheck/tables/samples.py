@@ -24,7 +24,9 @@ from trajcheck.tables.operands import Operands, columns_of
 from trajcheck.tables.source import Source
 
 #: Bounds and errors: their means over batches have no error worth a column.
-RESOLUTIONS = frozenset(("gap_resolution", DEN_RESOLUTION, DEN_ROWS_ERROR))
+RESOLUTIONS = frozenset(
+    (*("gap_resolution", "loss_change_resolution", "smooth_resolution"), DEN_RESOLUTION, DEN_ROWS_ERROR)
+)
 #: Endings of the columns of errors: over batches, and for the choice of rows, which has none of the other kind.
 SE, ROWS_SE = "_se", "_rows_se"
 #: Columns that are ratios of two others; over batches they are ratios of means.

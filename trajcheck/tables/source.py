@@ -4,7 +4,7 @@ missing."""
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TypeVar
 
@@ -15,7 +15,7 @@ from trajcheck.metrics.columns import Column, column
 from trajcheck.runs.optimizer_memory import Skip
 from trajcheck.runs.trajectory import Trajectory
 from trajcheck.scalars.rows import Row, Rows, loss_missing
-from trajcheck.scalars.values import LagScalars, RowScalars, StepScalars
+from trajcheck.scalars.values import LagScalars, ReferenceScalars, RowScalars, StepScalars
 
 NEEDS_OBJECTIVE = "needs the loss replayed: give --objective FILE.py:NAME"
 NOT_FINITE = "the replayed loss or gradient is not finite here"
@@ -26,7 +26,11 @@ T = TypeVar("T")
 @dataclass(frozen=True)
 class Source:
     """`scalars` are by place in the trajectory, all on one kind of sample; `epsilon` is that of the replay's dtype,
-    None when nothing was replayed."""
+    None when nothing was replayed.
+
+    `second` are those of the next wider precision, at the places that were evaluated in it. `whole`: the source of all
+    tensors, where this one is of some of them.
+    """
 
     trajectory: Trajectory
     rows: Rows
@@ -41,6 +45,18 @@ class Source:
     path_integral: bool = False
     averaging: Averaging = field(default_factory=Averaging)
     lags: Mapping[int, Sequence[Sequence[LagScalars | str]]] = field(default_factory=dict)  # by lag, reference and row
+    second: Mapping[int, RowScalars] = field(default_factory=dict)
+    whole: Source | None = None
+
+    @cached_property
+    def in_second(self) -> Source:
+        """The same rows in the second precision; what was not evaluated in it is not there."""
+        scalars = {}
+        for place, row in self.scalars.items():
+            step = row.own.step
+            nothing = RowScalars(StepScalars(step), [ReferenceScalars(step) for _ in row.references])
+            scalars[place] = self.second.get(place, nothing)
+        return replace(self, scalars=scalars, second={}, whole=None)
 
     @property
     def fixed(self) -> bool:

@@ -53,12 +53,6 @@ def averaging(o: Operands) -> Averaging:
 
 
 @operand(STEPS, REFERENCES)
-def epsilon(o: Operands) -> float:
-    """That of the replay's dtype."""
-    return o.source.epsilon or 0.0
-
-
-@operand(STEPS, REFERENCES)
 def recorded_lr(o: Operands) -> Column:
     return o.source.per_group("lr")
 

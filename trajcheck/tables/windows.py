@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from trajcheck.files.extents import EPSILON
 from trajcheck.metrics.columns import Column, column
 from trajcheck.metrics.quantity import REFERENCES, STEPS
 from trajcheck.runs.snapshot import Window
@@ -41,6 +42,37 @@ def window_terms(o: Operands) -> Column:
 def window_skip_terms(o: Operands) -> Column:
     """<G, x_t - x*>."""
     return _terms(o.source, [each.window_dot_skip for each in o.towards])
+
+
+@operand(REFERENCES, products=("ref_sq",))
+def window_rounding(o: Operands) -> Column:
+    """What rounding can make of a window's s + <G, x_k - x*>."""
+    return _terms(o.source, _roundings(o, [row.place - 1 for row in o.source.rows.rows]))
+
+
+@operand(REFERENCES, products=("ref_sq",))
+def window_skip_rounding(o: Operands) -> Column:
+    """What rounding can make of a window's <G, x_t - x*>."""
+    return _terms(o.source, _roundings(o, [row.place for row in o.source.rows.rows]))
+
+
+def _roundings(o: Operands, places: Sequence[int]) -> list[float | None]:
+    """n additions to G, none of which is longer than sum |g|, rounded each by half an epsilon of the dtype in which G
+    was summed: at most eps/2 n sqrt(n sum |g|^2) |x - x*|, x the iterate at one of `places`, and eps |s|."""
+    assert o.number is not None
+    found: list[float | None] = []
+    for row, window, place in zip(o.source.rows.rows, _windows(o.source), places, strict=True):
+        scalars = o.source.scalars.get(place)
+        towards = [] if scalars is None else scalars.references
+        distance = towards[o.number].ref_sq if o.number < len(towards) else None
+        gradient = o.source.trajectory.snapshots[row.place].window_gradient
+        if window is None or distance is None or window.grad_sq_sum is None:
+            found.append(None)
+            continue
+        epsilon = max((EPSILON.get(each.dtype, 0.0) for each in gradient.values()), default=0.0)
+        summed = window.steps * (window.steps * window.grad_sq_sum * distance) ** 0.5 / 2
+        found.append(epsilon * (summed + abs(window.grad_dot_offset or 0.0)))
+    return found
 
 
 def _windows(source: Source) -> list[Window | None]:

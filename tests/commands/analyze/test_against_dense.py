@@ -17,7 +17,7 @@ from quadratics import Layout, Problem, Quadratic, descend, keep
 from safetensors.numpy import save_file
 
 import trajcheck
-from trajcheck.metrics.formulas.convexity import RESOLUTION_FACTOR
+from trajcheck.metrics.resolution import BOUND
 
 LAST = 60
 SPACINGS = {
@@ -111,7 +111,7 @@ def compare(
         case.problem.grad if replay else None,
         skip=skip,
         optimizer="plain-sgd" if optimizer == "SGD" else "other",
-        c=RESOLUTION_FACTOR,
+        c=BOUND,
         ref_gradients=ref_gradients,
     )
     return report, expected
@@ -233,17 +233,22 @@ def test_records_without_a_gradient_or_a_batch_leave_gaps(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("replay_dtype", [None, "float32", "float64"])
 def test_the_resolution_is_that_of_the_replay(replay_dtype: str | None, tmp_path: Path) -> None:
-    """A float32 run is replayed in float32 unless asked otherwise, and its gaps resolve 2^29 times worse."""
+    """A small float32 run is replayed in float64 unless asked otherwise; in float32 gaps resolve at least 2^29 times
+    worse, or as much as was measured (test_resolution.py)."""
     case = CASES["network"]
     run = write_run(tmp_path / "run", case.records[:9], case.layout, dtype=np.float32)
     objective = write_objective(tmp_path / "objective.py", case.problem, case.layout, dtype="float32")
     out = tmp_path / "report"
     report = trajcheck.analyze(run, refs=["init"], objective=objective, replay_dtype=replay_dtype, out=out, quiet=True)
-    epsilon = 2.0**-52 if replay_dtype == "float64" else 2.0**-23
+    epsilon = 2.0**-23 if replay_dtype == "float32" else 2.0**-52
     rows = towards(report.references, "init")
-    expected = RESOLUTION_FACTOR * epsilon * (np.abs(col(rows, "loss")) + np.abs(col(rows, "loss_ref")))
-    np.testing.assert_allclose(col(rows, "gap_resolution"), expected, rtol=1e-12)
-    assert np.isfinite(expected).all()
+    expected = BOUND * epsilon * (np.abs(col(rows, "loss")) + np.abs(col(rows, "loss_ref")))
+    found = col(rows, "gap_resolution")
+    assert np.isfinite(expected).all() and (found >= expected * (1 - 1e-12)).all()
+    if replay_dtype == "float32":
+        assert found.min() < 10 * expected.min()
+    else:
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 def test_the_files_say_what_the_frames_say(tmp_path: Path) -> None:
@@ -297,7 +302,7 @@ def test_large_float32_runs_are_summed_in_float64(tmp_path: Path) -> None:
     layout: Layout = {"embedding": (1000, 400), "bias": (1,)}
     run = write_run(tmp_path / "run", records, layout, dtype=np.float32)
     report = trajcheck.analyze(run, refs=["final"], out=tmp_path / "report", quiet=True)
-    expected = dense(records, {"final": Reference(x, step=4)}, c=RESOLUTION_FACTOR)
+    expected = dense(records, {"final": Reference(x, step=4)}, c=BOUND)
     for name in ("param_norm", "grad_norm", "step_norm", "init_dist", "update_corr"):
         assert_close(report.steps, name, expected.steps[name], relative=1e-12)
     for name in ("ref_dist", "grad_dot_ref", "cos"):

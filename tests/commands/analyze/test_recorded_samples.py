@@ -15,7 +15,7 @@ from run_files import Program, Tensors, read_run
 from sample_cases import analyzed, assert_table, point, rows_of
 
 from trajcheck import Recorder
-from trajcheck.metrics.formulas.convexity import RESOLUTION_FACTOR
+from trajcheck.metrics.resolution import BOUND
 
 STEPS, EVERY = 40, 8
 OBJECTIVE = """
@@ -91,7 +91,7 @@ def test_the_probe_of_a_recorded_run_is_what_the_loop_gave(tmp_path: Path) -> No
     read = read_run(run)
     references = {spec: point(read, spec) for spec in ("final", "init")}
     program = Program(objective)
-    task = Task(read, references, program, RESOLUTION_FACTOR, batches_of(5, seed=2), optimizer="momentum")
+    task = Task(read, references, program, BOUND, batches_of(5, seed=2), optimizer="momentum")
     report = analyzed(run, objective, tmp_path / "report", refs=list(references), sample=("own", "probe"))
     expected = on_probe(task)
     assert_table(rows_of(report.steps, "probe"), expected.steps, "steps")

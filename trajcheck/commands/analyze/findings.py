@@ -23,6 +23,12 @@ from trajcheck.reports.making.layers_table import layers_table
 from trajcheck.reports.making.publishing import empty_columns, publish, steps_left_out, summary_of
 from trajcheck.reports.making.recording_warnings import causes, recording_warnings
 from trajcheck.reports.making.results import Report
+from trajcheck.reports.making.rounding_warnings import (
+    other_function_warning,
+    otherwise,
+    otherwise_warning,
+    unmeasured_warning,
+)
 from trajcheck.reports.making.warnings import (
     data_set_warning,
     fidelity_warning,
@@ -32,6 +38,7 @@ from trajcheck.reports.making.warnings import (
     rounding_warning,
     unlike,
 )
+from trajcheck.reports.quantities.catalogue import PREVIOUS
 from trajcheck.runs.references import Reference
 from trajcheck.runs.trajectory import Trajectory
 from trajcheck.tables.needed import needed
@@ -184,9 +191,11 @@ class Findings:
                 "dependence": asdict(reference.dependence),
                 **headline_cosine(self._free(reference, sample), weights, sample, draws),
                 **headline(self.towards[sample][reference.spec], weights["cos"]),
+                "judged_otherwise": self.judged_otherwise.get((reference.spec, sample)),
             }
         previous = headline(self.own[sample], rows.pair_weights(sample))
-        return {"previous": {**NO_COSINE, **previous}, "references": references}
+        otherwise = {"judged_otherwise": self.judged_otherwise.get((PREVIOUS, sample))}
+        return {"previous": {**NO_COSINE, **previous, **otherwise}, "references": references}
 
     def _free(self, reference: Reference, sample: str) -> tuple[str, Column, str]:
         steps = [row.step for row in self.source.rows.rows]
@@ -265,6 +274,7 @@ class Findings:
             found += randomness_warnings(self.replay.randomness, unlike_training)
             found.append(not_stored_warning(self.trajectory.info.not_stored))
             found.append(data_set_warning(self.replay.data_set))
+            found += self._rounding(self.replay)
             found += self.replay.doubts
         if self.options.convention and self.options.samples != ("previous",):
             found.append(
@@ -286,6 +296,38 @@ class Findings:
         found += self._no_cosine()
         found.append(left_out_warning(self.trajectory.left_out))
         return [warning for warning in found if warning]
+
+    @cached_property
+    def judged_otherwise(self) -> dict[tuple[str, str], float | None]:
+        """The share of steps whose convexity a wider precision would judge otherwise, by reference and sample."""
+        found: dict[tuple[str, str], float | None] = {}
+        if self.replay is None or self.replay.second is None:
+            return found
+        how = self.replay.epsilon, self.replay.second.dtype
+        rows = self.source.rows
+        for each in self.measured:
+            for spec, columns in each.towards.items():
+                found[spec, each.sample] = otherwise(columns, rows.point_weights(each.sample), *how)
+            found[PREVIOUS, each.sample] = otherwise(each.own, rows.pair_weights(each.sample), *how)
+        return found
+
+    def _rounding(self, replay: ReplayFacts) -> list[str | None]:
+        """What rounding leaves open."""
+        if (second := replay.second) is None:
+            return []
+        one = len(self.measured) == 1
+        shares = {
+            spec if one else f"{spec} on sample {sample}": share
+            for (spec, sample), share in self.judged_otherwise.items()
+        }
+        return [
+            unmeasured_warning(second.failed, replay.dtype, second.dtype),
+            otherwise_warning(shares, replay.dtype, second.dtype) if "convexity" in self.families else None,
+            *(
+                other_function_warning(each.own.get("second_loss_error"), each.sample, replay.epsilon, second.dtype)
+                for each in self.measured
+            ),
+        ]
 
     def _unfinished(self) -> list[str]:
         """On how many of the rows on which it was looked for an eigenvalue was not found."""

@@ -28,6 +28,9 @@ PASS, REPLAY = 1.0, 4.0
 #: Parts of what was watched whose paces are compared.
 PARTS = 3
 
+#: How many times as long an evaluation in the second precision takes, at most, as a rule.
+SLOWER = 2.0
+
 #: Products that the eigenvalues of a row take, from experience, by the ends that are asked for; and evaluations with
 #: gradient that one is worth.
 PRODUCTS, WORTH = {"max": (15, 60), "min": (30, 500), "both": (30, 500)}, (1.5, 4.0)
@@ -83,17 +86,22 @@ def estimate_time(run: Path, options: Options, clock: Clock = time.perf_counter)
     """
     analysis = MeasuredRun(run, replace(options, curvature=None), quiet=True)
     references = resolve_references(options.refs, analysis.trajectory, None, roles=options.roles)
-    counted = MeasuredRun(run, options, quiet=True, trajectory=analysis.trajectory).cost(references)
+    precision = None if options.objective is None else analysis.precision
+    whole = MeasuredRun(run, options, quiet=True, trajectory=analysis.trajectory)
+    counted = whole.cost(references, precision=precision)
     rows = len(analysis.rows.work)
     reading = span(_watch(lambda progress: _pass(analysis, references, progress), PASS, clock), rows)
     if options.objective is None:
         return Estimate(counted, reading, None, None, PRODUCTS[options.curvature_ends])
     replay = analysis.prepare_replay(references)
     replayed = span(_watch(replay.rows, REPLAY, clock), rows)
-    evaluations = max(1, counted.losses + counted.gradients)
+    again = counted.second[2] if counted.second else 0
+    evaluations = max(1, counted.losses + counted.gradients - again)
     products = PRODUCTS[options.curvature_ends]
     worth = [counted.hessians * count * each / evaluations for count, each in zip(products, WORTH, strict=True)]
     curvature = Span(replayed.low * worth[0], replayed.high * worth[1]) if counted.hessians else None
+    twice = again / evaluations
+    replayed = Span(replayed.low * (1 + twice), replayed.high * (1 + SLOWER * twice))
     return Estimate(counted, reading, replayed, curvature, products)
 
 

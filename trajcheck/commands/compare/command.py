@@ -19,15 +19,20 @@ from trajcheck.files.kept_vectors import Workspace
 from trajcheck.files.prints import FilePrints
 from trajcheck.measuring.cost import Cost, extent_bytes
 from trajcheck.measuring.measured_run import MeasuredRun
+from trajcheck.measuring.precision import ReplayPrecision, expected_precision, tried
+from trajcheck.metrics.resolution import ROWS as SECOND
+from trajcheck.objective.dtype_names import AS_IS
 from trajcheck.objective.exported_modes import EXPORTED, with_program
 from trajcheck.options.python_call import takes_more
 from trajcheck.progress_bar import progress_bar
+from trajcheck.replay.plan import replay_dtype, second_dtype
 from trajcheck.reports.making.folder import ReportFolder
 from trajcheck.runs.divergence import load_trajectory
 from trajcheck.runs.independence.nearness import equal_points
+from trajcheck.runs.references import Reference
 from trajcheck.runs.trajectory import Trajectory
 from trajcheck.scalars.pairs import pair_up
-from trajcheck.scalars.rows import choose_rows, parse_steps
+from trajcheck.scalars.rows import choose_rows, evenly, parse_steps
 from trajcheck.scalars.values import PairScalars
 from trajcheck.stream.pair_pass import gather_pairs, pass_bytes, same_model
 from trajcheck.tables.comparison import SIDE, Line, no_updates
@@ -152,9 +157,9 @@ class _Comparison:
 
     def cost(self) -> Cost:
         """What `report` would read and evaluate: everything but the comparison of the inits."""
-        parts = [self._side(self.a).cost([last_iterate(each.run) for each in self.others])]
+        parts = [self._side_cost(self.a, [last_iterate(each.run) for each in self.others])]
         for each in self.others:
-            parts += [self._side(each.run).cost([last_iterate(self.a)]), self._own_cost(each)]
+            parts += [self._side_cost(each.run, [last_iterate(self.a)]), self._own_cost(each)]
         probes = self.a.probes if self.options.sample == "probe" else ()
         return Cost(
             rows=sum(len(each.pairs) for each in self.others),
@@ -165,6 +170,11 @@ class _Comparison:
             full=self.options.sample == "full",
         )
 
+    def _side_cost(self, run: Trajectory, references: Sequence[Reference]) -> Cost:
+        """Of one run towards the others' ends, in the precision that headers let expect."""
+        side = self._side(run)
+        return side.cost(references, precision=side.expected_precision)
+
     def _own_cost(self, other: PairedRun) -> Cost:
         """Of the pass over pairs, and the losses along lines, but for probe batches, which are read once."""
         pairs = other.pairs
@@ -174,9 +184,10 @@ class _Comparison:
             return Cost(len(pairs), read, 0, 0, 0)
         probes = self.a.probes if self.options.sample == "probe" else ()
         losses = len(lines) * (sum(probe.batches for probe in probes) or 1) * (self.options.points + 2)
+        losses += losses // max(len(lines), 1) * self._twice(len(lines))
         losses *= 2 if self.options.mode == "eval" else 1  # each point once more, for its batch statistics
         bytes_read = 0
-        for pair in lines:
+        for pair in [*lines, *evenly(lines, self._twice(len(lines)))]:
             snapshot = self.a.snapshots[pair.place_a]
             for each in (snapshot, *(other.run.snapshots[place] for place in pair.near_b)):
                 bytes_read += extent_bytes({**dict(each.frozen), **dict(each.parameters)}, each.buffers)
@@ -184,6 +195,11 @@ class _Comparison:
                 source = self.a.batch_source(snapshot)
                 bytes_read += extent_bytes(source.batch if source else {}, snapshot.generators)
         return Cost(len(pairs), read, bytes_read, losses, 0)
+
+    def _twice(self, lines: int) -> int:
+        """On how many lines losses are taken in a second precision too."""
+        second = second_dtype(self.a, self._line_precision.dtype)
+        return min(lines, SECOND) if second else 0
 
     # -- each run towards the others' last iterates -------------------------------------------------------------------
 
@@ -215,16 +231,29 @@ class _Comparison:
         if not self.options.points:
             return None
         from trajcheck.commands.compare.straight_line import StraightLine
-        from trajcheck.objective.dtype_names import AS_IS
         from trajcheck.objective.loading import load_objective
-        from trajcheck.replay.plan import replay_dtype
+        from trajcheck.replay.two_precisions.trial import trial
 
-        asked = self.options.replay_dtype
-        dtypes = {replay_dtype(run, asked) for run in (self.a, *(each.run for each in self.others))}
-        dtype = next((name for name in (AS_IS, "float64") if name in dtypes), "") or dtypes.pop()
+        expected = self._line_precision
         assert self.options.objective is not None
-        objective = load_objective(self.options.objective, run=self.a.path, device=self.options.device, dtype=dtype)
-        return StraightLine(self.a, objective, dtype, self.options.sample, self.options.points, mode=self.options.mode)
+        objective = load_objective(
+            self.options.objective, run=self.a.path, device=self.options.device, dtype=expected.own
+        )
+        precision = tried(expected, partial(trial, objective, self.a))
+        return StraightLine(
+            self.a, objective, precision, self.options.sample, self.options.points, mode=self.options.mode
+        )
+
+    @cached_property
+    def _line_precision(self) -> ReplayPrecision:
+        """One for all runs, as far as headers tell: one that has several dtypes, or float64, has its own."""
+        asked = self.options.replay_dtype
+        expected = expected_precision(self.a, self.all_a.rows, asked)
+        own = {replay_dtype(each.run, asked) for each in self.others}
+        widest = next((name for name in (AS_IS, "float64") if name in own), expected.dtype)
+        if asked is not None or widest == expected.dtype:
+            return expected
+        return ReplayPrecision(widest, "that of another run", widest)
 
     def _along(self, line: StraightLine, other: OrderedRun) -> Line:
         pairs, missing = other.pairs, self._no_line(other)
@@ -233,7 +262,8 @@ class _Comparison:
             for number, losses in enumerate(line.losses(other.run, pairs, missing, other.matched)):
                 found[number] = losses
                 progress(1)
-        return Line(found, missing, line.s, line.epsilon, self.options.sample == "probe")
+        second = line.in_second(other.run, pairs, missing, other.matched)
+        return Line(found, missing, line.s, line.epsilon, self.options.sample == "probe", second)
 
     def _no_line(self, other: PairedRun) -> list[str]:
         """Why a pair has no sample for its line; '' where it has."""

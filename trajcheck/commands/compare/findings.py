@@ -197,6 +197,8 @@ class ComparisonFindings:
         """What a reader of the numbers should know first."""
         doubt = data_set_warning((self.line or {}).get("data_set"))
         found = [doubt] if doubt else []
+        if failed := (self.line or {}).get("rounding_failed"):
+            found.append(f"the rounding of losses on lines could not be measured: {failed}")
         if between := (self.line or {}).get("interpolated_statistics"):
             found.append(
                 f"batch statistics that are read in evaluation ({some_of(between)}) lie on the line between those of "

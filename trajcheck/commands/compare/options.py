@@ -123,12 +123,13 @@ class ComparisonOptions(Declared):
     replay_dtype: Annotated[
         str | None,
         Option(
-            "float64, float32, bfloat16, or as-is: each tensor in its own.  (default: the runs', float32 at least; "
+            "float64, float32, bfloat16, or as-is: each tensor in its own.  (default: float64 where it costs little, "
+            "for small models; else the runs', float32 at least; "
             "as-is where they have several)",
             "DTYPE",
             replays=True,
             python='float64, float32, bfloat16, or "as-is": each tensor in its own, the default where runs have '
-            "several dtypes; else the runs' own, float32 at least.",
+            "several dtypes; else float64 where it costs little, for small models, or the runs' own, float32 at least.",
         ),
     ] = None
     device: Annotated[str, shared.device()] = shared.AUTO

@@ -22,16 +22,21 @@ from trajcheck.errors import ObjectiveError, RunError
 from trajcheck.files.extent_reader import ExtentReader
 from trajcheck.files.extents import Extent
 from trajcheck.files.torch_tensors import FLOATING, read_tensor
+from trajcheck.measuring.precision import ReplayPrecision
+from trajcheck.metrics.resolution import ROWS
+from trajcheck.objective.another_dtype import in_another_dtype
 from trajcheck.objective.objective import Objective
 from trajcheck.objective.sample import Sample
 from trajcheck.permutations.weight_matching import Matched
 from trajcheck.replay.data_set.sample import data_set
-from trajcheck.replay.fitting import epsilon, fit_objective, prepared, recorded_dtype
+from trajcheck.replay.fitting import epsilon, fit_objective, prepared, recorded_dtype, trained_dtypes
+from trajcheck.replay.plan import second_dtype
 from trajcheck.replay.sample_conventions import probe_samples, recorded_sample
 from trajcheck.runs.modes import modes_in_words
 from trajcheck.runs.snapshot import Snapshot
 from trajcheck.runs.trajectory import Trajectory
 from trajcheck.scalars.pairs import Pair
+from trajcheck.scalars.rows import evenly
 
 
 def line_points(count: int) -> np.ndarray:
@@ -48,7 +53,13 @@ class StraightLine:
     """
 
     def __init__(
-        self, a: Trajectory, objective: Objective, dtype: str, sample: str, count: int, mode: str = "recorded"
+        self,
+        a: Trajectory,
+        objective: Objective,
+        precision: ReplayPrecision,
+        sample: str,
+        count: int,
+        mode: str = "recorded",
     ) -> None:
         fit_objective(objective, a)
         if mode != "recorded" and objective.exported_modes is not None:
@@ -60,8 +71,10 @@ class StraightLine:
         self.mode = mode
         self._modes: set[str] = set()  # in which losses were taken, in words
         self._statistics: set[str] = set()  # batch statistics that were read between the ends of a line
+        self.precision, dtype = precision, precision.dtype
         self.objective = prepared(objective, a, dtype)
         self.dtype, self.epsilon = dtype, epsilon(dtype, a)
+        self.count, self.failed = count, ""  # why rounding could not be measured
         self.a, self.sample, self.s = a, sample, line_points(count)
         self.recorded_dtype = recorded_dtype(a)
         self.evaluations = 0
@@ -85,11 +98,13 @@ class StraightLine:
             "of": str(self.a.path),
             "points": [float(s) for s in self.s],
             "dtype": self.dtype,
+            "why": self.precision.why,
             "device": str(self.objective.device),
             "epsilon": self.epsilon,
             "evaluations": self.evaluations,
             "mode": "; ".join(sorted(self._modes)) or None,
             "interpolated_statistics": sorted(self._statistics),
+            **({"rounding_failed": self.failed} if self.failed else {}),
             **({"data_set": self.fixed[0].randomness} if self.sample == "full" else {}),
         }
 
@@ -108,6 +123,30 @@ class StraightLine:
                     yield np.full((self.draws, len(self.s)), np.nan)
                 else:
                     yield self._row(b, pair, matched)
+
+    def in_second(
+        self, b: Trajectory, pairs: Sequence[Pair], missing: Sequence[str], matched: Matched | None = None
+    ) -> np.ndarray:
+        """The losses of some pairs, spread over them, in the next wider precision [pairs, draws, points], what was not
+        evaluated NaN; all of it where the objective fails there, and `failed` says why."""
+        found = np.full((len(pairs), self.draws, len(self.s)), np.nan)
+        second = second_dtype(self.a, self.dtype)
+        chosen = evenly([number for number, why in enumerate(missing) if not why], ROWS) if second else []
+        if second is None or not chosen:
+            return found
+        try:
+            with in_another_dtype(self.objective, second, trained_dtypes(self.a)):
+                line = StraightLine(
+                    self.a, self.objective, ReplayPrecision(second, "", second), self.sample, self.count, self.mode
+                )
+                some = line.losses(b, [pairs[number] for number in chosen], [""] * len(chosen), matched)
+                for number, losses in zip(chosen, some, strict=True):
+                    found[number] = losses
+                self.evaluations += line.evaluations
+        except ObjectiveError as error:
+            self.failed = str(error)
+            found[:] = np.nan
+        return found
 
     def _row(self, b: Trajectory, pair: Pair, matched: Matched | None) -> np.ndarray:
         snapshot = self.a.snapshots[pair.place_a]

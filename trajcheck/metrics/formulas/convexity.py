@@ -11,13 +11,10 @@ import numpy as np
 
 from trajcheck.metrics.averaging import Averaging
 from trajcheck.metrics.columns import Column, running_sum, sum_error
-from trajcheck.metrics.quantity import LOSS, NONE, REFERENCES, STEPS, Unit, given, quantity
+from trajcheck.metrics.quantity import LOSS, NONE, REFERENCES, STEPS, given, quantity
 from trajcheck.metrics.quotients import resolved_quotient
+from trajcheck.metrics.resolution import resolution
 from trajcheck.metrics.weights import Weights
-
-#: c in the resolution c eps (|f(x)| + |f(y)|) of a difference of two losses. On the sample runs, float32 replays
-#: differ from float64 ones by 0.3 of that unit in the median and by 2.1 at most, gaps and differences of losses alike.
-RESOLUTION_FACTOR = 4.0
 
 #: The resolution of convexity_den among the columns, and its error for the choice of rows; no report shows them.
 DEN_RESOLUTION, DEN_ROWS_ERROR = "den_resolution", "den_rows_error"
@@ -61,17 +58,20 @@ def inst_gap(loss_at_x: Column, loss_at_y: Column, grad_dot_y: Column) -> Column
 
 @quantity(
     *BOTH,
-    formula="4 eps (|f(x_t; z)| + |f(y; z)|), eps that of the replay: below it the gap has no certain sign",
+    formula="about 2 r eps (|f(x_t; z)| + |f(y; z)| + |<g_t, x_t - y>|), r the rounding that a wider precision shows "
+    "on rows of about this loss, and at least 4 eps (|f(x_t; z)| + |f(y; z)|): below it the gap has no certain sign",
     unit=LOSS,
     range="> 0",
     family="convexity",
 )
-def gap_resolution(loss_at_x: Column, loss_at_y: Column, epsilon: float) -> Column:
-    """c eps (|f(x)| + |f(y)|), c = RESOLUTION_FACTOR: below it a difference of two losses has no certain sign.
-
-    `epsilon` is the machine epsilon of the replay's dtype. Positive, in units of the loss.
-    """
-    return RESOLUTION_FACTOR * epsilon * (abs(loss_at_x) + abs(loss_at_y))
+def gap_resolution(
+    loss_at_x: Column, loss_at_y: Column, grad_dot_y: Column, second_gap: Column, epsilon: float
+) -> Column:
+    """The resolution of inst_gap, as metrics/resolution.py says, > 0, in units of the loss: below it the gap has no
+    certain sign. Its scale is |f(x)| + |f(y)| + |<g, x - y>|, and it is at least c eps (|f(x)| + |f(y)|), c = 4."""
+    losses = abs(loss_at_x) + abs(loss_at_y)
+    gap = loss_at_x - loss_at_y - grad_dot_y
+    return resolution(gap, second_gap, losses + abs(grad_dot_y), losses, loss_at_x, epsilon)
 
 
 @quantity(
@@ -155,16 +155,16 @@ def convexity_ratio(
 
 @quantity(
     *BOTH,
-    formula="running sum of w gap_resolution, over the terms of convexity_den",
+    formula="running sum of w times the resolutions of the terms of convexity_den",
     unit=LOSS,
     range="> 0",
     hidden=True,
 )
 def den_resolution(
-    loss_at_x: Column, loss_at_y: Column, grad_dot_y: Column, gap_resolution: Column, weights: Weights
+    loss_at_x: Column, loss_at_y: Column, grad_dot_y: Column, difference_resolution: Column, weights: Weights
 ) -> Column:
-    """sum_{i<=t} w_i gap_resolution_i, over the rows of convexity_den."""
-    return running_sum(gap_resolution.along(convexity_terms(loss_at_x, loss_at_y, grad_dot_y)), weights)
+    """sum_{i<=t} w_i difference_resolution_i, over the rows of convexity_den."""
+    return running_sum(difference_resolution.along(convexity_terms(loss_at_x, loss_at_y, grad_dot_y)), weights)
 
 
 @quantity(
@@ -196,66 +196,3 @@ def of_convexity_terms(loss_at_x: Column, loss_at_y: Column, grad_dot_y: Column)
     """<g, x - y> on the rows of convexity_den, where there are any: the terms of convexity_num."""
     terms = convexity_terms(loss_at_x, loss_at_y, grad_dot_y)
     return grad_dot_y.along(terms) if terms.defined.any() else grad_dot_y
-
-
-@quantity(
-    REFERENCES,
-    formula="for runs recorded with windows=True: sum of <g_i, x_i - x*> over ALL steps i < t, recorded or not",
-    unit=LOSS,
-    source="TZC",
-    family="convexity",
-    when=("own", "windows"),
-    chart=(23, "numerator over all steps"),
-)
-def window_num(window_terms: Column) -> Column:
-    """sum_{i<t} <g_i, x_i - x*>, the numerator of the convexity ratio over all steps, exact for any x*.
-
-    A record's term is s + <G, x_k - x*>, G = sum g_i and s = sum <g_i, x_i - x_k> over the steps k <= i < t since
-    record k. Undefined from the first term on that is missing. Source: TZC's numerator.
-    """
-    return window_sum(window_terms)
-
-
-@quantity(
-    REFERENCES,
-    formula="the same with the iterate at the end of each window: sum of <G, x_t - x*>",
-    unit=LOSS,
-    family="convexity",
-    when=("own", "windows"),
-)
-def window_num_skip(window_skip_terms: Column) -> Column:
-    """sum of <G, x_t - x*>, in which no gradient meets an iterate that its own sample did not yet enter."""
-    return window_sum(window_skip_terms)
-
-
-@quantity(
-    STEPS, formula="sum of f(x_i; z_i) over all steps i < t", unit=LOSS, family="convexity", when=("own", "windows")
-)
-def window_loss_sum(window_losses: Column) -> Column:
-    """sum_{i<t} f(x_i; z_i), recorded or not."""
-    return window_sum(window_losses)
-
-
-@quantity(
-    STEPS,
-    formula="sum of |g_i|^2 over all steps i < t",
-    unit=Unit(loss=2, length=-2),
-    range=">= 0",
-    family="convexity",
-    when=("own", "windows"),
-)
-def window_grad_sq_sum(window_grad_squares: Column) -> Column:
-    """sum_{i<t} |g_i|^2, recorded or not."""
-    return window_sum(window_grad_squares)
-
-
-def window_sum(terms: Column) -> Column:
-    """Sums over all steps i < t, from one term per record: that of the steps since the record before (0 in the first).
-    Undefined from the first term on that is missing."""
-    if not terms.defined.any():
-        return terms
-    values = np.cumsum(terms.values)
-    lost = np.flatnonzero(~terms.defined)
-    since = str(terms.reasons[lost[0]]) if len(lost) else ""
-    reasons = np.where(terms.defined, f"an earlier part of the sum is missing: {since}", terms.reasons)
-    return Column(values, np.where(np.isnan(values), reasons, "").astype(object))

@@ -94,6 +94,18 @@ def loss_change(loss_at_x: Column, loss_at_y: Column, not_an_update: Excepted) -
 
 
 @quantity(
+    STEPS,
+    formula="the resolution of loss_change, as gap_resolution is found: below it the change has no certain sign",
+    unit=LOSS,
+    range="> 0",
+    family="progress",
+)
+def loss_change_resolution(difference_resolution: Column, loss_change: Column) -> Column:
+    """That of f(x_t; z) - f(x_{t-1}; z), > 0, in units of the loss, on the rows of loss_change."""
+    return difference_resolution.along(loss_change)
+
+
+@quantity(
     STEPS, formula="running sum of loss_change", unit=LOSS, source="TZC", family="progress", chart=(11, "its sum")
 )
 def loss_change_sum(loss_change: Column, weights: Weights) -> Column:
@@ -179,11 +191,14 @@ given(
     family="progress",
     when="path_integral",
 )
-def path_integral_error(path_integral: Column, loss_change: Column) -> Column:
+def path_integral_error(path_integral: Column, loss_change: Column, loss_change_resolution: Column) -> Column:
     """|path_integral_t - loss_change_t| / |loss_change_t|, >= 0: how well the rule's few points integrate the gradient.
 
     path_integral_t = integral_0^1 <grad f(x_{t-1} + s d_t; z_t), d_t> ds by Gauss-Legendre equals loss_change_t, but
     for the error of the rule and, at kinks and in low precision, of rounding. N points are exact for a loss that is a
-    polynomial of degree 2N along the chord. Undefined where loss_change is 0. Source: TZC.
+    polynomial of degree 2N along the chord. Undefined where loss_change is below its resolution. Source: TZC.
     """
-    return abs(path_integral - loss_change).over(abs(loss_change), "loss_change is 0")
+    change = abs(loss_change)
+    unresolved = change.values <= loss_change_resolution.values
+    error = abs(path_integral - loss_change).over(change, "loss_change is 0")
+    return error.except_where(unresolved, "loss_change is below its resolution")

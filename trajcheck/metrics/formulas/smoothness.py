@@ -13,6 +13,7 @@ from trajcheck.metrics.quantity import CURVATURE, REFERENCES, STEPS, quantity
 from trajcheck.metrics.weights import Weights
 
 BOTH = (STEPS, REFERENCES)
+EQUAL = "x_t and the point it is compared with are equal"
 
 
 @quantity(
@@ -25,14 +26,32 @@ BOTH = (STEPS, REFERENCES)
     of_tensor=True,
     chart={STEPS: (20, "smoothness"), REFERENCES: (17, "smoothness towards x*")},
 )
-def inst_smooth(grad_change_y: Column, distance_y: Column) -> Column:
+def inst_smooth(grad_change_y: Column, distance_y: Column, grad_change_resolution: Column) -> Column:
     """inst_smooth_t(y) = |grad f(x_t; z) - grad f(y; z)| / |x_t - y|, >= 0, in loss / length^2.
 
     At most the Lipschitz constant of the gradient; on a quadratic at most its largest |eigenvalue|. Undefined where
-    x_t = y. The arguments are the two norms: over all parameters, or, as in the authors' code, version 1, sums of
+    x_t = y, and where the gradients differ by less than their difference resolves: that would be rounding divided by a
+    small number. The arguments are the two norms: over all parameters, or, as in the authors' code, version 1, sums of
     the tensors' norms. Source: TZC.
     """
-    return grad_change_y.over(distance_y, "x_t and the point it is compared with are equal")
+    smoothness = grad_change_y.over(distance_y, EQUAL)
+    unresolved = grad_change_y.values <= grad_change_resolution.values
+    return smoothness.except_where(unresolved, "the difference of the gradients is below its resolution")
+
+
+@quantity(
+    *BOTH,
+    formula="the smallest inst_smooth that is not rounding: the resolution of |grad f(x_t; z) - grad f(y; z)|, as "
+    "gap_resolution is found, over |x_t - y|",
+    unit=CURVATURE,
+    range="> 0",
+    family="smoothness",
+    of_tensor=True,
+)
+def smooth_resolution(grad_change_resolution: Column, distance_y: Column) -> Column:
+    """The resolution of the difference of the gradients over |x_t - y|, > 0, in loss / length^2. Undefined where x_t =
+    y."""
+    return grad_change_resolution.over(distance_y, EQUAL)
 
 
 @quantity(
@@ -89,20 +108,29 @@ def exp_smooth(inst_smooth: Column, steps: np.ndarray, averaging: Averaging) -> 
     chart=(23, "smoothness ratio"),
 )
 def smoothness_ratio(
-    inst_gap: Column, grad_dot_step: Column, step_sq: Column, weights: Weights, averaging: Averaging
+    inst_gap: Column,
+    gap_resolution: Column,
+    grad_dot_step: Column,
+    step_sq: Column,
+    weights: Weights,
+    averaging: Averaging,
 ) -> Column:
     """- sum_{i<=t} w_i inst_gap_i(x_{i-1}) / ( 1/2 sum_{i<=t} w_i |d_i|^2 ), any sign, in loss / length^2.
 
     For an L-smooth f at most L, for a convex one at least 0; on a quadratic between its extreme eigenvalues.
-    Undefined while the path has not moved. - inst_gap is <g_i, d_i> less the change of the loss; in the authors' code,
-    version 1 (`averaging.lagging`), the sum of inner products stops at t - 1. Source: TZC.
+    Undefined while the path has not moved, and where the sum of the gaps is below the sum of their resolutions. -
+    inst_gap is <g_i, d_i> less the change of the loss; in the authors' code, version 1 (`averaging.lagging`), the sum
+    of inner products stops at t - 1. Source: TZC.
     """
     moved = running_sum(step_sq.along(inst_gap), weights)
     numerator = -running_sum(inst_gap, weights)
     if averaging.lagging:
         here = inst_gap.defined
         numerator = numerator - Column(weights.of(here), constant(0.0, len(here)).reasons) * grad_dot_step
-    return numerator.over(0.5 * moved, "the path has not moved up to here")
+    least = running_sum(gap_resolution.along(inst_gap), weights)
+    unresolved = np.abs(numerator.values) <= least.values
+    ratio = numerator.over(0.5 * moved, "the path has not moved up to here")
+    return ratio.except_where(unresolved, "the sum of the gaps is below its resolution")
 
 
 @quantity(
@@ -115,14 +143,18 @@ def smoothness_ratio(
     chart=(24, "directional smoothness"),
 )
 def directional_smoothness(
-    loss_at_x: Column, loss_at_y: Column, previous_grad_dot_step: Column, step_sq: Column, gap_resolution: Column
+    loss_at_x: Column,
+    loss_at_y: Column,
+    previous_grad_dot_step: Column,
+    step_sq: Column,
+    directional_resolution: Column,
 ) -> Column:
     """| f(x_t; z_t) - f(x_{t-1}; z_t) - <grad f(x_{t-1}; z_t), d_t> | / ( 1/2 |d_t|^2 ), >= 0, in loss / length^2.
 
-    DS's H. Undefined where d_t = 0, and where the numerator is below the resolution of the difference of losses in it:
-    it would be rounding divided by a small number. Source: DS.
+    DS's H. Undefined where d_t = 0, and where the numerator is below its resolution: it would be rounding divided by a
+    small number. Source: DS.
     """
     numerator = abs(loss_at_x - loss_at_y - previous_grad_dot_step)
-    unresolved = numerator.values <= gap_resolution.values
-    resolved = numerator.except_where(unresolved, "the numerator is below the resolution of the losses")
+    unresolved = numerator.values <= directional_resolution.values
+    resolved = numerator.except_where(unresolved, "the numerator is below its resolution")
     return resolved.over(0.5 * step_sq, "x_t equals x_{t-1}")

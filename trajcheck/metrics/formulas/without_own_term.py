@@ -120,17 +120,17 @@ def convexity_ratio_skip(
 
 @quantity(
     REFERENCES,
-    formula="running sum of w gap_resolution, over the terms of convexity_den_skip",
+    formula="running sum of w times the resolutions of the terms of convexity_den_skip",
     unit=LOSS,
     range="> 0",
     hidden=True,
     when="own",
 )
 def skip_den_resolution(
-    loss_at_x: Column, loss_at_y: Column, grad_dot_skip: Column, gap_resolution: Column, skip_weights: Weights
+    loss_at_x: Column, loss_at_y: Column, grad_dot_skip: Column, difference_resolution: Column, skip_weights: Weights
 ) -> Column:
-    """sum_{i<=t} w_i gap_resolution_i, over the rows of convexity_den_skip."""
-    return running_sum(gap_resolution.along(convexity_terms(loss_at_x, loss_at_y, grad_dot_skip)), skip_weights)
+    """sum_{i<=t} w_i difference_resolution_i, over the rows of convexity_den_skip."""
+    return running_sum(difference_resolution.along(convexity_terms(loss_at_x, loss_at_y, grad_dot_skip)), skip_weights)
 
 
 @quantity(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from trajcheck.readable import in_lines
 from trajcheck.reports.quantities.catalogue import PREVIOUS
-from trajcheck.reports.terminal.layout import _percent, fitted, number, permuted, warning_lines
+from trajcheck.reports.terminal.layout import WIDTH, _percent, fitted, number, permuted, warning_lines, wrapped
 
 if TYPE_CHECKING:
     from trajcheck.reports.making.results import Report
@@ -26,6 +26,7 @@ def summary_text(report: Report) -> str:
         f"           {run['recorded_steps']} iterates, steps {run['first_step']} to {run['last_step']}, {every}",
         f"           {run['parameters']:,} parameters in {run['tensors']} tensors, {optimizer}",
         f"replay     {_replay(replay, head)}",
+        *_precision(replay),
         *_reused(summary["scalars"]),
         *(permuted(spec, found) for spec, found in (summary["permutations"] or {}).items()),
         "",
@@ -56,6 +57,17 @@ def _replay(replay: Mapping[str, Any] | None, head: Mapping[str, Any]) -> str:
     samples = ", ".join(head.get("samples", [head["sample"]]))
     where = "each step on its own sample" if samples == "own" else f"samples {samples}"
     return f"{replay['dtype']} on {replay['device']}, {where}, {replay['evaluations']} evaluations"
+
+
+def _precision(replay: Mapping[str, Any] | None) -> list[str]:
+    """Why the replay is in its dtype, where nobody asked for that, and how its rounding was measured."""
+    if replay is None:
+        return []
+    second = replay.get("second")
+    parts = [] if replay["why"].startswith("as asked") else [f"{replay['dtype']}: {replay['why']}"]
+    if second and not second["failed"]:
+        parts.append(f"rounding measured on {second['rows']} steps in {second['dtype']}")
+    return [f"{' ' * 11}{line}" for line in wrapped("; ".join(parts), 0, WIDTH - 11)]
 
 
 def _reused(scalars: Mapping[str, int]) -> list[str]:

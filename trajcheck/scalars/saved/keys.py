@@ -27,11 +27,13 @@ ARITHMETIC = 4
 
 @dataclass(frozen=True)
 class Identity:
-    """The keys of one analysis. `replay` says how losses are replayed, '' without an objective."""
+    """The keys of one analysis. `replay` says how losses are replayed, '' without an objective, and `second` how they
+    are in the second precision."""
 
     trajectory: Trajectory
     prints: FilePrints
     replay: str = ""
+    second: str = ""
 
     @cached_property
     def _run(self) -> str:
@@ -95,9 +97,10 @@ class Identity:
         """What recorded vectors give on a row, of the step (None) or towards a reference."""
         return _digest("stored", row, reference)
 
-    def replayed(self, row: bytes, sample: str, draw: int, reference: bytes | None) -> bytes:
-        """What the replay gives on the `draw`-th sample of a convention."""
-        return _digest("replayed", self.replay, row, sample, draw, self._probes if sample == "probe" else (), reference)
+    def replayed(self, row: bytes, sample: str, draw: int, reference: bytes | None, *, second: bool = False) -> bytes:
+        """What the replay, or that in the second precision, gives on the `draw`-th sample of a convention."""
+        how = self.second if second else self.replay
+        return _digest("replayed", how, row, sample, draw, self._probes if sample == "probe" else (), reference)
 
     def lagged(self, row: bytes, step: int, lag: int, reference: bytes) -> bytes:
         """The products of a row's step and the one `lag` steps on."""

@@ -1,0 +1,67 @@
+"""What rounding leaves open: shares of signs that a wider precision would judge otherwise, rounding that could not be
+measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from trajcheck.metrics.columns import Column
+from trajcheck.metrics.judged import POINTS, judged_otherwise
+from trajcheck.metrics.weights import Weights
+
+#: Machine epsilons by the names of dtypes.
+EPSILONS = {"float64": 2.0**-52, "float32": 2.0**-23}
+#: Losses in two precisions are the same function where |f - f'| / |f| is no more than this, or so many epsilons.
+SAME, SAME_EPSILONS = 3e-3, 16.0
+
+
+def otherwise(columns: Mapping[str, Column], weights: Weights, epsilon: float, second: str) -> float | None:
+    """The share of steps whose convexity would be judged otherwise in the precision `second`; None where no gap is.
+
+    `columns` are all of one table on one sample, hidden ones included, and `epsilon` the replay's.
+    """
+    gap, resolution, again = (columns.get(name) for name in ("inst_gap", "gap_resolution", "second_gap"))
+    if gap is None or resolution is None or again is None:
+        return None
+    if "ref_dist" in columns:  # x* itself is neither convex nor not
+        gap = gap.except_where(columns["ref_dist"].values == 0, "x_t is the reference itself")
+    wider = EPSILONS[second] / epsilon
+    return judged_otherwise(gap, resolution, again, wider, columns.get("inst_gap_se"), weights)
+
+
+def otherwise_warning(shares: Mapping[str, float | None], dtype: str, second: str) -> str | None:
+    """That shares would change by more than a point; `shares` by the reference and sample in words."""
+    told = {where: share for where, share in shares.items() if share is not None and share > POINTS}
+    if not told:
+        return None
+    each = ", ".join(f"{100 * share:.2g}% towards {where}" for where, share in told.items())
+    return (
+        f"rounding in {dtype} decides signs: in {second}, about these shares of the steps would be judged otherwise "
+        f"(convex, not, undetermined): {each}. Give --replay-dtype float64"
+    )
+
+
+def unmeasured_warning(failed: str, dtype: str, second: str) -> str | None:
+    """That the second precision failed."""
+    if not failed:
+        return None
+    return (
+        f"the rounding of {dtype} could not be measured: {second} fails ({failed}). Resolutions are the bound "
+        "4 eps (|f| + |f'|), which is too small where losses are small"
+    )
+
+
+def other_function_warning(error: Column | None, sample: str, epsilon: float, second: str) -> str | None:
+    """That the losses of the second precision are others, not the same ones with less rounding; `error` is
+    |f - f'| / |f| on the rows that were evaluated twice."""
+    if error is None or not error.defined.any():
+        return None
+    apart = float(np.median(error.values[error.defined]))
+    if apart <= max(SAME, SAME_EPSILONS * epsilon):
+        return None
+    return (
+        f"losses on sample {sample} differ by {apart:.1e} (median, relative) in {second}: that is not rounding, but "
+        "other random draws, or code that looks at the dtype. Resolutions are too large"
+    )
