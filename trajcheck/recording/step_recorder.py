@@ -103,7 +103,7 @@ class StepRecorder:
         self._observations.note(lambda: self._optimizers.rates())
         if self._scheduled:
             self._groups = self._settings.differing()
-        if warning := self._idle.observed(self.step):
+        if not self._part.inside and (warning := self._idle.observed(self.step)):  # in a closure the optimizer moves
             self._say(warning)
 
     def clip_noted(self, norm: torch.Tensor, max_norm: float) -> None:

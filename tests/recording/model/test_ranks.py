@@ -16,11 +16,25 @@ import torch
 from loops import run_json
 from places import HELPERS
 from rank_files import rank_file
-from rank_training import RANKS, STEPS, Language, Normed, ddp, fsdp, loss_of, plain, replicas, train, train_on_ranks
+from rank_training import (
+    RANKS,
+    STEPS,
+    Language,
+    Normed,
+    batch_of,
+    ddp,
+    fsdp,
+    loss_of,
+    plain,
+    replicas,
+    train,
+    train_on_ranks,
+)
 from run_files import metadata
 from safetensors.numpy import load_file
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Replicate, Shard, distribute_tensor
+from torch.nn.parallel import DistributedDataParallel
 
 import trajcheck
 from trajcheck.errors import RecorderError
@@ -49,8 +63,33 @@ def jobs(rank: int, folder: Path) -> None:
     train(replicas, rank, folder / "replicas", windows=True)
     train(ddp, rank, folder / "exported", steps=2, micro=1, objective=loss_of)
     train(ddp, rank, folder / "grown", start=5, steps=3)
+    torch.save(edited(rank, folder / "edited"), folder / f"edited-{rank}.pt")
     torch.save(refusals(rank, folder), folder / f"refusals-{rank}.pt")
     torch.save(ends, folder / f"ends-{rank}.pt")
+
+
+def edited(rank: int, path: Path) -> list[dict[str, Any]]:
+    """Two forwards a step with a draw between them, and weights changed through .data after step 2, far from a record;
+    the generator states and the buffer of each forward as this job saw them itself."""
+    model = DistributedDataParallel(Normed(), broadcast_buffers=False)
+    torch.manual_seed(200 + rank)
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    seen: list[dict[str, Any]] = []
+    with Recorder(path, model, optimizer, every=5, quiet=True) as recorder:
+        for step in range(7):
+            batch = batch_of(step, 0, rank)
+            seen.append({"rng": [torch.get_rng_state()], "level": model.module.level.clone()})
+            loss = loss_of(model, batch)
+            torch.rand(3)
+            seen[-1]["rng"].append(torch.get_rng_state())
+            loss = loss + loss_of(model, batch)
+            loss.backward()
+            recorder.observe(batch, loss)
+            optimizer.step()
+            optimizer.zero_grad()
+            if step == 2:
+                model.module.block.hidden.weight.data.mul_(0.9)
+    return seen
 
 
 def refusals(rank: int, folder: Path) -> list[str]:
@@ -163,6 +202,19 @@ def test_what_each_rank_of_data_parallel_training_writes(recorded: Path) -> None
     assert open_trajectory(run).snapshots[2].micro_weights == (0.25,) * 4
     said = [metadata(run / rank_file(0, rank, RANKS))["replicated"] for rank in range(RANKS)]
     assert said[0] == pytest.approx(said[1], rel=1e-12)
+
+
+@pytest.mark.parametrize("rank", range(RANKS))
+def test_each_rank_has_its_forwards_and_buffers_and_the_first_says_what_nobody_saw(rank: int, recorded: Path) -> None:
+    seen = torch.load(recorded / f"edited-{rank}.pt")
+    for step in (0, 5):
+        file = recorded / "edited" / rank_file(step, rank, RANKS)
+        tensors, said = load_file(file), metadata(file)
+        assert said["forwards"] == [2]
+        assert np.array_equal(tensors["rng/cpu"], torch.stack(seen[step]["rng"]).numpy())
+        assert tensors["buffer/level"] == seen[step]["level"].numpy()
+        told = {"times": 1, "first": 3, "last": 3, "tensors": ["block.hidden.weight"], "changed": 1}
+        assert said.get("unseen") == (told if step == 5 and rank == 0 else None)
 
 
 def test_where_the_pieces_of_sharded_training_belong(recorded: Path) -> None:
