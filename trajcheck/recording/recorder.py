@@ -201,12 +201,12 @@ class Recorder:
     @property
     def epoch(self) -> int | None:
         """Stored with the steps that are made while it is set."""
-        return None if self._steps is None else self._steps.epoch
+        return None if self._steps is None else self._steps.records.epoch
 
     @epoch.setter
     def epoch(self, epoch: int | None) -> None:
         if self._steps is not None:
-            self._steps.epoch = epoch
+            self._steps.records.epoch = epoch
 
     @property
     def step(self) -> int:

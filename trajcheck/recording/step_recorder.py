@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Container, Mapping, Sequence
 from typing import Any
 
@@ -13,7 +12,6 @@ from trajcheck.readable import some_of
 from trajcheck.recording.export import ObjectiveExport
 from trajcheck.recording.model.optimizers import Optimizers
 from trajcheck.recording.model.recorded_model import RecordedModel
-from trajcheck.recording.model.surroundings import Captured
 from trajcheck.recording.run.group_settings import GroupSettings
 from trajcheck.recording.run.run_writer import RunWriter
 from trajcheck.recording.run.trained_set import TrainedSet
@@ -26,14 +24,17 @@ from trajcheck.recording.step.idle_optimizer import IdleOptimizer
 from trajcheck.recording.step.learning_time import Sums
 from trajcheck.recording.step.observations import Observations, clip_by, clip_to_norm
 from trajcheck.recording.step.step_of_all import StepOfAll
+from trajcheck.recording.step.step_records import StepRecords
+from trajcheck.recording.step.summed_steps import SummedSteps
 from trajcheck.recording.step.unseen_updates import UnseenUpdates
-from trajcheck.recording.step.vectors import StepVectors
-from trajcheck.recording.step.window_sums import Taken, WindowSums
+from trajcheck.recording.step.vectors import StepVectors, Tensors
+from trajcheck.recording.step.window_sums import WindowSums
 from trajcheck.runs.run_info import CLOSED
 
 
 class StepRecorder:
-    """Follows a training loop step by step. `step` is the number t of the next update, `epoch` is stored where set.
+    """Follows a training loop step by step. `step` is the number t of the next update; `records` puts together what is
+    recorded of it.
 
     The methods raise what goes wrong in them; whoever calls does so inside a Guard, which keeps it from the training
     loop.
@@ -54,30 +55,26 @@ class StepRecorder:
         say: Callable[[str], None],
     ) -> None:
         self.step = writer.start
-        self.epoch: int | None = None
         self._optimizers, self._observations = optimizers, observations
         self._part = StepOfAll(optimizers)
         self._vectors = StepVectors(model, grad_dtype, writer.buffers)
-        self._writer, self._export, self._windows, self._spent = writer, export, windows, spent
+        self._writer, self._export, self._spent = writer, export, spent
+        self._summed = SummedSteps(windows, self._vectors, spent)
+        self.records = StepRecords(writer, self._vectors, observations, self._summed, settings, trained)
         self._unseen = UnseenUpdates(model.stored)
         self._place = GradientPlace(self._unseen.places, self._unseen.prints)
         self._idle = IdleOptimizer(optimizers, model.stored, self._unseen.places)
         self._say = say
-        self._window: Taken = {}, {}  # that of the step that is being made
         self._scheduled = writer.wants(self.step)
         self._stopped = False
-        self._settings, self._trained = settings, trained
         self._model, self._fresh = model, False
-        self._groups: list[dict[str, Any]] | None = None  # its settings that are others than run.json's
         self._evaluations = 0
         self._given: GradientWatch | None = None  # of one of several optimizers with a closure
-        self._modes: dict[str, str] | None = None  # at the forward of the last record
-        self._elsewhere: list[int] = []  # recorded steps whose gradient was taken at other parameters
 
     @property
     def watching(self) -> bool:
         """Whether anything of the coming step is wanted: its record, or its part of the sums."""
-        return (self._scheduled or self._windows is not None) and not self._evaluated
+        return (self._scheduled or self._summed.wanted) and not self._evaluated
 
     @property
     def _evaluated(self) -> bool:
@@ -102,13 +99,13 @@ class StepRecorder:
                 self._export.export(batch, self._observations.micro_batches[-1], self.step)
         self._observations.note(lambda: self._optimizers.rates())
         if self._scheduled:
-            self._groups = self._settings.differing()
+            self.records.note_settings()
         if not self._part.inside and (warning := self._idle.observed(self.step)):  # in a closure the optimizer moves
             self._say(warning)
 
     def clip_noted(self, norm: torch.Tensor, max_norm: float) -> None:
         if self.watching:
-            self._observations.clip(clip_to_norm(norm, max_norm, now=self._windows is not None))
+            self._observations.clip(clip_to_norm(norm, max_norm, now=self._summed.wanted))
 
     def clipped(self, factor: float | None) -> None:
         if self.watching:
@@ -182,10 +179,7 @@ class StepRecorder:
         self._idle = IdleOptimizer(self._optimizers, self._model.stored, self._unseen.places)
         self._observations.follow()
         self._writer.widen(len(self._optimizers.param_groups))
-        if self._windows is not None:
-            if self._scheduled:  # of those that were trained up to here
-                self._window = self._vectors.take_window(self._windows, self.step)
-            self._windows = WindowSums(self._model.stored)
+        self._summed.follow(self._model.stored, self.step, recorded=self._scheduled)
 
     def _begin_step(self, closure: bool) -> None:
         """The parameters are x_t."""
@@ -200,11 +194,11 @@ class StepRecorder:
         self._place.arrives(here, closure)
         if self._scheduled:
             self._writer.check()
-            self._groups = self._settings.differing()
+            self.records.note_settings()
             self._vectors.take_iterate()
-            self._turn_window()
-        if closure and self._windows is not None:
-            self._windows.hold()
+            self._summed.turn(self.step)
+        if closure:
+            self._summed.hold()
 
     def closure_ran(self) -> None:
         """LBFGS, and line searches, evaluate it several times: the first time counts."""
@@ -224,29 +218,14 @@ class StepRecorder:
             self._vectors.take_gradients()
 
     def _sum_gradients(self, optimizer: torch.optim.Optimizer, groups: Container[int] = ()) -> None:
-        """Add g_t to the window: what .grad holds, without the loss scale that a fused step has yet to divide out.
-
-        Of several optimizers the first one's coming tells g_t of all, and the others' `groups` must not change."""
-        if self._windows is None:
+        """Of several optimizers the first one's coming tells g_t of all, and the others' `groups` must not change."""
+        if not self._summed.wanted:
             return
         if self._part.others_made:
-            self._windows.check_rest(groups)
+            self._summed.check_rest(groups)
             return
-        factors = self._observations.factors()
-        if factors is None or self._place.moved or (self._scheduled and self._place.reason()):
-            self._windows.void()
-            return
-        scale = getattr(optimizer, "grad_scale", None)
-        found_inf = getattr(optimizer, "found_inf", None)
-        with self._spent.for_every_step():
-            self._windows.add(factors if scale is None else [*factors, scale], found_inf)
-
-    def _turn_window(self) -> None:
-        """The window that ends at the record of this step, and the beginning of the next."""
-        if self._windows is not None and self._windows.start != self.step:  # a step() may call its parent's
-            taken = self._vectors.take_window(self._windows, self.step)
-            self._window = taken if taken[1] else self._window
-            self._windows.restart(self.step)
+        moved = self._place.moved or (self._scheduled and self._place.reason())
+        self._summed.add(optimizer, None if moved else self._observations.factors())
 
     def after_step(self, optimizer: torch.optim.Optimizer) -> None:
         if not self._part.inside:  # a subclass whose step() calls its parent's: that one was recorded
@@ -272,8 +251,8 @@ class StepRecorder:
         rates, found_inf = part.rates, part.found_inf
         iterate, gradients = self._vectors.iterate, self._vectors.gradients
         step, sums = self._count(rates, found_inf)
-        if self._windows is not None:
-            self._windows.count(self._observations.loss(), found_inf)
+        if self._summed.wanted:
+            self._summed.count(self._observations.loss(), found_inf)
         if iterate is not None:
             skipped = found_inf is not None and bool(found_inf)
             self._record(step, sums, {**iterate, **(gradients or {})}, rates, skipped, missing)
@@ -290,10 +269,9 @@ class StepRecorder:
         self._unseen.arrives(self.step, content=False)
         recorded, rates = self._scheduled, self._observations.rates
         if recorded:
-            self._turn_window()
+            self._summed.turn(self.step)
         step, sums = self._count(None, None, made=False)
-        if self._windows is not None:
-            self._windows.skip()
+        self._summed.skip()
         if recorded:
             self._record(step, sums, self._vectors.take_iterate(), rates, skipped=True)
         self._next()
@@ -314,57 +292,16 @@ class StepRecorder:
         return step, sums
 
     def _record(
-        self,
-        step: int,
-        sums: Sums,
-        vectors: dict[str, torch.Tensor],
-        rates: list[float] | None,
-        skipped: bool,
-        missing: str = "",
+        self, step: int, sums: Sums, vectors: Tensors, rates: list[float] | None, skipped: bool, missing: str = ""
     ) -> None:
-        """`missing`: which of several optimizers made no update, whose gradient is then none that anything used."""
-        tensors, metadata = self._observations.take()
-        captured = self._observations.surroundings
-        self._modes = metadata.get("modes", self._modes)
-        (window, of_window), self._window = self._window, ({}, {})
-        metadata.update(of_window)
-        if rates is not None and all(map(math.isfinite, rates)):
-            metadata["lr"] = rates
-        if skipped:
-            metadata["skipped"] = True
-        metadata |= self._unseen.take()
-        apart = self._place.reason()
-        if reason := missing or apart:
-            vectors = {name: tensor for name, tensor in vectors.items() if not name.startswith("grad/")}
-            metadata["omitted"] = {**metadata.get("omitted", {}), "gradient": reason}
-        if apart:  # then neither gradient nor loss is known to be that of x_t
-            metadata.pop("loss", None)
-            metadata["omitted"]["loss"] = apart
-            self._elsewhere.append(step)
-        self._write(step, sums, {**vectors, **tensors, **window}, metadata, captured)
-
-    def _write(
-        self,
-        step: int,
-        sums: Sums,
-        tensors: dict[str, torch.Tensor],
-        metadata: dict[str, Any],
-        captured: Captured | None,
-    ) -> None:
-        if self.epoch is not None:
-            metadata["epoch"] = self.epoch
-        if self._groups is not None:
-            metadata["groups"] = self._groups
-        if trained := self._trained.differing():
-            metadata["trained"] = trained
-        self._writer.begin()
-        self._writer.write(step, sums, tensors, metadata, captured, self._vectors.hand_over())
+        unseen, apart = self._unseen.take(), self._place.reason()
+        self.records.record(step, sums, vectors, rates, unseen, skipped=skipped, missing=missing, apart=apart)
 
     def _next(self) -> None:
         """Prepare for the next step."""
         self._writer.thin()
         self._observations.reset()
-        self._groups = None
+        self.records.forget_settings()
         self._fresh = False
         self._spent.end_step(recorded=self._scheduled)
         self._place.reset()
@@ -418,19 +355,14 @@ class StepRecorder:
     def _others(self) -> str:
         return f"something else than {self._optimizers.name}"
 
-    def _write_final(self, iterate: dict[str, torch.Tensor], unseen: dict[str, Any]) -> None:
-        if not self._part.inside and self._windows is not None:
-            self._window = self._vectors.take_window(self._windows, self.step)
-        (window, metadata), self._window = self._window, ({}, {})
-        self._groups = self._settings.differing()
-        if self._modes is not None:
-            metadata["modes"] = self._modes  # no forward begins here: those of the last record
-        captured = self._writer.surroundings.capture()
-        self._write(self.step, self._writer.sums(), {**iterate, **window}, {**metadata, **unseen}, captured)
+    def _write_final(self, iterate: Tensors, unseen: dict[str, Any]) -> None:
+        if not self._part.inside:
+            self._summed.end(self.step)
+        self.records.record_final(self.step, iterate, unseen)
 
     def said(self) -> list[str]:
         """What was found on the way, at the end."""
-        return found_on_the_way(self._optimizers.name, self._unseen.to_say, self._elsewhere, self._part.lacking)
+        return found_on_the_way(self._optimizers.name, self._unseen.to_say, self.records.elsewhere, self._part.lacking)
 
     def stop(self, ended: str) -> None:
         """Write what was handed over, say in the run how recording ended, and let go of everything."""
@@ -439,5 +371,4 @@ class StepRecorder:
             self._writer.end(self.step, ended)
         self._observations.reset()
         self._vectors.release()
-        self._windows = None
-        self._window = {}, {}
+        self._summed.release()
