@@ -112,7 +112,7 @@ def _closed() -> Iterator[None]:
     macOS, where a cluster is one machine. Its processes are told by the environment, which this one has read when it
     imported Ray: it is told anew."""
     from ray._private import ray_constants
-    from ray._raylet import Config
+    from ray._raylet import Config  # type: ignore[attr-defined]
 
     Config.initialize("")
     before = getattr(ray_constants, "ENABLE_RAY_CLUSTER", None)

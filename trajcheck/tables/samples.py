@@ -110,9 +110,11 @@ def _ratio(name: str, num: str, den: str, means: Mapping[str, Column]) -> Column
 def _rows_error(name: str, num: str, den: str, means: Mapping[str, Column]) -> Column:
     """Its error for the choice of rows: that of the mean terms."""
     if name == "convexity_ratio":
-        parts = (means[each] for each in ("num_terms", "den_terms", "terms_weights", DEN_ROWS_ERROR))
+        terms, of_den, weights, error = (
+            means[each] for each in ("num_terms", "den_terms", "terms_weights", DEN_ROWS_ERROR)
+        )
         missed = means.get("change_missed", constant(0.0, len(means[name])))
-        return convexity_ratio_rows_se(means[name], means[den], *parts, missed)
+        return convexity_ratio_rows_se(means[name], means[den], terms, of_den, weights, error, missed)
     return convexity_ratio_controlled_rows_se(means[name], means[num + ROWS_SE], means[den])
 
 
