@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from torch import nn
 from trajcheck.objective.exported import load_exported
 from trajcheck.objective.exporting import export_objective
 from trajcheck.objective.objective import Objective
+from trajcheck.objective.program.stored import checksum
 from trajcheck.objective.sample import make_sample
 from trajcheck.recording.recorder import Recorder
 from trajcheck.runs.batch_flattening import flatten
@@ -55,10 +57,19 @@ def eager(name: str) -> Objective:
 
 
 def exported(tmp_path: Path, model: nn.Module, loss_fn: Any, batch: Any) -> Objective:
-    path = tmp_path / "objective.pt2"
+    path = tmp_path / "objective.json"
     export_objective(path, model, loss_fn, batch)
     program, _ = load_exported(path)
     return Objective(program.model, program.loss, title=str(path))
+
+
+def with_facts(run: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    """The program of a run with other contents, and a right checksum."""
+    path = run / "objective.json"
+    facts = json.loads(path.read_text())
+    change(facts)
+    facts["checksum"] = checksum(facts)
+    path.write_text(json.dumps(facts))
 
 
 def sample(batch: Any, **options: Any) -> Any:

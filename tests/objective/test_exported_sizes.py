@@ -53,7 +53,7 @@ def test_static_sizes_where_open_ones_fail(
     monkeypatch.setattr(torch.export, "export", only_static)
     record(tmp_path, nn.Linear(4, 3), loss_of, [batch_of(0)], quiet=False)
     assert "for batches of this shape only" in capsys.readouterr().err
-    program, facts = load_exported(tmp_path / "objective.pt2")
+    program, facts = load_exported(tmp_path / "objective.json")
     assert facts["dynamic"] is False
     assert [entry["shape"] for entry in facts["batch"]] == [[6, 4], [6]]
     with pytest.raises(ObjectiveError, match="takes"):

@@ -1,4 +1,4 @@
-"""The golden value of `objective.pt2`: f and |grad f| at the run's first recorded step, as the program gave them
+"""The golden value of an exported program: f and |grad f| at the run's first recorded step, as the program gave them
 when it was exported. Before a replay the program must give them again, from what the run's folder holds.
 
 Parameters, batch, buffers and randomness of that step are in its step file; only the two numbers are stored with the
@@ -19,9 +19,9 @@ from torch import Tensor
 from trajcheck.errors import ObjectiveError, RunError
 from trajcheck.files.extent_reader import ExtentReader
 from trajcheck.files.torch_tensors import FLOATING, as_bytes, read_tensor
-from trajcheck.objective.exported import Facts
 from trajcheck.objective.objective import Objective
 from trajcheck.objective.precision import floating_dtypes
+from trajcheck.objective.program.stored import Facts
 from trajcheck.objective.sample import Sample, make_sample
 from trajcheck.runs.batch_flattening import flatten
 from trajcheck.runs.batch_restoring import unflatten

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import zipfile
 from dataclasses import replace
 from pathlib import Path
 
-from trajcheck.files.plain_json import parse_json
-from trajcheck.runs.formats.stored_run import PROGRAM
+from trajcheck.errors import ObjectiveError
+from trajcheck.objective.program.stored import FILE, read_facts
 from trajcheck.runs.modes import Modes
 from trajcheck.runs.trajectory import Trajectory
 
@@ -18,14 +17,12 @@ EXPORTED = "run"
 def exported_modes(program: Path) -> Modes | None:
     """The modes of the modules in an exported program; None where they cannot be read, which loading it will say."""
     try:
-        with zipfile.ZipFile(program) as archive:
-            name = next(name for name in archive.namelist() if name.rpartition("/")[2] == "trajcheck.json")
-            modes = parse_json(archive.read(name).decode()).get("modes", {})
-    except (OSError, ValueError, StopIteration, zipfile.BadZipFile, AttributeError, RuntimeError, NotImplementedError):
+        modes: Modes = read_facts(program)["modes"]
+    except ObjectiveError:
         return None
-    return modes if isinstance(modes, dict) else None
+    return modes
 
 
 def with_program(trajectory: Trajectory) -> Trajectory:
     """The run as its own exported program sees it: steps of other modes have no sample, for that reason."""
-    return replace(trajectory, program_modes=exported_modes(trajectory.path / PROGRAM))
+    return replace(trajectory, program_modes=exported_modes(trajectory.path / FILE))

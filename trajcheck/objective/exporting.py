@@ -1,14 +1,15 @@
-"""Write `objective.pt2`: the loss program loss(model, batch), exported by torch once, from the model as it is.
+"""Write `objective.json`: the loss program loss(model, batch), exported by torch once, from the model as it is.
 
 What is traced is a copy of the model without weights and without the Recorder's hook, under fake tensors: nothing is
-computed, and weights, gradients, buffers, modes and random streams of the training are not touched. What the graph
-holds are torch's own operations; names of files, lines of source and classes are taken out of it.
+computed, and weights, gradients, buffers, modes and random streams of the training are not touched. What the file
+holds are torch's own operations; names of files, lines of source and classes do not get into it.
 """
 
 from __future__ import annotations
 
 import contextlib
 import copy
+import hashlib
 import io
 import json
 import logging
@@ -28,28 +29,40 @@ from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
 from trajcheck.errors import ObjectiveError
+from trajcheck.files.tensor_writing import write_tensors
+from trajcheck.files.torch_tensors import storable
 from trajcheck.files.whole_files import write_bytes
 from trajcheck.objective.devices import devices_of
-from trajcheck.objective.exported import FACTS, FORMAT, MODEL, Facts, constant_checksum, from_bytes, weightless
+from trajcheck.objective.exported import constant_checksum, loaded
 from trajcheck.objective.file import Loss, LossProgram, describe
 from trajcheck.objective.full_precision import evaluation
 from trajcheck.objective.module_modes import modes_of, set_modes
+from trajcheck.objective.program.arguments import Misfit
+from trajcheck.objective.program.sizes import Requirements, Unwritable
+from trajcheck.objective.program.stored import (
+    CONSTANTS,
+    FORMAT,
+    MOST_CONSTANTS,
+    MOST_JSON,
+    Facts,
+    check_facts,
+    checksum,
+)
+from trajcheck.objective.program.writing import Writer
 from trajcheck.objective.sample import process_generators_untouched
+from trajcheck.readable import size_text
 from trajcheck.runs.batch_flattening import flatten
 from trajcheck.runs.batch_tree import nodes_of
 from trajcheck.runs.modes import Modes
 from trajcheck.version import __version__
 
-#: Operators that every torch has; others live in packages, which must not be needed to replay.
-NAMESPACES = {"aten", "prims", "prim", "higher_order"}
-
-#: What a node keeps of what the tracing noted about it. The rest names classes, files and lines of source.
-KEPT = ("val", "unbacked_bindings")
+#: Where model and loss stand in the module that is traced.
+MODEL, LOSS = "model", "loss"
 
 
 @dataclass(frozen=True)
 class Exported:
-    """What was written: bytes of the file, seconds it took, whether sizes of the batch may differ, its facts."""
+    """What was written: bytes of the files, seconds it took, whether sizes of the batch may differ, what it says."""
 
     bytes: int
     seconds: float
@@ -67,13 +80,15 @@ def export_objective(
     modes: Modes | None = None,
     golden: Callable[[LossProgram], Facts | None] = lambda program: None,
 ) -> Exported:
-    """Export loss(model, batch), [] floating, into the file `path`, which appears whole or not at all.
+    """Export loss(model, batch), [] floating, into the file `path`, which appears whole or not at all, and after
+    the file beside it that holds its tensors.
 
     Sizes of the batch's tensors stay open where the program allows it; where it cannot be exported so, they are those
     of `batch`. `modes` are those of its modules that are exported; None: as they are. `autocast` is noted: the
     program is exported without it, as everything is replayed. `golden` gets the program as it is loaded again, and
     returns its golden value (exported_check.py).
-    Errors: ObjectiveError, in one line, for a program that torch cannot export or whose replay would be wrong; OSError.
+    Errors: ObjectiveError, in one line, for a program that torch cannot export, that uses what the file has no words
+    for, or whose replay would be wrong; OSError.
     """
     started = time.perf_counter()
     model = _unwrapped(model)
@@ -82,11 +97,11 @@ def export_objective(
         raise ObjectiveError("the batch holds a nested tensor, which an exported program cannot take")
     modes = modes_of(model) if modes is None else modes
     with _conditions(model):
-        program, dynamic = _exported(model, loss, batch, tensors, modes)
-        _check(program)
-        _strip(program)
+        written, dynamic = _exported(model, loss, batch, tensors, modes)
+    stored = written.tensors(model)
     facts: Facts = {
         "format": FORMAT,
+        "checksum": "",
         "torch": torch.__version__,
         "trajcheck": __version__,
         "parameters": [
@@ -99,18 +114,63 @@ def export_objective(
             for name, p in model.named_parameters()
         ],
         "aliases": _aliases(model),
-        "batch": _inputs(program, tensors, nodes_of(tree, "array")),
+        "tensors": sorted(stored),
+        "constants": None,
+        "batch": _inputs(written.inputs, tensors, nodes_of(tree, "array")),
         "batch_tree": tree,
         "dynamic": dynamic,
         "autocast": autocast,
         "modes": dict(modes),
         "reference": None,
+        "requires": written.requires,
+        "nodes": written.nodes,
+        "output": written.output,
     }
-    loaded, _ = from_bytes(_saved(program, facts), path)  # what torch cannot load again is not worth writing
-    facts["reference"] = golden(loaded)
-    data = _saved(program, facts)
-    write_bytes(path, data)
-    return Exported(len(data), time.perf_counter() - started, dynamic, facts)
+    facts = json.loads(json.dumps(facts, allow_nan=False))
+    try:
+        check_facts({**facts, "checksum": checksum(facts)})  # what cannot be read again is not worth writing
+    except Misfit as error:
+        raise ObjectiveError(f"the program cannot be stored: {error}") from error
+    facts["reference"] = golden(loaded(facts, stored, path))
+    size = 0
+    if stored:
+        beside = write_tensors(path.with_name(CONSTANTS), stored, {"format": FORMAT})
+        data = beside.read_bytes()
+        size = len(data)
+        facts["constants"] = {"bytes": size, "sha256": hashlib.sha256(data).hexdigest()}
+    facts["checksum"] = checksum(facts)
+    text = json.dumps(facts, allow_nan=False, separators=(",", ":")).encode()
+    try:
+        if max(len(text) - MOST_JSON, size - MOST_CONSTANTS) > 0:
+            raise ObjectiveError(
+                f"the program takes {size_text(len(text))} and its tensors {size_text(size)}: too much"
+            )
+        write_bytes(path, text)
+    except BaseException:
+        path.with_name(CONSTANTS).unlink(missing_ok=True)
+        raise
+    return Exported(len(text) + size, time.perf_counter() - started, dynamic, facts)
+
+
+@dataclass(frozen=True)
+class _Written:
+    """A traced program in nodes, with the nodes of torch's graph that stand for the batch's tensors."""
+
+    nodes: list[Any]
+    output: Any
+    requires: list[Any]
+    inputs: list[fx.Node]
+    taken: dict[tuple[str, str], Tensor]  # tensors that are no parameters, by kind and name
+
+    def tensors(self, model: nn.Module) -> dict[str, Tensor]:
+        """What objective.safetensors holds: the model's buffers, and what else the program takes, by KIND/NAME."""
+        buffers = {("buffer", name): buffer for name, buffer in model.named_buffers() if storable(buffer)}
+        found = {}
+        for (kind, name), tensor in {**self.taken, **buffers}.items():
+            if not storable(tensor):
+                raise ObjectiveError(f"the loss takes the {kind} {name}, which no file can hold")
+            found[f"{kind}/{name}"] = tensor.detach().cpu().contiguous()
+        return found
 
 
 class _Program(nn.Module):
@@ -144,8 +204,8 @@ class _Program(nn.Module):
 
 def _exported(
     model: nn.Module, loss: Loss, batch: Any, tensors: Mapping[str, Tensor], modes: Modes
-) -> tuple[ExportedProgram, bool]:
-    """The program and whether sizes are open. On the CPU where that works, so that any machine can load it."""
+) -> tuple[_Written, bool]:
+    """The program and whether sizes are open. On the CPU where that works: constants are then not copied twice."""
     own = next(iter(model.parameters())).device
     places = [torch.device("cpu")] if own.type == "cpu" else [torch.device("cpu"), own]
     failure: Exception | None = None
@@ -153,13 +213,48 @@ def _exported(
         for place in places:
             try:
                 with _streams_watched():
-                    return _trace(model, loss, batch, tensors, place, dynamic, modes), dynamic
+                    program = _trace(model, loss, batch, tensors, place, dynamic, modes)
+                return _written(program, len(tensors)), dynamic
+            except Unwritable as error:  # which sizes are possible; of one batch's own it can be said
+                failure = error
             except ObjectiveError:
                 raise
             except Exception as error:
                 failure = error
     assert failure is not None
+    if isinstance(failure, Unwritable):
+        raise failure
     raise ObjectiveError(f"torch.export cannot trace the loss: {_first_line(failure)}") from failure
+
+
+def _written(program: ExportedProgram, inputs: int) -> _Written:
+    """The nodes of a traced program. Raises ObjectiveError for one that depends on no parameter, or uses what a program
+    has no words for."""
+    sources: dict[str, tuple[str, str]] = {}
+    tensors: dict[tuple[str, str], Tensor] = {}
+    for spec in program.graph_signature.input_specs:
+        if spec.target is None:
+            continue
+        owner, _, rest = spec.target.partition(".")
+        kind = "constant" if spec.kind.name == "CONSTANT_TENSOR" else spec.kind.name.lower()
+        if kind != "constant" and owner == LOSS:
+            kind = "loss"
+        source = sources[spec.target] = (kind, spec.target if kind == "constant" else rest)
+        if kind != "parameter":
+            known = program.state_dict if spec.target in program.state_dict else program.constants
+            tensors[source] = known[spec.target]
+    module = program.module()
+    assert isinstance(module, fx.GraphModule)
+    writer = Writer(module, sources)
+    if not any(kind == "parameter" for kind, _ in writer.taken):
+        raise ObjectiveError(
+            "the loss depends on no parameter of the model that it is given; write it as a function of its arguments: "
+            "loss(model, batch)"
+        )
+    placeholders = [node for node in program.graph_module.graph.nodes if node.op == "placeholder"][-inputs or None :]
+    requires = Requirements(program, placeholders[:inputs])
+    taken = {source: tensors[source] for source in writer.taken if source[0] != "parameter"}
+    return _Written(writer.nodes, writer.output, requires.nodes, placeholders[:inputs], taken)
 
 
 def _trace(
@@ -314,64 +409,8 @@ def _functions_refused() -> Iterator[None]:
         setattr(function, "apply", before)  # noqa: B010
 
 
-def _check(program: ExportedProgram) -> None:
-    """ObjectiveError for a program that depends on no parameter, or that needs another package."""
-    used = {
-        spec.arg.name
-        for spec, node in zip(program.graph_signature.input_specs, _placeholders(program), strict=True)
-        if spec.kind.name == "PARAMETER" and node.users
-    }
-    if not used:
-        raise ObjectiveError(
-            "the loss depends on no parameter of the model that it is given; write it as a function of its arguments: "
-            "loss(model, batch)"
-        )
-    for _, node in _nodes(program):
-        namespace = getattr(node.target, "namespace", "aten")
-        if node.op == "call_function" and namespace not in NAMESPACES:
-            raise ObjectiveError(f"the loss uses {node.target}, an operator from outside torch")
-
-
-def _strip(program: ExportedProgram) -> None:
-    """Take out weights, example inputs, checks of dtypes, and whatever names classes, files and source."""
-    for name, tensor in program.state_dict.items():
-        if isinstance(tensor, nn.Parameter) and name.partition(".")[0] == MODEL:
-            program.state_dict[name] = nn.Parameter(weightless(tensor.data, "cpu"), requires_grad=tensor.requires_grad)
-        else:
-            program.state_dict[name] = tensor.cpu()
-    for name, tensor in program.constants.items():
-        program.constants[name] = tensor.cpu()
-    program.example_inputs = None
-    del program.module_call_graph[1:]
-    touched = set()
-    for module, node in _nodes(program):
-        node.meta = {key: value for key, value in node.meta.items() if key in KEPT}
-        if "_assert_tensor_metadata" in str(node.target):
-            module.graph.erase_node(node)
-            touched.add(module)
-        else:
-            node.args = tuple(fx.node.map_aggregate(arg, _on_cpu) for arg in node.args)
-            node.kwargs = {key: fx.node.map_aggregate(arg, _on_cpu) for key, arg in node.kwargs.items()}
-    for module in touched:
-        module.recompile()
-
-
-def _on_cpu(value: Any) -> Any:
-    return torch.device("cpu") if isinstance(value, torch.device) else value
-
-
-def _nodes(program: ExportedProgram) -> list[tuple[fx.GraphModule, fx.Node]]:
-    modules = [module for module in program.graph_module.modules() if isinstance(module, fx.GraphModule)]
-    return [(module, node) for module in modules for node in module.graph.nodes]
-
-
-def _placeholders(program: ExportedProgram) -> list[fx.Node]:
-    return [node for node in program.graph_module.graph.nodes if node.op == "placeholder"]
-
-
-def _inputs(program: ExportedProgram, tensors: Mapping[str, Tensor], arrays: Collection[str]) -> list[dict[str, Any]]:
+def _inputs(nodes: list[fx.Node], tensors: Mapping[str, Tensor], arrays: Collection[str]) -> list[dict[str, Any]]:
     """The batch's tensors in the program's order; None is a size that may differ."""
-    nodes = _placeholders(program)[-len(tensors) :] if tensors else []
     return [
         {
             "path": path,
@@ -393,13 +432,6 @@ def _aliases(model: nn.Module) -> dict[str, str]:
             if first.setdefault(id(tensor), name) != name:
                 aliases[name] = first[id(tensor)]
     return aliases
-
-
-def _saved(program: ExportedProgram, facts: Facts) -> bytes:
-    buffer = io.BytesIO()
-    with _torch_silent():  # that weights are one number, expanded
-        torch.export.save(program, buffer, extra_files={FACTS: json.dumps(facts, allow_nan=False)})
-    return buffer.getvalue()
 
 
 def _first_line(error: BaseException) -> str:

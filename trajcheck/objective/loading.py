@@ -10,14 +10,15 @@ from trajcheck.errors import ObjectiveError, UsageError
 from trajcheck.files.prints import hash_file
 from trajcheck.objective.devices import resolve_device
 from trajcheck.objective.dtype_names import AS_IS, ONE_DTYPE
-from trajcheck.objective.exported import FILE, load_exported
+from trajcheck.objective.exported import load_exported
 from trajcheck.objective.exported_modes import EXPORTED
 from trajcheck.objective.file import load_program
 from trajcheck.objective.objective import Objective
+from trajcheck.objective.program.stored import CONSTANTS, FILE
 
 
 def load_objective(spec: str, *, run: Path | None = None, device: str = "auto", dtype: str | None = None) -> Objective:
-    """The objective FILE.py:NAME on a device, or "run": the objective.pt2 in the folder `run`, checked first.
+    """The objective FILE.py:NAME on a device, or "run": the program in the folder `run`, checked first.
 
     `dtype` None keeps the dtypes that NAME() gave its model, or that were exported.
     Errors: ObjectiveError for a file that cannot be used, or a program that no longer gives its golden value;
@@ -54,5 +55,6 @@ def _load_exported(run: Path | None, place: torch.device, dtype: str | None) -> 
         objective.prepare(dtype)
     if not first:
         objective.note = check_golden_value(objective, run, facts, path)
-    objective.sources = {str(path): hash_file(path)}
+    files = [path] if facts["constants"] is None else [path, path.with_name(CONSTANTS)]
+    objective.sources = {str(file): hash_file(file) for file in files}
     return objective

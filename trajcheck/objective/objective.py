@@ -72,7 +72,7 @@ class Objective:
         self.put_in_training = not model.training
         if not model.training:
             model.train()
-        self.exported_modes: Modes | None = model.modes if isinstance(model, ExportedModel) else None
+        self.exported_modes: Modes | None = model.exported_modes if isinstance(model, ExportedModel) else None
         self._own_modes = self._modes = modes_of(model)
         self._scope = _Scope(model, loss)
         self._buffers = buffer_names(self._scope)
@@ -86,7 +86,7 @@ class Objective:
         self._parameters = {canonical(name): (name, p) for name, p in model.named_parameters()}
         self._name_here = {name: name for name in self._parameters}
         self.trainable = tuple(name for name, (_, p) in self._parameters.items() if p.requires_grad)
-        traits = model.traits if isinstance(model, ExportedModel) else traits_of(model)
+        traits = model.exported_traits if isinstance(model, ExportedModel) else traits_of(model)
         self._copies = traits.writes_weights
         # cuDNN keeps the dropout state of a recurrent network to itself: two evaluations would draw two masks.
         self._cudnn_dropout = self.device.type == "cuda" and traits.recurrent_dropout

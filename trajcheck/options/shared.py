@@ -24,11 +24,8 @@ def objective(help: str, python: str) -> Option:
     return Option(help, "FILE.py:NAME|run", python=python)
 
 
-#: Why the program of `objective: run` is a matter of trust, in the words of the command line.
-TRUST = (
-    "run: the program that the Recorder exported, RUN/objective.pt2; loading it can execute code too, so do it only "
-    "for a run whose origin you trust."
-)
+#: What the objective `run` is, in the words of the command line.
+PROGRAM = "run: the program that the Recorder exported, RUN/objective.json, which is plain data."
 
 SkipBad = Annotated[
     bool,

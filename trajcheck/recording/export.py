@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from trajcheck.errors import RecorderError, TrajcheckError
-from trajcheck.objective.exported import FILE, Facts
 from trajcheck.objective.file import LossProgram
+from trajcheck.objective.program.stored import FILE, Facts
 from trajcheck.readable import size_text
 from trajcheck.recording.failures import announce
 from trajcheck.recording.model.recorded_model import RecordedModel

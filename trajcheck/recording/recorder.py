@@ -60,8 +60,8 @@ class Recorder:
             in that step. None where the loop writes its updates itself: tell the Recorder of each by
             `with recorder.update(lr=...)`. Under torch.distributed every rank makes a Recorder of the same folder, with
             the model inside DistributedDataParallel or sharded by fully_shard, and calls it alike.
-        objective: loss(model, batch) -> scalar tensor, exported once, at the first recorded batch, to objective.pt2, so
-            that the run can be replayed without the code that trained it; where that fails, one warning says why. To
+        objective: loss(model, batch) -> scalar tensor, exported once, at the first recorded batch, to objective.json,
+            so that the run can be replayed without the code that trained it; where that fails, one warning says why. To
             trace it, it is called with tensors that hold nothing: what it prints or keeps should not matter.
         schedule: which steps, trajcheck.Budget(), Pairs(100), ...; `every=k` is short for Every(k). Default: Budget().
         total_steps: length of the whole run, where known; lets the default schedule choose its steps beforehand.

@@ -54,7 +54,7 @@ def test_bad_input(tmp_path: Path, cli: Cli) -> None:
     refused(RunError, "not among the 41 recorded steps.*nearest are 37, 38, 39, 40", start="step:99")
     refused(ObjectiveError, "does not fit the run", objective=f"{SAMPLES / 'objectives.py'}:digits")
     refused(ObjectiveError, "there is no file", objective="nothing.py:x")
-    refused(ObjectiveError, "no such|there is no|objective.pt2", objective="run")
+    refused(ObjectiveError, "no such|there is no|objective.json", objective="run")
     path = Path(objective.rpartition(":")[0])
     path.write_text(
         path.read_text() + "\n\ndef infinite():\n    m, f = objective()\n    return m, lambda a, b: f(a, b) / 0\n"

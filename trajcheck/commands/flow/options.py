@@ -24,7 +24,7 @@ class FlowOptions(Declared):
         str,
         shared.objective(
             "The loss f: NAME() returns (model, loss) or (model, loss, batches), loss(model, batch) a scalar tensor; "
-            f"the file is executed. {shared.TRUST}",
+            f"the file is executed. {shared.PROGRAM}",
             python='"FILE.py:NAME" or "run", as for `analyze`.',
         ),
     ]

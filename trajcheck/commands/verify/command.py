@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import NoReturn
 
 from trajcheck.commands.verify.every_number import read_numbers
-from trajcheck.commands.verify.exported_program import program_damage
 from trajcheck.errors import RunError, UsageError
 from trajcheck.files.walking import walk
+from trajcheck.objective.program.stored import program_damage
 from trajcheck.options.checks import MOST_WORKERS, within
 from trajcheck.reports.making.results import RunVerification, Verification
 from trajcheck.runs.formats.recognise import known_formats, recognise

@@ -34,8 +34,8 @@ from trajcheck.runs.formats.verification import RunVerification
 from trajcheck.runs.run_info import RunInfo
 from trajcheck.runs.snapshot import Probe, Snapshot
 
-#: The exported loss program, which may lie in the folder of a run of any format.
-PROGRAM = "objective.pt2"
+#: The exported loss program and its tensors, which may lie in the folder of a run of any format.
+PROGRAM, PROGRAM_TENSORS = "objective.json", "objective.safetensors"
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,8 @@ class StoredRun(ABC):
         """Every file that an analysis may read: where one of them has another size or time, a report is out of date."""
         found = [*self.info().files, *(file for step in self.steps().values() for file in step.files)]
         found += [probe.path for probe in self.probes()]
-        program = self.path / PROGRAM
-        return tuple(dict.fromkeys([*found, *([str(program)] if program.is_file() else [])]))
+        program = [self.path / name for name in (PROGRAM, PROGRAM_TENSORS)]
+        return tuple(dict.fromkeys([*found, *(str(file) for file in program if file.is_file())]))
 
     def folders(self) -> frozenset[str]:
         """The names of folders in `path` that are parts of this run, and never runs by themselves."""
