@@ -79,9 +79,9 @@ def describe(error: BaseException, path: Path | None) -> str:
     text = f"{type(error).__name__}: {words[:500]}".removesuffix(": ")
     if isinstance(error, SyntaxError):
         return text  # says file and line itself
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if path is not None and frame.filename == str(path)] or frames
-    return f"{text} ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else text
+    frames = [(frame.f_code.co_filename, line) for frame, line in traceback.walk_tb(error.__traceback__)]
+    own = [frame for frame in frames if path is not None and frame[0] == str(path)] or frames
+    return f"{text} ({Path(own[-1][0]).name}, line {own[-1][1]})" if own else text
 
 
 def load_program(spec: str, device: torch.device) -> LossProgram:

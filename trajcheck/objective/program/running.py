@@ -165,7 +165,7 @@ class Program:
     def _failed(self, step: Step, error: Exception) -> ObjectiveError:
         words = " ".join(str(error).split())[:300]
         said = words if isinstance(error, Misfit) else f"it raised {type(error).__name__}: {words}"
-        return ObjectiveError(f"{self._title}: node {step.name} ({step.op}): {said}")
+        return ObjectiveError(f"{self._title}: node {step.name!r} ({step.op}): {said}")
 
 
 def steps_of(block: Block) -> Iterator[Step]:
@@ -205,7 +205,7 @@ def _function(step: Step, title: str) -> Callable[..., Any]:
         found: Callable[..., Any] = getattr(getattr(torch.ops.aten, name), overload)
     except AttributeError as error:
         raise ObjectiveError(
-            f"{title}: node {step.name} ({step.op}): torch {torch.__version__} has no such operator. Use a newer "
+            f"{title}: node {step.name!r} ({step.op}): torch {torch.__version__} has no such operator. Use a newer "
             "torch, or an objective file (--objective FILE.py:NAME)"
         ) from error
     return found
