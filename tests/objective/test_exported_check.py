@@ -113,18 +113,18 @@ def test_the_file_of_the_tensors(run: Path) -> None:
     fails("objective.safetensors: it is not the file that objective.json was written with")
     with path.open("wb") as file:
         file.truncate(1 << 36)  # sparse
-    fails("are the most that it may have")
+    fails("bytes, and expected are")
     path.unlink()
     fails("objective.safetensors: no exported objective")
     os.mkfifo(path)
-    fails("it is no regular file")
+    fails("not a regular file")
     path.unlink()
     path.write_bytes(b"x" * len(data))
     with_facts(run, lambda facts: facts.update(constants=None))
     fails("objective.safetensors: it holds none")
     (run / "objective.json").unlink()
     (run / "objective.json").symlink_to("/dev/zero")
-    fails("objective.json: it is no regular file")
+    fails("objective.json: not a regular file")
 
 
 def test_facts_are_plain_data(run: Path) -> None:

@@ -226,7 +226,7 @@ def writes(facts: Facts, stream: Stream) -> None:
 
 
 def kinds(facts: Facts, stream: Stream) -> None:
-    junk = stream.choice([None, 3, "x", [], {}, [[]], {"nodes": []}, True, 1.5])
+    junk: Any = stream.choice([None, 3, "x", [], {}, [[]], {"nodes": []}, True, 1.5])
     match stream.randrange(3):
         case 0:
             facts[stream.choice(["nodes", "requires", "parameters", "batch", "modes", "reference", "output"])] = (

@@ -38,6 +38,10 @@ def compare(here: Objective, own: Objective, model: nn.Module, batch: Any) -> No
 class Everything(nn.Module):
     """Convolutions and BatchNorm, dropout, a tied layer, buffers that change, one that is complex, a plain tensor."""
 
+    average: Tensor
+    wave: Tensor
+    calls: Tensor
+
     def __init__(self) -> None:
         super().__init__()
         self.conv, self.norm, self.drop = nn.Conv2d(2, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Dropout(0.25)

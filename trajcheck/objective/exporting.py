@@ -29,6 +29,7 @@ from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
 from trajcheck.errors import ObjectiveError
+from trajcheck.files.opening import read_bytes
 from trajcheck.files.tensor_writing import write_tensors
 from trajcheck.files.torch_tensors import storable
 from trajcheck.files.whole_files import write_bytes
@@ -135,7 +136,7 @@ def export_objective(
     size = 0
     if stored:
         beside = write_tensors(path.with_name(CONSTANTS), stored, {"format": FORMAT})
-        data = beside.read_bytes()
+        data = read_bytes(beside, MOST_CONSTANTS)
         size = len(data)
         facts["constants"] = {"bytes": size, "sha256": hashlib.sha256(data).hexdigest()}
     facts["checksum"] = checksum(facts)

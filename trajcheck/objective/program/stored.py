@@ -13,12 +13,12 @@ import hashlib
 import json
 import math
 import os
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from trajcheck.errors import ObjectiveError
+from trajcheck.files.opening import NotRegularError, TooLargeError, read_bytes
 from trajcheck.files.plain_json import parse_json
 from trajcheck.objective.program.arguments import DTYPES, Misfit
 from trajcheck.objective.program.nodes import Checked
@@ -48,21 +48,13 @@ def damaged(path: Path, what: str) -> ObjectiveError:
 
 
 def read_whole(path: Path, most: int) -> bytes:
-    """A regular file of at most so many bytes. Raises ObjectiveError; never waits, as a pipe would have it."""
+    """A regular file of at most so many bytes. Raises ObjectiveError."""
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        return read_bytes(path, most)
+    except (NotRegularError, TooLargeError) as error:
+        raise damaged(path, str(error.strerror)) from error
     except OSError as error:
         raise ObjectiveError(f"{path}: no exported objective ({error.strerror}). {_LACKING}") from error
-    with open(descriptor, "rb") as file:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise damaged(path, "it is no regular file")
-        if found.st_size > most:
-            raise damaged(path, f"it has {found.st_size:,} bytes, and {most:,} are the most that it may have")
-        try:
-            return file.read(most + 1)[:most]
-        except OSError as error:
-            raise damaged(path, f"it cannot be read: {error.strerror}") from error
 
 
 def checksum(facts: Mapping[str, Any]) -> str:
