@@ -35,6 +35,8 @@ def run_trials(place: Path, trials: int, seed: int, faults: Sequence[str]) -> li
         except KeyboardInterrupt:  # the table is of the trials so far
             break
         rows[name].count(scene.wrong, scene.seen)
+        if number % 50 == 49:
+            print(f"{number + 1} trials, {sum(row.wrong for row in rows.values())} lost or wrong", file=sys.stderr)
         if scene.wrong:
             print(f"trial {number}, {name}, {scene.seen}: {'; '.join(scene.wrong)}", file=sys.stderr)
         shutil.rmtree(scene.place, ignore_errors=True)

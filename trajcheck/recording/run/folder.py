@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import uuid
 from collections.abc import Callable, Mapping
@@ -30,7 +31,7 @@ from trajcheck.recording.run.background_writer import StoredBatch
 from trajcheck.recording.run.group_settings import describe_optimizers
 from trajcheck.recording.run.holding import RunLease, joined_lease, recorded_by, run_lease
 from trajcheck.runs.formats.native.reading import open_step_file, read_rank, read_snapshot, read_step
-from trajcheck.runs.formats.native.step_files import foreign_files, step_files
+from trajcheck.runs.formats.native.step_files import StepFiles, foreign_files, is_step_file, step_files
 from trajcheck.runs.formats.native.writing import FORMAT, step_filename
 from trajcheck.runs.snapshot import Snapshot
 from trajcheck.version import __version__
@@ -106,7 +107,7 @@ class RunFolder:
             raise
 
     def _exists(self) -> bool:
-        return self.path.is_dir() and ((self.path / "run.json").exists() or bool(step_files(self.path)))
+        return self.path.is_dir() and any(name == "run.json" or is_step_file(name) for name in os.listdir(self.path))
 
     def _refuse_existing(self, start_step: int) -> None:
         if start_step == 0 and self._exists():
@@ -131,7 +132,7 @@ class RunFolder:
 
     def _there(self, start: int) -> dict[str, Any]:
         """What is in the folder of a resumed run before any rank changes it: bytes by step, and the sums of rates."""
-        files = step_files(self.path)
+        files = self._files()
         sizes = {step: sum(path.stat().st_size for path in f.paths.values()) for step, f in files.items()}
         there: dict[str, Any] = {"sizes": {str(step): size for step, size in sizes.items() if step < start}}
         there["at_start"] = start in files
@@ -217,9 +218,16 @@ class RunFolder:
 
     def steps(self) -> dict[int, int]:
         """Bytes of this rank's files by step."""
-        files = step_files(self.path)
+        files = self._files()
         own = {step: f.paths.get(self.ranks.rank) for step, f in files.items() if f.ranks == self.ranks.count}
         return {step: path.stat().st_size for step, path in own.items() if path is not None}
+
+    def _files(self) -> dict[int, StepFiles]:
+        """Raises RecorderError for a folder with which no job can go on."""
+        try:
+            return step_files(self.path)
+        except RunError as error:
+            raise RecorderError(f"cannot go on with this run: {error}") from error
 
     def sizes(self) -> dict[int, int]:
         """Bytes by step of the records that are gone on with: of all ranks, and the same on all."""
@@ -328,7 +336,7 @@ class RunFolder:
         files that stay, by step."""
         foreign = foreign_files(self.path, self.ranks.count)
         if start in foreign and self.ranks.count == 1:
-            files = step_files(self.path)
+            files = self._files()
             if not files[start].missing:
                 there = self._read(lambda: read_step(files, start))
                 went_on.tau, went_on.tau_squares = there.tau, there.tau_squares
