@@ -7,6 +7,7 @@ import resource
 from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from functools import cache
 from operator import attrgetter
 from threading import Lock
 from typing import NamedTuple
@@ -14,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from trajcheck.errors import StepFileError
-from trajcheck.files.extents import ITEM_SIZE, Extent
+from trajcheck.files.extents import ITEM_SIZE, ZEROS, Extent
 from trajcheck.files.opening import open_regular
 
 #: Elements per block: 1 MB as float64, so that the handful of vectors a row needs stay in cache.
@@ -79,6 +80,12 @@ class _Held:
 _held = _Held()
 
 
+@cache
+def _zeros() -> int:
+    """A descriptor of `ZEROS`, which this process keeps."""
+    return os.open(ZEROS, os.O_RDONLY | os.O_CLOEXEC)
+
+
 class ExtentReader:
     """Reads ranges of extents; keeps up to `capacity` files open, and one at least whatever other readers hold."""
 
@@ -100,7 +107,7 @@ class ExtentReader:
         """A descriptor for several threads, open until this reader is closed; -1 where `capacity` are open already.
         Not to be mixed with the reading below, which closes what was not used for long. Raises StepFileError."""
         with self._lock:
-            return self._descriptor(path) if path in self._open or not self._full else -1
+            return self._descriptor(path) if path in self._open or path == ZEROS or not self._full else -1
 
     def wide_block(self, tensors: Mapping[str, Extent], pieces: list[BlockPiece], out: np.ndarray) -> np.ndarray:
         """Fill `out` (float64) with a block of the flat vector of `tensors`; returns the part that was filled."""
@@ -152,6 +159,8 @@ class ExtentReader:
         self.bytes_read += len(view)
 
     def _descriptor(self, path: str) -> int:
+        if path == ZEROS:
+            return _zeros()
         if path in self._open:
             self._open.move_to_end(path)
         else:

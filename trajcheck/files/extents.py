@@ -23,6 +23,9 @@ EPSILON = {"F64": 2.0**-52, "F32": 2.0**-23, "F16": 2.0**-10, "BF16": 2.0**-7}
 
 FLOATING = tuple(EPSILON)
 
+#: The one path of an extent that is no regular file: as many zeros as are asked for.
+ZEROS = "/dev/zero"
+
 
 class Part(NamedTuple):
     """Bytes [begin, end) of a tensor, from `offset` on in a file."""

@@ -10,12 +10,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from trajcheck.files.extents import ITEM_SIZE, Extent
+from trajcheck.files.extents import ITEM_SIZE, ZEROS, Extent
 from trajcheck.runs.run_info import RunInfo
 from trajcheck.runs.snapshot import Snapshot
-
-#: A file of nothing but zeros, of any length.
-ZEROS = "/dev/zero"
 
 
 def changing_parameters(info: RunInfo, snapshots: Sequence[Snapshot]) -> dict[str, tuple[int, ...]]:
