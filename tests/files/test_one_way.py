@@ -18,7 +18,6 @@ ELSEWHERE = {
     "runs/formats/torch_file.py": {"load"},  # by the descriptor that was looked at
     "runners/ray_folder.py": {"open", "mkdtemp", "rmtree"},  # a closed folder of this process's own
     "commands/batch/tasks.py": {"TemporaryDirectory"},
-    "objective/exported.py": {"read_bytes"},
 }
 OPENING = {
     *("open", "fdopen", "read_text", "read_bytes", "write_text", "write_bytes", "fromfile", "tofile", "memmap"),
