@@ -69,12 +69,10 @@ class Everything(nn.Module):
 
 def labelled(model: nn.Module, batch: Any) -> Tensor:
     """Of the labelled rows alone, weighted by a number that carries no gradient."""
-    images, labels = batch
-    known = labels >= 0
-    out = model(images)[known]
+    out = model(batch[0])
     with torch.no_grad():
         weight = 1 + out.std()
-    return F.cross_entropy(out, labels[known]) * weight + F.gelu(out, approximate="tanh").square().mean()
+    return F.cross_entropy(out, batch[1], ignore_index=-1) * weight + F.gelu(out, approximate="tanh").square().mean()
 
 
 def pictures(rows: int, size: int, seed: int) -> tuple[Tensor, Tensor]:
@@ -165,6 +163,20 @@ def test_sizes_for_which_the_program_does_not_hold_are_refused(tmp_path: Path) -
     for rows, length in ((4, 6), (6, 7)):
         with pytest.raises(ObjectiveError, match=r"node 'size_\d+' \(python.require\): the batch does not fit"):
             here.loss(x, sample(sequences(rows, length, 1)))
+
+
+@pytest.mark.skipif(tuple(map(int, torch.__version__.split(".")[:2])) < (2, 9), reason="this torch cannot trace it")
+def test_rows_that_a_mask_selects(tmp_path: Path) -> None:
+    """How many they are is told by the labels, not by the sizes of the batch."""
+
+    def selected(model: nn.Module, batch: Any) -> Tensor:
+        known = batch[1] > 0
+        return F.cross_entropy(model(batch[0])[known], batch[1][known])
+
+    model = seeded(Pooled)
+    here = exported(tmp_path, model, selected, sequences(6, 6, 0))
+    for rows in (6, 9):
+        compare(here, Objective(seeded(Pooled), selected), model, sequences(rows, 6, rows))
 
 
 LOSSES: dict[str, tuple[Callable[[nn.Module, Any], Tensor], str]] = {

@@ -397,12 +397,14 @@ def _functions_refused() -> Iterator[None]:
     """ObjectiveError for a torch.autograd.Function: tracing keeps its forward and loses its backward."""
 
     def apply(cls: type, *args: Any, **kwargs: Any) -> Any:
+        if (cls.__module__, cls.__name__) == ("torch.utils.checkpoint", "_NoopSaveInputs"):
+            return before.__func__(cls, *args, **kwargs)  # what torch before 2.9 marks a checkpoint with
         raise ObjectiveError(
             f"the loss uses {cls.__name__}, a torch.autograd.Function, and torch.export keeps no backward of its own"
         )
 
     function = torch.autograd.Function
-    before = function.__dict__["apply"]
+    before: Any = function.__dict__["apply"]
     setattr(function, "apply", classmethod(apply))  # noqa: B010
     try:
         yield

@@ -30,6 +30,10 @@ _CALLED = {
     **{"FloorDiv": "floordiv", "Mod": "mod", "PythonMod": "mod"},
 }
 
+_RELATIONS = {
+    **{"Equality": "eq", "Unequality": "ne", "StrictLessThan": "lt", "LessThan": "le"},
+    **{"StrictGreaterThan": "gt", "GreaterThan": "ge"},
+}
 _SYMMETRIC = ("python.eq", "python.ne", "python.add", "python.mul")
 
 
@@ -65,8 +69,13 @@ class Requirements:
                     self._require("ge", self._size(*self._symbols[symbol]), lowest)
                 if highest is not None:
                     self._require("le", self._size(*self._symbols[symbol]), highest)
-        for guard in getattr(program, "_guards_code", None) or []:
-            self._guard(str(guard))
+        conditions = getattr(program, "_guards_code", None)
+        for condition in conditions or []:
+            self._guard(str(condition))
+        if conditions is None:  # torch before 2.9 keeps them where the sizes come from, as its own expressions
+            for guard in _guards(shapes):
+                if guard.expr.free_symbols <= self._symbols.keys():
+                    self._add("python.require", [self._relation(guard.expr)])
 
     def _add(self, op: str, args: list[Any]) -> dict[str, str]:
         key = f"{op} {sorted(map(str, args)) if op in _SYMMETRIC else args}"
@@ -99,6 +108,20 @@ class Requirements:
         for each in rest:
             whole = self._add(f"python.{op}", [whole, each])
         return whole
+
+    def _relation(self, found: Any) -> Any:
+        """A condition on sizes, as torch's symbols say it."""
+        name = type(found).__name__
+        if name in _RELATIONS:
+            return self._add(f"python.{_RELATIONS[name]}", [self._expression(each) for each in found.args])
+        if name == "Not":
+            return self._add("python.not", [self._relation(found.args[0])])
+        if name in ("And", "Or"):
+            whole, *rest = [self._relation(each) for each in found.args]
+            for each in rest:
+                whole = self._add(f"python.{name.lower()}", [whole, each])
+            return whole
+        raise Unwritable(f"it holds where {found!s:.80}")
 
     def _guard(self, code: str) -> None:
         """One condition of torch's, in Python's words; only on sizes of inputs."""
@@ -163,6 +186,15 @@ class Requirements:
             ):
                 return i, axis
         raise Unwritable(f"it holds where {ast.unparse(tree)!s:.80}")
+
+
+def _guards(shapes: Sequence[Sequence[Any]]) -> list[Any]:
+    """What tracing decided by, from the first size that is open."""
+    for size in (each for shape in shapes for each in shape):
+        environment = getattr(getattr(size, "node", None), "shape_env", None)
+        if environment is not None:
+            return list(environment.guards)
+    return []
 
 
 def _symbol(size: Any) -> Any:
