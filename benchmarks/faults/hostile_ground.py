@@ -23,6 +23,7 @@ from torch import nn
 import trajcheck
 from benchmarks.faults.archive import walk
 from benchmarks.faults.batch_calls import TABLES, Call
+from trajcheck.commands.batch.options import BatchConfig
 from trajcheck.files.leftovers import meant_name
 
 #: Exit codes of a call that says what is wrong.
@@ -39,6 +40,7 @@ class Ground:
     """`archive` and `finished`, the reports of a batch over it, are copied for every trial, to where they were made."""
 
     place: Path
+    warm: bool = True
     expected: dict[str, dict[str, bytes]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -49,8 +51,9 @@ class Ground:
                 save_file(tensors, folder / f"step-{step:09d}.safetensors", {"trajcheck": json.dumps(metadata)})
             (folder / "run.json").write_text(json.dumps({"format": 1, "id": name}))
         shutil.copytree(self.archive, self.trial / "runs")
-        trajcheck.batch([self.trial / "runs"], self.trial / "out")
-        self._import()
+        trajcheck.batch([self.trial / "runs"], self.trial / "out", BatchConfig(plots=False))
+        if self.warm:
+            self._import()
         (self.trial / "out").rename(self.finished)
         shutil.rmtree(self.trial)
 

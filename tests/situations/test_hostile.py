@@ -1,0 +1,33 @@
+"""benchmarks/faults/hostile.py: a few of its trials; `python -m benchmarks.faults hostile` has a thousand."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks.faults.hostile import run_trials
+
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning"),
+    pytest.mark.skipif(sys.platform != "linux", reason="children are found and limited as on Linux"),
+]
+
+#: What strikes in ways that a test in one process cannot; the others are tested in test_shared_folders.py.
+HERE = ("swapped during the pass", "full disks")
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def test_strangers_and_neighbours_change_nothing(tmp_path: Path) -> None:
+    rows = run_trials(tmp_path, len(HERE), seed=1, faults=HERE, warm=False)
+    assert [fault for row in rows for fault in row.faults] == []
+    assert [row.trials for row in rows] == [1, 1]
