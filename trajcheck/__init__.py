@@ -6,9 +6,10 @@ are first used.
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING
 
 from trajcheck.version import __version__ as __version__
+
+TYPE_CHECKING = False  # as that of typing, which is not imported: see __main__.py
 
 _WHERE = {
     "Recorder": "recording.recorder",

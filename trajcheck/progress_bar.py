@@ -19,17 +19,19 @@ def progress_bar(
     `size` says how many bytes all of it reads, and is asked only where somebody looks. Both rates, and the time that is
     left, are those of the work so far as a whole: steps come in bursts, and their last one says little about the next.
     """
+    if quiet or not (_seen(sys.stdout) and _seen(sys.stderr)):
+        yield lambda work: None
+        return
     from tqdm import tqdm
 
-    silent = quiet or not (_seen(sys.stdout) and _seen(sys.stderr))
-    per_step = 0.0 if silent or size is None or not steps else size() / steps
+    per_step = 0.0 if size is None or not steps else size() / steps
     rate = "{rate_fmt}{postfix}" if per_step else "{rate_fmt}"
     shape = "{desc}: {percentage:3.0f}%|{bar}| {n:.0f}/{total_fmt} {unit}s [{elapsed}<{remaining}, " + rate + "]"
     with tqdm(
         total=steps,
         desc=plain(label, 60),
         unit=unit,
-        disable=silent,
+        disable=False,
         delay=1,
         dynamic_ncols=True,
         bar_format=shape,
@@ -42,7 +44,7 @@ def progress_bar(
                 bar.set_postfix_str(f"{size_text(per_step * (bar.n + work) / elapsed)}/s", refresh=False)
             bar.update(work)
 
-        yield bar.update if silent else done
+        yield done
 
 
 def _seen(stream: TextIO | None) -> bool:

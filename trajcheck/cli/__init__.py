@@ -16,6 +16,7 @@ from trajcheck.cli.printing import hold_standard_descriptors, say
 from trajcheck.cli.report import report_command
 from trajcheck.cli.table import table_command
 from trajcheck.cli.verify import verify_command
+from trajcheck.runners.own_process import settle
 from trajcheck.version import __version__
 
 #: Taken wherever it stands in a call.
@@ -61,6 +62,7 @@ def _root(
 def main() -> None:
     """Run the command line, and exit; whatever comes out of a command becomes a line and an exit code here (net.py)."""
     hold_standard_descriptors()
+    settle()
     words = sys.argv[1:]
     options = words[: words.index("--")] if "--" in words else words
     debug = DEBUG in options

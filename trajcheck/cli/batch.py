@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from trajcheck.cli.finishing import INCOMPLETE, Plots
-from trajcheck.cli.parameters import with_options
+from trajcheck.cli.parameters import named_path, with_options
 from trajcheck.cli.printing import is_terminal, say
 from trajcheck.commands.batch.options import BatchConfig
 from trajcheck.readable import in_lines, plain
@@ -26,15 +26,21 @@ def batch_command(
     archives: Annotated[
         list[Path],
         typer.Argument(
-            metavar="ARCHIVE...", help="Folders under which recorded runs lie; only read. Links are not followed."
+            parser=named_path,
+            metavar="ARCHIVE...",
+            help="Folders under which recorded runs lie; only read. Links are not followed.",
         ),
     ],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the reports, index.csv and index.html go.")] = Path(
-        "reports"
-    ),
+    out: Annotated[
+        Path, typer.Option(parser=named_path, metavar="DIR", help="Where the reports, index.csv and index.html go.")
+    ] = Path("reports"),
     config: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.toml", help="Options of the batch and of its analyses, also by patterns of paths."),
+        typer.Option(
+            parser=named_path,
+            metavar="FILE.toml",
+            help="Options of the batch and of its analyses, also by patterns of paths.",
+        ),
     ] = None,
     ref: Annotated[
         list[str] | None, typer.Option("--ref", metavar="SPEC", help="As of analyze; in place of the file's.")
@@ -54,7 +60,8 @@ def batch_command(
     said: Mapping[str, Any],
     plots: Plots = None,
     log_file: Annotated[
-        Path | None, typer.Option("--log", metavar="FILE", help="Append a line a run; may be rotated meanwhile.")
+        Path | None,
+        typer.Option("--log", parser=named_path, metavar="FILE", help="Append a line a run; may be rotated meanwhile."),
     ] = None,
     json_log: Annotated[
         bool, typer.Option("--json-log", help="Log lines as JSON objects, to --log or else to standard error.")

@@ -9,17 +9,21 @@ from typing import Annotated, Any
 import typer
 
 from trajcheck.cli.finishing import DryRun, Form, Plots, Quiet, finish_report
-from trajcheck.cli.parameters import with_options
+from trajcheck.cli.parameters import named_path, with_options
 from trajcheck.cli.printing import say
 from trajcheck.commands.compare.options import CompareArguments
 
 
 @with_options(CompareArguments)
 def compare_command(
-    run_a: Annotated[Path, typer.Argument(metavar="RUN_A", help="Folder of a recorded run; it is only read.")],
+    run_a: Annotated[
+        Path, typer.Argument(parser=named_path, metavar="RUN_A", help="Folder of a recorded run; it is only read.")
+    ],
     run_b: Annotated[
         list[Path],
-        typer.Argument(metavar="RUN_B [RUN...]", help="Runs of the same model, each compared with RUN_A."),
+        typer.Argument(
+            parser=named_path, metavar="RUN_B [RUN...]", help="Runs of the same model, each compared with RUN_A."
+        ),
     ],
     *,
     said: Mapping[str, Any],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import os
 import select
 import sys
 import traceback
@@ -14,7 +15,7 @@ from typing import Any
 import typer
 
 from trajcheck.cli.printing import ReaderGone, complain, let_go
-from trajcheck.errors import OutputError, RunnerError, TrajcheckError
+from trajcheck.errors import BadInputError, OutputError, RunnerError, TrajcheckError
 
 #: As a shell has it of what a signal ended: SIGPIPE and SIGINT.
 NOBODY_READS, INTERRUPTED = 128 + 13, 128 + 2
@@ -62,6 +63,9 @@ def _told(error: Exception, debug: bool) -> int:
 def _unforeseen(error: Exception) -> int:
     """What no part of trajcheck has a word for."""
     number = error.errno if isinstance(error, OSError) else None
+    if number == errno.ENOENT and not _has_working_folder():
+        complain("trajcheck: error: the working folder is not there any more. Go to another one, and call again.")
+        return BadInputError.exit_code
     if isinstance(error, MemoryError) or number in _NOTHING_LEFT or _no_memory(error):
         what = "memory ran out" if number in (None, errno.ENOMEM) else f"{error}"
         complain(
@@ -78,6 +82,14 @@ def _unforeseen(error: Exception) -> int:
         "same call prints with --debug."
     )
     return BUG
+
+
+def _has_working_folder() -> bool:
+    try:
+        os.getcwd()
+    except OSError:
+        return False
+    return True
 
 
 def _reader_gone() -> bool:

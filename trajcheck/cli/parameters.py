@@ -12,10 +12,21 @@ from typing import Annotated, Any
 
 import typer
 
+from trajcheck.errors import UsageError
 from trajcheck.options.declared import Declaration, declarations
 
+
+def named_path(text: str) -> Path:
+    """The path that an option or argument names. Raises UsageError for none: it would be the working folder."""
+    if not text:
+        raise UsageError("a folder or file was named '': give its name, or . for the working folder.")
+    return Path(text)
+
+
 #: The argument of a command about one run.
-RecordedRun = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a recorded run; it is only read.")]
+RecordedRun = Annotated[
+    Path, typer.Argument(metavar="RUN", parser=named_path, help="Folder of a recorded run; it is only read.")
+]
 
 #: The argument that stands for the declared options.
 SAID = "said"
@@ -75,7 +86,8 @@ def _parameter(declaration: Declaration, in_place: bool) -> inspect.Parameter:
         kind = Path | None
     elif in_place and kind is not bool:
         kind, default = kind | None, None
-    info = typer.Option(declaration.flag, metavar=option.metavar, help=option.help)
+    parser = named_path if kind == Path | None else None
+    info = typer.Option(declaration.flag, metavar=option.metavar, help=option.help, parser=parser)
     return inspect.Parameter(
         declaration.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, info]
     )

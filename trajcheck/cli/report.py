@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from trajcheck.cli.parameters import named_path
 from trajcheck.cli.printing import say
 from trajcheck.errors import UsageError
 from trajcheck.readable import in_lines, plain
@@ -16,6 +17,7 @@ def report_command(
     reports: Annotated[
         list[Path],
         typer.Argument(
+            parser=named_path,
             metavar="REPORT [REPORT...]",
             help="Folder that analyze, compare or flow wrote; several that analyze wrote are drawn in common figures. "
             "With --group-by also a folder below which they lie, as batch's --out.",
@@ -47,6 +49,7 @@ def report_command(
     out: Annotated[
         Path | None,
         typer.Option(
+            parser=named_path,
             metavar="DIR",
             help="Write them there, with summary.json; needed with several reports.  (default: into REPORT)",
         ),
@@ -54,6 +57,7 @@ def report_command(
     tensorboard: Annotated[
         Path | None,
         typer.Option(
+            parser=named_path,
             metavar="DIR",
             help="Write every numeric column for TensorBoard, a run a report below DIR, and draw nothing.",
         ),

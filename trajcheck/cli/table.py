@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from trajcheck.cli.parameters import named_path
 from trajcheck.cli.printing import say, say_data
 from trajcheck.readable import plain
 
@@ -15,6 +16,7 @@ def table_command(
     reports: Annotated[
         list[Path],
         typer.Argument(
+            parser=named_path,
             metavar="REPORT...",
             help="Folders that analyze wrote, or folders below which they lie, as batch's --out.",
         ),
@@ -49,7 +51,11 @@ def table_command(
     caption: Annotated[str, typer.Option(metavar="TEXT", help="Above the table; in LaTeX a whole table.")] = "",
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="Write it there; replaces no file but such a table.  (default: stdout)"),
+        typer.Option(
+            parser=named_path,
+            metavar="FILE",
+            help="Write it there; replaces no file but such a table.  (default: stdout)",
+        ),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="With --out, print nothing.")] = False,
 ) -> None:

@@ -7,13 +7,17 @@ from typing import Annotated
 
 import typer
 
+from trajcheck.cli.parameters import named_path
 from trajcheck.cli.printing import complain, say
 from trajcheck.errors import RunError
 
 
 def verify_command(
     paths: Annotated[
-        list[Path], typer.Argument(metavar="PATH...", help="Folders of runs, or folders that hold runs; only read.")
+        list[Path],
+        typer.Argument(
+            parser=named_path, metavar="PATH...", help="Folders of runs, or folders that hold runs; only read."
+        ),
     ],
     threads: Annotated[
         int | None, typer.Option(metavar="N", help="Files that are read at once.  (default: all processors)")

@@ -59,6 +59,11 @@ class Column:
         """The same values, on the rows where `other` is defined too."""
         return lift(lambda own, _: own, self, other)
 
+    def finite(self) -> Column:
+        """The same, undefined where its values are not finite."""
+        spoilt = self.defined & ~np.isfinite(self.values)
+        return self.except_where(spoilt, OVERFLOW) if spoilt.any() else self
+
     def except_where(self, mask: np.ndarray, reason: str | np.ndarray) -> Column:
         """Undefined, with `reason`, where `mask` holds and the column was defined."""
         fresh = np.asarray(mask, dtype=bool) & self.defined
@@ -165,5 +170,6 @@ def _running(terms: Column, weights: Weights, function: Callable[[np.ndarray, np
     here = terms.defined
     values = np.full(len(terms), np.nan)
     if here.any():
-        values[here] = function(terms.values[here], weights.of(here)[here])
-    return Column(values, terms.reasons)
+        with np.errstate(all="ignore"):
+            values[here] = function(terms.values[here], weights.of(here)[here])
+    return Column(values, terms.reasons).finite()

@@ -7,8 +7,7 @@ import importlib.util
 import itertools
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -18,6 +17,7 @@ from torch import nn
 
 from trajcheck.errors import ObjectiveError
 from trajcheck.objective.file_sources import source_hashes
+from trajcheck.objective.modules_beside import beside
 from trajcheck.objective.sample import process_generators_untouched, seed_generators
 
 Loss = Callable[[nn.Module, Any], Any]
@@ -56,23 +56,6 @@ def traits_of(model: nn.Module) -> Traits:
     )
 
 
-@contextmanager
-def beside(path: Path | None) -> Iterator[None]:
-    """Modules in the folder of `path` can be imported, and no bytecode is left there."""
-    if path is None:
-        yield
-        return
-    folder, bytecode = str(path.parent), sys.dont_write_bytecode
-    sys.path.insert(0, folder)
-    sys.dont_write_bytecode = True
-    try:
-        yield
-    finally:
-        sys.dont_write_bytecode = bytecode
-        with suppress(ValueError):
-            sys.path.remove(folder)
-
-
 def describe(error: BaseException, path: Path | None) -> str:
     """`ValueError: shapes differ (train.py, line 12)`: the error, and the innermost line of the user's file."""
     words = " ".join(str(error).split())
@@ -94,10 +77,16 @@ def load_program(spec: str, device: torch.device) -> LossProgram:
     file, _, name = spec.rpartition(":")
     if not file or not name.isidentifier():
         raise ObjectiveError(f"objective {spec!r} cannot be read; {_EXPECTED}")
-    path = Path(file).expanduser().resolve()
-    if not path.is_file():
+    try:
+        path = Path(file).expanduser().resolve(strict=True)
+        there = path.is_file()
+    except (FileNotFoundError, NotADirectoryError):
+        there, path = False, Path(file).absolute()
+    except (OSError, RuntimeError, ValueError) as error:  # a link to itself, no home, a NUL in it
+        raise ObjectiveError(f"objective {spec!r}: {file} cannot be opened ({error}); {_EXPECTED}") from None
+    if not there:
         raise ObjectiveError(f"objective {spec!r}: there is no file {path}; {_EXPECTED}")
-    with process_generators_untouched(device), beside(path):
+    with process_generators_untouched(device), beside(path, loading=True):
         seed_generators(0, device)
         module = _import(path, spec)
         make = _look_up(module, name, spec)

@@ -24,10 +24,11 @@ from trajcheck.files.torch_tensors import FLOATING
 from trajcheck.objective.draws import DrawnElsewhere, DrawsIn, drawn_since, states
 from trajcheck.objective.dtype_names import AS_IS
 from trajcheck.objective.exported import ExportedModel
-from trajcheck.objective.file import Loss, beside, describe, traits_of
+from trajcheck.objective.file import Loss, describe, traits_of
 from trajcheck.objective.forward_states import states_of_forwards
 from trajcheck.objective.full_precision import evaluation, value_for_a_while
 from trajcheck.objective.module_modes import modes_of, set_modes
+from trajcheck.objective.modules_beside import beside
 from trajcheck.objective.parameter_names import buffer_names, match_parameters, parameter_aliases
 from trajcheck.objective.precision import DTYPES, Casts, CastsInCode, floating_dtypes, in_width, narrower
 from trajcheck.objective.sample import Sample, process_generators_untouched

@@ -19,6 +19,7 @@ from typing import Any
 from trajcheck.runners.calls import find_function
 from trajcheck.runners.messages import call_encoded, encode
 from trajcheck.runners.outcomes import Done, failed
+from trajcheck.runners.own_process import settle
 
 HELD_SIGNALS = (signal.SIGINT, signal.SIGTERM)  # blocked in the thread that starts a worker, which inherits that
 _PR_SET_PDEATHSIG = 1
@@ -30,6 +31,7 @@ def work(descriptor: int, parent: int) -> None:
     The first message is the function's name, answered by Done(None), or by a failure where it cannot be imported; the
     others are tasks as JSON, each answered by its encoded outcome."""
     _end_with(parent)
+    settle()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD_SIGNALS)
     os.set_inheritable(descriptor, False)

@@ -36,6 +36,9 @@ from trajcheck.runs.weight_names import Matched, match_weights
 if TYPE_CHECKING:
     from torch import Tensor
 
+#: Digits of a number of a step or of iterates.
+MOST_DIGITS = 30
+
 KINDS = "final, init, best, step:N, mean:N, OTHER_RUN, OTHER_RUN@(any of these), a file or folder of weights"
 
 
@@ -180,6 +183,8 @@ def _point(spec: str, point: str, trajectory: Trajectory, workspace: Workspace |
         return None
     if not number.isascii() or not number.isdigit():
         raise InvalidReferenceError(f"reference {spec!r}: expected a number after {kind!r}:, as in {kind}:100.")
+    if len(number) > MOST_DIGITS:
+        raise InvalidReferenceError(f"reference {kind}:{number:.9}...: a number of {len(number):,} digits is none.")
     return (_at_step if kind == "step" else partial(_mean, workspace=workspace))(spec, int(number), trajectory)
 
 
@@ -203,7 +208,7 @@ def _at_step(spec: str, step: int, trajectory: Trajectory) -> Reference:
     if place is not None:
         return _iterate(spec, trajectory.snapshots[place], trajectory)
     steps = np.array(trajectory.steps)
-    nearest = sorted(steps[np.argsort(abs(steps - step), kind="stable")[:4]].tolist())
+    nearest = sorted(sorted(steps.tolist(), key=lambda each: abs(each - step))[:4])
     raise InvalidReferenceError(
         f"reference {spec!r}: step {step} is not among the {len(steps)} recorded steps of {trajectory.path} "
         f"({steps[0]} to {steps[-1]}). The nearest are {', '.join(map(str, nearest))}."

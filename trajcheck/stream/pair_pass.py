@@ -178,16 +178,18 @@ class _Side:
 
 
 def _products(vectors: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """Those that overflow are not finite, which is told later."""
     error, from_a, from_b = vectors["error"], vectors["from_a"], vectors["from_b"]
-    found = {
-        "dist_sq": error @ error,
-        "init_sq_a": from_a @ from_a,
-        "init_sq_b": from_b @ from_b,
-        "displacement_dot": from_a @ from_b,
-    }
-    if "step_a" in vectors:
-        step_a, step_b = vectors["step_a"], vectors["step_b"]
-        found |= {"step_sq_a": step_a @ step_a, "step_sq_b": step_b @ step_b, "step_dot": step_a @ step_b}
+    with np.errstate(all="ignore"):
+        found = {
+            "dist_sq": error @ error,
+            "init_sq_a": from_a @ from_a,
+            "init_sq_b": from_b @ from_b,
+            "displacement_dot": from_a @ from_b,
+        }
+        if "step_a" in vectors:
+            step_a, step_b = vectors["step_a"], vectors["step_b"]
+            found |= {"step_sq_a": step_a @ step_a, "step_sq_b": step_b @ step_b, "step_dot": step_a @ step_b}
     return {name: float(value) for name, value in found.items()}
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+import numpy as np
+
 from trajcheck.metrics.catalogue import quantities
 from trajcheck.metrics.columns import Column
 from trajcheck.metrics.quantity import Quantity
@@ -25,8 +27,14 @@ class Evaluated:
         return self._known[name]
 
     def _made(self, one: Quantity) -> Any:
+        """A value that is not finite, as where squares or sums overflow, is undefined."""
         assert one.function is not None
-        return one.function(*(self[each] for each in one.operands))
+        operands = [self[each] for each in one.operands]
+        with np.errstate(all="ignore"):
+            made = one.function(*operands)
+        if isinstance(made, Column):
+            return made.finite()
+        return {name: each.finite() for name, each in made.items()} if isinstance(made, Mapping) else made
 
     def columns(self, holds: Collection[str], *, of_tensor: bool = False) -> dict[str, Column]:
         """The table's columns, in the order of the contract, whose conditions (`Quantity.when`) are among those that

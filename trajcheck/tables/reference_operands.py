@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import accumulate, pairwise
 
@@ -182,21 +183,22 @@ def eta_squares(snapshots: Sequence[Snapshot]) -> list[float | None]:
     sums: list[float | None] = [0.0]
     for before, after in pairwise(reversed(snapshots)):
         part = _eta_squares_between(after, before)
-        sums.append(None if part is None or sums[-1] is None else sums[-1] + part)
+        total = None if part is None or sums[-1] is None else sums[-1] + part
+        sums.append(total if total is not None and math.isfinite(total) else None)
     return sums[::-1]
 
 
 def _eta_squares_between(first: Snapshot, last: Snapshot) -> float | None:
     steps, rate, later_rate = last.step - first.step, _agreed(first.lr), _agreed(last.lr)
     if steps == 1 and rate is not None:
-        return 0.0 if first.skipped else rate**2
+        return 0.0 if first.skipped else rate * rate
     squares = _agreed(first.tau_squares), _agreed(last.tau_squares)
     if squares[0] is not None and squares[1] is not None:
         return squares[1] - squares[0]
     start, stop = _agreed(first.tau), _agreed(last.tau)
     if rate is None or start is None or stop is None or (later_rate is not None and later_rate != rate):
         return None
-    return steps * rate**2 if abs(stop - start - steps * rate) <= 1e-9 * abs(stop) else None
+    return steps * rate * rate if abs(stop - start - steps * rate) <= 1e-9 * abs(stop) else None
 
 
 def _agreed(groups: tuple[float, ...] | None) -> float | None:

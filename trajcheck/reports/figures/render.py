@@ -74,7 +74,9 @@ def png(figure: Figure) -> bytes:
 @contextmanager
 def _styled() -> Iterator[None]:
     # Margins around values near the largest number overflow, harmlessly.
-    with matplotlib.rc_context(RC), warnings.catch_warnings(), np.errstate(over="ignore", invalid="ignore"):
+    with matplotlib.rc_context(), warnings.catch_warnings(), np.errstate(over="ignore", invalid="ignore"):
+        matplotlib.rcdefaults()  # not what lies in the working folder, nor the caller's own style
+        matplotlib.rcParams.update(RC)
         # Names of references and tensors may hold any letter; one that the font lacks is drawn as a box.
         warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
         yield

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from trajcheck.errors import BadInputError, UsageError
+from trajcheck.files.leftovers import meant_name
 from trajcheck.files.opening import read_json
 from trajcheck.files.walking import walk
 from trajcheck.reports.making.folder import SUMMARY
@@ -41,7 +42,7 @@ def find_reports(places: Sequence[Path]) -> list[SavedReport]:
 
 def _below(place: Path) -> Iterator[Path]:
     for folder, folders, files in walk(place):
-        folders[:] = [name for name in folders if not name.startswith(".") and name not in _OTHERS]
+        folders[:] = [name for name in folders if meant_name(name) is None and name not in _OTHERS]
         if SUMMARY in files and _is_analysis(Path(folder) / SUMMARY):
             yield Path(folder)
 
