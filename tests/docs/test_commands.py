@@ -54,7 +54,7 @@ def test_every_command_is_in_the_readme_and_on_its_page(command: str) -> None:
 
 @pytest.mark.parametrize("page", [README, *sorted(DOCS.glob("*.md"))], ids=lambda page: page.stem)
 def test_the_options_that_pages_name_are_there(page: Path) -> None:
-    every = {option for command in COMMANDS for option in options_of(command)} | {"--version"}
+    every = {option for command in COMMANDS for option in options_of(command)} | {"--version", "--debug"}
     others = {"-m", "-n", "-x", "-k", "-q", "--strict", "--require-hashes"}  # of python, pytest, mkdocs
     assert said(page) <= every | others, f"{page.name}: {sorted(said(page) - every - others)}"
 
