@@ -1,4 +1,4 @@
-"""`python -m benchmarks stream|replay|record|scale|trainer|batch`: one command a file, each with its own options."""
+"""`python -m benchmarks COMMAND`, one of those below: a file each, with its own options."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import typer
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 
-COMMANDS: tuple[str, ...] = ("stream", "replay", "record", "scale", "trainer", "batch")
+COMMANDS: tuple[str, ...] = ("stream", "replay", "record", "scale", "trainer", "batch", "resolution")
 
 for name in COMMANDS:
     app.command(name)(importlib.import_module(f"benchmarks.{name}").main)

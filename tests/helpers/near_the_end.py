@@ -81,14 +81,24 @@ def record(name: str, folder: Path, *, seed: int = 0, steps: int = 400, last: in
     else:
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
     falls = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda k: 0.5 * (1 + math.cos(math.pi * k / steps)))
-    schedule = trajcheck.Listed(range(0 if last is None else steps - last, steps))
-    with trajcheck.Recorder(folder, model, optimizer, schedule=schedule, total_steps=steps, quiet=True) as recording:
-        for _ in range(steps):
-            z = batch()
-            loss = loss_of(model, z)
-            loss.backward()
-            recording.observe(z, loss)
-            optimizer.step()
-            falls.step()
-            optimizer.zero_grad()
+
+    def step() -> tuple[tuple[Tensor, Tensor], Tensor]:
+        z = batch()
+        loss = loss_of(model, z)
+        loss.backward()
+        return z, loss
+
+    def update() -> None:
+        optimizer.step()
+        falls.step()
+        optimizer.zero_grad()
+
+    first = 0 if last is None else steps - last
+    for _ in range(first):
+        step()
+        update()
+    with trajcheck.Recorder(folder, model, optimizer, every=1, start_step=first, quiet=True) as recording:
+        for _ in range(first, steps):
+            recording.observe(*step())
+            update()
     return folder

@@ -137,7 +137,7 @@ def test_what_never_changes_is_evaluated_once() -> None:
     gradients = estimate(
         RUN, Options(**options(sample=("own",), refs=("init", "step:1"), ref_gradients=True))
     ).gradients
-    assert gradients == 7 + 6 + 2 * 7 - 4  # in rows 0 and 1 init, in rows 1 and 2 step:1, are x_t and x_{t-1}
+    assert gradients == 2 + 7 + 6 + 2 * 7 - 4  # in rows 0 and 1 init, in rows 1 and 2 step:1, are x_t and x_{t-1}
 
 
 def replay(tmp_path: Path, run: Path, **chosen: Any) -> Any:

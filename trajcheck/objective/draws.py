@@ -15,14 +15,14 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 _aten = torch.ops.aten
-#: Those that fill a tensor in place, and those that make one; of both the numbers drawn depend on the dtype.
+#: Those that fill a tensor in place, and those that make one, of the default dtype unless one is given, or of that of
+#: their argument; of all of them the numbers drawn depend on the dtype.
 _FILLS = {
     *(_aten.bernoulli_, _aten.normal_, _aten.uniform_, _aten.exponential_, _aten.log_normal_, _aten.cauchy_),
     *(_aten.geometric_, _aten.random_),
 }
-_MAKES = {_aten.rand, _aten.randn, _aten.rand_like, _aten.randn_like, _aten.bernoulli, _aten.multinomial, _aten.poisson}
-#: Makers with a dtype of their own, which is the default one unless it is given.
-_WITH_DTYPE = {_aten.rand, _aten.randn, _aten.rand_like, _aten.randn_like}
+_WITH_DTYPE = {_aten.rand, _aten.randn, _aten.rand_like, _aten.randn_like, _aten.normal}
+_MAKES = {*_WITH_DTYPE, _aten.bernoulli, _aten.multinomial, _aten.poisson}
 
 
 class DrawsIn(TorchDispatchMode):
@@ -37,6 +37,8 @@ class DrawsIn(TorchDispatchMode):
         if packet in _FILLS and args[0].dtype is self._wide:
             drawn = function(torch.empty_like(args[0], dtype=self._narrow), *map(self._narrowed, args[1:]), **kwargs)
             return args[0].copy_(drawn)
+        if packet is _aten.normal and any(isinstance(each, Tensor) and each.dtype is self._wide for each in args[:2]):
+            return self._normal(*args, **kwargs)
         if packet in _MAKES:
             return self._made(function, packet in _WITH_DTYPE, args, kwargs)
         if packet is _aten.native_dropout and args[0].dtype is self._wide:
@@ -54,6 +56,13 @@ class DrawsIn(TorchDispatchMode):
         named = {**kwargs, "dtype": self._narrow} if with_dtype else kwargs
         found = function(*map(self._narrowed, args), **named)
         return found.to(self._wide) if found.dtype is self._narrow else found
+
+    def _normal(self, mean: Any, std: Any = 1.0, generator: torch.Generator | None = None) -> Tensor:
+        """mean + std z, z drawn in the narrow dtype."""
+        tensors = [each for each in (mean, std) if isinstance(each, Tensor)]
+        shape = torch.broadcast_shapes(*(each.shape for each in tensors))
+        z = torch.empty(shape, dtype=self._narrow, device=tensors[0].device).normal_(generator=generator)
+        return torch.as_tensor(mean + std * z.to(self._wide))
 
     def _narrowed(self, value: Any) -> Any:
         return value.to(self._narrow) if isinstance(value, Tensor) and value.dtype is self._wide else value

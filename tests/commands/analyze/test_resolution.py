@@ -7,6 +7,7 @@ compares with is a float64 replay of the same run, asked for explicitly.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     """One short training of every kind, to its end."""
     folder = tmp_path_factory.mktemp("near-the-end")
     found = {}
-    for name, rows in (("mlp", 90), ("cnn", 40), ("transformer", 40)):
+    for name, rows in (("mlp", 76), ("cnn", 26), ("transformer", 26)):
         run = near_the_end.record(name, folder / name, seed=5, steps=120, last=rows)
         found[name] = run, near_the_end.objective(name, folder / f"{name}.py")
     return found
@@ -74,7 +75,7 @@ def test_true_errors_lie_below_the_resolution(both: dict[str, tuple[Any, Any]], 
         rows, above = rows + here.sum(), above + (np.abs(a - b) > limit)[here].sum()
         certain = here & (np.abs(a) > limit)
         resolved, wrong = resolved + certain.sum(), wrong + ((a < 0) != (b < 0))[certain].sum()
-    assert rows > 140 and resolved > rows / 4
+    assert rows > 110 and resolved > rows / 4
     assert above <= 0.01 * rows
     assert wrong <= 0.005 * resolved
     if name == "inst_gap":  # which the bound that takes rounding to be relative to the loss would not do
@@ -84,20 +85,20 @@ def test_true_errors_lie_below_the_resolution(both: dict[str, tuple[Any, Any]], 
 
 def test_what_is_divided_by_a_small_number_is_no_rounding(both: dict[str, tuple[Any, Any]]) -> None:
     """directional_smoothness and inst_smooth: empty below their resolution, with the reason; near the truth above."""
-    empty = 0
+    empty, apart = 0, []
     for narrow, wide in both.values():
         for name in ("directional_smoothness", "inst_smooth"):
             a, b = col(narrow.steps, name), col(wide.steps, name)
             given = np.isfinite(a) & np.isfinite(b)
-            assert given.sum() > 10
-            assert (np.abs(np.log(a / b))[given] < np.log(3)).mean() > 0.98, name
+            apart += np.abs(np.log(a / b))[given].tolist()
             empty += (np.isnan(a) & np.isfinite(b)).sum()
         reasons = narrow.undefined[narrow.undefined["column"] == "directional_smoothness"]["reason"]
         assert "the numerator is below its resolution" in set(reasons)
         smallest = col(narrow.steps, "smooth_resolution")
         kept = np.isfinite(col(narrow.steps, "inst_smooth"))
         assert (col(narrow.steps, "inst_smooth") > smallest)[kept].all()
-    assert empty > 20
+    assert empty > 10 and len(apart) > 50
+    assert np.mean(np.array(apart) < np.log(3)) > 0.98
 
 
 def expected_resolution(
@@ -155,7 +156,9 @@ def test_float64_is_the_default_where_it_costs_little(runs: Runs, tmp_path: Path
     told = cli("analyze", run, "--objective", spec, "--dry-run", "--steps", "::8").out
     assert "precision  float64: it costs little" in told
     told = cli("analyze", run, "--objective", spec, "--replay-dtype", "float32", "--dry-run", "--steps", "::8").out
-    assert "precision  float32: as asked" in told and "in float64, on 5 rows, to measure the rounding" in told
+    assert "precision  float32: as asked" in told and re.search(
+        r"in float64, on \d rows, to measure the rounding", told
+    )
 
 
 def test_shares_that_rounding_decides_are_said(both: dict[str, tuple[Any, Any]]) -> None:
