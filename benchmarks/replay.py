@@ -8,6 +8,9 @@ replay costs beyond that; they are measured by a replay that is asked for none.
 from __future__ import annotations
 
 import itertools
+import resource
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
@@ -206,6 +209,27 @@ def peaks(case: Case) -> list[Row]:
     return rows
 
 
+def program_against_file(rounds: int) -> list[Row]:
+    """`trajcheck analyze` of a sample run, start to end, with its exported program and with the objective's file: the
+    processor time of each process, in turn."""
+    samples = Path(__file__).parents[1] / "sample_checkpoints"
+
+    def taken(objective: str) -> float:
+        arguments = ["-m", "trajcheck", "analyze", str(samples / "digits-sgd-seed0"), "--objective", objective]
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        with tempfile.TemporaryDirectory() as out:
+            command = [sys.executable, *arguments, "--quiet", "--no-plots", "--out", f"{out}/report"]
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+    times = in_turn(
+        {"run": partial(taken, "run"), "file": partial(taken, f"{samples / 'objectives.py'}:digits")}, rounds
+    )
+    title = "trajcheck analyze, toy run of 120 steps: --objective run / the objective's file, processor time"
+    return [Row(title, times.ratio("run", "file"), target=1.10)]
+
+
 def main(
     layers: Annotated[int, typer.Option(help="Layers of the GPT.")] = 4,
     width: Annotated[int, typer.Option(help="Its width, a multiple of 64.")] = 320,
@@ -237,6 +261,7 @@ def main(
         small = record("mlp", folder, mlp(hidden), f"mlp({hidden})", lambda: mlp_batch(128), 10 * steps)
         rows = [row for case in (large, small) for row in measure(case, rounds, folder, processor_time)]
         rows += peaks(large)
+        rows += program_against_file(rounds)
         settings |= {"gpt parameters": large.numel, "mlp parameters": small.numel, "threads": torch.get_num_threads()}
     settings["seconds"] = round(time.perf_counter() - started)
     show("replay", settings, rows, out)
