@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-NO_COSINE: dict[str, Any] = {
-    **dict.fromkeys(("cosine", "cosine_error", "cosine_of", "cosine_sample")),
-    "cosine_missing": "",
-}
-NO_RATIO: dict[str, Any] = {"convexity_ratio": None, "convexity_num": None, "convexity_den": None, "shares": None}
+from trajcheck.reports.making.headline import NO_COSINE, NO_RATIO
+
+#: What a headline says where nothing was found.
+NO_CONVEXITY: dict[str, Any] = {**NO_RATIO, "shares": None, "shares_error": None}
 
 OF_STEPS = (
     *("lr", "loss", "param_norm", "grad_norm", "step_norm", "init_dist", "path_length", "update_cos"),
@@ -41,8 +40,8 @@ def dependence(ref: str) -> dict[str, Any]:
 
 def summary(refs: Sequence[str], samples: Sequence[str] = ("own",), **more: Any) -> dict[str, Any]:
     """The summary of an analysis that found nothing to say."""
-    values = {ref: {"dependence": dependence(ref), **NO_COSINE, **NO_RATIO} for ref in refs}
-    one = {"previous": {**NO_COSINE, **NO_RATIO}, "references": values}
+    values = {ref: {"dependence": dependence(ref), **NO_COSINE, **NO_CONVEXITY} for ref in refs}
+    one = {"previous": {**NO_COSINE, **NO_CONVEXITY}, "references": values}
     several = {} if len(samples) == 1 else {"samples": {sample: one for sample in samples}}
     return {
         "format": 1,

@@ -59,7 +59,7 @@ class Tags(HTMLParser):
 def test_a_report_shows_its_headline_and_one_figure(tmp_path: Path) -> None:
     html = report(tmp_path / "r", refs=("final", NASTY), warnings=[f"mind {NASTY}"])._repr_html_()
     tags = Tags(html)
-    assert tags.found.count("table") == 1 and tags.found.count("img") == 1 and "script" not in tags.found
+    assert tags.found.count("table") == 2 and tags.found.count("img") == 1 and "script" not in tags.found
     assert "&lt;script&gt;" in html and "mind &lt;script&gt;" in html and "final" in html
     (source,) = tags.sources
     assert base64.b64decode(source.removeprefix("data:image/png;base64,")).startswith(b"\x89PNG")

@@ -17,7 +17,7 @@ import pytest
 pytest.importorskip("matplotlib")
 pytest.importorskip("plotly")
 
-from saved_reports import NO_COSINE, NO_RATIO, analysis, dependence, summary, write_report
+from saved_reports import NO_CONVEXITY, NO_COSINE, analysis, dependence, summary, write_report
 
 from trajcheck.reports.figures.render import Drawn
 from trajcheck.reports.page.document import document
@@ -29,6 +29,7 @@ from trajcheck.reports.reading.report import read_report
 NASTY = "</script><script>alert(1)</script>\"'&<!--<img src=x onerror=alert(2)>"
 COSINE: dict[str, Any] = {"cosine": 0.25, "cosine_error": 0.02, "cosine_of": "cos_skip", "cosine_sample": "own"}
 RATIO: dict[str, Any] = {
+    "convexity_of": "convexity_ratio",
     "convexity_ratio": 1.5,
     "convexity_num": 3.0,
     "convexity_den": 2.0,
@@ -66,8 +67,8 @@ def head(ref: str, sample: str = "own", **values: Any) -> dict[str, Any]:
     """A headline of one sample."""
     return {
         "sample": sample,
-        "previous": {**NO_COSINE, **NO_RATIO},
-        "references": {ref: {"dependence": dependence(ref), **NO_COSINE, **NO_RATIO, **values}},
+        "previous": {**NO_COSINE, **NO_CONVEXITY},
+        "references": {ref: {"dependence": dependence(ref), **NO_COSINE, **NO_CONVEXITY, **values}},
     }
 
 
@@ -184,15 +185,26 @@ def test_a_cosine_within_its_error_is_not_called_one(tmp_path: Path) -> None:
     assert "no direction towards or away from it is found" in said
 
 
-def test_convexity_is_said_with_shares_and_the_noise_in_its_numerator(tmp_path: Path) -> None:
-    change = {"cos_floor": 0.1, "cos_skip": 0.1, "lr": 0.5, "grad_norm": 2.0, "convexity_num": 1.0, "ref_dist": 1.0}
-    folder = analysis(tmp_path / "r", rows=10, change=change, headline=head("final", **RATIO))
-    said, _ = sentences(folder)
+def test_convexity_is_said_with_shares_and_what_was_left_out_of_its_numerator(tmp_path: Path) -> None:
+    free: dict[str, Any] = {**RATIO, "convexity_of": "convexity_ratio_skip", "convexity_num_error": 0.25}
+    said, _ = sentences(analysis(tmp_path / "r", rows=10, headline=head("final", **free)))
     assert "holds on 90% of the steps, fails on 8%, and is undetermined on 2%" in said
-    assert "the right side is 3 (of which 20 are the steps' own terms η|g|², which noise gives too), the left 2" in said
-    assert "their ratio 1.5 (on one batch a step: no standard error); convexity asks for at least 1: it is so" in said
-    without = analysis(tmp_path / "s", change={**change, "cos_floor": np.nan}, headline=head("final", **RATIO))
-    assert "noise floor is not known" in sentences(without)[1]["Towards final, convexity"]
+    assert (
+        "is 3 ± 0.25 (along the path) (the steps' own terms, which noise gives too, are left out), the left 2" in said
+    )
+    assert "their ratio 1.5; convexity asks for at least 1: it is so" in said
+    reason = "Adam carries a gradient on"
+    without = head("final", **{**RATIO, "convexity_ratio": None, "convexity_num": None, "convexity_missing": reason})
+    assert sentences(analysis(tmp_path / "s", headline=without))[1]["Towards final, convexity"] == reason
+
+
+def test_each_error_is_said_with_its_kind(tmp_path: Path) -> None:
+    errors = {"convexity_ratio_se": 0.03, "convexity_ratio_rows_se": 0.4}
+    said, _ = sentences(
+        analysis(tmp_path / "r", samples=("probe",), headline=head("final", "probe", **RATIO, **errors))
+    )
+    assert "their ratio 1.5 ± 0.03 (over batches) ± 0.4 (choice of steps); " in said
+    assert "1 is within two standard errors" in said  # 0.5 of 2 * 0.401
 
 
 def test_the_direction_of_the_inequality_follows_the_denominator(tmp_path: Path) -> None:
@@ -205,17 +217,14 @@ def test_the_direction_of_the_inequality_follows_the_denominator(tmp_path: Path)
     assert "convexity asks for at least 1: it is not" in said
     none: dict[str, Any] = {**RATIO, "convexity_ratio": None}
     said, _ = sentences(analysis(tmp_path / "c", change=free, headline=head("init", **none), refs=["init"]))
-    assert "below its resolution, so that there is no ratio" in said
+    assert "below its resolution or within its errors, so that there is no ratio" in said
 
 
 def test_on_probe_batches_the_error_decides(tmp_path: Path) -> None:
     for error, words in ((0.3, "1 is within two standard errors"), (0.2, "it is so")):
-        folder = analysis(tmp_path / f"{error}", samples=("probe",), headline=head("final", "probe", **RATIO))
-        frame = (folder / "references.csv").read_text().splitlines()
-        rows = [f"{frame[0]},convexity_ratio_se", *(f"{line},{error}" for line in frame[1:])]
-        (folder / "references.csv").write_text("\n".join(rows) + "\n")
-        said, _ = sentences(folder)
-        assert f"their ratio 1.5 ± {error:.2g} (standard error); convexity asks for at least 1: {words}" in said
+        values = {**RATIO, "convexity_ratio_se": error}
+        folder = analysis(tmp_path / f"{error}", samples=("probe",), headline=head("final", "probe", **values))
+        assert f"{words}." in sentences(folder)[0]
 
 
 def test_a_comparison_in_words(tmp_path: Path) -> None:

@@ -13,6 +13,9 @@ import pytest
 from places import SAMPLES
 from plain_run_files import Outcome
 
+from trajcheck.reports.making.headline import NO_RATIO
+from trajcheck.reports.quantities.headline import headline_tables, legend
+from trajcheck.reports.terminal.analysis import _tables
 from trajcheck.reports.terminal.formats import headline_rows, printed
 from trajcheck.reports.terminal.layout import WIDTH, fitted
 
@@ -82,7 +85,7 @@ def test_the_table_fits_the_line(cli: Cli, run: str, tmp_path: Path) -> None:
     assert outcome.code == 0
     long = [line for line in outcome.out.splitlines() if len(line) > WIDTH]
     assert all(line.startswith(("run        ", str(tmp_path))) for line in long)
-    assert sum(line.startswith("...") for line in outcome.out.splitlines()) == 2
+    assert sum(line.startswith("...") for line in outcome.out.splitlines()) == 4  # two references in two tables
 
 
 def test_digits_make_room_where_numbers_are_long() -> None:
@@ -95,11 +98,35 @@ def test_digits_make_room_where_numbers_are_long() -> None:
 
 
 def test_extreme_headlines_fit_too() -> None:
-    from trajcheck.reports.terminal.analysis import _table
+    """With errors of all kinds that a sample can have."""
+    shares = {"convex": 1.0, "not_convex": 1.0, "undetermined": 1.0}
+    values: dict[str, Any] = {"cosine": -1.234e-5, "cosine_error": 1.234e-5, "cosine_of": "cos", "shares": shares}
+    values |= {f"convexity_{name}": -1.234e-10 for name in ("ratio", "num", "den")} | {"shares_error": shares}
+    probe = {**values, "cosine_se": 1.2e-5, "cosine_error": None, "convexity_of": "convexity_ratio_controlled"}
+    probe |= {f"convexity_{name}{end}": 1.234e-10 for name in ("ratio", "num", "den") for end in ("_se", "_rows_se")}
+    probe |= {f"loss_change_sum{end}": 1.234e-10 for end in ("", "_se", "_rows_se")} | {"loss_change_known": 1e-10}
+    one, other = ({"references": {"some/run": each}, "previous": each} for each in (values, probe))
+    lines = _tables({"samples": {"own": one, "previous": one, "probe": other}, **one})
+    assert len(lines) > 15 and max(map(len, lines)) <= WIDTH
 
-    values: dict[str, Any] = {"cosine": -1.234e-5, "cosine_error": 1.234e-5, "cosine_of": "cos"}
-    values |= {f"convexity_{name}": -1.234e-10 for name in ("ratio", "num", "den")}
-    values["shares"] = {"convex": 1.0, "not_convex": 1.0, "undetermined": 1.0}
-    one = {"references": {"some/run": values}, "previous": values}
-    head = {"samples": {"own": one, "previous": one, "probe": one}, **one}
-    assert max(len(line) for line in fitted(lambda digits: _table(head, digits))) <= WIDTH
+
+def test_a_column_of_errors_is_of_one_kind_and_beside_its_value() -> None:
+    nothing: dict[str, Any] = {"shares": None, "shares_error": None, "cosine": None, "cosine_of": None}
+    ratio = {"convexity_ratio": 1.5, "convexity_num": 3.0, "convexity_den": 2.0, "convexity_of": "convexity_ratio"}
+    own = {**nothing, **ratio, "convexity_ratio_rows_se": 0.25, "cosine": 0.5, "cosine_error": 0.125}
+    probe = {**nothing, **ratio, "convexity_ratio_se": 0.5, "cosine": 0.25, "cosine_se": 0.0625, "cosine_of": "cos"}
+    samples = {
+        name: {"references": {"final": each}, "previous": nothing | NO_RATIO}
+        for name, each in (("own", own), ("probe", probe))
+    }
+    first, on_own, on_probe = headline_tables({"samples": samples, "references": samples["own"]["references"]})
+    assert first.heads == ("reference", "sample", "cosine", "path", "batch", "convex", "not", "?")
+    assert [row[2:5] for row in first.rows[:2]] == [("0.5", "0.12", "-"), ("0.25*", "-", "0.062")]
+    assert on_own.heads == ("on own", "ratio", "steps", "num", "den") and on_own.rows[0][:3] == (
+        "final",
+        "1.5*",
+        "0.25",
+    )
+    assert on_probe.heads[:3] == ("on probe", "ratio", "batch") and on_probe.rows[1] == ("x_(t-1)", *("-" * 4))
+    terms = dict(legend({"headline": {"samples": samples, **samples["own"]}, "run": {"skip": 1, "plain_sgd": False}}))
+    assert set(terms) == {"cosine*", "ratio*", "convex", "path", "batch", "steps"} and "momentum" in terms["steps"]

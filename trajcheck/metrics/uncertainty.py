@@ -78,3 +78,13 @@ def weighted_mean(values: Column, weights: np.ndarray) -> tuple[float, float | N
     count = len(parts)
     variance = count / (count - 1) * float((share**2 * (means - mean) ** 2).sum())
     return mean, variance**0.5
+
+
+def draw_error(terms: np.ndarray, weights: np.ndarray) -> float:
+    """Standard error of sum w a [rows] for the draws of the steps' own samples, >= 0, at the iterates that were
+    visited: sqrt( 1/2 sum ((w_i + w_{i+1}) (a_i - a_{i+1}) / 2)^2 ) over neighbouring rows.
+
+    Given its iterate a term's sample is drawn anew at every step, so that terms are independent around a trend, of
+    which neighbours hardly differ.
+    """
+    return float(np.sqrt((((weights[1:] + weights[:-1]) / 2 * np.diff(terms)) ** 2).sum() / 2))

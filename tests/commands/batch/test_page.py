@@ -83,7 +83,7 @@ def page_of(out: Path, *rows: Mapping[str, Any]) -> Parsed:
 def test_the_headline_stands_in_the_cells(tmp_path: Path) -> None:
     page = page_of(tmp_path, done("/runs/a"))
     assert (page.cell("ref")[0], page.cell("sample")[0], page.cell("seed")[0]) == ("final", "own", "3")
-    assert page.cell("cosine") == ("0.187 ± 0.056", "mean of cos_skip", "")
+    assert page.cell("cosine") == ("0.187 ± 0.056 path", "mean of cos_skip", "")
     assert page.cell("ratio") == ("1.4", "num 89.9, den 64.1", "")
     assert [page.cell(name)[0] for name in ("convex", "not", "?")] == ["96.2%", "3.75%", "0%"]
     assert page.cell("steps") == ("121", "steps 0 to 120", "")
@@ -104,7 +104,7 @@ def test_the_previous_iterate_is_a_reference(tmp_path: Path) -> None:
 
 def test_what_the_cosine_is_of_is_said(tmp_path: Path) -> None:
     page = page_of(tmp_path, done("/runs/a", q__cosine_of="cos"))
-    assert page.cell("cosine") == ("0.187* ± 0.056", "mean of cos", "")
+    assert page.cell("cosine") == ("0.187* ± 0.056 path", "mean of cos", "")
 
 
 def test_an_undefined_value_is_a_dash_with_its_reason(tmp_path: Path) -> None:

@@ -57,12 +57,33 @@ def test_a_row_a_run_with_its_own_error(tmp_path: Path) -> None:
         ["b", "-0.02 ± 0.06", "50.0"],
     ]
     assert "- all rows: reference final" in text and "- all rows: sample own" in text
-    assert "standard error of the run's own value: along the path" in text
+    assert "- ± of cosine: one standard error along the path" in text
     exact = rows(trajcheck.table(folders, "csv", refs=["final"], columns=["cosine", "convex"]))
     assert exact[0] == {
         **{"run": "a", "reference": "final", "sample": "own", "runs": "1"},
-        **{"cosine": "0.1874", "cosine_se": "0.0561", "convex": "0.5"},
+        **{"cosine": "0.1874", "cosine_error": "0.0561", "convex": "0.5"},
     }
+
+
+def test_errors_of_several_kinds_have_columns_of_their_own(tmp_path: Path) -> None:
+    folder = report(tmp_path, "a", 0.25, samples=("own", "probe"))
+    about = json.loads((folder / "summary.json").read_text())
+    about["headline"]["samples"]["probe"]["references"]["final"] |= {"cosine_error": None, "cosine_se": 0.125}
+    (folder / "summary.json").write_text(json.dumps(about))
+    text = trajcheck.table([folder], refs=["final"], columns=["cosine", "convex"])
+    assert cells(text) == [
+        ["run", "sample", "cosine", "± path", "± batch", "convex \\[%\\]"],
+        ["a", "own", "0.250", "0.0561", "", "50.0"],
+        ["a", "probe", "0.250", "", "0.125", "50.0"],
+    ]
+    assert "- ± in columns ± batch: one standard error over the probe batches" in text
+    own, probe = rows(trajcheck.table([folder], "csv", refs=["final"], columns=["cosine"]))
+    assert (own["cosine_error"], own["cosine_se"], probe["cosine_error"], probe["cosine_se"]) == (
+        "0.0561",
+        "",
+        "",
+        "0.125",
+    )
 
 
 def test_means_over_runs_that_agree_in_fields(tmp_path: Path) -> None:

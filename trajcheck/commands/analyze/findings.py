@@ -17,8 +17,19 @@ from trajcheck.metrics.families import Family
 from trajcheck.metrics.quantity import REFERENCES, STEPS
 from trajcheck.reports.making.csv_table import CsvTable
 from trajcheck.reports.making.folder import ReportFolder
-from trajcheck.reports.making.free_cosine import free_cosine
-from trajcheck.reports.making.headline import NO_COSINE, headline, headline_cosine
+from trajcheck.reports.making.free_cosine import COSINE, SUM, free_column
+from trajcheck.reports.making.headline import (
+    CONTROLLED,
+    NO_COSINE,
+    PARTS,
+    PLAIN,
+    SKIP,
+    headline_cosine,
+    headline_ratio,
+    headline_shares,
+    with_errors,
+    with_hidden,
+)
 from trajcheck.reports.making.layers_table import layers_table
 from trajcheck.reports.making.publishing import empty_columns, publish, steps_left_out, summary_of
 from trajcheck.reports.making.recording_warnings import causes, recording_warnings
@@ -183,23 +194,46 @@ class Findings:
     def _headline(self, each: Measured) -> dict[str, Any]:
         rows, sample = self.source.rows, each.sample
         weights = {"cos": rows.point_weights(sample), "cos_skip": rows.skip_weights}
+        own = sample in ("own", "previous")  # a batch a step
         references = {}
         for reference in self.references:
+            columns = with_hidden(self.towards[sample][reference.spec], each.towards[reference.spec])
             draws = each.each_towards[reference.spec] if sample == "probe" else ()
+            num, free, missing = self._free(SUM, reference, sample)
+            nothing = sample == "own" and not free.defined.any() and _any_value(columns.get("convexity_num"))
             references[reference.spec] = {
                 "point": reference.key,
                 "dependence": asdict(reference.dependence),
-                **headline_cosine(self._free(reference, sample), weights, sample, draws),
-                **headline(self.towards[sample][reference.spec], weights["cos"]),
+                **headline_cosine(self._free(COSINE, reference, sample), weights, sample, draws),
+                **headline_ratio(
+                    columns,
+                    SKIP if num == SUM[1] else PLAIN,
+                    along=own and not rows.steps_thinned,
+                    missing=missing if nothing else "",
+                ),
+                **headline_shares(columns, weights["cos"]),
                 "judged_otherwise": self.judged_otherwise.get((reference.spec, sample)),
             }
-        previous = headline(self.own[sample], rows.pair_weights(sample))
-        otherwise = {"judged_otherwise": self.judged_otherwise.get((PREVIOUS, sample))}
-        return {"previous": {**NO_COSINE, **previous, **otherwise}, "references": references}
+        columns = with_hidden(self.own[sample], each.own)
+        fixed = each.sources[0].fixed
+        previous = {
+            **NO_COSINE,
+            **headline_ratio(
+                columns,
+                CONTROLLED if _any_value(columns.get(PARTS[CONTROLLED][0])) else PLAIN,
+                along=own and not rows.updates_thinned,
+            ),
+            **headline_shares(columns, rows.pair_weights(sample)),
+            **with_errors(columns, "loss_change_sum"),
+            **(with_errors(columns, "known_change", "loss_change_known", rows=False) if fixed else {}),
+            "judged_otherwise": self.judged_otherwise.get((PREVIOUS, sample)),
+        }
+        return {"previous": previous, "references": references}
 
-    def _free(self, reference: Reference, sample: str) -> tuple[str, Column, str]:
+    def _free(self, names: tuple[str, str], reference: Reference, sample: str) -> tuple[str, Column, str]:
         steps = [row.step for row in self.source.rows.rows]
-        return free_cosine(self.towards[sample][reference.spec], steps, sample, reference.dependence, self.source.skip)
+        columns = self.towards[sample][reference.spec]
+        return free_column(names, columns, steps, sample, reference.dependence, self.source.skip)
 
     def summary(self) -> dict[str, Any]:
         """summary.json."""
@@ -353,7 +387,10 @@ class Findings:
             biased = _any_value(self.towards["own"][spec].get("cos_skip"))
             if values["cosine_missing"] and (biased or not given):
                 reasons.setdefault(values["cosine_missing"], []).append(spec)
-        return [f"no mean cosine on own samples towards {', '.join(specs)}: {why}" for why, specs in reasons.items()]
+        return [
+            f"no mean cosine nor convexity ratio on own samples towards {', '.join(specs)}: {why}"
+            for why, specs in reasons.items()
+        ]
 
 
 def _cosine(values: Mapping[str, Any]) -> bool:

@@ -19,6 +19,7 @@ from trajcheck.readable import one_line, plain
 from trajcheck.reports.making.folder import SUMMARY
 from trajcheck.reports.page.markup import text
 from trajcheck.reports.quantities.catalogue import ERRORS, SHARE, RowQuantity
+from trajcheck.reports.quantities.headline import MARKS
 from trajcheck.reports.terminal.layout import number
 
 IndexRow = Mapping[str, Any]
@@ -163,12 +164,19 @@ def quantity_cell(row: IndexRow, quantity: RowQuantity) -> Cell:
     if value is None:
         why = words_of(row["reasons"].get(name))
         return Cell(EMPTY, None, plain(why)) if why or name in values else Cell("")
+    errors = {kind: error for end, kind in ERRORS.items() if (error := numeric(values.get(f"{name}{end}"))) is not None}
     if quantity.kind == SHARE:
-        return Cell(f"{100 * value:.3g}%", value)
-    error = next((each for end in ERRORS if (each := numeric(values.get(f"{name}{end}"))) is not None), None)
-    spread = "" if error is None else f' <span class="error">± {number(error, 2)}</span>'
-    mark, title = _of_cosine(row) if name == "cosine" else ("", _of_ratio(row) if name == "convexity_ratio" else "")
+        return Cell(f"{100 * value:.3g}%{_spread({kind: 100 * error for kind, error in errors.items()}, '%')}", value)
+    spread = _spread(errors)
+    mark, title = ("", "")
+    if name in ("cosine", "convexity_ratio"):
+        mark, title = _of_cosine(row) if name == "cosine" else _of_ratio(row)
     return Cell(f"{number(value)}{mark}{spread}", value, plain(title))
+
+
+def _spread(errors: Mapping[str, float], unit: str = "") -> str:
+    """Each with its kind, as errors of several kinds may stand in one column."""
+    return "".join(f' <span class="error">± {number(error, 2)}{unit} {kind}</span>' for kind, error in errors.items())
 
 
 def _of_cosine(row: IndexRow) -> tuple[str, str]:
@@ -177,9 +185,11 @@ def _of_cosine(row: IndexRow) -> tuple[str, str]:
     return "*" if kind == "cos" else "", f"mean of {kind}" if kind else ""
 
 
-def _of_ratio(row: IndexRow) -> str:
+def _of_ratio(row: IndexRow) -> tuple[str, str]:
+    """Likewise a * where x_t itself stands in num, a ^ where den is the known one; num and den."""
     num, den = (numeric(row["values"].get(f"convexity_{name}")) for name in ("num", "den"))
-    return f"num {_or_none(num)}, den {_or_none(den)}"
+    kind = words_of(row["values"].get("convexity_of"))
+    return MARKS.get(kind, "").strip(), f"num {_or_none(num)}, den {_or_none(den)}" + (f", {kind}" if kind else "")
 
 
 def _or_none(value: float | None) -> str:

@@ -22,11 +22,15 @@ READING = {
     "step's, <b>probe</b> batches set aside from training, or the <b>full</b> data set.",
     "cosine": "Mean over the run's records of the cosine between the gradient g<sub>t</sub> and x<sub>s</sub> − x*, s "
     "being a record after t, so that the step's own term is left out; with a * of that between g<sub>t</sub> and "
-    "x<sub>t</sub> − x*. ± is one standard error, along the path or, on probe batches, over these. Above 0 by several "
+    "x<sub>t</sub> − x*. ± is one standard error, of the kind that stands behind it: along the <b>path</b>, over probe "
+    "batches (<b>batch</b>), or for the choice of the recorded <b>steps</b>. Above 0 by several "
     "errors, small steps against the gradient led towards x* on average, on that sample; within two errors of 0, no "
     "direction is found. Momentum and Adam carry a step's own term on for a while: see the report's warnings.",
     "convexity_ratio": "Sum of ⟨g<sub>t</sub>, x<sub>t</sub> − x*⟩ over the sum of f(x<sub>t</sub>) − f(x*), the num "
-    "and den of the cell's title, on one sample; towards x_(t-1) x* is x<sub>t-1</sub>. If the inequality of convexity "
+    "and den of the cell's title, on one sample. Without a mark x<sub>s</sub> stands for x<sub>t</sub> in num, s being "
+    "a record after t, so that the steps' own terms are left out; with a * x<sub>t</sub> itself; with a ^ den is the "
+    "known sum of loss changes, and a control variate of num. Towards x_(t-1) x* is x<sub>t-1</sub>. If the "
+    "inequality of convexity "
     "held at every record, it would be at least 1 with den above 0, and at most 1 with den below; a ratio in that "
     "range does not show that it held. Empty without replayed losses, or where den is below its resolution.",
     "convex": "Share of the records, each by its weight, at which f(x<sub>t</sub>) − f(x*) ≤ ⟨g<sub>t</sub>, "

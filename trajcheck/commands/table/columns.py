@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from trajcheck.errors import UsageError
@@ -32,10 +33,11 @@ DEFAULT_PREVIOUS = ("convexity_ratio", "convex", "not_convex", "undetermined", "
 
 
 class Found(NamedTuple):
-    """A value with its own standard error, or a reason why there is none; '' where it makes no sense in the row."""
+    """A value with its own standard errors by kind, or a reason why there is none; '' where it makes no sense in the
+    row."""
 
     value: float | str | None
-    error: float | None = None
+    errors: Mapping[str, float] = {}
     reason: str = ""
 
 
@@ -51,19 +53,27 @@ class RunRow:
 
 @dataclass(frozen=True)
 class TableColumn:
-    """`name` as it was asked for. A `field` is words; a share is shown in percent."""
+    """`name` as it was asked for. A `field` is words; a share is shown in percent. `of_error`: the column holds the
+    errors of one kind by themselves, as its quantity has several; else `errors` is the kind of those beside its values,
+    '' where they are over runs or there are none."""
 
     name: str
     quantity: RowQuantity | None = None
     kind: str = ""
+    of_error: str = ""
+    errors: str = ""
 
     @property
     def heading(self) -> str:
+        if self.of_error:
+            return f"± {self.of_error}"
         return self.quantity.shown if self.quantity else self.name.removeprefix("user.")
 
     @property
     def latex(self) -> str | None:
         """With mathematics; None where the heading is anybody's words."""
+        if self.of_error:
+            return rf"$\pm$ {self.of_error}"
         declared = self.quantity is not None and not self.kind and self.quantity.name in QUANTITIES
         if not declared or self.quantity is None:
             return None
@@ -77,21 +87,35 @@ class TableColumn:
     def share(self) -> bool:
         return self.quantity is not None and self.quantity.kind == SHARE
 
+    @property
+    def error_name(self) -> str:
+        """How the errors beside its values are called."""
+        return self.name + next((end for end, kind in ERRORS.items() if kind == self.errors), "_se")
+
+    def split(self, kinds: Sequence[str]) -> list[TableColumn]:
+        """The column with errors of its only kind beside its values or, of several kinds, without them, and a column
+        of each kind."""
+        if len(kinds) < 2:
+            return [replace(self, errors=kinds[0] if kinds else "")]
+        endings = {kind: end for end, kind in ERRORS.items()}
+        return [self, *(replace(self, name=self.name + endings[kind], of_error=kind) for kind in kinds)]
+
     def of(self, each: RunRow) -> Found:
         if self.quantity is None:
             value = each.fields.get(self.name)
-            return Found(None, None, "its run has no such field") if value is None else Found(str(value))
+            return Found(None, reason="its run has no such field") if value is None else Found(str(value))
         if self.kind:
             return self._of_table(each)
         name, values = self.quantity.name, each.row.values
         value = values.get(name)
         if value is None:
             known = name in values or name in each.row.reasons
-            return Found(None, None, each.row.reasons.get(name, "not in the report") if known else "")
+            return Found(None, reason=each.row.reasons.get(name, "not in the report") if known else "")
         if isinstance(value, str):
             return Found(value)
-        errors = (values.get(f"{name}{end}") for end in ERRORS)
-        return Found(float(value), next((float(error) for error in errors if isinstance(error, (int, float))), None))
+        errors = {kind: values.get(f"{name}{end}") for end, kind in ERRORS.items()}
+        numbers = {kind: float(error) for kind, error in errors.items() if isinstance(error, (int, float))}
+        return Found(float(value), {kind: error for kind, error in numbers.items() if math.isfinite(error)})
 
     def _of_table(self, each: RunRow) -> Found:
         assert self.quantity is not None
@@ -101,9 +125,11 @@ class TableColumn:
         rows = Rows(each.report, each.row.ref, each.row.sample)
         found = rows.column(name)
         if not found.defined.any():
-            return Found(None, None, why_empty(each.report, each.row, (name,)))
+            return Found(None, reason=why_empty(each.report, each.row, (name,)))
         if self.kind == "mean":
-            return Found(*rows.mean(found, rows.errors(name)))
+            errors = rows.errors(name)
+            value, error = rows.mean(found, errors)
+            return Found(value, {} if error is None else {"path" if errors is None else "batch": error})
         values = found.values[found.defined]
         place = {"first": 0, "last": -1, "min": int(values.argmin()), "max": int(values.argmax())}[self.kind]
         return Found(float(values[place]))

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from trajcheck.commands.table.columns import Found, RunRow, TableColumn
+from trajcheck.reports.quantities.catalogue import ERRORS
 
 MIXED = "mixed"
 
@@ -69,20 +70,33 @@ def make_table(
     several = [len({labels[place] for labels in whole.values()}) > 1 for place in range(len(names))]
     shown = [place for place in range(len(names)) if several[place] or place < len(names) - 2]
 
+    if not group_by:
+        columns = [part for column in columns for part in column.split(_kinds(column, rows))]
+
     def line(key: tuple[tuple[str, ...], str, str]) -> Line:
         own, labels = groups[key], whole[key]
         entries = tuple(_entry(column, own, bool(group_by)) for column in columns)
         return Line(labels, tuple(labels[place] for place in shown), len(own), entries)
 
     alike = [f"all rows: {names[place]} {whole[keys[0]][place]}" for place in range(len(names)) if place not in shown]
-    errors = _about_errors(bool(group_by), {sample for _, _, sample in keys}, min(map(len, groups.values())))
+    errors = _about_errors(bool(group_by), columns, min(map(len, groups.values())))
     notes = (*alike, *errors, *_cosines(columns, rows), *_reasons(columns, rows))
     label_names = tuple(names[place] for place in shown)
     return Table(names, label_names, tuple(columns), tuple(map(line, keys)), bool(group_by), notes)
 
 
+def _kinds(column: TableColumn, rows: Sequence[RunRow]) -> list[str]:
+    """The kinds of errors of a column's values, in a fixed order."""
+    there = {kind for each in rows for kind in column.of(each).errors}
+    return [kind for kind in ERRORS.values() if kind in there]
+
+
 def _entry(column: TableColumn, rows: Sequence[RunRow], grouped: bool) -> Entry:
     found = [column.of(each) for each in rows]
+    if column.of_error:
+        error = found[0].errors.get(column.of_error)
+        scale = 100.0 if column.share else 1.0
+        return Entry(None if error is None else error * scale, blank=error is None)
     if column.words:
         words = {str(each.value) for each in found if each.value is not None}
         return Entry(words=words.pop() if len(words) == 1 else MIXED if words else "")
@@ -93,41 +107,54 @@ def _entry(column: TableColumn, rows: Sequence[RunRow], grouped: bool) -> Entry:
     if not values:
         return Entry(blank=not any(each.reason for each in found))
     if not grouped:
-        error = found[0].error
-        return Entry(values[0], error * scale if error is not None and math.isfinite(error) else None)
+        own = found[0].errors.get(column.errors)
+        return Entry(values[0], None if own is None else own * scale)
     error = float(np.std(values, ddof=1) / len(values) ** 0.5) if len(values) > 1 else None
     return Entry(float(np.mean(values)), error, count=len(values))
 
 
-def _about_errors(grouped: bool, samples: set[str], fewest: int) -> Iterator[str]:
+def _about_errors(grouped: bool, columns: Sequence[TableColumn], fewest: int) -> Iterator[str]:
     if grouped:
         yield "mean and one standard error over the runs of a row, s / sqrt(n); a row of one run has no error"
         if 1 < fewest < 5:
             yield f"an error over {fewest} runs is itself uncertain by about {100 / (2 * (fewest - 1)) ** 0.5:.0f}%"
         return
-    parts = ["along the path, by batch means"] if samples - {"probe"} else []
-    parts += ["over probe batches on probe"] if "probe" in samples else []
-    yield f"± is one standard error of the run's own value: {', '.join(parts)}"
+    for kind, words in _WORDS.items():
+        names = [column.name for column in columns if column.errors == kind]
+        apart = any(column.of_error == kind for column in columns)
+        if names or apart:
+            of = [f"of {', '.join(names)}"] if names else []
+            of += [f"in columns ± {kind}"] if apart else []
+            yield f"± {' and '.join(of)}: one standard error {words}"
+
+
+#: Kinds of errors.
+_WORDS = {
+    "path": "along the path: of sums and ratios for other draws of the steps' batches, of means over stretches of it",
+    "batch": "over the probe batches",
+    "steps": "for the choice of the recorded steps; with momentum or Adam a peak that no record met is not in it",
+}
 
 
 def _cosines(columns: Sequence[TableColumn], rows: Sequence[RunRow]) -> Iterator[str]:
-    """Which cosine it is, towards which references."""
-    if not any(column.name == "cosine" for column in columns):
-        return
-    kinds: dict[str, list[str]] = {}
-    for each in rows:
-        if isinstance(kind := each.row.values.get("cosine_of"), str):
-            where = f"{each.row.ref}, {each.row.sample}"
-            kinds.setdefault(kind, []).append(where)
-    for kind, places in kinds.items():
-        yield f"cosine is of {kind}: {'; '.join(dict.fromkeys(places))}"
+    """Which cosine and which ratio it is, towards which references."""
+    for name, of in (("cosine", "cosine_of"), ("convexity_ratio", "convexity_of")):
+        if not any(column.name == name for column in columns):
+            continue
+        kinds: dict[str, list[str]] = {}
+        for each in rows:
+            if isinstance(kind := each.row.values.get(of), str):
+                kinds.setdefault(kind, []).append(f"{each.row.ref}, {each.row.sample}")
+        for kind, places in kinds.items():
+            if kind != name:
+                yield f"{name} is of {kind}: {'; '.join(dict.fromkeys(places))}"
 
 
 def _reasons(columns: Sequence[TableColumn], rows: Sequence[RunRow]) -> Iterator[str]:
     """Why cells are a dash, or over fewer runs than the others of their row."""
     found: dict[tuple[str, str, str, str], list[str]] = {}
     for column in columns:
-        for each in rows:
+        for each in rows if not column.of_error else ():
             cell: Found = column.of(each)
             if cell.value is None and cell.reason:
                 found.setdefault((column.name, each.row.ref, each.row.sample, cell.reason), []).append(each.label)

@@ -75,11 +75,12 @@ def markdown(table: Table, caption: str = "") -> str:
 
 
 def as_csv(table: Table, caption: str = "") -> str:
-    """All digits: a column a quantity, its error beside it as <column>_se, `runs` the number of runs of a row."""
+    """All digits: a column a quantity, its error beside it (<column>_se, of one run
+    <column>_error, <column>_se or <column>_rows_se by its kind), `runs` the number of runs of a row."""
     errors = [any(line.entries[place].error is not None for line in table.lines) for place in range(len(table.columns))]
     head = [*table.all_names, COUNT]
     for column, with_error in zip(table.columns, errors, strict=True):
-        head += [column.name, *([f"{column.name}_se"] if with_error else [])]
+        head += [column.name, *([column.error_name] if with_error else [])]
     rows: list[list[object]] = []
     for line in table.lines:
         cells: list[object] = [*map(one_line, line.all_labels), line.runs]

@@ -222,14 +222,11 @@ def convexity_den_skip_rows_se(skip_den_rows_error: Column) -> Column:
 def convexity_ratio_skip_rows_se(
     convexity_ratio_skip: Column,
     convexity_den_skip: Column,
-    loss_at_x: Column,
-    loss_at_y: Column,
-    grad_dot_skip: Column,
-    skip_weights: Weights,
+    skip_num_terms: Column,
+    skip_den_terms: Column,
+    skip_terms_weights: Column,
     skip_den_rows_error: Column,
 ) -> Column:
     """As convexity_ratio_rows_se, of the terms <g_i, x_s - x*> - R_t (f(x_i; z) - f(x*; z))."""
-    den = convexity_terms(loss_at_x, loss_at_y, grad_dot_skip)
-    weights = Column(np.where(den.defined, skip_weights.of(den.defined), np.nan), den.reasons)
-    error = difference_error(convexity_ratio_skip, grad_dot_skip.along(den), den, weights)
+    error = difference_error(convexity_ratio_skip, skip_num_terms, skip_den_terms, skip_terms_weights)
     return quotient_error(error, convexity_den_skip, skip_den_rows_error)

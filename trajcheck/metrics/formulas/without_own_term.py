@@ -10,10 +10,12 @@ whatever the geometry: a schedule prescribed by own samples ends in the rate tha
 
 from __future__ import annotations
 
+import numpy as np
+
 from trajcheck.metrics.columns import Column, running_sum, sum_error
 from trajcheck.metrics.formulas.convexity import convexity_terms, of_convexity_terms
 from trajcheck.metrics.formulas.secant import AT_REFERENCE, NO_GRADIENT, NotAlong
-from trajcheck.metrics.quantity import CURVATURE, LOSS, NONE, RATE, REFERENCES, quantity
+from trajcheck.metrics.quantity import COUNT, CURVATURE, LOSS, NONE, RATE, REFERENCES, quantity
 from trajcheck.metrics.quotients import resolved_quotient
 from trajcheck.metrics.weights import Weights
 
@@ -147,3 +149,22 @@ def skip_den_rows_error(
     """The error of convexity_den_skip for the choice of rows."""
     terms = convexity_terms(loss_at_x, loss_at_y, grad_dot_skip)
     return sum_error(terms, skip_weights) if thinned else 0.0 * terms
+
+
+@quantity(REFERENCES, formula="a term of convexity_num_skip", unit=LOSS, hidden=True, when="own")
+def skip_num_terms(loss_at_x: Column, loss_at_y: Column, grad_dot_skip: Column) -> Column:
+    """<g_i, x_s - x*>, on the rows of convexity_den_skip."""
+    return grad_dot_skip.along(convexity_terms(loss_at_x, loss_at_y, grad_dot_skip))
+
+
+@quantity(REFERENCES, formula="a term of convexity_den_skip", unit=LOSS, hidden=True, when="own")
+def skip_den_terms(loss_at_x: Column, loss_at_y: Column, grad_dot_skip: Column) -> Column:
+    """f(x_i; z) - f(x*; z)."""
+    return convexity_terms(loss_at_x, loss_at_y, grad_dot_skip)
+
+
+@quantity(REFERENCES, formula="what those terms weigh", unit=COUNT, range=">= 0", hidden=True, when="own")
+def skip_terms_weights(skip_num_terms: Column, skip_weights: Weights) -> Column:
+    """w_i on their rows."""
+    here = skip_num_terms.defined
+    return Column(np.where(here, skip_weights.of(here), np.nan), skip_num_terms.reasons)

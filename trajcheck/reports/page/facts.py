@@ -8,14 +8,13 @@ from importlib.metadata import version
 from typing import Any
 
 from trajcheck.reports.page.markup import items, section, table, text
-from trajcheck.reports.quantities.catalogue import PREVIOUS
+from trajcheck.reports.quantities.headline import headline_tables, legend
 from trajcheck.reports.reading.report import SavedReport
 from trajcheck.reports.terminal.layout import number
 
 #: The most rows of the table of empty cells, and the longest list of steps in it.
 MOST, LONGEST = 200, 48
 
-ANALYSIS = ("reference", "sample", "cosine of", "cosine", "±", "ratio", "num", "den", "convex", "not", "?")
 _COMPARISON = ("run b", "pairs", "last steps", "distance", "relative", "cosine", "largest barrier")
 
 
@@ -23,27 +22,14 @@ def headline_table(report: SavedReport) -> str:
     """The values to read first, as on the terminal; for a flow there is none beside the sentences."""
     head = report.summary["headline"]
     if report.kind == "analysis":
-        return table("Headline of the analysis", ANALYSIS, analysis_rows(head), numbers=8)
+        tables = "".join(
+            table(f"Headline: {each.title}", each.heads, each.rows, numbers=len(each.heads) - each.words)
+            for each in headline_tables(head)
+        )
+        return tables + items(f"{term}: {words}" for term, words in legend(report.summary))
     if report.kind == "comparison":
         return table("Headline of the comparison", _COMPARISON, _comparison_rows(head), numbers=6)
     return ""
-
-
-def analysis_rows(head: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
-    """A row a reference, the previous iterate last, and sample."""
-    samples = head.get("samples", {head["sample"]: head})
-    for ref in (*head["references"], None):
-        for sample, each in samples.items():
-            values = each["previous"] if ref is None else each["references"][ref]
-            shares = values["shares"] or {}
-            yield (
-                PREVIOUS if ref is None else ref,
-                sample,
-                values["cosine_of"] or "",
-                *(number(values["cosine"]), number(values["cosine_error"], 2)),
-                *(number(values[f"convexity_{name}"]) for name in ("ratio", "num", "den")),
-                *(_percent(shares.get(name)) for name in ("convex", "not_convex", "undetermined")),
-            )
 
 
 def _comparison_rows(head: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
@@ -55,10 +41,6 @@ def _comparison_rows(head: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
             *(number(values[name]) for name in ("dist", "relative_dist", "displacement_cos")),
             number(values.get("max_barrier")),
         )
-
-
-def _percent(share: float | None) -> str:
-    return "-" if share is None else f"{100 * share:.3g}%"
 
 
 def warnings_section(report: SavedReport) -> str:

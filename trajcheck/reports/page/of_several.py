@@ -9,9 +9,9 @@ from pathlib import Path
 from urllib.parse import quote
 
 from trajcheck.reports.figures.render import Drawn
-from trajcheck.reports.page.facts import ANALYSIS, analysis_rows
 from trajcheck.reports.page.frame import figure, frame
 from trajcheck.reports.page.markup import items, section, table, text
+from trajcheck.reports.quantities.headline import Said, said_of, tables_of
 from trajcheck.reports.reading.groups import Grouped
 from trajcheck.reports.reading.report import SavedReport
 from trajcheck.reports.reading.several_reports import Together
@@ -45,7 +45,9 @@ _SAME = (
 )
 _CARE = (
     "A row is of one run on one sample. Rows on different samples are different quantities, and a difference within "
-    "the standard errors is not resolved."
+    "the standard errors is not resolved. An error stands at the right of its value: path, along the path; batch, over "
+    "probe batches; steps, for the choice of the recorded steps. A * marks a cosine or ratio that needed no correction "
+    "for the steps' own terms, the others are without these."
 )
 
 
@@ -57,7 +59,15 @@ def document(together: Together, drawn: Drawn, out: Path, notes: Sequence[str] =
         section(
             "headline",
             f"Headlines towards {text(together.ref)}",
-            table(f"Headlines towards {together.ref}", ("run", *ANALYSIS[1:]), _rows(together), numbers=8),
+            *(
+                table(
+                    f"Headlines towards {together.ref}: {each.title}",
+                    each.heads,
+                    each.rows,
+                    len(each.heads) - each.words,
+                )
+                for each in tables_of(_rows(together), first="run")
+            ),
             f"<p>{text(_CARE)}</p>",
         ),
         section("differences", "What they do not have in common", items(together.differences or [_SAME])),
@@ -107,11 +117,13 @@ def _link(target: Path, out: Path) -> str:
     return quote(os.fsencode(os.path.relpath(target, out)))
 
 
-def _rows(together: Together) -> Iterator[tuple[str, ...]]:
-    for report, label in zip(together.reports, together.labels, strict=True):
-        for ref, *cells in analysis_rows(report.summary["headline"]):
-            if ref == together.ref and ref in report.references:
-                yield (label, *cells)
+def _rows(together: Together) -> list[Said]:
+    return [
+        each._replace(name=label)
+        for report, label in zip(together.reports, together.labels, strict=True)
+        for each in said_of(report.summary["headline"])
+        if each.name == together.ref and each.name in report.references
+    ]
 
 
 def _warnings(together: Together) -> Iterator[str]:

@@ -12,17 +12,19 @@ from typing import Any
 
 import numpy as np
 
+from trajcheck.reports.quantities.catalogue import ERRORS
 from trajcheck.reports.reading.report import SavedReport
 from trajcheck.reports.terminal.layout import number
 
 #: On how many standard errors a difference is called one.
-ERRORS = 2.0
+STANDARD_ERRORS = 2.0
 
 SAMPLES = {
     "own": "each step's own batch",
     "probe": "the probe batches",
     "full": "the whole data set",
 }
+_KINDS = {"path": "along the path", "batch": "over batches", "steps": "choice of steps"}
 BIASED = "measured on the previous sample, from which x_t was made: biased, so nothing is said of it"
 
 
@@ -58,11 +60,12 @@ def _put(words: Words, title: str, about: str, sentence: str, reason: str) -> No
 
 def _cosine(report: SavedReport, ref: str, values: Mapping[str, Any]) -> tuple[str, str]:
     """The sentence, or the reason for which there is none."""
-    mean, error, kind, sample = (values[name] for name in ("cosine", "cosine_error", "cosine_of", "cosine_sample"))
+    mean, kind, sample = (values[name] for name in ("cosine", "cosine_of", "cosine_sample"))
     if mean is None:
         return "", values["cosine_missing"] or report.why_empty("cos")
     if sample not in SAMPLES:
         return "", BIASED
+    error = values["cosine_error"] if values["cosine_se"] is None else values["cosine_se"]
     if error is None:
         return "", "its standard error is not known"
     if kind == "cos_skip":
@@ -80,7 +83,7 @@ def _cosine(report: SavedReport, ref: str, values: Mapping[str, Any]) -> tuple[s
         }[sample]
     verdict = (
         "no direction towards or away from it is found: 0 is within two standard errors"
-        if abs(mean) <= ERRORS * error
+        if abs(mean) <= STANDARD_ERRORS * error
         else f"small steps against the gradient lead {'towards' if mean > 0 else 'away from'} it on average"
     )
     return (
@@ -101,65 +104,56 @@ def _with_own_term(report: SavedReport, ref: str) -> str:
 
 def _convexity(report: SavedReport, ref: str | None, sample: str, values: Mapping[str, Any]) -> tuple[str, str]:
     """The sentence, or the reason for which there is none; `ref` None: y = x_{t-1}."""
-    num, den, ratio, shares = (values[name] for name in ("convexity_num", "convexity_den", "convexity_ratio", "shares"))
+    num, den, shares = (values[name] for name in ("convexity_num", "convexity_den", "shares"))
     if sample not in SAMPLES:
         return "", BIASED
+    if values["convexity_missing"]:
+        return "", values["convexity_missing"]
     if shares is None or num is None or den is None:
         return "", report.why_empty("inst_gap")
-    floor, reason = _floor(report, ref, sample, values)
-    if reason:
-        return "", reason
     percent = {name: f"{100 * share:.3g}%" for name, share in shares.items()}
     y = "x_(t−1)" if ref is None else "x*"
     return (
         f"On {SAMPLES[sample]}, the inequality of convexity f(x_t) − f({y}) ≤ ⟨g_t, x_t − {y}⟩ holds on "
         f"{percent['convex']} of the steps, fails on {percent['not_convex']}, and is undetermined on "
-        f"{percent['undetermined']}. Summed over the run, the right side is {number(num)}{floor}, the left "
-        f"{number(den)}{_ratio(report, ref, sample, ratio, den)}."
+        f"{percent['undetermined']}. Summed over the run, {_sums(values)}{_ratio(values, den)}."
     ), ""
 
 
-def _ratio(report: SavedReport, ref: str | None, sample: str, ratio: float | None, den: float) -> str:
+def _sums(values: Mapping[str, Any]) -> str:
+    """The two sides, and what noise gives for the right one."""
+    num, den = (_with_errors(values, f"convexity_{name}") for name in ("num", "den"))
+    if values["convexity_of"] == "convexity_ratio_skip":
+        return (
+            f"the right side with x_s in the place of x_t, s the record after t, is {num} (the steps' own terms, which "
+            f"noise gives too, are left out), the left {den}"
+        )
+    if values["convexity_of"] == "convexity_ratio_controlled":
+        return f"the right side is {num} (noise gives 0 on average), the left, which is known, {den}"
+    return f"the right side is {num} (noise gives 0 on average), the left {den}"
+
+
+def _ratio(values: Mapping[str, Any], den: float) -> str:
+    ratio = values["convexity_ratio"]
     if ratio is None:
-        return "; the left is below its resolution, so that there is no ratio"
-    keys = {"sample": sample, **({} if ref is None else {"ref": ref})}
-    series = report.series("steps" if ref is None else "references", "convexity_ratio", **keys)
-    errors = series.errors[series.defined] if series.errors is not None else np.empty(0)
-    known = len(errors) > 0 and bool(np.isfinite(errors[-1]))
-    error = (
-        f" ± {number(float(errors[-1]), 2)} (standard error)" if known else " (on one batch a step: no standard error)"
-    )
-    if sample == "full":
-        error = "" if not known else error
+        return "; the left is below its resolution or within its errors, so that there is no ratio"
+    error = combined_error(values, "convexity_ratio")
     bound = "at least 1" if den > 0 else "at most 1, the left being negative"
-    if known and abs(ratio - 1) <= ERRORS * float(errors[-1]):
+    if error is not None and abs(ratio - 1) <= STANDARD_ERRORS * error:
         verdict = "1 is within two standard errors"
     else:
         verdict = "it is so" if (ratio >= 1) == (den > 0) or ratio == 1 else "it is not"
-    return f", and their ratio {number(ratio)}{error}; convexity asks for {bound}: {verdict}"
+    return f", and their ratio {_with_errors(values, 'convexity_ratio')}; convexity asks for {bound}: {verdict}"
 
 
-def _floor(report: SavedReport, ref: str | None, sample: str, values: Mapping[str, Any]) -> tuple[str, str]:
-    """What noise alone gives of the sum of <g, x - y>, in words, or the reason for which it is not known.
+def combined_error(values: Mapping[str, Any], name: str) -> float | None:
+    """Of all kinds of errors that a value has, in quadrature."""
+    errors = [error for end in ERRORS if (error := values.get(name + end)) is not None]
+    return float(np.hypot.reduce(errors)) if errors else None
 
-    Towards a later iterate x_r, x_t - x_r holds eta_t g_t under plain SGD, so that noise gives sum w eta |g|^2.
-    """
-    if ref is None or sample != "own":
-        return " (noise gives 0 on average)", ""
-    columns = {
-        name: report.series("references", name, ref=ref, sample="own").values
-        for name in ("cos", "cos_skip", "cos_floor", "weight", "lr", "grad_norm", "convexity_num", "ref_dist")
-    }
-    defined = {name: np.isfinite(values) for name, values in columns.items()}
-    depends = values["dependence"]
-    if depends["free"] is None:
-        return "", f"its noise floor is not known: x* may depend on the batches, {depends['found']}"
-    if depends["free"] <= report.summary["run"]["first_step"]:
-        return " (x* does not depend on the batches: noise gives 0 on average)", ""
-    if not defined["cos"].any():
-        return "", "its noise floor is not known without the secant quantities"
-    summed = defined["convexity_num"] & ~(columns["ref_dist"] == 0)
-    if (summed & ~(defined["cos_floor"] & defined["lr"] & defined["grad_norm"])).any():
-        return "", f"its noise floor is not known: {report.why_empty('cos_floor')}"
-    noise = columns["weight"] * columns["lr"] * columns["grad_norm"] ** 2
-    return f" (of which {number(float(noise[summed].sum()))} are the steps' own terms η|g|², which noise gives too)", ""
+
+def _with_errors(values: Mapping[str, Any], name: str) -> str:
+    """A value with its standard errors and their kinds."""
+    known = {kind: error for end, kind in ERRORS.items() if (error := values.get(name + end)) is not None}
+    errors = [f"{number(error, 2)} ({_KINDS[kind]})" for kind, error in known.items()]
+    return " ± ".join([number(values[name]), *errors])

@@ -14,8 +14,9 @@ PREVIOUS = "x_(t-1)"
 REFERENCES, STEPS, BOTH = "references", "steps", "both"
 NUMBER, SHARE, WORD = "number", "share", "word"
 
-#: What follows the name of a quantity in that of its error; of several that there are, the first is its error.
-ERRORS = ("_error", "_se", "_rows_se")
+#: What follows the name of a quantity in that of its error, and of what kind the error is: along the path, over probe
+#: batches, for the choice of the rows that were recorded.
+ERRORS = {"_error": "path", "_se": "batch", "_rows_se": "steps"}
 
 GROUPS = {
     "headline": "headline",
@@ -45,7 +46,7 @@ class RowQuantity(NamedTuple):
         return f"{self.heading} [%]" if self.kind == SHARE else self.heading
 
 
-_RATIO = ("convexity_ratio", "convexity_den", "convexity_num")
+_RATIO = ("convexity_ratio_skip", "convexity_den_skip", "convexity_ratio", "convexity_den", "convexity_num")
 _GAP = ("inst_gap", "gap_resolution")
 _COS = ("cos_skip", "cos")
 _RATE = ("lambda_max", "stability_threshold")
@@ -56,6 +57,10 @@ _DECLARED = (
     RowQuantity("cosine_of", "headline", "cosine of", "cosine of", "Which of the two.", REFERENCES, _COS, WORD),
     RowQuantity("convexity_ratio", "headline", "ratio", "ratio", "num / den: at least 1 where the inequality of "
                 "convexity held at every record and den > 0, at most 1 where it held and den < 0.", BOTH, _RATIO),
+    RowQuantity("convexity_of", "headline", "ratio of", "ratio of", "Which: convexity_ratio_skip, where <g_t, x_s - "
+                "x*> stands in num, s a record after t; convexity_ratio, where that needs no correction; "
+                "convexity_ratio_controlled, with the known sum of loss changes as den and control variate.", BOTH,
+                _RATIO, WORD),
     RowQuantity("convex", "headline", "convex", "convex", "Share of the records at which the inequality of convexity "
                 "holds beyond rounding.", BOTH, _GAP, SHARE),
     RowQuantity("not_convex", "headline", "not", "not convex", "Share at which it fails beyond rounding.", BOTH, _GAP,
@@ -78,10 +83,17 @@ _DECLARED = (
                 "window sums.", REFERENCES, ("window_num",)),
     RowQuantity("loss_change_sum", "sums", "Σ loss change", r"$\sum f(x_t)-f(x_{t-1})$", "Sum of f(x_t) - "
                 "f(x_{t-1}), each on one sample.", STEPS, ("loss_change_sum",)),
+    RowQuantity("loss_change_known", "sums", "f(x_T) - f(x_0)", r"$f(x_T)-f(x_0)$", "On probe batches and the whole "
+                "data set, what the sum is over every step.", STEPS, ("loss_change_known",)),
     RowQuantity("update_corr_sum", "sums", "Σ ⟨g_t, d_t⟩", r"$\sum\langle g_t,d_t\rangle$", "Sum of <grad f(x_t), "
                 "d_t>, d_t = x_t - x_{t-1}.", STEPS, ("update_corr_sum",)),
     RowQuantity("descent_sum", "sums", "Σ ⟨g_(t-1), d_t⟩", r"$\sum\langle g_{t-1},d_t\rangle$", "Sum of <grad "
                 "f(x_{t-1}), d_t>: what the descent lemma promises at first order.", STEPS, ("descent_sum",)),
+    RowQuantity("update_corr_controlled_sum", "sums", "Σ ⟨g_t, d_t⟩, controlled", r"$\sum\langle g_t,d_t\rangle$, "
+                "controlled", "The same with the known sum of loss changes as a control variate.", STEPS,
+                ("update_corr_controlled_sum",)),
+    RowQuantity("descent_controlled_sum", "sums", "Σ ⟨g_(t-1), d_t⟩, controlled",
+                r"$\sum\langle g_{t-1},d_t\rangle$, controlled", "Likewise.", STEPS, ("descent_controlled_sum",)),
     RowQuantity("predicted_change_max_sum", "sums", "Σ predicted, max L", r"$\sum$ predicted, $L_{\max}$", "Sum of "
                 "<grad f(x_{t-1}), d_t> + (L/2) |d_t|^2, L the largest so far.", STEPS, ("predicted_change_max_sum",)),
     RowQuantity("predicted_change_exp_sum", "sums", "Σ predicted, exp. L", r"$\sum$ predicted, $L_{\exp}$", "The same "

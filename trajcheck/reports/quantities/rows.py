@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from trajcheck.metrics.catalogue import quantities
 from trajcheck.metrics.columns import Column, column
 from trajcheck.metrics.uncertainty import weighted_mean
 from trajcheck.reports.quantities.catalogue import (
@@ -133,6 +134,11 @@ def _take_headline(row: QuantityRow, said: Mapping[str, Any]) -> None:
         if name == "shares":
             row.values |= {share: (value or {}).get(share) for share in ("convex", "not_convex", "undetermined")}
             row.values |= {share: each for share, each in (value or {}).items() if _plain(each)}
+        elif name == "shares_error":
+            row.values |= {f"{share}_error": each for share, each in (value or {}).items() if _plain(each)}
+        elif name == "convexity_missing":
+            if value:
+                row.reasons |= {f"convexity_{part}": str(value) for part in ("ratio", "num", "den", "of")}
         elif name == "reasons" and isinstance(value, Mapping):
             row.reasons |= {str(of): str(why) for of, why in value.items() if why}
         elif name.endswith("_reason"):
@@ -167,9 +173,14 @@ def _of_reference(row: QuantityRow, rows: Rows) -> Iterator[tuple[str, Value]]:
             rows.column(kind), rows.errors(kind), quarter / 4, (quarter + 1) / 4 if quarter < 3 else 2
         )
         yield f"cosine_q{quarter + 1}", mean
-        yield f"cosine_q{quarter + 1}_error", error
+        yield f"cosine_q{quarter + 1}{_kind_of(rows, kind)}", error
     yield "window_num", rows.last("window_num")
     yield "ref_dist", rows.first("ref_dist")
+
+
+def _kind_of(rows: Rows, name: str) -> str:
+    """What ends the name of the error that `Rows.mean` gives with the errors of a column."""
+    return "_error" if rows.errors(name) is None else "_se"
 
 
 def _of_path(rows: Rows) -> Iterator[tuple[str, Value]]:
@@ -180,7 +191,7 @@ def _of_path(rows: Rows) -> Iterator[tuple[str, Value]]:
             yield from ((f"{name}{end}", rows.last(f"{name}{end}")) for end in ("_se", "_rows_se"))
     yield from _of_curvature(rows)
     yield "loss_end", (loss := rows.mean(rows.column("loss"), rows.errors("loss"), LAST_TENTH))[0]
-    yield "loss_end_error", loss[1]
+    yield f"loss_end{_kind_of(rows, 'loss')}", loss[1]
     length, distance = rows.last("path_length"), rows.last("init_dist")
     yield "path_length", length
     yield "init_dist", distance
@@ -218,6 +229,7 @@ def why_empty(report: SavedReport, row: QuantityRow, columns: tuple[str, ...]) -
     """Why columns have no value on the rows of a reference and sample, in the words of undefined.csv: the most common
     reasons, at most two, of those that have none at all or, where all have some, of all."""
     table, keys = ("steps", {}) if row.previous else ("references", {"ref": row.ref})
+    columns = tuple(name for name in columns if name in quantities(table)) or columns
     bare = [name for name in columns if not report.series(table, name, sample=row.sample, **keys)]
     found = report.reasons.most_common(bare or columns, {"table": table, "sample": row.sample, **keys})
     return found or f"the report has no {' or '.join(bare or columns)}"

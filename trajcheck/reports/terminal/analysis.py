@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from trajcheck.readable import in_lines
-from trajcheck.reports.quantities.catalogue import PREVIOUS
-from trajcheck.reports.terminal.layout import WIDTH, _percent, fitted, number, permuted, warning_lines, wrapped
+from trajcheck.reports.quantities.headline import headline_tables, legend
+from trajcheck.reports.terminal.layout import WIDTH, fitted, permuted, warning_lines, wrapped
 
 if TYPE_CHECKING:
     from trajcheck.reports.making.results import Report
-
-_HEAD = ("reference", "cosine", "+/-", "ratio", "num", "den", "convex", "not", "?")
 
 
 def summary_text(report: Report) -> str:
@@ -30,9 +29,8 @@ def summary_text(report: Report) -> str:
         *_reused(summary["scalars"]),
         *(permuted(spec, found) for spec, found in (summary["permutations"] or {}).items()),
         "",
-        *fitted(lambda digits: _table(head, digits)),
-        "",
-        *_legend(head, run["skip"]),
+        *_tables(head),
+        *(line for term, words in legend(summary) for line in wrapped(f"{term:<9}{words}", 9)),
     ]
     lines += warning_lines(summary["warnings"])
     layers = ["layers.csv"] if report.layers is not None else []
@@ -79,47 +77,14 @@ def _reused(scalars: Mapping[str, int]) -> list[str]:
     )
 
 
-def _table(head: Mapping[str, Any], digits: int) -> list[tuple[str, ...]]:
-    """A line for each reference, and for x_(t-1); for each sample where there are several."""
-    samples = head.get("samples")
-    if samples is None:
-        return [
-            _HEAD,
-            *((spec, *_cells(values, digits)) for spec, values in head["references"].items()),
-            (PREVIOUS, *_cells(head["previous"], digits)),
-        ]
-    return [
-        (_HEAD[0], "sample", *_HEAD[1:]),
-        *(
-            (spec, sample, *_cells(each["references"][spec], digits))
-            for spec in head["references"]
-            for sample, each in samples.items()
-        ),
-        *((PREVIOUS, sample, *_cells(each["previous"], digits)) for sample, each in samples.items()),
-    ]
+def _tables(head: Mapping[str, Any]) -> list[str]:
+    """Each as wide as it must be, an empty line below it."""
+    lines: list[str] = []
+    for place in range(len(headline_tables(head))):
+        lines += [*fitted(partial(_rows, head, place)), ""]
+    return lines
 
 
-def _cells(values: Mapping[str, Any], digits: int) -> tuple[str, ...]:
-    shares = values["shares"] or {}
-    return (
-        number(values["cosine"], digits) + {"cos": "*", "cos_skip": " "}.get(values["cosine_of"], ""),
-        number(values["cosine_error"], min(2, digits)),
-        *(number(values[f"convexity_{name}"], digits) for name in ("ratio", "num", "den")),
-        *(_percent(shares.get(name)) for name in ("convex", "not_convex", "undetermined")),
-    )
-
-
-def _legend(head: Mapping[str, Any], skip: int | None) -> list[str]:
-    heads = head.get("samples", {head["sample"]: head}).values()
-    kinds = {values["cosine_of"] for each in heads for values in each["references"].values()}
-    lines = []
-    if "cos_skip" in kinds:
-        after = "s after t" if skip == 1 else f"s >= t + {skip}"
-        lines.append(f"cosine   mean of cos(g_t, x_s - x*), {after}: free of the step's own term")
-    if "cos" in kinds:
-        lines.append("cosine*  mean of cos(g_t, x_t - x*): x* does not depend on the sample of g_t")
-    return [
-        *lines,
-        "ratio    num/den = sum <g, x-y> / sum f(x)-f(y); >= 1 if convex and den > 0",
-        "convex   share of steps with f(x)-f(y)-<g, x-y> < 0; not: > 0; ?: unresolved",
-    ]
+def _rows(head: Mapping[str, Any], place: int, digits: int) -> list[tuple[str, ...]]:
+    each = headline_tables(head, digits)[place]
+    return [each.heads, *each.rows]

@@ -9,7 +9,7 @@ from typing import Any
 
 from trajcheck.errors import UsageError
 from trajcheck.readable import plain
-from trajcheck.reports.quantities.catalogue import PREVIOUS
+from trajcheck.reports.quantities.catalogue import ERRORS, PREVIOUS
 from trajcheck.reports.terminal.layout import number
 
 TABLE = "table"
@@ -57,14 +57,20 @@ def headline_rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def _analysis_row(reference: str, sample: str, values: Mapping[str, Any]) -> dict[str, Any]:
-    shares = values["shares"] or {}
-    names = ("cosine", "cosine_error", "cosine_of", "convexity_ratio", "convexity_num", "convexity_den")
-    return {
-        "reference": reference,
-        "sample": sample,
-        **{name: values[name] for name in names},
-        **{name: shares.get(name) for name in ("convex", "not_convex", "undetermined")},
-    }
+    """A value, and its errors where there are any: _error along the path, _se over batches, _rows_se for the choice of
+    rows."""
+    row: dict[str, Any] = {"reference": reference, "sample": sample}
+    for name in ("cosine", "convexity_ratio", "convexity_num", "convexity_den"):
+        row[name] = values[name]
+        row |= {each: values[each] for end in ERRORS if values.get(each := name + end) is not None}
+        if name in ("cosine", "convexity_ratio"):
+            of = f"{name.partition('_')[0]}_of"
+            row[of] = values[of]
+    for name in ("convex", "not_convex", "undetermined"):
+        row[name] = (values["shares"] or {}).get(name)
+        if (error := (values["shares_error"] or {}).get(name)) is not None:
+            row[f"{name}_error"] = error
+    return row
 
 
 def _plain(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
