@@ -21,8 +21,8 @@ from trajcheck.measuring.options import Options
 from trajcheck.measuring.portions import LAGGED, REPLAYED, SECOND, STORED, Measurement, Portion
 from trajcheck.measuring.precision import ReplayPrecision, expected_precision, tried
 from trajcheck.metrics.averaging import Averaging, tzc_v1
-from trajcheck.metrics.families import Family, choose_families
-from trajcheck.objective.exported_modes import EXPORTED, with_program
+from trajcheck.metrics.families import FAMILIES, Family, choose_families
+from trajcheck.objective.exported_modes import EXPORTED, has_program, with_program
 from trajcheck.progress_bar import progress_bar
 from trajcheck.replay.plan import Plan, second_dtype
 from trajcheck.runs.divergence import load_trajectory
@@ -33,6 +33,7 @@ from trajcheck.scalars.rows import Rows, choose_rows, parse_steps
 from trajcheck.scalars.saved.keys import Identity
 from trajcheck.scalars.saved.store import ScalarStore
 from trajcheck.scalars.values import LagScalars, RowScalars
+from trajcheck.tables.needed import needed
 from trajcheck.tables.samples import Measured
 from trajcheck.tables.source import Source
 
@@ -55,8 +56,10 @@ class MeasuredRun:
         deep: bool = False,
         device: str | None = None,
     ) -> None:
-        self.path, self.options, self.quiet = run, options, quiet
         self.families = choose_families(options.metrics) if families is None else families
+        if options.objective is None and _asks_for_losses(options) and has_program(run):
+            options = replace(options, objective=EXPORTED)
+        self.path, self.options, self.quiet = run, options, quiet
         steps = parse_steps(options.steps)
         options.check()
         self.prints = FilePrints(deep)
@@ -284,3 +287,12 @@ class MeasuredRun:
 
         first = "float64" if self.options.match_permutations else self.expected_precision.own
         return load_objective(self.options.objective, run=self.path, device=self.device, dtype=first)
+
+
+def _asks_for_losses(options: Options) -> bool:
+    """Whether something that is computed of replayed losses alone was named; units of hidden layers are no affair of an
+    exported program."""
+    if options.match_permutations:
+        return False
+    named = (FAMILIES[name] for name in options.metrics)
+    return bool(options.replaying()) or options.samples != ("own",) or any(needed([each]).evaluations for each in named)

@@ -50,7 +50,10 @@ def check_objective(options: Declared, objective: str | None, *more: tuple[str, 
     if objective is not None:
         return
     for flag in (*options.replaying(), *(flag for flag, given in more if given)):
-        raise UsageError(f"{flag} needs --objective FILE.py:NAME: without it nothing is replayed.")
+        raise UsageError(
+            f"{flag} needs --objective FILE.py:NAME: without it nothing is replayed, and no program of its own lies in "
+            "the run's folder."
+        )
 
 
 def check_permutable(objective: str | None) -> None:

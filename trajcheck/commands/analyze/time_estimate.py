@@ -84,10 +84,11 @@ def estimate_time(run: Path, options: Options, clock: Clock = time.perf_counter)
     rows are replayed for a few seconds; the time of Hessians is inferred from that. Writes nothing. The passes of
     --memory-lags and --pca are counted in bytes alone. Raises as `analyze` does.
     """
-    analysis = MeasuredRun(run, replace(options, curvature=None), quiet=True)
+    whole = MeasuredRun(run, options, quiet=True)
+    options = whole.options  # with the run's own program, where that is taken
+    analysis = MeasuredRun(run, replace(options, curvature=None), quiet=True, trajectory=whole.trajectory)
     references = resolve_references(options.refs, analysis.trajectory, None, roles=options.roles)
     precision = None if options.objective is None else analysis.precision
-    whole = MeasuredRun(run, options, quiet=True, trajectory=analysis.trajectory)
     counted = whole.cost(references, precision=precision)
     rows = len(analysis.rows.work)
     reading = span(_watch(lambda progress: _pass(analysis, references, progress), PASS, clock), rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ from trajcheck.measuring.measured_run import MeasuredRun
 from trajcheck.measuring.precision import ReplayPrecision, expected_precision, tried
 from trajcheck.metrics.resolution import ROWS as SECOND
 from trajcheck.objective.dtype_names import AS_IS
-from trajcheck.objective.exported_modes import EXPORTED, with_program
+from trajcheck.objective.exported_modes import EXPORTED, has_program, with_program
 from trajcheck.options.python_call import takes_more
 from trajcheck.progress_bar import progress_bar
 from trajcheck.replay.plan import replay_dtype, second_dtype
@@ -78,6 +79,8 @@ class _Comparison:
     """One comparison on its way from folders to a report."""
 
     def __init__(self, runs: Sequence[Path], options: ComparisonOptions, quiet: bool) -> None:
+        if options.objective is None and options.asks_for_losses and runs and has_program(Path(runs[0])):
+            options = replace(options, objective=EXPORTED)
         self.options, self.quiet = options, quiet
         options.check()
         steps = parse_steps(options.steps)

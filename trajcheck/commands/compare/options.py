@@ -152,6 +152,14 @@ class ComparisonOptions(Declared):
             return 0
         return LINE if self.line is None else self.line
 
+    @property
+    def asks_for_losses(self) -> bool:
+        """Whether something that is computed of replayed losses alone was named, and an exported program can say it: it
+        knows no hidden units, and has one mode."""
+        if self.match_permutations or self.mode != "recorded":
+            return False
+        return bool(self.replaying() or self.line) or self.sample != "own"
+
     def side(self, *, steps: bool) -> Options:
         """The options of one run's analysis towards the others' last iterates; `steps`: of the same step numbers."""
         return Options(
