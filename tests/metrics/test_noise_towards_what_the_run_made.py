@@ -287,7 +287,7 @@ def test_probe_batches_are_free_of_all_that(tmp_path: Path) -> None:
     )
     (values,) = report.summary["headline"]["references"].values()
     assert values["cosine_sample"] == "probe"
-    assert abs(values["cosine"]) < 2 * values["cosine_error"]
+    assert abs(values["cosine"]) < 2 * values["cosine_se"]
     assert not any("no mean cosine" in warning for warning in report.summary["warnings"])
 
 
