@@ -11,7 +11,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from plain_run_files import write_plain_step
 
 from trajcheck import analyze
 from trajcheck.commands.analyze.command import run_analysis
@@ -368,3 +370,30 @@ def test_one_chunk_after_the_other_gives_the_same(plain_run: Path, objective_fil
     report = run_analysis(plain_run, chosen, tmp_path / "out")
     assert saved(report)["computed"] == 0
     assert tables(tmp_path / "out") == tables(tmp_path / "whole")
+
+
+def test_shares_of_no_tensor_are_computed_anew(plain_run: Path, tmp_path: Path) -> None:
+    """Saved by somebody else, under the right keys."""
+    out = tmp_path / "out"
+    analyze(plain_run, layers=True, out=out)
+    before = tables(out)
+    [path] = (out / "scalars").iterdir()
+    forged = {
+        key: Record(record.values, record.word, record.shares and TensorShares(record.shares.fields, {}))
+        for key, record in decode(path.read_bytes()).items()
+    }
+    path.unlink()
+    data = encode(forged)
+    (out / "scalars" / name_of(data)).write_bytes(data)
+    analyze(plain_run, layers=True, out=out)
+    assert tables(out) == before
+
+
+@pytest.mark.parametrize("layers", [False, True])
+def test_a_run_without_a_number_is_refused(tmp_path: Path, layers: bool) -> None:
+    empty = np.zeros((0, 3), np.float32)
+    (tmp_path / "run").mkdir()
+    for step in range(3):
+        write_plain_step(tmp_path / "run", step, {"param/w": empty, "grad/w": empty}, loss=1.0, lr=0.1)
+    with pytest.raises(RunError, match=r"holds no number: its parameters \(w\) have 0 elements"):
+        analyze(tmp_path / "run", layers=layers, out=tmp_path / "out")

@@ -13,6 +13,7 @@ from pathlib import Path
 from trajcheck.errors import RunError, StepFileError, UnevenStepError
 from trajcheck.files.extents import FLOATING, Extents
 from trajcheck.files.prints import hash_file
+from trajcheck.readable import some_of
 from trajcheck.runs.formats.recognise import open_run
 from trajcheck.runs.formats.stored_run import StoredRun
 from trajcheck.runs.modes import Modes, other_modes
@@ -142,6 +143,8 @@ def open_trajectory(path: Path, *, skip_bad: bool = False) -> Trajectory:
     if changing:
         shapes = {**shapes, **changing}
         snapshots = [in_the_union(info, snapshot, shapes, changing) for snapshot in snapshots]
+    if not any(math.prod(shape) for shape in shapes.values()):
+        raise RunError(f"{path}: holds no number: its parameters ({some_of(list(shapes))}) have 0 elements.")
     fitting = []
     for snapshot in snapshots:
         try:

@@ -56,7 +56,7 @@ class Record:
     def joined(self, other: Record) -> Record:
         """With what another record of the same things holds besides; where both hold something, with the other's."""
         shares = other.shares or self.shares
-        if self.shares is not None and other.shares is not None:
+        if self.shares and other.shares and self.shares.tensors.keys() == other.shares.tensors.keys():
             shares = self.shares.joined(other.shares)
         return Record({**self.values, **other.values}, other.word or self.word, shares)
 
