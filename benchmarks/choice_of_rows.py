@@ -206,7 +206,6 @@ def _print(cases: list[tuple[str, float, str, str, float, float]], key: Callable
         for name in names:
             found = np.array([case[4:] for case in cases if key(case) == kind and case[3] == name])
             if len(found):
-                inside, ratio = np.mean(found[:, 0] <= 3 * found[:, 1]), np.median(found[:, 0]) / np.median(found[:, 1])
-                print(
-                    f"{kind[0]:10} {kind[1]:>4} {name:18} {100 * inside:4.0f}% of {len(found):4}   off/error {ratio:.2f}"
-                )
+                off, error = found.T
+                share, ratio = 100 * np.mean(off <= 3 * error), np.median(off) / np.median(error)
+                print(f"{kind[0]:10} {kind[1]:>4} {name:18} {share:4.0f}% of {len(off):4}   off/error {ratio:.2f}")

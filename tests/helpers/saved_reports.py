@@ -21,6 +21,7 @@ OF_STEPS = (
     *("gap_resolution", "avg_gap", "exp_gap", "convexity_num", "convexity_den", "convexity_ratio", "inst_smooth"),
     *("max_smooth", "avg_smooth", "exp_smooth", "smoothness_ratio", "directional_smoothness", "lambda_max"),
     *("lambda_min", "grad_curvature", "stability_threshold", "replay_loss_error", "replay_grad_error"),
+    *("predicted_change_max_sum", "predicted_change_exp_sum", "loss_change_known"),
 )
 OF_REFERENCES = (
     *("ref_dist", "grad_norm", "grad_dot_ref", "rsi", "eb", "cos", "cos_floor", "cos_skip", "lo_lr", "lo_lr_smooth"),
