@@ -54,5 +54,6 @@ def test_a_line_has_a_bound_and_says_how_long_it_was() -> None:
 
 
 def test_a_name_begins_no_line() -> None:
+    assert plain("a\u00a0b\u3000c\n") == "a\u00a0b\u3000c\\n"  # blanks of any width stay
     assert in_lines(["a\nwarning: b", 1]) == "a\\nwarning: b\n1"
     assert one_line("  shapes\n\tdiffer\x1b[m") == r"shapes differ\x1b[m"

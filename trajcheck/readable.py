@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterable, Sequence
 
 #: Characters of one line that are shown.
@@ -20,7 +21,11 @@ def plain(words: object, most: int = LONGEST) -> str:
     text = _shortened(text, most)
     if text.isprintable():
         return text
-    return _shortened("".join(each if each.isprintable() else _number(each) for each in text), most)
+    return _shortened("".join(each if _is_shown(each) else _number(each) for each in text), most)
+
+
+def _is_shown(letter: str) -> bool:
+    return letter.isprintable() or unicodedata.category(letter) == "Zs"  # a blank of some width
 
 
 def one_line(words: object, most: int = LONGEST) -> str:

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import logging
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,11 @@ def test_analyze(form: str, run: Path, tmp_path: Path, cli: Cli) -> None:
     assert done.code == 0 and harmless(done.out) and harmless(done.err), done
     with open(tmp_path / "report" / "layers.csv", encoding="utf-8", newline="") as file:
         names = {row["tensor"] for row in csv.DictReader(file)}
-    assert names == {"w\x1b[31m\nw\r\u202e"}  # as it is in the run, in one cell
+    assert names == {"w\\x1b[31m\nw\r\\u202e"}  # in one cell
+    for name in ("layers", "undefined"):
+        text = (tmp_path / "report" / f"{name}.csv").read_text(encoding="utf-8")
+        assert not re.search("[\x00-\x08\x0e-\x1f\x7f-\x9f\u202e]", text)
+    assert harmless((tmp_path / "report" / "undefined.csv").read_text())
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 
 from trajcheck.reports.making.csv_text import cell, frame_text, rows_text
 
-WORDS = ["a", "x\ry", "x\r\ny", "x\ny", 'q"u,o', "", " a", "w\x1b", "ü"]
+WORDS = ["a", "x\ry", "x\r\ny", "x\ny", 'q"u,o', "", " a", "ü", "a\u3000b"]
 
 
 @pytest.mark.parametrize("word", WORDS)
@@ -30,7 +30,7 @@ def test_a_word_is_one_cell(word: str) -> None:
     [
         ("=1+1", "'=1+1"), ("+cmd|' /C calc'!A0", "'+cmd|' /C calc'!A0"), ("@SUM(A1)", "'@SUM(A1)"), ("-x", "'-x"),
         ("\t=1", "'\t=1"), ("\r=1", "'\r=1"), (" =1", "' =1"), ("＝1", "'＝1"), ("-5", "-5"), ("+1e3", "+1e3"),
-        ("a=1", "a=1"), ("w\ud800", r"w\ud800"), ("w\udcff", r"w\xff"),
+        ("a=1", "a=1"), ("w\x1b[m\u202e", r"w\x1b[m\u202e"), ("w\ud800", r"w\ud800"), ("w\udcff", r"w\xff"),
     ],
 )  # fmt: skip
 def test_what_a_spreadsheet_or_utf8_does_not_take(word: str, shown: str) -> None:

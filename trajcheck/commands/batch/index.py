@@ -12,6 +12,7 @@ from trajcheck.errors import OutputError
 from trajcheck.files.leftovers import meant_name
 from trajcheck.files.walking import walk
 from trajcheck.files.whole_files import is_written, write_bytes
+from trajcheck.readable import plain
 from trajcheck.reports.making.csv_text import rows_text
 from trajcheck.reports.making.folder import SUMMARY
 from trajcheck.reports.quantities.catalogue import in_order
@@ -27,6 +28,8 @@ FACTS = (
     *("report", "id", "recorded_steps", "first_step", "last_step", "parameters", "optimizer"),
     *("analyzed", "duration", "left_out", "warnings", "message"),
 )
+#: Of these, sentences and names that may be anybody's.
+WORDS = ("id", "optimizer", "left_out", "warnings", "message")
 
 
 def states(out: Path, known: Mapping[Path, RunState]) -> Iterator[tuple[Path, RunState]]:
@@ -83,11 +86,15 @@ def user_names(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     return list(dict.fromkeys(name for row in rows for name in row if name.startswith("user.")))
 
 
+def _words(value: Any) -> Any:
+    return plain(value) if isinstance(value, str) else value
+
+
 def write_index(out: Path, runs: Sequence[Mapping[str, Any]]) -> None:
     """Write index.csv, if it is not the same already. Raises OutputError."""
     rows = long_rows(runs)
     columns = [*COLUMNS, *user_names(rows), *quantity_names(rows), *FACTS]
-    cells = ({**row["values"], **row} for row in rows)
+    cells = ({**row["values"], **row, **{name: _words(row.get(name)) for name in WORDS}} for row in rows)
     text = rows_text(columns, ([each.get(name, "") for name in columns] for each in cells))
     replace_file(out / INDEX, text.encode("utf-8", "backslashreplace"))
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from trajcheck.metrics.catalogue import TABLES, quantities
 from trajcheck.metrics.columns import Column, column
-from trajcheck.readable import runs_of_steps
+from trajcheck.readable import plain, runs_of_steps
 
 INTEGERS = frozenset(name for table in TABLES for name, each in quantities(table).items() if each.integer)
 UNDEFINED = ("table", "column", "ref", "sample", "steps", "reason")
@@ -126,5 +126,5 @@ def undefined_frame(tables: Iterable[CsvTable]) -> pd.DataFrame:
         if len(concerned) < len(tensors[start[0]]):
             more = f" and {len(concerned) - 3} more" if len(concerned) > 3 else ""
             reason += f" ({', '.join(concerned[:3])}{more})"
-        rows.append((*start, reason))
+        rows.append((*start, plain(reason)))
     return pd.DataFrame(rows, columns=list(UNDEFINED))

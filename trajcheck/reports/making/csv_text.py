@@ -2,7 +2,7 @@
 
 - A cell with a carriage return is quoted, as one with a line feed is: readers end a row at either.
 - Half a letter, which UTF-8 does not have, is written as its number, `\\ud800`, and a byte of a name that is none as
-  `\\xff`, so that every table is UTF-8.
+  `\\xff`, so that every table is UTF-8; so is what acts on a terminal or turns the direction of writing.
 - A word that a spreadsheet would take for a formula, as it begins with = + - or @, has an apostrophe before it. A word
   that is a number has none.
 """
@@ -21,14 +21,17 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _FORMULA = re.compile("[\t\r\n ]*[=+\\-@＝＋－＠]")
-_HALF = re.compile("[\ud800-\udfff]")
+#: Letters that act on a terminal, but for tabs and ends of lines; marks of writing direction; halves of letters.
+_ACTING = re.compile(
+    "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ud800-\udfff]"
+)
 
 
 def cell(value: Any) -> Any:
     """What stands in the cell of a value; what is no text stays as it is."""
     if not isinstance(value, str):
         return value
-    text = _HALF.sub(lambda half: plain(half[0]), value)
+    text = _ACTING.sub(lambda letter: plain(letter[0]), value)
     return f"'{text}" if _FORMULA.match(text) and not _is_number(text) else text
 
 
