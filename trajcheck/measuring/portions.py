@@ -15,13 +15,11 @@ from typing import Any
 
 from trajcheck.inner_products.catalogue import REFERENCE_PRODUCTS, STEP_PRODUCTS
 from trajcheck.measuring.measured_columns import RowCounts, SecondFacts
-from trajcheck.measuring.needs import Request
+from trajcheck.measuring.row_needs import RowNeeds
 from trajcheck.replay.plan import REFERENCE_REPLAYED, STEP_REPLAYED, Plan
 from trajcheck.runs.references import Reference
 from trajcheck.scalars.rows import Row, Rows
-from trajcheck.scalars.saved.keys import Identity
 from trajcheck.scalars.saved.record import Need, Record, TensorShares, record_of, row_of
-from trajcheck.scalars.saved.store import ScalarStore
 from trajcheck.scalars.values import LAG_PRODUCTS, LagScalars, RowScalars
 from trajcheck.stream.lag_pass import gather_lags
 from trajcheck.stream.row_pass import gather
@@ -44,61 +42,12 @@ class Portion:
     references: tuple[int, ...]
 
 
-class Measurement:
+class Measurement(RowNeeds):
     """The scalars of one request towards some references."""
 
-    def __init__(
-        self, request: Request, references: Sequence[Reference], store: ScalarStore, identity: Identity
-    ) -> None:
-        self.request, self.references, self.store, self.identity = request, references, store, identity
-        self.rows = request.rows
-        self._row_keys: dict[int, bytes] = {}
-        self.reference_keys = [identity.reference(each) for each in references]
-        self.evaluations = 0
+    evaluations = 0
 
-    # -- what is needed -----------------------------------------------------------------------------------------------
-
-    def _key(self, row: Row) -> bytes:
-        if row.place not in self._row_keys:
-            self._row_keys[row.place] = self.identity.row(row)
-        return self._row_keys[row.place]
-
-    def _towards(self, row: Row) -> Sequence[bytes]:
-        """The references that a row looks at."""
-        return self.reference_keys if row.place in self.rows.places else ()
-
-    def _stored(self, row: Row) -> list[Need]:
-        """What recorded vectors are to give: the step's, then towards each reference."""
-        key, by_tensor = self._key(row), row.place in self.request.by_tensor
-        return [
-            Need(self.identity.stored(key, each), self.request.stored_fields(row, each is not None), by_tensor)
-            for each in (None, *self._towards(row))
-        ]
-
-    def _samples(self, row: Row) -> list[tuple[str, int]]:
-        """The samples of a row, each with its number under its convention."""
-        is_row = row.place in self.rows.places
-        names = [name for name in self.request.draws if not row.no_sample_of(name) and (is_row or name == "own")]
-        return [(name, draw) for name in names for draw in range(self.request.draws[name])]
-
-    def _replayed(self, row: Row, sample: str, draw: int, second: bool = False) -> list[Need]:
-        """What the replay, or that in the second precision, is to give on one sample: the step's, then towards each
-        reference."""
-        plan = self.request.second_plan if second else self.request.plan
-        key, by_tensor = self._key(row), row.place in plan.by_tensor
-        return [
-            Need(
-                self.identity.replayed(key, sample, draw, each, second=second),
-                self.request.replayed_fields(row, sample, each is not None, second),
-                by_tensor,
-            )
-            for each in (None, *self._towards(row))
-        ]
-
-    def _lagged(self, row: Row, lag: int) -> list[Need]:
-        """The products of a row and the step `lag` on, for each reference."""
-        key = self._key(row)
-        return [Need(self.identity.lagged(key, row.step, lag, each), LAG_PRODUCTS) for each in self.reference_keys]
+    # -- what is lacking ----------------------------------------------------------------------------------------------
 
     def _lacking(self, row: Row, kind: str) -> frozenset[int]:
         """The numbers of the needs of one kind that the store cannot meet; 0 is the step's own."""
