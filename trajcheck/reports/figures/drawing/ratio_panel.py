@@ -22,8 +22,12 @@ _BANDS = ((1.0, "#009E73", "> 1"), (0.0, ORANGE, "0 to 1"), (None, "#D55E00", "<
 
 
 def ratios(report: SavedReport, table: str, **keys: str) -> tuple[Series, Series, Series]:
-    """The ratio with its numerator and denominator."""
-    ratio, num, den = (report.series(table, f"convexity_{name}", **keys) for name in ("ratio", "num", "den"))
+    """The ratio with its numerator and denominator: those without the steps' own terms where the headline's are."""
+    head = report.summary["headline"]
+    samples = head.get("samples") or {head["sample"]: head}
+    said = samples.get(keys.get("sample", ""), {}).get("references", {}).get(keys.get("ref", ""), {})
+    end = "_skip" if said.get("convexity_of") == "convexity_ratio_skip" else ""
+    ratio, num, den = (report.series(table, f"convexity_{name}{end}", **keys) for name in ("ratio", "num", "den"))
     return ratio, num, den
 
 
