@@ -88,7 +88,7 @@ def test_the_model_takes_no_memory(runs: Path) -> None:
 
 def test_the_command_line(cli: Callable[..., Outcome], runs: Path, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.chdir(tmp_path)
-    done = cli("analyze", runs / "dropout", "--objective", "run", "--out", "report")
+    done = cli("analyze", runs / "dropout", "--objective", "run", "--replay-dtype", "float32", "--out", "report")
     assert done.code == 0, done
     summary = json.loads((tmp_path / "report" / "summary.json").read_text())
     assert "recorded" in json.dumps(summary)
