@@ -58,8 +58,8 @@ NINES = "9" * 5000
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        (["analyze", "empty", "--layers"], 3, "no elements (w)"),
-        (["compare", "empty", "ok"], 3, "no elements (w)"),
+        (["analyze", "empty", "--layers"], 3, "(w) have 0 elements"),
+        (["compare", "empty", "ok"], 3, "(w) have 0 elements"),
         (["analyze", "ok", "--ref", "step:" + 29 * "9"], 3, "is not among the 5 recorded steps"),
         (["analyze", "ok", "--ref", f"step:{NINES}"], 3, "5,000 digits"),
         (["analyze", "ok", "--ref", f"mean:{NINES}"], 3, "5,000 digits"),

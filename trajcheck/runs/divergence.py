@@ -11,7 +11,6 @@ import numpy as np
 from trajcheck.errors import NotFiniteError, RunError
 from trajcheck.files.extent_reader import BLOCK, ExtentReader
 from trajcheck.files.extents import Extent
-from trajcheck.readable import some_of
 from trajcheck.runs.snapshot import Snapshot
 from trajcheck.runs.trajectory import Trajectory, open_trajectory
 
@@ -83,12 +82,8 @@ def find_bad_steps(trajectory: Trajectory) -> dict[int, str]:
 
 
 def load_trajectory(run: Path, skip_bad: bool) -> Trajectory:
-    """A run that is ready to be walked: headers checked, the end finite, and bad steps left out where asked for. Raises
-    RunError, also for one whose parameters have no elements."""
+    """A run that is ready to be walked: headers checked, the end finite, and bad steps left out where asked for."""
     trajectory = cut_at_divergence(open_trajectory(run, skip_bad=skip_bad))
-    if not trajectory.numel:
-        names = some_of(list(trajectory.shapes))
-        raise RunError(f"{run}: its parameters have no elements ({names}); expected numbers to measure.")
     return trajectory.without(find_bad_steps(trajectory)) if skip_bad else trajectory
 
 
