@@ -67,7 +67,7 @@ def test_index_has_a_row_a_run_and_reference(archive: Path, tmp_path: Path) -> N
     assert list(rows) == ["final", "init", "x_(t-1)"] and {row["sample"] for row in rows.values()} == {"own"}
     for spec in ("final", "init"):
         assert rows[spec]["cosine"] == str(head["references"][spec]["cosine"] or "")
-        assert rows[spec]["convexity_num"] == str(head["references"][spec]["convexity_num"])
+        assert rows[spec]["convexity_num"] == str(head["references"][spec]["convexity_num"] or "")
     assert rows["x_(t-1)"]["convexity_num"] == str(head["previous"]["convexity_num"] or "")
     assert rows["x_(t-1)"]["cosine"] == ""
 
