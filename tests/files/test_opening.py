@@ -27,12 +27,17 @@ def bind(path: Path) -> None:
         made.bind(os.path.relpath(path))
 
 
+def link_to_pipe(path: Path) -> None:
+    os.mkfifo(path.with_name("p"))
+    path.symlink_to(path.with_name("p"))
+
+
 STRANGE: dict[str, Callable[[Path], object]] = {
     "pipe": os.mkfifo,
     "socket": bind,
     "folder": Path.mkdir,
     "device": lambda path: path.symlink_to("/dev/zero"),
-    "link to a pipe": lambda path: (os.mkfifo(path.with_name("p")), path.symlink_to(path.with_name("p"))),
+    "link to a pipe": link_to_pipe,
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -111,6 +112,10 @@ def test_a_ratio_over_noise_is_not_given() -> None:
     assert len(refused) >= 16
 
 
+def first(weights: np.ndarray, rows: np.ndarray) -> list[float]:
+    return weights[: len(rows)].tolist()
+
+
 def test_the_error_of_a_ratio_is_that_of_its_terms() -> None:
     """By the definition, at each row with the ratio there; no digits are lost where the terms are proportional."""
     rng = np.random.default_rng(0)
@@ -123,8 +128,7 @@ def test_the_error_of_a_ratio_is_that_of_its_terms() -> None:
         found = convexity_ratio_rows_se(*map(column, (ratio, bottoms, top, den, w, 0.1 * abs(bottoms), missed))).values
         for t in range(30):
             a = (top - ratio[t] * den)[: t + 1]
-            so_far: list[float] = w[: t + 1].tolist()
-            expected = rows_error(a, lambda _, so_far=so_far: so_far, (1 - ratio[t]) * missed[: t + 1])[-1]
+            expected = rows_error(a, partial(first, w), (1 - ratio[t]) * missed[: t + 1])[-1]
             expected /= 0.9 * abs(bottoms[t])
             assert found[t] == pytest.approx(expected, rel=1e-9, abs=1e-14)
 

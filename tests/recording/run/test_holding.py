@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -25,7 +26,7 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leases, "SILENT", 0.4)
 
 
-def recorded(run: Path, start: int, model: nn.Module | None = None, **options: bool) -> nn.Module:
+def recorded(run: Path, start: int, model: nn.Module | None = None, **options: Any) -> nn.Module:
     """Three steps, of a new model or one that goes on."""
     model = network() if model is None else model
     with Recorder(run, model, sgd(model), every=1, start_step=start, **options) as recorder:

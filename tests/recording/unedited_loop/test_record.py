@@ -6,6 +6,7 @@ import gc
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -433,9 +434,8 @@ def test_nothing_stepped(tmp_path: Path) -> None:
 
 def test_attaching_walks_once_over_all_objects(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Once to find modules that are compiled in place, and once for all that attaching asks for."""
-    walks: list[int] = []
-    walk = live_objects._walk
-    monkeypatch.setattr(live_objects, "_walk", lambda: walks.append(1) or walk())
+    walks = Mock(wraps=live_objects._walk)
+    monkeypatch.setattr(live_objects, "_walk", walks)
     model, criterion = network(), nn.CrossEntropyLoss()
     optimizer = sgd(model)
     with trajcheck.record(tmp_path / "run", every=1, quiet=True) as recording:
@@ -444,7 +444,7 @@ def test_attaching_walks_once_over_all_objects(tmp_path: Path, monkeypatch: pyte
             optimizer.zero_grad()
             criterion(model(inputs), targets).backward()
             optimizer.step()
-        assert len(walks) == 2
+        assert walks.call_count == 2
     assert recording.runs == [tmp_path / "run"]
     assert len(recorded_steps(tmp_path / "run")) == 4
-    assert walk()[torch.optim.Optimizer] != []
+    assert walks()[torch.optim.Optimizer] != []
