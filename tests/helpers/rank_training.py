@@ -6,8 +6,10 @@ Run in processes of their own by `train_on_ranks`; as an objective file, `rank_t
 from __future__ import annotations
 
 import contextlib
+import multiprocessing
 import os
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -168,26 +170,32 @@ def train(
     return {name: t.full_tensor() if hasattr(t, "full_tensor") else t for name, t in tensors.items()}
 
 
-def train_on_ranks(job: Callable[..., None], folder: Path, *arguments: Any, fails: bool = False) -> None:
-    """job(rank, folder, *arguments) in two processes on gloo; `fails` where they are not expected to end well."""
-    context = torch.multiprocessing.get_context("spawn")
-    started = [context.Process(target=_rank, args=(job, rank, folder, arguments)) for rank in range(RANKS)]
-    for process in started:
-        process.start()
-    for process in started:
-        process.join(400)
-    alive = [process for process in started if process.is_alive()]
-    for process in alive:
-        process.kill()
-    assert not alive
-    if not fails:
-        assert [process.exitcode for process in started] == [0] * RANKS
+def train_on_ranks(jobs: Mapping[Callable[[int, Path], None], bool], folder: Path) -> None:
+    """job(rank, folder) of one job after the other, each in two processes on gloo; of a job it is said whether all its
+    ranks end well. One process imports torch for all of them, and forks them where libraries bear that."""
+    importer = multiprocessing.get_context("spawn").Process(target=_all_jobs, args=(jobs, folder))
+    importer.start()
+    importer.join()
+    assert importer.exitcode == 0
 
 
-def _rank(job: Callable[..., None], rank: int, folder: Path, arguments: tuple[Any, ...]) -> None:
+def _all_jobs(jobs: Mapping[Callable[[int, Path], None], bool], folder: Path) -> None:
+    context = multiprocessing.get_context("spawn" if sys.platform == "darwin" else "fork")
+    for job, ends_well in jobs.items():
+        ranks = [context.Process(target=_rank, args=(job, rank, folder), daemon=True) for rank in range(RANKS)]
+        for process in ranks:
+            process.start()
+        for process in ranks:
+            process.join(300)  # one that is still alive has no exit code, and ends with its parent
+        ended_well = [process.exitcode for process in ranks] == [0] * RANKS
+        assert ended_well == ends_well, job.__name__
+
+
+def _rank(job: Callable[[int, Path], None], rank: int, folder: Path) -> None:
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=RANKS)
-    job(rank, folder, *arguments)
+    rendezvous = f"file://{folder}/rendezvous-{job.__name__}"
+    dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=RANKS)
+    job(rank, folder)
     dist.barrier()
     dist.destroy_process_group()

@@ -150,8 +150,22 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder: Path = tmp_path_factory.mktemp("ranks")
     train(plain, None, folder / "one", windows=True)
     train(plain, None, folder / "grown", steps=5)
-    train_on_ranks(jobs, folder)
+    train_on_ranks({jobs: True, killed: False, raising: False}, folder)
     return folder
+
+
+REPORTED: dict[str, Any] = {
+    "refs": ["final", "init", "mean:3"],
+    "objective": OBJECTIVE,
+    "ref_gradients": True,
+    "layers": True,
+}
+
+
+@pytest.fixture(scope="module")
+def expected(recorded: Path) -> trajcheck.Report:
+    """Of the run of one process."""
+    return trajcheck.analyze(recorded / "one", **REPORTED, out=recorded / "report of one")
 
 
 @pytest.fixture(scope="module")
@@ -174,10 +188,10 @@ def test_the_replay_has_the_masks_and_the_buffers_of_each_rank(recorded: Path, t
 
 
 @pytest.mark.parametrize("name", ["ddp", "fsdp", "ddp-resumed", "fsdp-resumed", "replicas"])
-def test_the_report_is_that_of_one_process_with_the_joint_batches(recorded: Path, name: str, tmp_path: Path) -> None:
-    options: dict[str, Any] = {"refs": ["final", "init", "mean:3"], "objective": OBJECTIVE, "ref_gradients": True}
-    expected = trajcheck.analyze(recorded / "one", **options, layers=True, out=tmp_path / "one")
-    found = trajcheck.analyze(recorded / name, **options, layers=True, out=tmp_path / name)
+def test_the_report_is_that_of_one_process_with_the_joint_batches(
+    recorded: Path, expected: trajcheck.Report, name: str, tmp_path: Path
+) -> None:
+    found = trajcheck.analyze(recorded / name, **REPORTED, out=tmp_path / name)
     for table in ("steps", "references", "layers"):
         one, other = getattr(expected, table), getattr(found, table)
         assert len(one) == len(other) > STEPS
@@ -308,17 +322,15 @@ def test_there_is_no_limit_on_time_that_ranks_would_keep_each_for_itself() -> No
         one_overhead(0.05, Budget(), RANKS)
 
 
-def test_a_rank_that_is_killed_leaves_a_run_up_to_there(tmp_path: Path) -> None:
-    train_on_ranks(killed, tmp_path, fails=True)
-    run = tmp_path / "killed"
+def test_a_rank_that_is_killed_leaves_a_run_up_to_there(recorded: Path, tmp_path: Path) -> None:
+    run = recorded / "killed"
     trajectory = open_trajectory(run)
     assert trajectory.steps == [0, 1, 2]
     trajcheck.analyze(run, objective=OBJECTIVE, out=tmp_path / "report")
 
 
-def test_a_rank_that_raises_leaves_a_run_up_to_there(tmp_path: Path) -> None:
-    train_on_ranks(raising, tmp_path, fails=True)
-    assert open_trajectory(tmp_path / "raised").steps == [0, 1, 2]
+def test_a_rank_that_raises_leaves_a_run_up_to_there(recorded: Path) -> None:
+    assert open_trajectory(recorded / "raised").steps == [0, 1, 2]
 
 
 def test_ranks_that_would_record_other_steps_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
