@@ -15,6 +15,7 @@ from loops import batch_of, network, sgd, train
 from places import SAMPLES
 from plain_run_files import Outcome, write_plain_step
 from rank_files import changed, cut_run, rank_file
+from remains import DEAD, temporary_of
 from run_files import amend
 from safetensors.numpy import load_file
 
@@ -244,7 +245,7 @@ def test_checksums_of_some_tensors_alone(recorded: Path) -> None:
 
 
 def test_leftovers_are_listed(recorded: Path) -> None:
-    (recorded / ".step-000000009.safetensors.123.tmp").write_bytes(b"half a")
+    (recorded / temporary_of(DEAD, "step-000000009.safetensors")).write_bytes(b"half a")
     assert "1 temporary files" in notes(recorded)[0] and "000000009" in notes(recorded)[0]
 
 
