@@ -6,6 +6,7 @@ import gc
 import os
 import sys
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 # Before numpy and torch are imported: the tests' models are tiny, and threads in each other's way are slow.
@@ -32,6 +33,15 @@ def what_was_there_is_no_garbage() -> Iterator[None]:
     gc.freeze()
     yield
     gc.unfreeze()
+
+
+@pytest.fixture
+def quick_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures of few pixels whose panels stay where they are: making room for every word is half of the work, which
+    tests that look at names and values alone can do without."""
+    if find_spec("matplotlib") is not None:
+        monkeypatch.setattr("matplotlib.layout_engine.ConstrainedLayoutEngine.execute", lambda *_: None)
+        monkeypatch.setattr("trajcheck.reports.figures.render.DPI", 40)
 
 
 @pytest.fixture

@@ -31,6 +31,7 @@ from trajcheck.reports.page.of_several import document
 from trajcheck.reports.reading.report import Series
 from trajcheck.reports.reading.several_reports import Together, read_together
 
+pytestmark = pytest.mark.usefixtures("quick_figures")
 Cli = Callable[..., Outcome]
 NASTY = "</script><script>alert(1)</script>\"'&<!--"
 
@@ -43,7 +44,14 @@ def styled() -> Iterator[None]:
 
 def report(folder: Path, name: str, refs: Sequence[str] = ("final",), **more: Any) -> Path:
     """An analysis of a run called by that name."""
-    run = {"path": f"runs/{name}", "id": f"id of {name}", "optimizer": "SGD", "plain_sgd": True, "parameters": 31}
+    run = {
+        "path": f"runs/{name}",
+        "id": f"id of {name}",
+        "optimizer": "SGD",
+        "plain_sgd": True,
+        "parameters": 31,
+        "skip": 1,
+    }
     return analysis(folder / name, refs, **{"run": run, **more})
 
 

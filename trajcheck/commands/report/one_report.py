@@ -75,26 +75,26 @@ def _draw_report(report: Path, formats: Sequence[str], out: str | os.PathLike[st
 
     summary = _summary(report)
     saved = read_report(report)
-    try:
-        drawn = draw(saved, tuple(dict.fromkeys(("png", *formats))))
-        page = document(saved, drawn)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
-        raise BadInputError(
-            f"{saved.folder}: cannot be drawn: its summary or a table is not as trajcheck writes it ({error!r:.200}). "
-            "Make the report anew; where it is new, this is a bug."
-        ) from error
-    files: dict[str, str | bytes] = {
-        f"{FIGURES}/{name}.{form}": content
-        for name, contents in drawn.files.items()
-        for form, content in contents.items()
-        if form in formats
-    }
-    figures = list(files)
-    files[PAGE] = page
-    if out is not None:
-        files[SUMMARY] = summary
-    every = {f"{FIGURES}/{each.name}.{form}" for each in PICTURES[saved.kind] for form in FORMATS}
-    with ReportFolder(saved.folder if out is None else Path(out), saved.id) as folder:
+    with ReportFolder(saved.folder if out is None else Path(out), saved.id) as folder:  # is it to be had?
+        try:
+            drawn = draw(saved, tuple(dict.fromkeys(("png", *formats))))
+            page = document(saved, drawn)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
+            raise BadInputError(
+                f"{saved.folder}: cannot be drawn: its summary or a table is not as trajcheck writes it "
+                f"({error!r:.200}). Make the report anew; where it is new, this is a bug."
+            ) from error
+        files: dict[str, str | bytes] = {
+            f"{FIGURES}/{name}.{form}": content
+            for name, contents in drawn.files.items()
+            for form, content in contents.items()
+            if form in formats
+        }
+        figures = list(files)
+        files[PAGE] = page
+        if out is not None:
+            files[SUMMARY] = summary
+        every = {f"{FIGURES}/{each.name}.{form}" for each in PICTURES[saved.kind] for form in FORMATS}
         folder.publish(files, sorted(every - set(files)), made_from={SUMMARY: summary} if out is None else None)
     return DrawnReport(folder.path / PAGE, [folder.path / name for name in figures], drawn.left_out)
 

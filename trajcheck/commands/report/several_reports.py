@@ -46,35 +46,35 @@ def draw_together(
     together = read_together([Path(report) for report in reports], ref)
     if group_by:
         together = grouped(together, group_by, over)
-    try:
-        drawn = draw(together, tuple(dict.fromkeys(("png", *formats))))
-        page = document(together, drawn, Path(out), notes)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
-        raise BadInputError(
-            f"{', '.join(map(str, reports))}: cannot be drawn together: a summary or a table is not as trajcheck "
-            f"writes it ({error!r:.200}). Make the reports anew; where they are new, this is a bug."
-        ) from error
-    about = {
-        "format": 1,
-        "run": {"id": OWNER},
-        "reports": {label: str(each.folder) for label, each in zip(together.labels, together.reports, strict=True)},
-        "ref": together.ref,
-        "group_by": list(group_by),
-        "over": over if group_by else None,
-        "differences": together.differences,
-        "left_out": drawn.left_out,
-        "versions": {"trajcheck": __version__},
-    }
-    files: dict[str, str | bytes] = {SUMMARY: json.dumps(about, indent=1) + "\n"}
-    figures = {
-        f"{FIGURES}/{name}.{form}": content
-        for name, contents in drawn.files.items()
-        for form, content in contents.items()
-        if form in formats
-    }
-    files |= {**figures, PAGE: page}
-    kinds = (*PICTURES["together"], *PICTURES["grouped"])  # of an earlier call too
-    every = {f"{FIGURES}/{each.name}.{form}" for each in kinds for form in FORMATS}
-    with ReportFolder(Path(out), OWNER) as folder:
+    with ReportFolder(Path(out), OWNER) as folder:  # is it to be had?
+        try:
+            drawn = draw(together, tuple(dict.fromkeys(("png", *formats))))
+            page = document(together, drawn, Path(out), notes)
+        except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
+            raise BadInputError(
+                f"{', '.join(map(str, reports))}: cannot be drawn together: a summary or a table is not as trajcheck "
+                f"writes it ({error!r:.200}). Make the reports anew; where they are new, this is a bug."
+            ) from error
+        about = {
+            "format": 1,
+            "run": {"id": OWNER},
+            "reports": {label: str(each.folder) for label, each in zip(together.labels, together.reports, strict=True)},
+            "ref": together.ref,
+            "group_by": list(group_by),
+            "over": over if group_by else None,
+            "differences": together.differences,
+            "left_out": drawn.left_out,
+            "versions": {"trajcheck": __version__},
+        }
+        files: dict[str, str | bytes] = {SUMMARY: json.dumps(about, indent=1) + "\n"}
+        figures = {
+            f"{FIGURES}/{name}.{form}": content
+            for name, contents in drawn.files.items()
+            for form, content in contents.items()
+            if form in formats
+        }
+        files |= {**figures, PAGE: page}
+        kinds = (*PICTURES["together"], *PICTURES["grouped"])  # of an earlier call too
+        every = {f"{FIGURES}/{each.name}.{form}" for each in kinds for form in FORMATS}
         folder.publish(files, outdated=sorted(every - set(files)))
     return DrawnReport(folder.path / PAGE, [folder.path / name for name in figures], drawn.left_out)
