@@ -14,10 +14,10 @@ def runs(pid: int) -> bool:
         return False
 
 
-def eventually(true: Callable[[], bool], seconds: float = 30.0) -> bool:
+def eventually(true: Callable[[], bool], seconds: float = 30.0, pause: float = 0.02) -> bool:
     end = time.monotonic() + seconds
     while not true():
         if time.monotonic() > end:
             return False
-        time.sleep(0.02)
+        time.sleep(pause)
     return True
