@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from collections.abc import Callable
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from places import SAMPLES
 import trajcheck
 from trajcheck import Report
 
+Analyzed = Callable[..., Report]
 RUNS = {
     "digits-sgd-seed0": "digits",
     "digits-sgd-seed1": "digits",
@@ -22,10 +24,20 @@ RUNS = {
     "transformer-adamw": "transformer",
 }
 
+REFS = {run: ["final", "init"] for run in RUNS} | {"breast-cancer-gd": ["final", "init", "step:75", "mean:10"]}
 
-def analyzed(run: str, refs: list[str], folder: Path, **options: object) -> Report:
-    objective = f"{SAMPLES / 'objectives.py'}:{RUNS[run]}"
-    return trajcheck.analyze(SAMPLES / run, refs, objective, out=folder, **options)  # type: ignore[arg-type]
+
+@pytest.fixture(scope="module")
+def analyzed(tmp_path_factory: pytest.TempPathFactory) -> Analyzed:
+    """The report of a run, its losses and gradients computed in a dtype; made once."""
+
+    @cache
+    def made(run: str, dtype: str | None = None) -> Report:
+        objective = f"{SAMPLES / 'objectives.py'}:{RUNS[run]}"
+        folder = tmp_path_factory.mktemp("reports") / "report"
+        return trajcheck.analyze(SAMPLES / run, REFS[run], objective, out=folder, replay_dtype=dtype)
+
+    return made
 
 
 def towards(report: Report, ref: str) -> pd.DataFrame:
@@ -34,9 +46,9 @@ def towards(report: Report, ref: str) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("run", RUNS)
-def test_the_replay_is_the_training(run: str, tmp_path: Path) -> None:
+def test_the_replay_is_the_training(run: str, analyzed: Analyzed) -> None:
     """Recorded and replayed losses and gradients agree to rounding: with dropout, the recorded masks return."""
-    report = analyzed(run, ["final"], tmp_path)
+    report = analyzed(run)
     recorded_by = json.loads((SAMPLES / run / "run.json").read_text())["versions"]["torch"]
     if run == "transformer-adamw" and recorded_by != torch.__version__:  # its dropout masks need not return there
         assert report.steps["replay_loss_error"].max() < 0.2
@@ -48,10 +60,10 @@ def test_the_replay_is_the_training(run: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("run", ["digits-sgd-seed0", "breast-cancer-gd"])
-def test_the_last_step_of_plain_sgd_leads_to_the_final_iterate(run: str, tmp_path: Path) -> None:
+def test_the_last_step_of_plain_sgd_leads_to_the_final_iterate(run: str, analyzed: Analyzed) -> None:
     """x* = x_{t+1} = x_t - eta g_t: cos = 1 and rsi = eb = 1 / eta."""
-    row = towards(analyzed(run, ["final"], tmp_path), "final").iloc[-2]
-    rate = trajcheck.analyze(SAMPLES / run, out=tmp_path).steps["lr"].iloc[-2]
+    report = analyzed(run)
+    row, rate = towards(report, "final").iloc[-2], report.steps["lr"].iloc[-2]
     tolerance = 1e-9 if run == "breast-cancer-gd" else 1e-5  # float32: x_{t+1} was rounded
     assert row["cos"] == pytest.approx(1, rel=tolerance)
     assert row["rsi"] == pytest.approx(1 / rate, rel=tolerance)
@@ -59,10 +71,9 @@ def test_the_last_step_of_plain_sgd_leads_to_the_final_iterate(run: str, tmp_pat
     assert row["cos_floor"] == 1
 
 
-def test_logistic_regression_is_convex(tmp_path: Path) -> None:
-    refs = ["final", "init", "step:75", "mean:10"]
-    report = analyzed("breast-cancer-gd", refs, tmp_path)
-    for table in [report.steps, *(towards(report, ref) for ref in refs)]:
+def test_logistic_regression_is_convex(analyzed: Analyzed) -> None:
+    report = analyzed("breast-cancer-gd")
+    for table in [report.steps, *(towards(report, ref) for ref in REFS["breast-cancer-gd"])]:
         assert (table["inst_gap"].dropna() <= 1e-12).all()
         resolved = table[table["convexity_ratio"].notna() & (table["convexity_den"] > 0)]
         assert (resolved["convexity_ratio"] >= 1).all()
@@ -72,8 +83,8 @@ def test_logistic_regression_is_convex(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("run", ["digits-sgd-seed0", "breast-cancer-gd", "transformer-adamw"])
-def test_loss_change_less_update_corr_is_the_gap(run: str, tmp_path: Path) -> None:
-    table = analyzed(run, ["final"], tmp_path, replay_dtype="float64").steps
+def test_loss_change_less_update_corr_is_the_gap(run: str, analyzed: Analyzed) -> None:
+    table = analyzed(run, "float64").steps
     steps, last = table.dropna(subset="inst_gap"), int(table["step"].iloc[-1])
     difference = steps["loss_change_sum"].iloc[-1] - steps["update_corr_sum"].iloc[-1]
     middles = (steps["step"] - steps["stride"] / 2).tolist()
@@ -81,10 +92,10 @@ def test_loss_change_less_update_corr_is_the_gap(run: str, tmp_path: Path) -> No
     assert difference == pytest.approx(gaps, rel=1e-9)
 
 
-def test_float64_replay_resolves_what_float32_does_not(tmp_path: Path) -> None:
+def test_float64_replay_resolves_what_float32_does_not(analyzed: Analyzed) -> None:
     """Where the float32 gap is resolved its sign is that of the float64 gap."""
-    narrow = analyzed("digits-sgd-seed0", ["final", "init"], tmp_path / "32").references
-    wide = analyzed("digits-sgd-seed0", ["final", "init"], tmp_path / "64", replay_dtype="float64").references
+    narrow = analyzed("digits-sgd-seed0", "float32").references
+    wide = analyzed("digits-sgd-seed0", "float64").references
     resolved = narrow["inst_gap"].abs() > narrow["gap_resolution"]
     assert resolved.sum() > 200
     assert (np.sign(narrow["inst_gap"][resolved]) == np.sign(wide["inst_gap"][resolved])).all()
@@ -92,8 +103,8 @@ def test_float64_replay_resolves_what_float32_does_not(tmp_path: Path) -> None:
     assert (error.dropna() <= narrow["gap_resolution"].dropna()).all()
 
 
-def test_what_adam_promises_nothing_for_is_left_out(tmp_path: Path) -> None:
-    report = analyzed("transformer-adamw", ["final"], tmp_path)
+def test_what_adam_promises_nothing_for_is_left_out(analyzed: Analyzed) -> None:
+    report = analyzed("transformer-adamw")
     assert not {"lo_lr", "cos_floor"} & set(report.references.columns)
     reasons = report.undefined.groupby("column")["reason"].agg(" ".join)
     assert "nothing for AdamW" in reasons["lo_lr"] and "plain SGD" in reasons["cos_floor"]
