@@ -262,14 +262,15 @@ def test_a_loss_function_given_to_the_trainer(tmp_path: Path) -> None:
     (tensors, metadata), (expected, said) = (read(tmp_path / run, 2) for run in ("run", "usual"))
     assert {name for name in tensors if name.startswith("batch")} == {n for n in expected if n.startswith("batch")}
     assert metadata["loss"] == pytest.approx(said["loss"], rel=1e-5)
-    with pytest.warns(RuntimeWarning, match=r"callback\.observed"):
+    with pytest.warns(RuntimeWarning, match=r"the targets that this function took\. .*callback\.observed"):
         trained(
             tmp_path,
             [TrajcheckCallback(tmp_path / "unseen", every=1, strict=True, quiet=True)],
             compute_loss_func=counted_loss,
         )
     tensors, metadata = read(tmp_path / "unseen", 1)
-    assert "batch/1/input_ids" in tensors and "batch/1/labels" not in tensors
+    labels = read(tmp_path / "usual", 1)[0]["batch/1/labels"]
+    assert "batch/1/0/input_ids" in tensors and torch.equal(tensors["batch/1/1"], labels[:, 1:].flatten())
     assert metadata["loss"] == pytest.approx(read(tmp_path / "usual", 1)[1]["loss"], rel=1e-5)
     assert metadata["micro_weights"] == [None, None]
 

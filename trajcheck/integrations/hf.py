@@ -128,9 +128,15 @@ class TrajcheckCallback(TrainerCallback):
             pass
         if watch.functions:
             announce(
-                f"{watch.recorder.path}: batches were recorded without labels, because the loss that backward() was "
-                f"called on was made outside of the model, by {', '.join(sorted(watch.functions))}. Give the Trainer "
-                "compute_loss_func=callback.observed(loss_func), or let the model compute the loss.",
+                f"{watch.recorder.path}: the loss that backward() was called on was made outside of the model, by "
+                f"{', '.join(sorted(watch.functions))}: "
+                + (
+                    f"{watch.without_targets} batches were recorded without labels"
+                    if watch.without_targets
+                    else "batches are pairs, what the model was called with and the targets that this function took"
+                )
+                + ". Give the Trainer compute_loss_func=callback.observed(loss_func), or let the model compute the "
+                "loss.",
                 to_nobody if self._options.get("quiet") else to_stderr,
                 stacklevel=2,
             )
