@@ -45,11 +45,12 @@ def made(rule: str, arguments: Arguments) -> int:
 
 
 def _shapes(arguments: Arguments) -> list[Shape]:
-    found = []
+    """Of all tensors; an axis of length 0 counts as one of length 1, for what is left when it is summed over."""
+    found: list[Shape] = []
     for value in arguments.values():
         for each in value if isinstance(value, list | tuple) else (value,):
             if hasattr(each, "numel"):
-                found.append(each.shape)
+                found.append([max(1, size) for size in each.shape])
     return found
 
 
@@ -124,9 +125,9 @@ def _repeated(a: Arguments) -> int:
 
 
 def _diagonals(a: Arguments) -> int:
-    shape = a["self"].shape
-    size = (shape[-1] if shape else 1) + abs(a.get("offset", a.get("diagonal", 0)))
-    return int(a["self"].numel()) * size + size * size
+    """A square matrix for each row."""
+    shape = [max(1, size) for size in a["self"].shape] or [1]
+    return math.prod(shape[:-1]) * (shape[-1] + abs(a.get("offset", a.get("diagonal", 0)))) ** 2
 
 
 def _padded(a: Arguments) -> int:
@@ -173,6 +174,13 @@ def _inner(a: Arguments) -> int:
     return math.prod(one[:-1]) * math.prod(other[:-1])
 
 
+def _filled(a: Arguments) -> int:
+    """Of kernels that divide by a number of elements without a look at it."""
+    if not all(value.numel() for value in a.values() if hasattr(value, "numel")):
+        raise Misfit("it is of a tensor with no elements")
+    return _broadcast(a)
+
+
 def _linear(a: Arguments) -> int:
     weight, shape = a["weight"].shape, a["input"].shape
     return math.prod(shape[:-1]) * (weight[0] if len(weight) > 1 else 1) + math.prod(shape)
@@ -205,8 +213,9 @@ def _einsum(a: Arguments) -> int:
 
 def _tensordot(a: Arguments) -> int:
     one, other = a["self"].shape, a["other"].shape
-    gone = math.prod(one[dim] for dim in a["dims_self"]) * math.prod(other[dim] for dim in a["dims_other"])
-    return _inputs(a) + math.prod(one) * math.prod(other) // max(1, gone)
+    left = [size for i, size in enumerate(one) if i not in {dim % len(one) for dim in a["dims_self"]}]
+    right = [size for i, size in enumerate(other) if i not in {dim % len(other) for dim in a["dims_other"]}]
+    return _inputs(a) + math.prod(left) * math.prod(right)
 
 
 def _distances(a: Arguments) -> int:
@@ -216,6 +225,18 @@ def _distances(a: Arguments) -> int:
 
 def _four(a: Arguments) -> int:
     return 4 * (_broadcast(a) + _inputs(a))
+
+
+def _decomposed(a: Arguments) -> int:
+    """With all columns of square factors, unless it is told to leave out those that nothing is multiplied with."""
+    full = a.get("mode") == "complete" if "mode" in a else a.get("full_matrices", True)
+    squares = [math.prod(shape[:-2]) * max(shape[-2:]) ** 2 for shape in _shapes(a)]
+    return _four(a) + (4 * sum(squares) if full else 0)
+
+
+def _covariance(a: Arguments) -> int:
+    shape = a["self"].shape
+    return 4 * _inputs(a) + (int(shape[0]) ** 2 if len(shape) > 1 else 1)
 
 
 def _fourier(a: Arguments) -> int:
@@ -274,10 +295,28 @@ def _adaptive(a: Arguments) -> int:
 
 def _resized(a: Arguments) -> int:
     shape = next(value for value in a.values() if hasattr(value, "numel")).shape
+    return math.prod(shape[:2]) * math.prod(_sizes(a, shape))
+
+
+def _sizes(a: Arguments, shape: Shape) -> list[int]:
+    """To which each axis of an image is brought. Raises Misfit for a scale that does not lead there: with such a one
+    kernels read beyond the image."""
     sizes = a.get("output_size")
     if sizes is None:
-        sizes = [math.ceil(size * scale) for size, scale in zip(shape[2:], a["scale_factors"], strict=True)]
-    return math.prod(shape[:2]) * math.prod(sizes)
+        return [math.ceil(size * scale) for size, scale in zip(shape[2:], a["scale_factors"], strict=True)]
+    names = ("scales",) if len(sizes) == 1 else ("scales_d", "scales_h", "scales_w")[-len(sizes) :]
+    for size, to, scale in zip(shape[2:], sizes, [a.get(name) for name in names], strict=True):
+        if scale is not None and not abs(size * scale - to) <= 1:
+            raise Misfit(f"it scales {size} by {scale}, and is to give {to}")
+    return list(sizes)
+
+
+def _antialiased(a: Arguments) -> int:
+    """One axis after the other, each with weights for all that a place is made of."""
+    shape = next(value for value in a.values() if hasattr(value, "numel")).shape
+    sizes = _sizes(a, shape)
+    weights = sum(8 * max(size, to) + 16 * to for size, to in zip(shape[2:], sizes, strict=True))
+    return math.prod(shape[:2]) * (math.prod(sizes) + shape[2] * sizes[1]) + weights
 
 
 def _unfolded(a: Arguments) -> int:
@@ -312,12 +351,15 @@ RULES: dict[str, Callable[[Arguments], int]] = {
     "broadcast": _broadcast,
     "inputs": _inputs,
     "reshaped": _largest,
+    "filled": _filled,
+    "group_norm": lambda a: _largest(a) + 2 * a["N"] * a["group"],
     "selected": _selected,
     "gathered": _broadcast,
     "indexed": _indexed,
     "nonzero": lambda a: a["self"].numel() * max(1, a["self"].ndim),
     "repeated": _repeated,
     "diagonals": _diagonals,
+    "diagonal": lambda a: _diagonals(a) if a["self"].ndim == 1 else _largest(a),
     "one_hot": lambda a: a["self"].numel() * a["num_classes"],
     "padded": _padded,
     "made": _made,
@@ -331,15 +373,18 @@ RULES: dict[str, Callable[[Arguments], int]] = {
     "tensordot": _tensordot,
     "distances": _distances,
     "four": _four,
+    "decomposed": _decomposed,
+    "covariance": _covariance,
     "fft": _fourier,
     "convolved": _convolved,
     "transposed": _transposed,
     "pooled": _pooled,
     "adaptive": _adaptive,
     "resized": _resized,
+    "antialiased": _antialiased,
     "unfolded": _unfolded,
     "sampled": lambda a: math.prod(a["input"].shape[:2]) * math.prod(a["grid"].shape[1:-1]),
-    "affine": lambda a: 4 * math.prod(a["size"]),
+    "affine": lambda a: 4 * math.prod(max(1, each) for each in a["size"]),
     "embedded": lambda a: a["indices"].numel() * math.prod(a["weight"].shape[1:]),
     "recurrent": _recurrent,
     "cell": _cell,

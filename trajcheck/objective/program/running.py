@@ -14,6 +14,7 @@ from trajcheck.errors import ObjectiveError
 from trajcheck.objective.program.arguments import Dtype, Format, Here, Misfit, Reference, within
 from trajcheck.objective.program.arithmetic import calculate
 from trajcheck.objective.program.elements import allowed, made
+from trajcheck.objective.program.functions import function_of
 from trajcheck.objective.program.nodes import Block, Checked, Step
 from trajcheck.readable import size_text
 
@@ -51,10 +52,11 @@ class Program:
         self.checked, self._title = checked, title
         self.device = torch.device("cpu")
         steps = [*steps_of(checked.block), *steps_of(checked.requires)]
-        self._functions = {step.op: _function(step, title) for step in steps if step.operator}
+        self._functions = {step.op: function_of(step, title) for step in steps if step.operator}
         unknown = (step.operator.name.partition(".")[0] for step in steps if step.operator)
         self._sizes_unknown = not _UNKNOWN_SIZES.isdisjoint(unknown)
-        self._known_sizes: set[Any] = set()  # of batches whose evaluation was seen to stay within the limit
+        # Of batches, parameters and buffers, whose evaluation was seen to stay within the limit: buffers may change.
+        self._known_sizes: set[Any] = set()
         self.set(self.device, lambda dtype: dtype)
 
     def set(self, device: torch.device, converted: Callable[[torch.dtype], torch.dtype]) -> None:
@@ -97,7 +99,7 @@ class Program:
         the batch is not of the sizes that it was exported for, and where an operator fails.
         """
         taken = {each: source(*each) for each in self.checked.used}
-        sizes = tuple(tuple(tensor.shape) for tensor in batch)
+        sizes = tuple(tuple(tensor.shape) for tensor in (*batch, *taken.values()))
         watched = self._sizes_unknown or sizes not in self._known_sizes
         budget = _Budget(taken.values(), batch) if watched else None
         if watched:
@@ -195,20 +197,6 @@ class _Budget:
                 f"the program would make more than {self._most:,} elements ({size_text(8 * self._most)} in float64), "
                 "the most for its parameters and this batch. An objective file (--objective FILE.py:NAME) has no limit"
             )
-
-
-def _function(step: Step, title: str) -> Callable[..., Any]:
-    """torch's function of an operator that stands in our list."""
-    assert step.operator is not None
-    name, _, overload = step.operator.name.partition(".")
-    try:
-        found: Callable[..., Any] = getattr(getattr(torch.ops.aten, name), overload)
-    except AttributeError as error:
-        raise ObjectiveError(
-            f"{title}: node {step.name!r} ({step.op}): torch {torch.__version__} has no such operator. Use a newer "
-            "torch, or an objective file (--objective FILE.py:NAME)"
-        ) from error
-    return found
 
 
 def _nothing(*_: Any) -> None:

@@ -19,7 +19,8 @@ ALIASING = frozenset(
     [
         *("dropout", "alpha_dropout", "feature_dropout", "feature_alpha_dropout", "conj_physical", "type_as", "pad"),
         *("atleast_1d", "atleast_2d", "atleast_3d", "broadcast_tensors", "pixel_shuffle", "pixel_unshuffle"),
-        *("channel_shuffle", "meshgrid"),
+        *("channel_shuffle", "meshgrid", "einsum", "_unsafe_view"),
+        *("unsafe_chunk", "unsafe_split", "unsafe_split_with_sizes"),
     ]
 )
 

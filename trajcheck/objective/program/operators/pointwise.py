@@ -267,6 +267,6 @@ broadcast less_equal.Tensor(Tensor self, Tensor other) -> Tensor
 broadcast not_equal.Tensor(Tensor self, Tensor other) -> Tensor
 broadcast ldexp.Tensor(Tensor self, Tensor other) -> Tensor
 broadcast clip.Tensor(Tensor self, Tensor? min=None, Tensor? max=None) -> Tensor
-broadcast _weight_norm(Tensor v, Tensor g, int dim=0) -> Tensor
+filled _weight_norm(Tensor v, Tensor g, int dim=0) -> Tensor
 broadcast linalg_vecdot(Tensor x, Tensor y, *, int dim=-1) -> Tensor
 """

@@ -53,8 +53,8 @@ fft fft_ifftshift(Tensor self, int[1]? dim=None) -> Tensor
 product addbmm(Tensor self, Tensor batch1, Tensor batch2, *, Scalar beta=1, Scalar alpha=1) -> Tensor
 outer kron(Tensor self, Tensor other) -> Tensor
 outer addr(Tensor self, Tensor vec1, Tensor vec2, *, Scalar beta=1, Scalar alpha=1) -> Tensor
-four linalg_qr(Tensor A, str mode="reduced") -> (Tensor Q, Tensor R)
-four linalg_svd(Tensor A, bool full_matrices=True, *, str? driver=None) -> (Tensor U, Tensor S, Tensor Vh)
+decomposed linalg_qr(Tensor A, str mode="reduced") -> (Tensor Q, Tensor R)
+decomposed linalg_svd(Tensor A, bool full_matrices=True, *, str? driver=None) -> (Tensor U, Tensor S, Tensor Vh)
 four linalg_svdvals(Tensor A, *, str? driver=None) -> Tensor
 four linalg_pinv(Tensor self, float rcond, bool hermitian=False) -> Tensor
 four linalg_cholesky_ex(Tensor self, *, bool upper=False, bool check_errors=False) -> (Tensor L, Tensor info)

@@ -78,5 +78,5 @@ inputs trapezoid.dx(Tensor y, *, Scalar dx=1, int dim=-1) -> Tensor
 inputs norm_except_dim(Tensor v, int pow=2, int dim=0) -> Tensor
 inputs index_reduce(Tensor self, int dim, Tensor index, Tensor source, str reduce, *, bool include_self=True) ->
     Tensor
-inputs cov(Tensor self, *, int correction=1, Tensor? fweights=None, Tensor? aweights=None) -> Tensor
+covariance cov(Tensor self, *, int correction=1, Tensor? fweights=None, Tensor? aweights=None) -> Tensor
 """

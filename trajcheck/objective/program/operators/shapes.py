@@ -97,7 +97,7 @@ repeated repeat_interleave.self_int(Tensor self, SymInt repeats, int? dim=None, 
 inputs meshgrid(Tensor[] tensors) -> Tensor[]
 inputs meshgrid.indexing(Tensor[] tensors, *, str indexing) -> Tensor[]
 diagonals diag_embed(Tensor self, int offset=0, int dim1=-2, int dim2=-1) -> Tensor
-diagonals diag(Tensor self, int diagonal=0) -> Tensor
+diagonal diag(Tensor self, int diagonal=0) -> Tensor
 one_hot one_hot(Tensor self, int num_classes=-1) -> Tensor
 padded pad(Tensor self, SymInt[] pad, str mode="constant", float? value=None) -> Tensor
 padded constant_pad_nd(Tensor self, SymInt[] pad, Scalar value=0) -> Tensor
