@@ -20,6 +20,7 @@ from saved_reports import analysis
 import trajcheck
 from trajcheck.errors import UsageError
 from trajcheck.reports.figures.catalogue import PICTURES
+from trajcheck.reports.figures.drawing.ratio_panel import ratios_of_several
 from trajcheck.reports.figures.picture import NothingToDraw
 from trajcheck.reports.figures.render import draw
 from trajcheck.reports.reading.groups import Grouped, grouped
@@ -147,3 +148,35 @@ def test_a_run_counts_once(tmp_path: Path) -> None:
     (folders[1] / "summary.json").write_text(json.dumps(about))
     with pytest.raises(UsageError, match="another report of the same run"):
         of_groups(folders)
+
+
+def test_the_ratio_is_the_headlines_and_kinds_are_not_averaged(tmp_path: Path) -> None:
+    """Runs whose ratio is without the steps' own terms, and those whose ratio holds them, have a panel each."""
+    kinds = ["convexity_ratio_skip", "convexity_ratio", "convexity_ratio_skip", "convexity_ratio"]
+    folders = []
+    for n, kind in enumerate(kinds):
+        folder = report(tmp_path, f"g{n // 3}/s{n}", change={"convexity_ratio": 2.0 + n, "convexity_den": 1.0})
+        rows = pd.read_csv(folder / "references.csv").assign(convexity_ratio_skip=0.5 * n, convexity_den_skip=-1.0)
+        rows.to_csv(folder / "references.csv", index=False)
+        values = json.loads((folder / "summary.json").read_text())
+        values["headline"]["references"]["final"]["convexity_of"] = kind
+        (folder / "summary.json").write_text(json.dumps(values))
+        folders.append(folder)
+    together = read_together(folders)
+    (one, free, den), (two, plain, _) = ratios_of_several(together)
+    assert one == f"{two}, without the steps' own terms"
+    assert {place: set(series.values) for place, series in free.items()} == {0: {0.0}, 2: {1.0}}
+    assert {place: set(series.values) for place, series in plain.items()} == {1: {3.0}, 3: {5.0}}
+    assert {value for series in den.values() for value in series.values} == {-1.0}
+    of_each = of_groups(folders)
+    means = [of_each.averaged(lines) for _, lines, _ in ratios_of_several(of_each)]
+    assert [{n: (curve.mean[0], curve.runs) for n, curve in each.items()} for each in means] == [
+        {0: (0.5, 2)},
+        {0: (3.0, 1), 1: (5.0, 1)},
+    ]
+    (picture, several) = (
+        next(each for each in PICTURES[kind] if each.name == "convexity_ratio") for kind in ("grouped", "together")
+    )
+    for figure in (picture.draw(of_each), several.draw(together)):
+        titles = [ax.get_title(loc="left") or ax.get_title() for ax in figure.axes]
+        assert [title.removesuffix(" (2 of 4 runs)") for title in titles] == [one, two]

@@ -30,9 +30,9 @@ READING = {
     "and den of the cell's title, on one sample. Without a mark x<sub>s</sub> stands for x<sub>t</sub> in num, s being "
     "a record after t, so that the steps' own terms are left out; with a * x<sub>t</sub> itself; with a ^ den is the "
     "known sum of loss changes, and a control variate of num. Towards x_(t-1) x* is x<sub>t-1</sub>. If the "
-    "inequality of convexity "
-    "held at every record, it would be at least 1 with den above 0, and at most 1 with den below; a ratio in that "
-    "range does not show that it held. Empty without replayed losses, or where den is below its resolution.",
+    "inequality of convexity held at every record, one with a mark would be at least 1 with den above 0, and at most 1 "
+    "with den below; a ratio in that range does not show that it held. One without a mark may be below 1 all the same, "
+    "as what each step gained is left out too. Empty without replayed losses, or where den is below its resolution.",
     "convex": "Share of the records, each by its weight, at which f(x<sub>t</sub>) − f(x*) ≤ ⟨g<sub>t</sub>, "
     "x<sub>t</sub> − x*⟩ holds beyond rounding. That is the inequality of convexity between these two points on that "
     "sample, and says nothing of other points.",

@@ -136,6 +136,10 @@ _WORDS = {
 }
 
 
+#: What is to be known of a ratio beside its name.
+_BELOW = {"convexity_ratio_skip": " (what each step gained is left out: convex functions may give less than 1)"}
+
+
 def _cosines(columns: Sequence[TableColumn], rows: Sequence[RunRow]) -> Iterator[str]:
     """Which cosine and which ratio it is, towards which references."""
     for name, of in (("cosine", "cosine_of"), ("convexity_ratio", "convexity_of")):
@@ -147,7 +151,7 @@ def _cosines(columns: Sequence[TableColumn], rows: Sequence[RunRow]) -> Iterator
                 kinds.setdefault(kind, []).append(f"{each.row.ref}, {each.row.sample}")
         for kind, places in kinds.items():
             if kind != name:
-                yield f"{name} is of {kind}: {'; '.join(dict.fromkeys(places))}"
+                yield f"{name} is of {kind}: {'; '.join(dict.fromkeys(places))}" + _BELOW.get(kind, "")
 
 
 def _reasons(columns: Sequence[TableColumn], rows: Sequence[RunRow]) -> Iterator[str]:

@@ -137,13 +137,19 @@ def _ratio(values: Mapping[str, Any], den: float) -> str:
     ratio = values["convexity_ratio"]
     if ratio is None:
         return "; the left is below its resolution or within its errors, so that there is no ratio"
+    said = f", and their ratio {_with_errors(values, 'convexity_ratio')}"
+    if values["convexity_of"] == "convexity_ratio_skip":
+        return (
+            f"{said}; it is no test of convexity: what each step gained is left out too, so that convex "
+            "functions may give less than 1"
+        )
     error = combined_error(values, "convexity_ratio")
     bound = "at least 1" if den > 0 else "at most 1, the left being negative"
     if error is not None and abs(ratio - 1) <= STANDARD_ERRORS * error:
         verdict = "1 is within two standard errors"
     else:
         verdict = "it is so" if (ratio >= 1) == (den > 0) or ratio == 1 else "it is not"
-    return f", and their ratio {_with_errors(values, 'convexity_ratio')}; convexity asks for {bound}: {verdict}"
+    return f"{said}; convexity asks for {bound}: {verdict}"
 
 
 def combined_error(values: Mapping[str, Any], name: str) -> float | None:

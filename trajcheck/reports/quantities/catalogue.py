@@ -56,7 +56,8 @@ _DECLARED = (
                 "record after t, or of cos(g_t, x_t - x*) where that needs no correction.", REFERENCES, _COS),
     RowQuantity("cosine_of", "headline", "cosine of", "cosine of", "Which of the two.", REFERENCES, _COS, WORD),
     RowQuantity("convexity_ratio", "headline", "ratio", "ratio", "num / den: at least 1 where the inequality of "
-                "convexity held at every record and den > 0, at most 1 where it held and den < 0.", BOTH, _RATIO),
+                "convexity held at every record and den > 0, at most 1 where it held and den < 0; "
+                "without the steps' own terms it may be below 1 all the same.", BOTH, _RATIO),
     RowQuantity("convexity_of", "headline", "ratio of", "ratio of", "Which: convexity_ratio_skip, where <g_t, x_s - "
                 "x*> stands in num, s a record after t; convexity_ratio, where that needs no correction; "
                 "convexity_ratio_controlled, with the known sum of loss changes as den and control variate.", BOTH,

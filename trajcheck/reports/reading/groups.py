@@ -77,6 +77,10 @@ class Grouped(Together):
             if sample is None
             else self.lines(table, column, sample=sample, **keys)
         )
+        return self.averaged(lines)
+
+    def averaged(self, lines: Mapping[int, Series]) -> dict[int, Curve]:
+        """The groups' means of lines by their runs' places."""
         found = {place: (self._axis(place, series), series) for place, series in lines.items()}
         found = {place: (x, series) for place, (x, series) in found.items() if np.isfinite(x[series.defined]).any()}
         curves = {}

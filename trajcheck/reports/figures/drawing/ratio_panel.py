@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -12,10 +12,13 @@ from matplotlib.patches import Patch
 
 from trajcheck.reports.figures.drawing.axes import line, scale, shade
 from trajcheck.reports.figures.drawing.legends import entry, patch
+from trajcheck.reports.figures.drawing.run_panels import SAMPLE_TITLES, towards
 from trajcheck.reports.figures.drawing.style import BLACK, DASHES, GREY, MARKS, ORANGE
 from trajcheck.reports.reading.report import SavedReport, Series
+from trajcheck.reports.reading.several_reports import SAMPLES, Together
 
 LABEL = "ratio num/den"
+_SKIP = "_skip"
 _UNRESOLVED: dict[str, Any] = {"facecolor": "#F2F2F2", "edgecolor": "#888888", "hatch": "////"}
 _TURNED: dict[str, Any] = {"facecolor": "#F6DFC0", "alpha": 0.7}
 _BANDS = ((1.0, "#009E73", "> 1"), (0.0, ORANGE, "0 to 1"), (None, "#D55E00", "< 0"))
@@ -23,12 +26,33 @@ _BANDS = ((1.0, "#009E73", "> 1"), (0.0, ORANGE, "0 to 1"), (None, "#D55E00", "<
 
 def ratios(report: SavedReport, table: str, **keys: str) -> tuple[Series, Series, Series]:
     """The ratio with its numerator and denominator: those without the steps' own terms where the headline's are."""
-    head = report.summary["headline"]
-    samples = head.get("samples") or {head["sample"]: head}
-    said = samples.get(keys.get("sample", ""), {}).get("references", {}).get(keys.get("ref", ""), {})
-    end = "_skip" if said.get("convexity_of") == "convexity_ratio_skip" else ""
+    end = _SKIP if _is_free(report, keys.get("sample", ""), keys.get("ref", "")) else ""
     ratio, num, den = (report.series(table, f"convexity_{name}{end}", **keys) for name in ("ratio", "num", "den"))
     return ratio, num, den
+
+
+def ratios_of_several(together: Together) -> Iterator[tuple[str, dict[int, Series], dict[int, Series]]]:
+    """The ratios of several runs towards their references, and their denominators, by the runs' places, for a panel
+    each, of which the first is its title: one a sample, and one for those without the steps' own terms."""
+    for sample in SAMPLES:
+        for free in (True, False):
+            found = {
+                place: ratios(report, "references", sample=sample, **together.towards_ref)
+                for place, report in enumerate(together.reports[: together.shown])
+                if _is_free(report, sample, together.ref) == free
+            }
+            found = {place: each for place, each in found.items() if each[0]}
+            if found:
+                words = f"{towards(together)}, {SAMPLE_TITLES[sample]}" + (", without the steps' own terms" * free)
+                yield words, {n: ratio for n, (ratio, *_) in found.items()}, {n: den for n, (*_, den) in found.items()}
+
+
+def _is_free(report: SavedReport, sample: str, ref: str) -> bool:
+    """Whether the headline's ratio is the one without the steps' own terms."""
+    head = report.summary["headline"]
+    samples = head.get("samples") or {head["sample"]: head}
+    said = samples.get(sample, {}).get("references", {}).get(ref, {})
+    return bool(said.get("convexity_of") == f"convexity_ratio{_SKIP}")
 
 
 def unresolved(ratio: Series, den: Series) -> np.ndarray:

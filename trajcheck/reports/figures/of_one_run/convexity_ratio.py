@@ -66,7 +66,8 @@ PICTURE = Picture(
     "least 1, weakly quasi-convex ones 0 to 1, below 0 is strongly non-convex, and a saddle can give 2. Where den < 0 "
     "the inequality turns round. The strip at the left edge marks the bands; there is no ratio where |den| is below "
     "its resolution (on probe batches: its standard error; over thinned records: two errors for the choice of rows). "
-    "On own samples towards a later iterate x_s, s a record after t, stands for x_t in num.",
+    "On own samples towards a later iterate x_s, s a record after t, stands for x_t in num: what each "
+    "step gained is left out too, and convex functions may give less than 1.",
     _draw,
     place=20,
 )

@@ -8,22 +8,20 @@ from matplotlib.lines import Line2D
 
 from trajcheck.reports.figures.drawing.axes import scale
 from trajcheck.reports.figures.drawing.legends import entry
-from trajcheck.reports.figures.drawing.ratio_panel import LABEL, limits
-from trajcheck.reports.figures.drawing.run_panels import SAMPLE_TITLES, Panel, draw_lines, figure_of, towards
+from trajcheck.reports.figures.drawing.ratio_panel import LABEL, limits, ratios_of_several
+from trajcheck.reports.figures.drawing.run_panels import Panel, draw_lines, figure_of
 from trajcheck.reports.figures.drawing.style import GREY
 from trajcheck.reports.figures.picture import NothingToDraw, Picture
 from trajcheck.reports.reading.several_reports import Together
 
 
 def _draw(together: Together) -> Figure:
-    found = together.on_samples("references", "convexity_ratio", **together.towards_ref)
-    if not found:
-        raise NothingToDraw(together.why_empty("convexity_ratio"))
     parts = []
-    for sample, lines in found.items():
-        dens = together.lines("references", "convexity_den", sample=sample, **together.towards_ref)
-        negative = {place: dens[place].values < 0 for place in lines if place in dens}
-        parts.append(Panel(f"{towards(together)}, {SAMPLE_TITLES[sample]}", LABEL, lines, dotted=negative))
+    for words, lines, dens in ratios_of_several(together):
+        negative = {place: den.values < 0 for place, den in dens.items()}
+        parts.append(Panel(words, LABEL, lines, dotted=negative))
+    if not parts:
+        raise NothingToDraw(together.why_empty("convexity_ratio"))
     return figure_of(together, parts, _lines, _turned)
 
 
@@ -44,7 +42,9 @@ def _turned(ax: Axes, panel: Panel) -> list[Line2D]:
 PICTURE = Picture(
     "convexity_ratio",
     "Convexity ratio",
-    "num/den towards x*, both summed from each run's start over its rows with their weights, one sample to a panel. "
+    "num/den towards x*, both summed from each run's start over its rows with their weights, one sample to a panel; of "
+    "own samples towards a later iterate of the run without the steps' own terms, where the headline's is, and runs "
+    "whose ratio holds them have a panel of their own. "
     "Where den > 0, convex functions give at least 1, weakly quasi-convex ones 0 to 1, below 0 is strongly "
     "non-convex, and a saddle can give 2. Lines are dotted where den < 0 and the inequality turns round, and break "
     "where |den| is below its resolution (on probe batches: its standard error).",
