@@ -7,7 +7,7 @@ import pickle
 import pytest
 
 from trajcheck.errors import RunError, TrajcheckError
-from trajcheck.readable import LONGEST, in_lines, one_line, plain, size_text, time_text
+from trajcheck.readable import LONGEST, in_lines, one_line, percent_text, plain, size_text, time_text
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,21 @@ def test_sizes(count: float, text: str) -> None:
 )
 def test_times(seconds: float, text: str) -> None:
     assert time_text(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("share", "digits", "text"),
+    [
+        (0.0116, 2, "1.2%"),
+        (0.02, 2, "2%"),
+        (0.123, 2, "12%"),
+        (0.996, 2, "100%"),
+        (1.0, 2, "100%"),
+        (12.345, 3, "1230%"),
+    ],
+)
+def test_shares(share: float, digits: int, text: str) -> None:
+    assert percent_text(share, digits) == text
 
 
 @pytest.mark.parametrize(

@@ -75,6 +75,12 @@ def time_text(seconds: float) -> str:
     return f"{value:.0f} {unit}" if value >= 9.5 else f"{value:.2g} {unit}"
 
 
+def percent_text(share: float, digits: int) -> str:
+    """As 1.2%, 100%, 1230%: of so many digits that count, and never as a power of ten."""
+    value = float(f"{100 * share:.{digits}g}")
+    return f"{value:.0f}%" if abs(value) >= 10**digits else f"{value:.{digits}g}%"
+
+
 def runs_of_steps(steps: Sequence[int], recorded: Sequence[int]) -> str:
     """Steps as text, `0, 3-17, 20`: a-b stands for all recorded steps from a to b."""
     place = {step: index for index, step in enumerate(recorded)}

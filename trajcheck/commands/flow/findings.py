@@ -15,6 +15,7 @@ from trajcheck.commands.flow.options import FlowOptions
 from trajcheck.files.extents import EPSILON
 from trajcheck.metrics.columns import Column, column
 from trajcheck.metrics.formulas.flow import Bound, bound, constant_rate, wanted_rate
+from trajcheck.readable import percent_text
 from trajcheck.reports.making.csv_table import CsvTable
 from trajcheck.reports.making.folder import ReportFolder
 from trajcheck.reports.making.headline import last
@@ -196,9 +197,8 @@ class FlowFindings:
         epsilon = max(self.replay["epsilon"], *(EPSILON[extent.dtype] for extent in extents))
         gap = self.doubts["recorded_gradient_disagreement"]
         if gap is not None and gap > max(FIDELITY, FIDELITY_EPSILONS * epsilon):
-            reasons.append(
-                f"its gradient at step {self.steps[0]} differs by {100 * gap:.3g}% from the one on sample {sample}"
-            )
+            apart = percent_text(gap, 3)
+            reasons.append(f"its gradient at step {self.steps[0]} differs by {apart} from the one on sample {sample}")
         if reasons:
             found.append(
                 f"the run is not gradient descent on sample {sample}: {'; '.join(reasons)}. The flow is that of the "

@@ -10,6 +10,7 @@ import numpy as np
 from trajcheck.metrics.columns import Column
 from trajcheck.metrics.judged import POINTS, judged_otherwise
 from trajcheck.metrics.weights import Weights
+from trajcheck.readable import percent_text
 
 #: Machine epsilons by the names of dtypes.
 EPSILONS = {"float64": 2.0**-52, "float32": 2.0**-23}
@@ -36,7 +37,7 @@ def otherwise_warning(shares: Mapping[str, float | None], dtype: str, second: st
     told = {where: share for where, share in shares.items() if share is not None and share > POINTS}
     if not told:
         return None
-    each = ", ".join(f"{100 * share:.2g}% towards {where}" for where, share in told.items())
+    each = ", ".join(f"{percent_text(share, 2)} towards {where}" for where, share in told.items())
     return (
         f"rounding in {dtype} decides signs: in {second}, about these shares of the steps would be judged otherwise "
         f"(convex, not, undetermined): {each}. Give --replay-dtype float64"
