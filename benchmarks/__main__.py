@@ -8,7 +8,17 @@ import typer
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 
-COMMANDS: tuple[str, ...] = ("stream", "replay", "record", "scale", "trainer", "batch", "resolution", "choice_of_rows")
+COMMANDS: tuple[str, ...] = (
+    "stream",
+    "replay",
+    "record",
+    "scale",
+    "trainer",
+    "batch",
+    "resolution",
+    "choice_of_rows",
+    "pure_noise",
+)
 
 for name in COMMANDS:
     app.command(name)(importlib.import_module(f"benchmarks.{name}").main)
