@@ -85,6 +85,23 @@ def test_one_who_is_silent_elsewhere_is_watched(tmp_path: Path) -> None:
         thread.join()
 
 
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_sign_of_life_of_the_future_holds_for_no_longer_than_it_is_one(tmp_path: Path, waits: bool) -> None:
+    """A clock that was set back, or a forged file: a recorder waited for ever, and nights ended with nothing done."""
+    tomorrow = time.time() + 86_400
+    path = lease_of(tmp_path / NAME, os.getppid(), ELSEWHERE)
+    os.utime(path, (tomorrow, tomorrow))
+    with take(tmp_path, NAME, wait_for_silence=print if waits else None) as lease:
+        assert lease.took_over is not None and lease.took_over.place == ELSEWHERE
+    lease_of(path, os.getppid(), ELSEWHERE)
+    os.utime(path, (tomorrow, tomorrow))
+    corrected = threading.Timer(0.05, os.utime, [path])
+    corrected.start()
+    with pytest.raises(HeldError):
+        take(tmp_path, NAME)
+    corrected.join()
+
+
 def test_patience_is_for_those_who_are_ready_soon(tmp_path: Path) -> None:
     first = take(tmp_path, NAME)
     threading.Timer(0.1, first.release).start()

@@ -3,7 +3,8 @@
 The file appears with all that it says (a link to a whole one) or not at all, and its time is that of the holder's last
 sign of life, set anew every few seconds by a thread. Locks of the system are not asked: on network file systems they
 may hold on one machine alone. A holder is dead when its process, of this very place (other_processes.py), is gone, or
-when it gave no sign for `SILENT` seconds by the clock of the file system; then the file is taken over. Whoever was
+when it gave no sign for `SILENT` seconds by the clock of the file system; one with a sign of the future is watched for
+one of today. Then the file is taken over. Whoever was
 taken for dead, as a process that was stopped, finds another's file and is `lost`.
 """
 
@@ -28,6 +29,8 @@ from trajcheck.files.other_processes import here, is_gone, started
 
 #: Seconds between two signs of life, and without one after which a holder of another place counts as dead.
 BEAT, SILENT = 10.0, 90.0
+#: So many beats is a sign of life waited for that is to replace one of the future.
+LATE = 2.5
 #: Seconds for which a file that says nothing is watched: it may be on its way where there are no links.
 UNSAID = 2.0
 #: Bytes of such a file at the most.
@@ -233,6 +236,11 @@ class _Taking:
                     return self._remove(None)
             elif _is_dead(holder, self.folder.path / self.name):
                 return self._remove(holder)
+            elif (
+                holder.age < -SILENT and holder.place != here()
+            ):  # a clock was set back since, or whoever wrote it lied
+                if time.monotonic() - watched > LATE * BEAT:
+                    return self._remove(holder)
             elif time.monotonic() >= self.until:
                 first = found.st_mtime if first is None else first
                 if self.wait is None or holder.place == here() or found.st_mtime != first:
