@@ -93,7 +93,8 @@ def walk(name: str, seed: int) -> tuple[list[tuple[np.ndarray, np.ndarray, float
     """x_t, g_t and the rate of every step, and the last iterate."""
     update, schedule, steps, *_ = TRAININGS[name]
     rng = np.random.default_rng([seed, list(TRAININGS).index(name)])
-    x, state, made = rng.normal(size=SIZE), {}, []
+    state: State = {}
+    x, made = rng.normal(size=SIZE), []
     for t in range(steps):
         g, rate = rng.normal(size=SIZE), schedule(t, steps)
         made.append((x, g, rate))

@@ -239,3 +239,9 @@ def test_never_into_a_run(plain_run: Path, tmp_path: Path) -> None:
 def test_refusals(cli: Cli, tmp_path: Path, words: list[str], said: str) -> None:
     done = cli("table", report(tmp_path, "a", 0.1), *words)
     assert done.code == 2 and said in done.err
+
+
+def test_the_previous_iterate_is_mathematics_in_latex(tmp_path: Path) -> None:
+    folders = [report(tmp_path, name, 0.1) for name in ("a", "b")]
+    text = trajcheck.table(folders, "latex", refs=["x_(t-1)", "final"], columns=["mean:grad_norm"])
+    assert text.count(" & $x_{t-1}$ & ") == 2 and "x\\_(t-1)" not in text

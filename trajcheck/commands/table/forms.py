@@ -9,6 +9,7 @@ from trajcheck.commands.table.content import Entry, Line, Table
 from trajcheck.commands.table.digits import Rounded, rounded
 from trajcheck.readable import one_line
 from trajcheck.reports.making.csv_text import rows_text
+from trajcheck.reports.quantities.catalogue import PREVIOUS
 
 #: The first words of a file by which a later call knows it as one that it may replace; of CSV a heading says it.
 MARKS = {"latex": "% made by trajcheck table", "markdown": "<!-- made by trajcheck table -->"}
@@ -49,7 +50,7 @@ def latex(table: Table, caption: str = "") -> str:
     for line in table.lines:
         if before is not None and len(line.labels) > 1 and line.labels[0] != before.labels[0]:
             body.append(r"\addlinespace")
-        body.append(_row([*map(latex_text, _without_repeats(line, before)), *_cells(table, line, latex_number, "--")]))
+        body.append(_row([*map(_label, _without_repeats(line, before)), *_cells(table, line, latex_number, "--")]))
         before = line
     body += [r"\bottomrule", r"\end{tabular}"]
     if caption:
@@ -118,6 +119,11 @@ def _cell(entry: Entry, line: Line, number: Callable[[Rounded], str], dash: str)
         return "" if entry.blank else dash
     fewer = f" ({entry.count} of {line.runs})" if entry.count < line.runs else ""
     return number(rounded(entry.value, entry.error)) + fewer
+
+
+def _label(words: str) -> str:
+    """A label for LaTeX; the previous iterate as mathematics."""
+    return "$x_{t-1}$" if words == PREVIOUS else latex_text(words)
 
 
 def plain_number(each: Rounded) -> str:
