@@ -99,12 +99,25 @@ def check_golden_value(objective: Objective, run: Path, facts: Facts, path: Path
         if not abs(now - then) <= widest * (abs(then) + 1e-3):
             raise ObjectiveError(
                 f"{path}: at step {golden['step']} the program gives the {what} {now:.7g}; when it was exported, by "
-                f"torch {facts['torch']} on {golden['device']}, it gave {then:.7g}. This is torch "
-                f"{torch.__version__} on {objective.device.type}: use that version, or an objective file "
-                "(--objective FILE.py:NAME)"
+                f"torch {facts['torch']} on {golden['device']}, it gave {then:.7g}. "
+                + _advice(facts, objective.device.type)
             )
     apart = abs(loss - golden["loss"]) / (abs(golden["loss"]) or 1.0)
     return f"the exported objective gives its reference loss at step {golden['step']} (relative error {apart:.1e})"
+
+
+def _advice(facts: Facts, here: str) -> str:
+    """Why a program may give something else than when it was exported, and what helps."""
+    if (facts["torch"], facts["reference"]["device"]) != (torch.__version__, here):
+        return (
+            f"This is torch {torch.__version__} on {here}: use that version, or an objective file "
+            "(--objective FILE.py:NAME)"
+        )
+    return (
+        "Torch and device are the same. Random numbers that a loss draws before it calls the model are not in a run, "
+        "which holds the generators of that call: recorder.forward_begins(model) before the loss keeps them. A loss "
+        "that draws none there has a damaged step file or program: use an objective file (--objective FILE.py:NAME)"
+    )
 
 
 def _value(objective: Objective, parameters: Mapping[str, Tensor], sample: Sample) -> tuple[float, float]:

@@ -55,7 +55,8 @@ def _because(causes: Sequence[str]) -> str:
         return f"What the run says of it: {'; '.join(causes)}."
     return (
         "Nothing in the run says why: the objective's loss, or what was observed (the batch, with its targets; of "
-        "accumulated micro-batches each one's weight=), is not the training's."
+        "accumulated micro-batches each one's weight=; random numbers that the loss draws before it calls the model, "
+        "which recorder.forward_begins(model) before the loss keeps), is not the training's."
     )
 
 
