@@ -7,8 +7,8 @@ from pathlib import Path
 
 from places import PACKAGE
 
-#: Files of the user's, in examples.
-EXAMPLES = {"train.py", "objectives.py", "FILE.py"}
+#: Files of the user's, in examples, and of Python's own importlib.
+EXAMPLES = {"train.py", "objectives.py", "FILE.py", "util.py"}
 
 
 def test_files_that_are_named_are_there() -> None:
