@@ -44,7 +44,7 @@ CALLS: dict[str, list[tuple[Any, ...]]] = {
     "product": [("matmul.default", torch.ones(30, 1), torch.ones(1, 40)), ("addmm.default", B, A, torch.ones(4, 4)),
                 ("matmul.default", torch.ones(5, 1, 3, 2), torch.ones(6, 2, 9)), ("dot.default", B, B),
                 ("matmul.default", C, torch.ones(4, 50)), ("bmm.default", C, torch.ones(2, 4, 60))],
-    "inner": [("inner.default", torch.ones(9, 2), torch.ones(7, 2))],
+    "inner": [("inner.default", torch.ones(()), torch.ones(90)), ("inner.default", torch.ones(9, 2), torch.ones(7, 2))],
     "linear": [("linear.default", C, torch.ones(70, 4))],
     "bilinear": [("bilinear.default", A, A, torch.ones(9, 4, 4))],
     "outer": [("outer.default", B, torch.ones(60)), ("kron.default", A, A)],

@@ -171,7 +171,7 @@ def _product(a: Arguments) -> int:
 
 def _inner(a: Arguments) -> int:
     one, other = a["self"].shape, a["other"].shape
-    return math.prod(one[:-1]) * math.prod(other[:-1])
+    return math.prod(one[:-1]) * math.prod(other[:-1]) if one and other else _broadcast(a)
 
 
 def _filled(a: Arguments) -> int:
