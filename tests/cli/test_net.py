@@ -29,7 +29,7 @@ def raising(error: BaseException) -> Any:
 @pytest.mark.parametrize(
     ("error", "code", "said"),
     [
-        (KeyError("labels\x1b[2J\n"), 1, r"a bug: KeyError: 'labels\x1b[2J\n' (test_net.py, line"),
+        (KeyError("labels\x1b[2J\n"), 1, r"a bug: KeyError: 'labels\x1b[2J\n' (net.py, line"),
         (RecursionError("maximum recursion depth"), 1, "a bug: RecursionError"),
         (AssertionError(), 1, "Please report it, with what the same call prints with --debug."),
         (MemoryError(), 4, "memory ran out (MemoryError"),

@@ -17,6 +17,7 @@ from types import FrameType
 from typing import Any
 
 from trajcheck.errors import TrajcheckError
+from trajcheck.files.leftovers import meant_name
 
 #: Seconds of processor time, and bytes above what was there and what the input itself takes.
 PATIENCE, MEMORY = 10.0, 64e6
@@ -57,6 +58,8 @@ class _Watch:
 
     def _touched(self, event: str, path: Any, descriptor: int) -> None:
         if isinstance(path, int):  # an open file
+            return
+        if event == "open" and meant_name(os.fsdecode(path)) is not None:  # in a folder that the event does not name
             return
         below = os.readlink(f"/proc/self/fd/{descriptor}") if descriptor >= 0 else ""
         where = os.path.abspath(os.path.join(below, os.fsdecode(path)))
@@ -120,6 +123,8 @@ def fault(read: Callable[[bytes, Path], object], data: bytes, *, memory: bool = 
             found = f"did what no reader may: {_WATCH.seen[:3]}"
         if (seconds := time.process_time() - began) > PATIENCE:
             found = found or f"took {seconds:.1f} s"
-        if outside := [path.name for path in folder.parent.iterdir() if path != folder]:
+        strange = [path for path in folder.parent.iterdir() if path != folder]
+        strange += [path for path in Path().iterdir() if meant_name(path.name) is not None]
+        if outside := [path.name for path in strange]:
             found = f"left {outside[:3]} outside its folder"
         return found

@@ -20,6 +20,7 @@ from trajcheck.errors import BadInputError, OutputError, RunnerError, TrajcheckE
 #: As a shell has it of what a signal ended: SIGPIPE and SIGINT.
 NOBODY_READS, INTERRUPTED = 128 + 13, 128 + 2
 BUG = 1
+_PACKAGE = Path(__file__).parents[1]
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 _NOTHING_LEFT = {errno.ENOMEM, errno.EMFILE, errno.ENFILE}
@@ -109,5 +110,5 @@ def _no_memory(error: Exception) -> bool:
 def _where(error: BaseException) -> str:
     """The innermost place in trajcheck's own code."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if "trajcheck" in Path(frame.filename).parts] or frames
+    own = [frame for frame in frames if Path(frame.filename).is_relative_to(_PACKAGE)] or frames
     return f"{Path(own[-1].filename).name}, line {own[-1].lineno}" if own else "nowhere"

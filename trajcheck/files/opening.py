@@ -71,7 +71,9 @@ def read_bytes(
         size = os.fstat(file.fileno()).st_size
         if size > most:
             raise TooLargeError(path, size, most)
-        data = file.read(most + 1)  # it may have grown meanwhile
+        data = file.read(size + 1)
+        if len(data) > size:  # it has grown meanwhile
+            data += file.read(most + 1 - len(data))
     if len(data) > most:
         raise TooLargeError(path, len(data), most)
     return data

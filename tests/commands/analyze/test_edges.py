@@ -105,7 +105,10 @@ def test_a_resumed_run_may_have_frozen_other_values(tmp_path: Path) -> None:
     train(range(4))
     with torch.no_grad():
         frozen.weight.mul_(1.5)
-    train(range(4, 8), start=4)
+    with pytest.warns(
+        RuntimeWarning, match=r"changed frozen parameters between the job before and this one.*0\.weight"
+    ):
+        train(range(4, 8), start=4)
     objective = tmp_path / "objective.py"
     objective.write_text(
         "from torch import nn\n"

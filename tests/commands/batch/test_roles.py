@@ -152,5 +152,5 @@ def test_what_a_training_said_of_itself(archive: Path, tmp_path: Path) -> None:
     batch([archive], tmp_path / "out", settings(include=("mlp/*",)))
     row = index(tmp_path / "out")["seed0"]
     found = {name: value for name, value in row.items() if name.startswith("user.")}
-    assert found == {"user.optimizer": "SGD", "user.seed": "3", "user.data.name": "digits", "user.on": "True"}
+    assert found == {"user.optimizer": r"SGD\u202e", "user.seed": "3", "user.data.name": "digits", "user.on": "True"}
     assert index(tmp_path / "out")["seed1"]["user.seed"] == ""
