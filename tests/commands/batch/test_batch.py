@@ -198,7 +198,7 @@ def test_options_by_pattern(archive: Path, tmp_path: Path, objective_file: Path)
         for name in NAMES
     }
     assert [list(heads[name]) for name in NAMES] == [["final"], ["final"], ["init"]]
-    assert heads["a"]["final"]["convexity_den"] is None and heads["b/c"]["final"]["convexity_den"] is not None
+    assert heads["a"]["final"]["shares"] is None and heads["b/c"]["final"]["shares"] is not None
 
 
 def test_long_runs_by_chunks_give_the_same_bytes(
