@@ -180,9 +180,9 @@ def train_on_ranks(jobs: Mapping[Callable[[int, Path], None], bool], folder: Pat
 
 
 def _all_jobs(jobs: Mapping[Callable[[int, Path], None], bool], folder: Path) -> None:
-    context = multiprocessing.get_context("spawn" if sys.platform == "darwin" else "fork")
+    make = multiprocessing.get_context("spawn" if sys.platform == "darwin" else "fork").Process  # type: ignore[attr-defined]
     for job, ends_well in jobs.items():
-        ranks = [context.Process(target=_rank, args=(job, rank, folder), daemon=True) for rank in range(RANKS)]
+        ranks = [make(target=_rank, args=(job, rank, folder), daemon=True) for rank in range(RANKS)]
         for process in ranks:
             process.start()
         for process in ranks:
