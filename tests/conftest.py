@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from importlib.util import find_spec
@@ -22,6 +23,11 @@ from plain_run_files import SHAPES, Outcome, write_plain_step
 from trajcheck.files.extent_reader import ExtentReader
 
 sys.path.append(str(ROOT))  # for benchmarks; behind the installed package, whose inner loop is compiled
+
+# As from a terminal: what a script starts with & or nohup ignores them, and so would all that the tests start.
+for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, usual)
 
 if os.environ.get("TRAJCHECK_NO_SKIPS"):  # the gate sets it
     from no_skips import pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401
