@@ -16,7 +16,7 @@ from torch import Tensor
 
 #: Columns in which the words of a tensor are added up, the largest that leaves some rows. They are odd, as rows of
 #: weight matrices are not, so rows that change places meet other columns.
-COLUMNS = (16381, 1021)
+COLUMNS = (4093, 1021)
 ROWS = 8
 
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -66,20 +66,17 @@ def _numbers(words: Mapping[str, Tensor]) -> dict[str, int]:
             small.setdefault(flat.dtype, {})[name] = flat
             continue
         rows = flat.numel() // width
-        columns.setdefault(width, {})[name] = flat[: rows * width].view(rows, width).sum(0)
-        if rows * width < flat.numel():
-            small.setdefault(flat.dtype, {})[name] = flat[rows * width :]
+        sums = flat[: rows * width].view(rows, width).sum(0)
+        sums[: flat.numel() - rows * width] += flat[rows * width :]  # the last row, which is not full
+        columns.setdefault(width, {})[name] = sums
     parts: list[tuple[list[str], Tensor]] = []
-    for width, sums in columns.items():
-        table = torch.stack(list(sums.values()))
-        parts.append((list(sums), _mixed(table * _weights(width, table.device)).sum(1)))
+    for width, sums_of in columns.items():
+        table = torch.stack(list(sums_of.values()))
+        parts.append((list(sums_of), _mixed(table * _weights(width, table.device)).sum(1)))
     for flats in small.values():
         parts.append((list(flats), _small_sums(list(flats.values()))))
     fetched = torch.cat([values for _, values in parts]).tolist()
-    numbers: dict[str, int] = {}
-    for name, number in zip((name for names, _ in parts for name in names), fetched, strict=True):
-        numbers[name] = hash((numbers[name], number)) if name in numbers else number
-    return numbers
+    return dict(zip((name for names, _ in parts for name in names), fetched, strict=True))
 
 
 def _small_sums(flats: list[Tensor]) -> Tensor:
