@@ -6,8 +6,8 @@ the last row, which stands for all updates that are left, that of the run's end)
 
     controlled_t = K_t + sum_{i<=t} w_i (u_i - a_i)
 
-has the choice of rows in the differences u - a alone, which are of second order in d. On 120 trainings, recorded at 10%
-and at 2%, its true error was 3 to 17 times smaller than that of the plain sum (medians, by optimizer;
+has the choice of rows in the differences u - a alone, which are of second order in d. On some forty trainings, recorded
+at 10% and at 2%, its true error was 3 to 17 times smaller than that of the plain sum (medians, by optimizer;
 benchmarks/choice_of_rows.py); a coefficient fitted to the rows is no better, and its error less honest.
 Its own error,
 

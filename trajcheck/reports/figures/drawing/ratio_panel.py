@@ -26,7 +26,7 @@ _BANDS = ((1.0, "#009E73", "> 1"), (0.0, ORANGE, "0 to 1"), (None, "#D55E00", "<
 
 def ratios(report: SavedReport, table: str, **keys: str) -> tuple[Series, Series, Series]:
     """The ratio with its numerator and denominator: those without the steps' own terms where the headline's are."""
-    end = _SKIP if _is_free(report, keys.get("sample", ""), keys.get("ref", "")) else ""
+    end = _SKIP if is_free(report, keys.get("sample", ""), keys.get("ref", "")) else ""
     ratio, num, den = (report.series(table, f"convexity_{name}{end}", **keys) for name in ("ratio", "num", "den"))
     return ratio, num, den
 
@@ -39,7 +39,7 @@ def ratios_of_several(together: Together) -> Iterator[tuple[str, dict[int, Serie
             found = {
                 place: ratios(report, "references", sample=sample, **together.towards_ref)
                 for place, report in enumerate(together.reports[: together.shown])
-                if _is_free(report, sample, together.ref) == free
+                if is_free(report, sample, together.ref) == free
             }
             found = {place: each for place, each in found.items() if each[0]}
             if found:
@@ -47,7 +47,7 @@ def ratios_of_several(together: Together) -> Iterator[tuple[str, dict[int, Serie
                 yield words, {n: ratio for n, (ratio, *_) in found.items()}, {n: den for n, (*_, den) in found.items()}
 
 
-def _is_free(report: SavedReport, sample: str, ref: str) -> bool:
+def is_free(report: SavedReport, sample: str, ref: str) -> bool:
     """Whether the headline's ratio is the one without the steps' own terms."""
     head = report.summary["headline"]
     samples = head.get("samples") or {head["sample"]: head}

@@ -8,7 +8,14 @@ from matplotlib.patches import Patch
 
 from trajcheck.reports.figures.drawing.axes import finish, line, scale, stacked, title, zero
 from trajcheck.reports.figures.drawing.legends import entry, legend, not_drawn
-from trajcheck.reports.figures.drawing.ratio_panel import LABEL, draw_ratio, ratio_entries, ratios, sample_entries
+from trajcheck.reports.figures.drawing.ratio_panel import (
+    LABEL,
+    draw_ratio,
+    is_free,
+    ratio_entries,
+    ratios,
+    sample_entries,
+)
 from trajcheck.reports.figures.drawing.style import BLUE, DASHES, VERMILLION, short
 from trajcheck.reports.figures.picture import NothingToDraw, Picture
 from trajcheck.reports.quantities.catalogue import PREVIOUS
@@ -48,8 +55,10 @@ def _draw(report: SavedReport) -> Figure:
         title(upper, "$y=x_{t-1}$" if name == PREVIOUS else f"y = {short(name, 54 // across)}")
         finish(upper, LABEL if left else "", steps=False)
         finish(lower, "num, den [loss]" if left else "", across=across)
+    free = any(is_free(report, sample, name) for name in shown for sample in points[name])
     entries: list[Line2D | Patch] = [
         entry(r"num $=\sum\langle g_i,x_i-y\rangle$", BLUE),
+        *([Line2D([], [], linestyle="", label="own, later $y$: $x_s$ for $x_i$")] if free else []),
         entry(r"den $=\sum f(x_i)-f(y)$", VERMILLION),
         *sample_entries(list(dict.fromkeys(sample for each in points.values() for sample in each))),
         *ratio_entries(every),
