@@ -10,10 +10,11 @@ two rows' weights. It is beside any error over batches, and stands in a report w
 
 The terms m_j^2 alone give the error of independent noise, and cover a fall that the rows at its ends meet. The terms of
 the gaps beside are for one that goes on beyond: without them three errors cover 82 to 92% of the sums of a steep fall,
-with them 19 in 20 at 10% of the rows, fewer at 2%. `missed` is what is known of the rows' sum of loss_change (`change_missed`), which updates that no
-row met have in common with sums of <g, d>, to first order. benchmarks/choice_of_rows.py measures the shares on models
-and thinnings. Where few rows are left of a run whose loss is almost always 0 and leaps on rare batches, no row may
-meet one, and nothing tells of them; momentum has such peaks at its beginning.
+with them 19 in 20 at 10% of the rows, fewer at 2%. `missed` is what is known of the rows' sum of loss_change
+(`change_missed`), which updates that no row met have in common with sums of <g, d>, to first order.
+benchmarks/choice_of_rows.py measures the shares on models and thinnings. Where few rows are left of a run whose loss
+is almost always 0 and leaps on rare batches, no row may meet one, and nothing tells of them; momentum has such peaks
+at its beginning.
 """
 
 from __future__ import annotations
