@@ -16,6 +16,8 @@ from trajcheck.files.prints import hash_file
 from trajcheck.readable import some_of
 from trajcheck.runs.formats.recognise import open_run
 from trajcheck.runs.formats.stored_run import StoredRun
+from trajcheck.runs.logs.learning_times import with_times
+from trajcheck.runs.logs.run_log import RunLog
 from trajcheck.runs.modes import Modes, other_modes
 from trajcheck.runs.optimizer_settings import RunSettings
 from trajcheck.runs.run_info import RunInfo
@@ -45,6 +47,7 @@ class Trajectory:
     ended: str | None = None  # why the trajectory stops before its recorded end
     program_modes: Modes | None = None  # of the exported program that replays it; None: any mode can be replayed
     probes: tuple[Probe, ...] = ()  # batches set aside, in order; not part of any step
+    log: RunLog | None = None  # rates and losses of its steps, from beside it
 
     @cached_property
     def steps(self) -> list[int]:
@@ -86,6 +89,12 @@ class Trajectory:
         place = self.index(snapshot.batch_from)
         return self.snapshots[place] if place is not None and self.snapshots[place].batch else None
 
+    def no_tau(self, snapshot: Snapshot) -> str:
+        """Why a step has no one tau; '' where it has."""
+        if not snapshot.tau:
+            return snapshot.omitted.get("tau", "no tau was recorded")
+        return "" if len(set(snapshot.tau)) == 1 else "parameter groups differ in tau"
+
     def no_evaluation(self, snapshot: Snapshot) -> str:
         """Why no loss can be evaluated as in a step's forward, on whatever sample; '' where it can."""
         if self.program_modes is None or snapshot.modes is None or snapshot.modes == self.program_modes:
@@ -110,11 +119,11 @@ def _because(missing: str, reason: str | None) -> str:
     return missing if reason is None else f"{missing}: {reason}"
 
 
-def open_trajectory(path: Path, *, skip_bad: bool = False) -> Trajectory:
+def open_trajectory(path: Path, *, skip_bad: bool = False, log: RunLog | None = None) -> Trajectory:
     """Open a run: read every header, check that the steps fit together, touch no tensor.
 
-    With `skip_bad`, step files that cannot be used are left out and listed in `left_out`; a probe file that cannot is
-    an error all the same.
+    `log` stands in place of the one that the run's format finds beside it. With `skip_bad`, step files that cannot be
+    used are left out and listed in `left_out`; a probe file that cannot is an error all the same.
     Raises RunError or StepFileError, naming path, step and tensor.
     """
     stored = open_run(path)
@@ -157,8 +166,10 @@ def open_trajectory(path: Path, *, skip_bad: bool = False) -> Trajectory:
             fitting.append(_trained_alone(snapshot, shapes))
     if not fitting:
         raise RunError(f"{path}: no step fits the run's parameters; {next(iter(left_out.values()))}")
+    log = log or stored.log()
+    fitting = with_times(info, fitting, log)
     files = {snapshot.step: steps[snapshot.step].files for snapshot in fitting}
-    return Trajectory(path, info, tuple(fitting), shapes, files, left_out, probes=probes)
+    return Trajectory(path, info, tuple(fitting), shapes, files, left_out, probes=probes, log=log)
 
 
 def _incomplete(stored: StoredRun, info: RunInfo, skip_bad: bool) -> dict[int, str]:

@@ -89,7 +89,7 @@ def pair_up(
         reason = "the other run has no record of this step"
     elif how == "time":
         pairs = _by_time(a, b, places_a, places_b, tolerance, interpolate)
-        reason = "no tau was recorded, its parameter groups differ in it, or the other run has no record at it"
+        reason = "its tau is not known, its parameter groups differ in it, or the other run has no record at it"
     else:
         pairs = _by_loss(a, b, places_a, places_b, tolerance)
         reason = "no loss was recorded, or the other run has no record whose loss is as near"
@@ -232,7 +232,8 @@ def _what(run: Trajectory, places: Sequence[int], how: str) -> str:
     if how == "time":
         _, values = _timed(run, places)
         groups = any(run.snapshots[place].tau for place in places)
-        none = "whose parameter groups differ in tau" if groups else "without a tau"
+        why = next((why for place in places if (why := run.snapshots[place].omitted.get("tau"))), "")
+        none = "whose parameter groups differ in tau" if groups else f"without a tau{f' ({why})' if why else ''}"
     else:
         _, values = _losses(run, places)
         none = "without a loss"

@@ -116,11 +116,11 @@ def _tau(run: Trajectory, pairs: Sequence[Pair], near: Callable[[Pair], tuple[in
     """tau of each pair's point: that of its record, or in between those of two."""
     values, reasons = [], []
     for pair in pairs:
-        groups = [run.snapshots[place].tau for place in near(pair)]
-        times = [time for each in groups if (time := agreed(each)) is not None]
-        known = len(times) == len(groups)
+        snapshots = [run.snapshots[place] for place in near(pair)]
+        times = [time for each in snapshots if (time := agreed(each.tau)) is not None]
+        known = len(times) == len(snapshots)
         values.append(times[0] + pair.fraction * (times[-1] - times[0]) if known else None)
-        reasons.append("" if known else "no tau was recorded" if not all(groups) else "parameter groups differ in tau")
+        reasons.append(next((why for each in snapshots if (why := run.no_tau(each))), ""))
     return column(values, reasons)
 
 

@@ -16,7 +16,7 @@ NOT_CHOSEN = "not among the times that --curvature chooses"
 
 def flow_columns(
     rows: Sequence[FlowScalars],
-    taus: Sequence[float | None],
+    taus: Column,
     missing: Sequence[str],
     curvature: Sequence[bool],
     bound: Column | None = None,
@@ -31,7 +31,7 @@ def flow_columns(
     chosen = ["" if each else NOT_CHOSEN for each in curvature]
     asymmetry = [not_symmetric(row.hessian_asymmetry) for row in rows]
     operands = {
-        "tau": column(taus, ["" if tau is not None else "no tau was recorded at this step" for tau in taus]),
+        "tau": taus,
         **{name: scalar(name) for name in ("init_dist", "loss")},
         **{name: scalar(name, missing) for name in ("flow_dist", "flow_loss", "flow_error", "flow_grad_norm")},
         **{name: scalar(name, missing, chosen, asymmetry) for name in EIGENVALUES},

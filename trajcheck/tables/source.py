@@ -135,12 +135,12 @@ class Source:
         """A value recorded for each parameter group, as one number where the groups agree."""
         values, reasons = [], []
         for row in self.rows.rows:
-            groups = getattr(self.trajectory.snapshots[row.place], name)
+            snapshot = self.trajectory.snapshots[row.place]
+            groups = getattr(snapshot, name)
             agree = bool(groups) and len(set(groups)) == 1
+            none = snapshot.omitted.get(name, f"no {name} was recorded")
             values.append(groups[0] if agree else None)
-            reasons.append(
-                "" if agree else f"parameter groups differ in {name}" if groups else f"no {name} was recorded"
-            )
+            reasons.append("" if agree else f"parameter groups differ in {name}" if groups else none)
         return column(values, reasons)
 
     @cached_property

@@ -47,11 +47,24 @@ def test_nothing_to_match_says_what_either_has(tmp_path: Path, how: str, words: 
 
 def test_times_that_nobody_recorded_are_not_made_up(tmp_path: Path) -> None:
     with_tau = written(tmp_path, "a", [Record(t, np.ones(2), lr=0.1, tau=t / 10) for t in range(3)], None)
-    without = written(tmp_path, "b", [Record(t, np.ones(2), lr=0.1) for t in range(3)], None)
+    without = written(tmp_path, "b", [Record(t, np.ones(2)) for t in range(3)], None)
     with pytest.raises(RunError, match=r"3 records of steps 0 to 2, without a tau\. .*--align step"):
         trajcheck.compare(with_tau, without, align="time", out=tmp_path / "report")
     found = trajcheck.compare(with_tau, without, out=tmp_path / "report")
     assert "tau_b" not in found.pairs and "no tau was recorded" in set(found.undefined["reason"])
+    later = [Record(t, np.ones(2), lr=0.1) for t in (1, 3)]
+    with pytest.raises(RunError, match=r"1 to 3, without a tau \(the learning rate of step 0 is not known\)\. "):
+        trajcheck.compare(with_tau, written(tmp_path, "c", later, None), align="time", out=tmp_path / "report")
+
+
+def test_times_follow_where_the_rate_of_every_step_is_known(tmp_path: Path) -> None:
+    rates = (0.1, 0.2, 0.4, 0.1)
+    taus = [0.0, *np.cumsum(rates)]
+    a = written(tmp_path, "a", [Record(t, np.ones(2) * t, lr=0.1, tau=t / 10) for t in range(9)], None)
+    b = written(tmp_path, "b", [Record(t, np.ones(2), lr=rate) for t, rate in enumerate(rates)], None)
+    found = trajcheck.compare(a, b, align="time", out=tmp_path / "report").pairs
+    np.testing.assert_allclose(found["tau_b"], taus[:4], rtol=1e-12)
+    assert list(found["step_a"]) == [0, 1, 3, 7] and list(found["step_b"]) == [0, 1, 2, 3]
 
 
 def test_groups_that_differ_in_tau_have_no_time(tmp_path: Path) -> None:

@@ -60,17 +60,36 @@ def test_tau_missing(tmp_path: Path) -> None:
     run, objective, _, _ = quadratic(tmp_path)
     whole = trajcheck.flow(run, objective, out=tmp_path / "whole").flow
     for step in (3, 40):
+        rewrite(run, step - 1, lr=None)
         rewrite(run, step, tau=None)
     report = trajcheck.flow(run, objective, curvature=1, out=tmp_path / "report")
     assert set(reasons(report, "flow_dist")) == set(reasons(report, "tau")) == {3, 40}
     assert reasons(report, "bound_estimate") == {
-        3: "no tau was recorded at this step",
-        40: "no tau was recorded at this step",
+        3: "the learning rate of step 2 is not known",
+        40: "the learning rate of step 39 is not known",
     }
     assert report.flow["loss"].notna().all() and report.flow["init_dist"].notna().all()
     kept = report.flow["flow_dist"].notna()
     np.testing.assert_allclose(report.flow["flow_dist"][kept], whole["flow_dist"][kept], atol=1e-4)
-    rewrite(run, 0, tau=None)
+    with pytest.raises(RunError, match=r"step 3, where the flow starts, has no tau.*: the learning rate of step 2 is"):
+        trajcheck.flow(run, objective, start="step:3", out=tmp_path / "none")
+
+
+def test_tau_is_summed_where_every_rate_is_known(tmp_path: Path) -> None:
+    """A run written by hand, with rates alone, has the times, and so the flow, of one with its sums."""
+    run, objective, _, _ = quadratic(tmp_path)
+    whole = trajcheck.flow(run, objective, out=tmp_path / "whole").flow
+    steps = list(map(int, whole["step"]))
+    for step in steps:
+        rewrite(run, step, tau=None, tau_squares=None)
+    report = trajcheck.flow(run, objective, out=tmp_path / "report")
+    pd.testing.assert_frame_equal(report.flow, whole, rtol=1e-14)
+    assert report.flow["tau"].notna().all()
+    rewrite(run, steps[0], lr=None)
+    with pytest.raises(RunError, match=r"none of the \d+ records after step 0.* has a tau.*rate of step 0 is not"):
+        trajcheck.flow(run, objective, out=tmp_path / "none")
+    for step in steps:
+        rewrite(run, step, lr=None)
     with pytest.raises(RunError, match=r"step 0, where the flow starts, has no tau"):
         trajcheck.flow(run, objective, out=tmp_path / "none")
 

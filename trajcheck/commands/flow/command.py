@@ -36,7 +36,11 @@ if TYPE_CHECKING:
 #: Float64 vectors of the model's size that two integrations hold at their peak, K of RK45 and its interpolant first.
 VECTORS = 34
 
-NO_TAU = "no tau was recorded at this step"
+#: Where times come from.
+TIMES = (
+    "Recorder stores tau for optimizers with a learning rate; of a run written by hand it is summed where the rate of "
+    'every step is known: "lr" in the metadata of every step.'
+)
 
 
 @takes(FlowArguments)
@@ -140,15 +144,19 @@ class _Flow:
         return place
 
     def _times(self) -> list[float | None]:
-        """tau_t - tau_s, s the step where the flow starts; None where no tau was recorded."""
+        """tau_t - tau_s, s the step where the flow starts; None where tau is not known."""
         start = self.taus[0]
         if start is None:
             raise RunError(
                 f"{self.run}: step {self.steps[0]}, where the flow starts, has no tau, the sum of the learning rates "
-                "before it, so it is not known when the run was where. Recorder stores it for optimizers with a "
-                'learning rate; a run written by hand needs "tau" in the metadata of its steps.'
+                f"before it, so it is not known when the run was where{self._why(0)}. {TIMES}"
             )
         times = [None if tau is None else tau - start for tau in self.taus]
+        if len(times) > 1 and all(time is None for time in times[1:]):
+            raise RunError(
+                f"{self.run}: none of the {len(times) - 1} records after step {self.steps[0]}, where the flow starts, "
+                f"has a tau, the sum of the learning rates before it{self._why(1)}. {TIMES}"
+            )
         known = [(step, time) for step, time in zip(self.steps, times, strict=True) if time is not None]
         for (before, earlier), (step, time) in pairwise(known):
             if not (math.isfinite(time) and time >= earlier):
@@ -157,6 +165,10 @@ class _Flow:
                     f"{time:g} since the start); expected a sum of learning rates, which grows."
                 )
         return times
+
+    def _why(self, place: int) -> str:
+        why = self.snapshots[place].omitted.get("tau")
+        return f": {why}" if why else ""
 
     def _function(self) -> SampleFunction:
         """f on the sample, checked at the start: theta0, f and grad f are finite there."""
@@ -288,7 +300,7 @@ class _Flow:
             integrate(rhs, self.theta0, times, rtol=rtol * half, atol=atol * half, budget=budget, state=each, done=done)
             for half, each in zip((1.0, 0.5), states, strict=True)
         ]
-        missing = ["" if time is not None else NO_TAU for time in self.times]
+        missing = [self.trajectory.no_tau(snapshot) for snapshot in self.snapshots]
         ended, progress = "", found
         with progress_bar("flow", len(self.steps), self.quiet) as bar, function.many():
             bar(len(rows))

@@ -68,14 +68,18 @@ class FlowFindings:
         if self.bound is not None:
             eta, reason = self.rate
             limit = column([None] * len(self.steps), reason) if eta is None else self.bound.at(eta)
-        return flow_columns(self.done.rows, self.taus, self.done.missing, self.curvature, limit)
+        return flow_columns(self.done.rows, self._tau, self.done.missing, self.curvature, limit)
+
+    @property
+    def _tau(self) -> Column:
+        return column(self.taus, list(map(self.trajectory.no_tau, self.snapshots)))
 
     @cached_property
     def bound(self) -> Bound | None:
         """The bound, where curvature was asked for."""
         if not any(self.curvature):
             return None
-        columns = flow_columns(self.done.rows, self.taus, self.done.missing, self.curvature)
+        columns = flow_columns(self.done.rows, self._tau, self.done.missing, self.curvature)
         return bound(np.array([np.nan if time is None else time for time in self.times]), columns)
 
     @cached_property

@@ -82,7 +82,8 @@ def _frozen(trajectory: Trajectory) -> Iterable[str]:
 
 
 def _omitted(snapshots: Iterable[Snapshot], replayed: bool) -> Iterable[str]:
-    reasons = Counter((what, why) for snapshot in snapshots for what, why in snapshot.omitted.items() if what != "loss")
+    told = [item for snapshot in snapshots for item in snapshot.omitted.items()]
+    reasons = Counter((what, why) for what, why in told if what not in ("loss", "tau"))
     for (what, why), count in reasons.items():
         if what == "replay":
             yield f"{count} steps cannot be evaluated again: {why}"

@@ -7,10 +7,11 @@ knows about it. Three questions it has to answer:
     steps       which steps does it hold, and in which files is each?
     snapshot    where do the tensors of one step lie, and what was written down of it: loss, rates, batch?
 
-Five more have an answer that holds for any run, to be replaced by a format that knows more:
+Six more have an answer that holds for any run, to be replaced by a format that knows more:
 
     info        id, parameters in their order, frozen and tied ones, optimizer       nothing is known
     probes      batches set aside                                                    there are none
+    log         rates and losses of all steps, from beside the records               there is none
     files       whatever an analysis may read                                        those of the three above
     folders     which folders inside are parts of the run                            those that its files lie in
     verify      what reading every byte shows, with checksums and such               every number is looked at
@@ -31,6 +32,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from trajcheck.runs.formats.verification import RunVerification
+from trajcheck.runs.logs.run_log import RunLog
 from trajcheck.runs.run_info import RunInfo
 from trajcheck.runs.snapshot import Probe, Snapshot
 
@@ -83,10 +85,15 @@ class StoredRun(ABC):
         """The batches set aside with the run, in order."""
         return ()
 
+    def log(self) -> RunLog | None:
+        """What a log beside the records says of every step: what of it the records say themselves stays theirs."""
+        return None
+
     def files(self) -> tuple[str, ...]:
         """Every file that an analysis may read: where one of them has another size or time, a report is out of date."""
         found = [*self.info().files, *(file for step in self.steps().values() for file in step.files)]
         found += [probe.path for probe in self.probes()]
+        found += () if (log := self.log()) is None else log.files
         program = [self.path / name for name in (PROGRAM, PROGRAM_TENSORS)]
         return tuple(dict.fromkeys([*found, *(str(file) for file in program if file.is_file())]))
 
