@@ -99,6 +99,10 @@ class Extents(Mapping[str, Extent]):
         """Some of them, by the names shown, in this order."""
         return Extents(self._path, self._start, self._specs, {name: self._names[name] for name in shown})
 
+    def renamed(self, shown: Mapping[str, str]) -> Extents:
+        """Some of them under other names, {new: shown here}, in this order."""
+        return Extents(self._path, self._start, self._specs, {new: self._names[name] for new, name in shown.items()})
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._names)
 

@@ -44,4 +44,5 @@ class RunInfo:
     files: tuple[str, ...] = ()
     ended: Ended | None = None  # None: nobody said, as of a job that was killed, or goes on
     thinned: bool = False  # whether records may have been deleted while the run grew
+    notes: tuple[str, ...] = ()  # what was found of how it is stored that one may want to know, in words
     user: Mapping[str, Plain] = field(default_factory=dict)  # plain fields of what the Recorder was given as user=

@@ -80,6 +80,7 @@ class Snapshot:
     batch: Mapping[str, Extent] = field(default_factory=dict)
     buffers: Mapping[str, Extent] = field(default_factory=dict)
     generators: Mapping[str, Extent] = field(default_factory=dict)
+    state: Mapping[str, Extent] = field(default_factory=dict)  # the optimizer's, "slot/name"
     loss: float | None = None
     epoch: float | None = None
     lr: tuple[float, ...] | None = None

@@ -17,7 +17,7 @@ def recording_warnings(trajectory: Trajectory, *, replayed: bool = False) -> lis
     """A sentence for each, in words of what was found; where steps are `replayed` on their own samples, what that does
     for their randomness is said with it."""
     ended = trajectory.info.ended
-    found = [ended.stopped if ended is not None else "", *_ascent(trajectory)]
+    found = [*trajectory.info.notes, ended.stopped if ended is not None else "", *_ascent(trajectory)]
     found += [*_unseen(trajectory), *_trained(trajectory)]
     found += _frozen(trajectory)
     found += _omitted(trajectory.snapshots, replayed)

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from trajcheck.errors import RunError
 from trajcheck.readable import some_of
+from trajcheck.runs.formats.archives.numbered_files import NumberedFiles
 from trajcheck.runs.formats.native.run import NativeRun
 from trajcheck.runs.formats.stored_run import StoredRun
 
 #: A row a format; the first that recognises a place has it.
-FORMATS: tuple[type[StoredRun], ...] = (NativeRun,)
+FORMATS: tuple[type[StoredRun], ...] = (NativeRun, NumberedFiles)
 
 
 def recognise(path: Path) -> StoredRun | None:
@@ -36,12 +37,15 @@ def open_run(path: Path) -> StoredRun:
 
 def run_around(path: Path) -> Path | None:
     """The folder of the run that a path is, or lies in: one of which something can be read. An empty file of a run's
-    name, as anybody may leave it in a folder for temporary files, makes no run."""
+    name, as anybody may leave it in a folder for temporary files, makes no run. In a folder that is not a run's alone,
+    other folders than the run's own are nobody's."""
     whole = Path(os.path.abspath(path))
     for folder in (whole, *whole.parents):
         with suppress(OSError):
             if folder.is_dir() and (found := recognise(folder)) is not None and _is_one(found):
-                return folder
+                inside = whole.relative_to(folder).parts
+                if found.closed or not inside or inside[0] in found.folders():
+                    return folder
     return None
 
 

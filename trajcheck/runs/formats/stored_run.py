@@ -59,6 +59,8 @@ class StoredRun(ABC):
 
     name: ClassVar[str]
     looks: ClassVar[str]
+    #: Whether all that lies in the folder is the run's, so that nothing is ever written there.
+    closed: ClassVar[bool] = True
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -111,6 +111,7 @@ def _snapshot(file: TensorFile, metadata: Mapping[str, Any]) -> Snapshot:
         batch=file.section("batch"),
         buffers=file.section("buffer"),
         generators=file.section("rng"),
+        state=file.section("state"),
         loss=entry(metadata, "loss", as_loss),
         epoch=entry(metadata, "epoch", as_number),
         lr=entry(metadata, "lr", as_numbers),

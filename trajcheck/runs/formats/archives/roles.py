@@ -1,0 +1,164 @@
+"""Which tensors of an archive's checkpoints are trained, and which are frozen, tied or buffers.
+
+A checkpoint of a library lists all tensors of a model alike. What tells them apart, in this order: numbers that are no
+floating ones, and names that belong to buffers in the libraries that people use; the optimizer's state, where a
+checkpoint holds it; and the bytes: a tensor that is the same in every checkpoint was not trained, and one that is
+another's equal in every one, while both change, is tied to it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence, Sized
+from dataclasses import dataclass, field
+
+from trajcheck.errors import StepFileError
+from trajcheck.files.extent_reader import BLOCK, ExtentReader
+from trajcheck.files.extents import FLOATING, ITEM_SIZE, Extent
+from trajcheck.readable import some_of
+from trajcheck.runs.canonical_names import canonical
+from trajcheck.runs.formats.archives.checkpoint import Checkpoint
+
+#: Checkpoints whose samples are compared, spread over the archive; pieces of each tensor, and bytes of each piece.
+COMPARED, PIECES, PIECE = 5, 8, 512
+#: Elements that a tensor has at least which equal bytes make a tied one.
+TIED_FROM = 256
+
+#: Buffers of BatchNorm, of rotary and other positions, of causal masks, and of windows of attention.
+_BUFFERS = re.compile(
+    r"(^|\.)(running_(mean|var)|num_batches_tracked|(original_)?inv_freq|rotary_emb\.\w+|position_ids|"
+    r"attn\.(masked_)?bias|attention\.(masked_)?bias|bias_mask|causal_mask|attn_mask|relative_position_index|"
+    r"relative_coords_table|n_averaged)$"
+)
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Of the tensors of every checkpoint, by their names in the model. What is in none of the sets is trained.
+
+    `tied` maps a second name to the one that is kept. `notes` say what was decided by bytes or by names.
+    """
+
+    buffers: frozenset[str] = frozenset()
+    frozen: frozenset[str] = frozenset()
+    tied: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def model_names(checkpoint: Checkpoint) -> dict[str, str]:
+    """{name in the model: name in the file}, without prefix and wrappers. Raises StepFileError where two are one."""
+    found: dict[str, str] = {}
+    for name in checkpoint.tensors:
+        shown = canonical(name.removeprefix(checkpoint.prefix))
+        if found.setdefault(shown, name) != name:
+            raise StepFileError(
+                f"{checkpoint.path}: tensors {found[shown]!r:.200} and {name!r:.200} would both be {shown!r:.200}. "
+                "Which of them is the model's is not known; keep one of them."
+            )
+    return found
+
+
+def find_roles(checkpoints: Sequence[Checkpoint]) -> Roles:
+    """From the checkpoints of a run, in their order; some of them are read. Raises StepFileError."""
+    chosen = _spread(checkpoints)
+    tables = [{shown: each.tensors[name] for shown, name in model_names(each).items()} for each in chosen]
+    everywhere = [name for name in tables[0] if all(name in table for table in tables)] if tables else []
+    names = dict.fromkeys(name for table in tables for name in table)
+    dtypes = {name: next(table[name].dtype for table in tables if name in table) for name in names}
+    buffers = {name for name in names if dtypes[name] not in FLOATING or _BUFFERS.search(name)}
+    aliases = _one_place(tables, everywhere)
+    trained = _trained(checkpoints)
+    if trained is not None:
+        trained |= {alias for alias, name in aliases.items() if name in trained}
+        trained |= {aliases[alias] for alias in aliases if alias in trained}
+        buffers -= {name for name in trained if dtypes.get(name) in FLOATING}
+    rest = [name for name in everywhere if name not in buffers and name not in aliases]
+    notes: list[str] = []
+    frozen: set[str] = set()
+    if len(tables) > 1:
+        with ExtentReader() as reader:
+            samples = {name: tuple(_sample(reader, table[name]) for table in tables) for name in rest}
+            still = [name for name in rest if len(set(samples[name])) == 1]
+            unchanged = {name for name in still if _same(reader, tables[0][name], tables[-1][name])}
+            if trained is None and len(unchanged) < len(rest):
+                frozen = unchanged
+                if frozen:
+                    notes.append(
+                        f"{_count(frozen, 'has', 'have')} the same bytes in the checkpoints that were compared "
+                        f"({some_of(sorted(frozen))}): taken as frozen, and in no norm"
+                    )
+            aliases |= _equal(reader, tables, [name for name in rest if name not in unchanged], samples, notes)
+    if trained is not None:
+        frozen = {name for name in rest if name not in trained}
+    if named := sorted(name for name in buffers if dtypes[name] in FLOATING):
+        notes.append(f"{_count(named, 'is', 'are')} a buffer by the name ({some_of(named)}): in no norm")
+    return Roles(frozenset(buffers), frozenset(frozen - aliases.keys()), aliases, tuple(notes))
+
+
+def _count(names: Sized, one: str, several: str) -> str:
+    return f"1 tensor {one}" if len(names) == 1 else f"{len(names)} tensors {several}"
+
+
+def _spread(checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
+    """At most COMPARED, the first and the last among them."""
+    last = len(checkpoints) - 1
+    places = sorted({round(last * part / (COMPARED - 1)) for part in range(COMPARED)}) if last > 0 else range(last + 1)
+    return [checkpoints[place] for place in places]
+
+
+def _trained(checkpoints: Sequence[Checkpoint]) -> set[str] | None:
+    """What any optimizer has; None where no checkpoint says."""
+    said = [each for each in checkpoints if each.trained is not None]
+    return {canonical(name.removeprefix(each.prefix)) for each in said for name in each.trained or ()} if said else None
+
+
+def _one_place(tables: Sequence[Mapping[str, Extent]], names: Sequence[str]) -> dict[str, str]:
+    """Second names of the same bytes of the same file, in every checkpoint."""
+    first: dict[tuple[object, ...], str] = {}
+    aliases = {}
+    for name in names:
+        place = tuple((e.path, e.offset, e.shape, e.dtype, e.parts) for e in (table[name] for table in tables))
+        if tables[0][name].length and (kept := first.setdefault(place, name)) != name:
+            aliases[name] = kept
+    return aliases
+
+
+def _sample(reader: ExtentReader, extent: Extent) -> bytes:
+    """Pieces of a tensor, spread evenly, or all of a small one; its shape and dtype with them."""
+    what = repr((extent.dtype, extent.shape)).encode()
+    if extent.length <= PIECES * PIECE:
+        return what + bytes(reader.raw(extent, 0, extent.length))
+    size = ITEM_SIZE[extent.dtype]
+    starts = [part * (extent.length - PIECE) // (PIECES - 1) // size * size for part in range(PIECES)]
+    return what + b"".join(bytes(reader.raw(extent, start, PIECE)) for start in starts)
+
+
+def _same(reader: ExtentReader, one: Extent, other: Extent) -> bool:
+    """Whether two tensors have the same bytes; reads no further than where they differ."""
+    if (one.dtype, one.shape) != (other.dtype, other.shape):
+        return False
+    for start in range(0, one.length, BLOCK):
+        size = min(BLOCK, one.length - start)
+        if bytes(reader.raw(one, start, size)) != bytes(reader.raw(other, start, size)):
+            return False
+    return True
+
+
+def _equal(
+    reader: ExtentReader,
+    tables: Sequence[Mapping[str, Extent]],
+    names: Sequence[str],
+    samples: Mapping[str, tuple[bytes, ...]],
+    notes: list[str],
+) -> dict[str, str]:
+    """Second names of tensors that lie in several places and are equal in the first checkpoint and in the last, while
+    they change."""
+    first: dict[tuple[bytes, ...], str] = {}
+    aliases = {}
+    for name in names:
+        if tables[0][name].numel < TIED_FROM or (kept := first.setdefault(samples[name], name)) == name:
+            continue
+        if all(_same(reader, table[kept], table[name]) for table in (tables[0], tables[-1])):
+            aliases[name] = kept
+            notes.append(f"tensor {name} has the bytes of {kept} in the checkpoints that were compared: taken as tied")
+    return aliases
