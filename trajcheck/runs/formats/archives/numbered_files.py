@@ -17,6 +17,7 @@ from trajcheck.runs.formats.stored_run import StoredStep
 from trajcheck.runs.run_info import RunInfo
 
 SUFFIX = ".safetensors"
+_BATCHES = "probe-"  # what a Recorder sets aside, and no weights
 
 
 class NumberedFiles(Archive):
@@ -64,4 +65,5 @@ class NumberedFiles(Archive):
 
 def _weights_in(folder: Path) -> list[str]:
     """The names of files of weights that are whole checkpoints by themselves."""
-    return [name for name in os.listdir(folder) if name.endswith(SUFFIX) and not SHARD.search(name)]
+    names = [name for name in os.listdir(folder) if name.endswith(SUFFIX)]
+    return [name for name in names if not (SHARD.search(name) or name.startswith(_BATCHES))]
