@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hostile_files import archive, pickled
 
 from trajcheck.errors import StepFileError
 from trajcheck.files.extent_reader import ExtentReader
@@ -167,8 +168,7 @@ def test_what_is_refused_says_what_to_do(tmp_path: Path) -> None:
     torch.save({"epoch": 1}, tmp_path / "none.pt")
     with pytest.raises(StepFileError, match=r"holds no state dict.*found a table of 'epoch'"):
         read_torch_file(str(tmp_path / "none.pt")).state_dicts()
-    with pytest.warns(DeprecationWarning):
-        torch.jit.trace(model, torch.ones(1, 2)).save(tmp_path / "program.pt")
+    archive(tmp_path / "program.pt", pickled(b"N"), {"constants.pkl": pickled(b")")})
     with pytest.raises(StepFileError, match="TorchScript"):
         read_torch_file(str(tmp_path / "program.pt"))
     torch.save(

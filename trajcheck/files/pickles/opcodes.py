@@ -7,6 +7,7 @@ As in Python's own there is a stack, a memo and a stack of marks. Where that wou
 from __future__ import annotations
 
 import codecs
+import re
 import struct
 from collections.abc import Callable, Hashable
 from typing import Any, BinaryIO
@@ -26,6 +27,7 @@ from trajcheck.files.pickles.inert import Global, Inert
 Outside = Callable[[Any], Any]
 
 _PLAIN_KEYS = (str, bytes, bool, float, type(None))
+_ODD_ESCAPE = re.compile(rb"""\\(?:[^\\'"ntrx]|$)""")
 _LONGEST_KEY = 64  # elements of a tuple that is one
 _SMALL, _CONTAINER, _POINTER = 32, 120, 16  # bytes of memory, about
 
@@ -76,7 +78,7 @@ class Pickle:
     def _text(self, count: int) -> bytes:
         if count > self._left:
             raise PickleError("ends too early, or has a part that is longer than itself")
-        self.budget.spend(3 * count + _SMALL)
+        self.budget.spend(5 * count + 2 * _SMALL)
         return self._read(count)
 
     def _line(self) -> bytes:
@@ -197,7 +199,8 @@ class Pickle:
     # -- names and calls ----------------------------------------------------------------------------------------------
 
     def _global(self, module: Any, name: Any) -> None:
-        self._push(named(module, name), _CONTAINER)
+        found = named(module, name)
+        self._push(found, _CONTAINER + 2 * len(found.dotted))
 
     def _call(self, of: Any, arguments: Any, keywords: Any = None) -> None:
         self._push(call(of, arguments, keywords, self.budget, self._key), 2 * _CONTAINER)
@@ -241,6 +244,14 @@ def _plain_key(key: Any) -> bool:
     return isinstance(key, _PLAIN_KEYS) or (isinstance(key, int) and -(2**63) <= key < 2**64)
 
 
+def _quoted(line: bytes) -> bytes:
+    """A str as Python 2 shows it."""
+    inside = line.strip()[1:-1]
+    if _ODD_ESCAPE.search(inside):
+        raise PickleError("has a text with an escape that is none")
+    return bytes(codecs.escape_decode(inside)[0])
+
+
 def _pop(pickle: Pickle) -> None:
     if pickle._stack:
         pickle._stack.pop()
@@ -278,7 +289,7 @@ _OPERATIONS: dict[int, Callable[[Pickle], object]] = {
     0x8A: lambda p: p._long(p._number(1)),
     0x8B: lambda p: p._long(p._number(4)),
     # texts
-    ord("S"): lambda p: p._string(bytes(codecs.escape_decode(p._line().strip()[1:-1])[0])),
+    ord("S"): lambda p: p._string(_quoted(p._line())),
     ord("T"): lambda p: p._string(p._text(p._number(4))),
     ord("U"): lambda p: p._string(p._text(p._number(1))),
     ord("V"): lambda p: p._push(p._line().decode("raw-unicode-escape"), 4 * LONGEST_LINE),

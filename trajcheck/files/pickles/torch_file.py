@@ -64,14 +64,14 @@ def read_torch_file(path: str, begin: int = 0, length: int | None = None) -> Tor
     Raises StepFileError."""
 
     def read(file: BinaryIO, size: int) -> Any:
-        beginning = file.read(64)
+        beginning = file.read(300)
         file.seek(begin)
         if is_archive(beginning):
             return _archived(file, path, begin, size)
         if is_legacy(beginning):
             return read_legacy(file, path, size, storage)
-        if beginning[257:262] == b"ustar" or b"\0" * 20 in beginning[10:64]:
-            raise PickleError("is an archive of torch before 0.1.10, or no file of torch.save at all")
+        if beginning[257:262] == b"ustar":
+            raise PickleError("is a tar archive, as torch before 0.1.10 wrote them: load and save it again")
         raise PickleError("does not begin as a file of torch.save does: it is truncated, or of another format")
 
     return TorchFile(path, _read(path, begin, length, read))
