@@ -66,6 +66,13 @@ def test_the_stored_vector_road_needs_no_torch(tmp_path: Path) -> None:
     assert "torch" not in loaded_after(code)
 
 
+def test_a_replay_imports_no_compiler(tmp_path: Path) -> None:
+    run, out = str(SAMPLES / "digits-sgd-seed0"), str(tmp_path / "report")
+    code = f"import trajcheck; trajcheck.analyze({run!r}, ['final'], objective='run', steps='0:2', out={out!r})"
+    loaded = loaded_after(code)
+    assert "torch" in loaded and not loaded & {"torch._dynamo", "torch._inductor", "sympy", "scipy", "matplotlib"}
+
+
 def test_public_names() -> None:
     import trajcheck
 

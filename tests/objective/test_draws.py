@@ -1,4 +1,4 @@
-"""trajcheck.objective.draws: a replay in float64 draws what the training drew in float32."""
+"""trajcheck.objective.dispatch.draws: a replay in float64 draws what the training drew in float32."""
 
 from __future__ import annotations
 

@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from torch._dynamo.utils import counters
 
 import trajcheck
+from trajcheck.objective.dispatch.draws import DrawsIn
 from trajcheck.recording.outside_graphs import seen_whole
+from trajcheck.replay.two_precisions.trial import _Operations
 
 STEPS = 4
 
@@ -107,3 +109,19 @@ def test_a_step_that_has_to_be_one_graph_goes_on_unrecorded_and_it_is_said(
     assert not torch.equal(model.weight, before)
     said = "a step was compiled as one graph, where no hook of the Recorder can run"
     assert any(said in str(warning.message) for warning in caught)
+
+
+def test_compilers_do_not_see_what_follows_a_replay_s_operations() -> None:
+    """A compiled model under it draws and counts what the model itself does, and nothing of ours is compiled."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(5, 6), nn.Dropout(0.3), nn.Linear(6, 2)).double()
+    x = torch.randn(4, 5, dtype=torch.float64)
+    compiled: Any = torch.compile(model, backend="eager")
+    found = []
+    for each in (model, compiled):
+        torch.manual_seed(3)
+        with DrawsIn(torch.float32, torch.float64), _Operations() as counted:
+            loss = each(x).square().sum()
+        found.append((loss.item(), counted.count))
+    assert found[0] == found[1] and found[0][1] == 2 * 4 * (5 * 6 + 6 * 2)
+    assert not counters["stats"]["unique_graphs"]

@@ -21,7 +21,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from trajcheck.curvature.hessian import Hessian, functions_checked
 from trajcheck.errors import ObjectiveError, TrajcheckError
 from trajcheck.files.torch_tensors import FLOATING
-from trajcheck.objective.draws import DrawnElsewhere, DrawsIn, drawn_since, states
+from trajcheck.objective.dispatch.draws import DrawnElsewhere, DrawsIn, drawn_since, states
 from trajcheck.objective.dtype_names import AS_IS
 from trajcheck.objective.exported import ExportedModel
 from trajcheck.objective.file import Loss, describe, traits_of

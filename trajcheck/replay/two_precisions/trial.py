@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from trajcheck.errors import ObjectiveError
@@ -16,6 +15,7 @@ from trajcheck.files.extent_reader import ExtentReader
 from trajcheck.files.extents import Extent
 from trajcheck.files.torch_tensors import read_tensor
 from trajcheck.objective.another_dtype import in_another_dtype
+from trajcheck.objective.dispatch.mode import Mode
 from trajcheck.objective.objective import Objective
 from trajcheck.replay.fitting import fit_objective, recorded_dtype, trained_dtypes
 from trajcheck.replay.sample_conventions import probe_samples, recorded_sample
@@ -69,7 +69,7 @@ def _evaluated(
     return float(loss), counted.count
 
 
-class _Operations(TorchDispatchMode):
+class _Operations(Mode):
     """Counts the floating-point operations of matrix products and convolutions while it is entered."""
 
     def __init__(self) -> None:

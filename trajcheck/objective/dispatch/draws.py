@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
+
+from trajcheck.objective.dispatch.mode import Mode
 
 _aten = torch.ops.aten
 #: Those that fill a tensor in place, and those that make one, of the default dtype unless one is given, or of that of
@@ -25,7 +26,7 @@ _WITH_DTYPE = {_aten.rand, _aten.randn, _aten.rand_like, _aten.randn_like, _aten
 _MAKES = {*_WITH_DTYPE, _aten.bernoulli, _aten.multinomial, _aten.poisson}
 
 
-class DrawsIn(TorchDispatchMode):
+class DrawsIn(Mode):
     """While it is entered, random operations on tensors of the dtype `wide` draw in `narrow`."""
 
     def __init__(self, narrow: torch.dtype, wide: torch.dtype) -> None:

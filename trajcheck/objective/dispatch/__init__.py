@@ -1,0 +1,1 @@
+"""What follows each operation of torch while an objective is evaluated."""
