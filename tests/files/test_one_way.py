@@ -15,7 +15,6 @@ ELSEWHERE = {
     "cli/printing.py": {"open"},  # os.devnull
     "reports/page/frame.py": {"open", "read_text"},  # a picture in memory, the package's own style
     "commands/batch/page.py": {"read_text"},  # the package's own
-    "runs/formats/torch_file.py": {"load"},  # by the descriptor that was looked at
     "runners/own_process.py": {"open"},  # the working folder itself
     "runners/ray_folder.py": {"open", "mkdtemp", "rmtree"},  # a closed folder of this process's own
     "commands/batch/tasks.py": {"TemporaryDirectory"},

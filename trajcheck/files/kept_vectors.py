@@ -21,7 +21,7 @@ import numpy as np
 
 from trajcheck.errors import OutputError, StepFileError
 from trajcheck.files.extent_reader import BLOCK, ExtentReader
-from trajcheck.files.extents import Extent
+from trajcheck.files.extents import ITEM_SIZE, Extent
 from trajcheck.files.folders import Block, OpenFolder
 from trajcheck.files.opening import open_regular, same_path
 from trajcheck.files.prints import FilePrints
@@ -110,18 +110,23 @@ def streamed_blocks(
     """The bytes of a safetensors file of tensors of one dtype (float32 or float64), with `metadata` in its header:
     block by block, as they need not fit in memory."""
     code = {"<f4": "F32", "<f8": "F64"}[dtype.str]
-    header, position = {}, 0
-    for name, shape in shapes.items():
-        end = position + math.prod(shape) * dtype.itemsize
-        header[name] = {"dtype": code, "shape": list(shape), "data_offsets": [position, end]}
-        position = end
-    text = json.dumps({"__metadata__": dict(metadata), **header}).encode()
-    text += b" " * (-len(text) % 8)
-    yield len(text).to_bytes(8, "little") + text
+    yield header_block({name: (code, shape) for name, shape in shapes.items()}, metadata)
     for name, shape in shapes.items():
         numel = math.prod(shape)
         for start in range(0, numel, block):
             yield produce(name, start, min(numel, start + block)).tobytes()
+
+
+def header_block(tensors: Mapping[str, tuple[str, tuple[int, ...]]], metadata: Mapping[str, str]) -> bytes:
+    """The header of a safetensors file of tensors, {name: (dtype's code, shape)}, one after the other."""
+    header, position = {}, 0
+    for name, (code, shape) in tensors.items():
+        end = position + math.prod(shape) * ITEM_SIZE[code]
+        header[name] = {"dtype": code, "shape": list(shape), "data_offsets": [position, end]}
+        position = end
+    text = json.dumps({"__metadata__": dict(metadata), **header}).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
 
 
 def _hashed(blocks: Iterable[Block], update: Callable[[Block], object]) -> Iterable[Block]:

@@ -10,18 +10,18 @@ An iterate of the analyzed run is known as such under any of these names, since 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from trajcheck.errors import InvalidReferenceError, StepFileError, TrajcheckError
 from trajcheck.files.extent_reader import ExtentReader
-from trajcheck.files.extents import FLOATING, Extent
-from trajcheck.files.kept_vectors import Workspace, kept_file, kept_vector, origin_of
+from trajcheck.files.extents import FLOATING, ITEM_SIZE, Extent
+from trajcheck.files.kept_vectors import Workspace, header_block, kept_file, kept_vector, origin_of
+from trajcheck.files.pickles.tensors import StoredTensor
 from trajcheck.files.prints import FilePrints
 from trajcheck.runs.divergence import cut_at_divergence, not_finite
 from trajcheck.runs.formats.recognise import recognise
@@ -32,9 +32,6 @@ from trajcheck.runs.reference_words import normalised
 from trajcheck.runs.snapshot import Snapshot
 from trajcheck.runs.trajectory import Shapes, Trajectory, open_trajectory
 from trajcheck.runs.weight_names import Matched, match_weights
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 #: Digits of a number of a step or of iterates.
 MOST_DIGITS = 30
@@ -260,33 +257,41 @@ def _from_file(spec: str, trajectory: Trajectory, workspace: Workspace | None) -
                 f"{', '.join(FLOATING)}."
             )
     key = weights.key
-    if weights.tensors is not None and workspace is None:  # for those who ask only what an analysis would cost
-        return Reference(spec, key, trajectory.snapshots[-1].parameters, (), weights.files)
     extents = weights.extents
-    if weights.tensors is not None and workspace is not None:
-        wanted = {*match.names.values(), *match.besides.values()}
-        chosen = {name: tensor for name, tensor in weights.tensors.items() if name in wanted}
-        extents = _kept_weights(workspace, origin_of(workspace, key, weights.files), chosen)
+    wanted = {*match.names.values(), *match.besides.values()}
+    others = {name: tensor for name, tensor in weights.others.items() if name in wanted and tensor.code in ITEM_SIZE}
+    if others and workspace is None:  # for those who ask only what an analysis would cost
+        return Reference(spec, key, trajectory.snapshots[-1].parameters, (), weights.files)
+    if workspace is not None and others:
+        extents = {**extents, **_in_order(workspace, origin_of(workspace, key, weights.files), others)}
     parameters = {name: extents[match.names[name]] for name in trajectory.shapes}
     own_step, dependence = ((), UNKNOWN) if workspace is None else of_point(parameters, trajectory)
     last = trajectory.snapshots[-1]
     frozen, buffers = (
-        {name: extents[match.besides[name]] for name, extent in known.items() if _held(weights, match, name, extent)}
+        {
+            name: extents[match.besides[name]]
+            for name, extent in known.items()
+            if _held(weights, match, name, extent) and match.besides[name] in extents
+        }
         for known in (last.frozen, last.buffers)
     )
     return Reference(spec, key, parameters, own_step, weights.files, frozen, buffers, dependence)
 
 
-def _kept_weights(workspace: Workspace, origin: str, tensors: Mapping[str, Tensor]) -> Mapping[str, Extent]:
-    """Tensors of torch in a file that the passes can read."""
-    from trajcheck.files.tensor_writing import tensor_blocks
-    from trajcheck.files.torch_tensors import as_bytes
+def _in_order(workspace: Workspace, origin: str, tensors: Mapping[str, StoredTensor]) -> Mapping[str, Extent]:
+    """Tensors that lie in another order than by rows, in a file that the passes can read."""
+    table = {name: (tensor.code, tensor.shape) for name, tensor in tensors.items()}
+    with ExtentReader() as reader:
 
-    def piece(name: str, start: int, stop: int) -> memoryview:
-        size = tensors[name].element_size()
-        return as_bytes(tensors[name].detach().contiguous())[start * size : stop * size]
+        def piece(name: str, start: int, stop: int) -> bytes:
+            return tensors[name].in_order(reader, start, stop)
 
-    kept = kept_file(workspace, "weights", origin, lambda: tensor_blocks(tensors, {"origin": origin}), piece)
+        def blocks() -> Iterator[bytes]:
+            yield header_block(table, {"origin": origin})
+            for name, tensor in tensors.items():
+                yield piece(name, 0, tensor.numel)
+
+        kept = kept_file(workspace, "weights", origin, blocks, piece)
     return kept.extents({name: name for name in tensors})
 
 

@@ -18,7 +18,7 @@ from trajcheck.files.pickles.inert import Global, Inert
 from trajcheck.files.pickles.tensors import StoredTensor
 from trajcheck.files.pickles.torch_file import read_pickle, read_torch_file
 from trajcheck.files.pickles.walking import number, plain, table
-from trajcheck.files.torch_tensors import read_tensor, same_bytes
+from trajcheck.files.torch_tensors import as_bytes, read_tensor, same_bytes
 
 
 def saved(path: Path, value: Any, zipped: bool = True) -> Any:
@@ -55,6 +55,11 @@ def test_tensors_are_those_that_were_saved(tmp_path: Path, zipped: bool) -> None
         there = numbers(found[name])
         assert there.dtype == tensor.dtype and there.shape == tensor.shape
         assert same_bytes(there, tensor.detach().contiguous()), name
+        with ExtentReader() as reader:
+            middle = there.numel() // 2
+            halves = [found[name].in_order(reader, *each) for each in ((0, middle), (middle, there.numel()))]
+            whole = found[name].in_order(reader, 0, there.numel())
+        assert b"".join(halves) == whole == bytes(as_bytes(there)), name
     assert found["parameter"].parameter and found["parameter"].requires_grad
     assert found["transposed"].extent("x").parts and not found["rows"].extent("x").parts
 

@@ -11,7 +11,10 @@ from collections.abc import Iterator
 from itertools import product
 from typing import Any
 
+import numpy as np
+
 from trajcheck.errors import StepFileError
+from trajcheck.files.extent_reader import ExtentReader
 from trajcheck.files.extents import ITEM_SIZE, PAIRS, Extent, Part
 from trajcheck.files.pickles.budget import PickleError
 from trajcheck.files.pickles.inert import Global, Inert
@@ -74,7 +77,8 @@ class StoredTensor:
     @property
     def code(self) -> str:
         """safetensors' code of its dtype; torch's name where there is none."""
-        return CODES.get(self.dtype, f"torch.{self.dtype}")
+        known = CODES.get(self.dtype, f"torch.{self.dtype}")
+        return f"{known}, the {self.said} of what is stored" if self.said else known
 
     @property
     def numel(self) -> int:
@@ -89,6 +93,11 @@ class StoredTensor:
     def parts(self) -> int:
         """How many ranges of its storage it is in C order; 1 of a contiguous one."""
         return math.prod(self.shape[: self._outer]) if self.numel else 1
+
+    @property
+    def in_place(self) -> bool:
+        """Whether it has an extent."""
+        return not self.said and self.dtype in CODES and self.parts <= MOST_PARTS
 
     @property
     def _outer(self) -> int:
@@ -118,6 +127,23 @@ class StoredTensor:
             return Extent(path, begin, self.numel * size, self.code, self.shape)
         parts = tuple(self._in_parts(path, size))
         return Extent(path, parts[0].offset, self.numel * size, self.code, self.shape, parts)
+
+    def in_order(self, reader: ExtentReader, start: int, stop: int) -> bytes:
+        """The bytes of elements [start, stop) in C order, whatever the order in which they lie; what of the storage
+        they lie between is held in memory. Raises StepFileError."""
+        size, whole = _SIZES[self.dtype], (start, stop) == (0, self.numel)
+        if start == stop:
+            return b""
+        steps = [] if whole else np.unravel_index(np.arange(start, stop), self.shape)
+        places = sum((at * stride for at, stride in zip(steps, self.strides, strict=False)), np.zeros(1, np.int64))
+        last = sum((length - 1) * stride for length, stride in zip(self.shape, self.strides, strict=True))
+        first, last = (0, last) if whole else (int(places.min()), int(places.max()))
+        between = np.empty(((last + 1 - first), size), np.uint8)
+        reader.range(self.storage.path, self.storage.offset + (self.offset + first) * size, between.reshape(-1).data)
+        if not whole:
+            return between[places - first].tobytes()
+        strides = (*(stride * size for stride in self.strides), 1)
+        return np.lib.stride_tricks.as_strided(between, (*self.shape, size), strides).tobytes()
 
     def _in_parts(self, path: str, size: int) -> Iterator[Part]:
         outer = self._outer

@@ -7,18 +7,15 @@ import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from trajcheck.errors import StepFileError
 from trajcheck.files.extents import Extent
 from trajcheck.files.opening import read_json
+from trajcheck.files.pickles.tensors import StoredTensor
+from trajcheck.files.pickles.torch_file import SUFFIXES, read_torch_file
 from trajcheck.files.plain_json import parse_json
 from trajcheck.files.prints import hash_file
 from trajcheck.files.safetensors_header import read_header
-from trajcheck.runs.formats.torch_file import SUFFIXES, state_dicts
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 INDEX = ".index.json"
 LARGEST_INDEX = 100_000_000
@@ -29,13 +26,14 @@ ADAPTER = ("adapter_model.safetensors", "adapter_model.bin")
 
 @dataclass(frozen=True)
 class Weights:
-    """Tensors by the names that they have there: as extents of safetensors files, or as torch's. `place` says where in
-    a checkpoint they lie; `step` is the number that the file gives itself, where it is the file of a step."""
+    """Tensors by the names that they have there, as extents; in `others` those of torch.save that lie in another order
+    than by rows. `place` says where in a checkpoint they lie; `step` is the number that the file gives itself, where it
+    is the file of a step."""
 
     shapes: Mapping[str, tuple[int, ...]]
     files: tuple[str, ...]
     extents: Mapping[str, Extent] = field(default_factory=dict)
-    tensors: Mapping[str, Tensor] | None = None
+    others: Mapping[str, StoredTensor] = field(default_factory=dict)
     place: str = ""
     step: int | None = None
 
@@ -48,11 +46,7 @@ class Weights:
 
     def dtype(self, name: str) -> str:
         """safetensors' code; torch's word where there is none."""
-        if self.tensors is None:
-            return self.extents[name].dtype
-        from trajcheck.files.torch_tensors import CODES
-
-        return CODES.get(self.tensors[name].dtype, str(self.tensors[name].dtype))
+        return self.others[name].code if name in self.others else self.extents[name].dtype
 
 
 def are_weights(path: str) -> bool:
@@ -101,10 +95,13 @@ def _safetensors(path: str) -> Weights:
 
 
 def _torch(path: str) -> list[Weights]:
-    return [
-        Weights({name: tuple(t.shape) for name, t in tensors.items()}, (path,), tensors=tensors, place=place)
-        for place, tensors in state_dicts(path).items()
-    ]
+    found = []
+    for place, tensors in read_torch_file(path).state_dicts().items():
+        others = {name: tensor for name, tensor in tensors.items() if not tensor.in_place}
+        extents = {name: tensor.extent(name) for name, tensor in tensors.items() if name not in others}
+        shapes = {name: tensor.shape for name, tensor in tensors.items()}
+        found.append(Weights(shapes, (path,), extents, others, place))
+    return found
 
 
 def _sharded(index: str) -> Weights:
@@ -112,16 +109,16 @@ def _sharded(index: str) -> Weights:
     folder, table = os.path.dirname(index), _weight_map(index)
     files = sorted(set(table.values()))
     parts = {file: read_weights(os.path.join(folder, file))[0] for file in files}
-    if any(part.place for part in parts.values()) or len({part.tensors is None for part in parts.values()}) > 1:
-        raise StepFileError(f"{index}: its files are not state dicts of one kind.")
+    if any(part.place for part in parts.values()):
+        raise StepFileError(f"{index}: its files are not state dicts.")
     for name, file in table.items():
         if name not in parts[file].shapes:
             raise StepFileError(f"{index}: {name!r:.200} is not in {file}, where it should be. Copy the files again.")
     shapes = {name: parts[file].shapes[name] for name, file in table.items()}
     paths = tuple(path for part in parts.values() for path in part.files)
-    if next(iter(parts.values())).tensors is not None:
-        return Weights(shapes, paths, tensors={name: (parts[file].tensors or {})[name] for name, file in table.items()})
-    return Weights(shapes, paths, {name: parts[file].extents[name] for name, file in table.items()})
+    others = {name: parts[file].others[name] for name, file in table.items() if name in parts[file].others}
+    extents = {name: parts[file].extents[name] for name, file in table.items() if name not in others}
+    return Weights(shapes, paths, extents, others)
 
 
 def _weight_map(index: str) -> dict[str, str]:
