@@ -1,0 +1,165 @@
+"""`.metadata` of torch.distributed.checkpoint: which tensors a checkpoint holds, in which chunks, and in which files.
+
+It is a pickle, which torch's own reader executes; here it is read as data (files/pickles). What it says is checked:
+names of files are those of files beside it, boxes lie in their tensors.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple, TypeGuard
+
+from trajcheck.errors import StepFileError
+from trajcheck.files.pickles.inert import Global, Inert
+from trajcheck.files.pickles.tensors import CODES
+from trajcheck.files.pickles.torch_file import read_pickle
+from trajcheck.files.safetensors_header import LONGEST, MOST_DIMENSIONS
+
+NAME = ".metadata"
+MOST_CHUNKS = 10_000_000
+
+Place = tuple[object, ...]
+
+
+class Item(NamedTuple):
+    """A file of torch.save that lies in a file of the checkpoint."""
+
+    path: str
+    offset: int
+    length: int
+
+
+class Chunk(NamedTuple):
+    """A box of a tensor, and where it is stored."""
+
+    offsets: tuple[int, ...]
+    sizes: tuple[int, ...]
+    item: Item
+
+
+class ListedTensor(NamedTuple):
+    """A tensor as .metadata lists it; `dtype` is safetensors' code, or torch's word where there is none."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    chunks: tuple[Chunk, ...]
+
+
+class Metadata(NamedTuple):
+    """`tensors` and `objects` (pickled values) by where they were in what was saved: ("model", "layer.weight"),
+    ("optim", "param_groups", 0, "lr"); by their whole name alone where that is not said."""
+
+    path: str
+    tensors: Mapping[Place, ListedTensor]
+    objects: Mapping[Place, Item]
+
+
+def read_metadata(folder: str) -> Metadata:
+    """What a checkpoint's folder says of itself. Raises StepFileError."""
+    path = os.path.join(folder, NAME)
+    value = read_pickle(path)
+    try:
+        return _metadata(folder, path, value)
+    except _DamagedError as error:
+        raise StepFileError(f"{path}: {error}.") from error
+
+
+class _DamagedError(ValueError):
+    pass
+
+
+def _metadata(folder: str, path: str, value: Any) -> Metadata:
+    attributes = _of(value, "Metadata")
+    listed, stored, places = (attributes.get(k) for k in ("state_dict_metadata", "storage_data", "planner_data"))
+    if not isinstance(listed, dict) or not isinstance(stored, dict):
+        raise _DamagedError("lists no tensors, or not where they are stored")
+    items = dict(_items(folder, stored))
+    flattened = places if isinstance(places, dict) else {}
+    tensors: dict[Place, ListedTensor] = {}
+    objects: dict[Place, Item] = {}
+    for name, described in listed.items():
+        if not isinstance(name, str) or not isinstance(described, Inert):
+            raise _DamagedError("lists a tensor without a name or a description")
+        place = flattened.get(name)
+        if not (isinstance(place, tuple) and place and all(isinstance(part, (str, int)) for part in place)):
+            place = (name,)
+        if described.of.endswith(".BytesStorageMetadata"):
+            if (item := items.get((name, None))) is not None:
+                objects[place] = item
+        else:
+            tensors[place] = _tensor(name, described, items)
+    return Metadata(path, tensors, objects)
+
+
+def _items(folder: str, stored: Mapping[Any, Any]) -> Iterator[tuple[tuple[str, tuple[int, ...] | None], Item]]:
+    """{(name, offsets): where it is stored}."""
+    if len(stored) > MOST_CHUNKS:
+        raise _DamagedError(f"has {len(stored):,} chunks; expected {MOST_CHUNKS:,} at most")
+    known: dict[str, str] = {}
+    for index, info in stored.items():
+        key, place = _of(index, "MetadataIndex"), _of(info, "_StorageInfo")
+        name, offsets, file = key.get("fqn"), key.get("offset"), place.get("relative_path")
+        offset, length = place.get("offset"), place.get("length")
+        if not isinstance(name, str) or not isinstance(file, str) or not _natural(offset) or not _natural(length):
+            raise _DamagedError(f"says of {str(name)!r:.200} where it is stored in a way that is not known")
+        if place.get("transform_descriptors"):
+            raise _DamagedError(f"says that {name!r:.200} is compressed or encrypted, which is not read")
+        if file not in known:
+            if file != os.path.basename(file) or file in ("", ".", "..") or "\0" in file:
+                raise _DamagedError(f"names file {file!r:.200}; expected the name of a file beside it")
+            known[file] = os.path.join(folder, file)
+        yield (name, None if offsets is None else _shape(offsets, name)), Item(known[file], offset, length)
+
+
+def _tensor(name: str, described: Inert, items: Mapping[Any, Item]) -> ListedTensor:
+    attributes = _of(described, "TensorStorageMetadata")
+    shape, chunks = _shape(attributes.get("size"), name), []
+    for chunk in attributes.get("chunks") or ():
+        box = _of(chunk, "ChunkStorageMetadata")
+        offsets, sizes = _shape(box.get("offsets"), name), _shape(box.get("sizes"), name)
+        inside = len(offsets) == len(sizes) == len(shape) and all(
+            begin + size <= whole for begin, size, whole in zip(offsets, sizes, shape, strict=True)
+        )
+        if not inside:
+            raise _DamagedError(
+                f"has a chunk of {name!r:.200} of shape {list(sizes)} from {list(offsets)} on, which does not lie in a "
+                f"tensor of shape {list(shape)}"
+            )
+        item = items.get((name, offsets))
+        if item is None:
+            raise _DamagedError(f"does not say where the chunk of {name!r:.200} from {list(offsets)} on is stored")
+        chunks.append(Chunk(offsets, sizes, item))
+    return ListedTensor(_dtype(attributes.get("properties")), shape, tuple(chunks))
+
+
+def _dtype(properties: Any) -> str:
+    """The first of TensorProperties, which are kept as a tuple."""
+    state = properties.state if isinstance(properties, Inert) else None
+    first = state[0] if isinstance(state, tuple) and state else None
+    if isinstance(state, dict):
+        first = state.get("dtype")
+    if not isinstance(first, Global) or first.module != "torch":
+        raise _DamagedError("lists a tensor without its dtype")
+    return CODES.get(first.name, first.dotted)
+
+
+def _of(value: Any, kind: str) -> Mapping[str, Any]:
+    """The attributes of an object of a class of torch.distributed.checkpoint."""
+    if not isinstance(value, Inert) or not value.of.startswith("torch.distributed.") or not value.of.endswith(kind):
+        found = value.of if isinstance(value, Inert) else type(value).__name__
+        raise _DamagedError(f"holds {found!s:.100} where {kind} of torch.distributed.checkpoint is expected")
+    return value.attributes
+
+
+def _shape(value: Any, name: str) -> tuple[int, ...]:
+    if not isinstance(value, (tuple, list)) or len(value) > MOST_DIMENSIONS or not all(map(_natural, value)):
+        raise _DamagedError(f"has a shape of {name!r:.200} that is none")
+    if math.prod(value) > LONGEST:
+        raise _DamagedError(f"has a shape of {name!r:.200} that is too large: {list(value)!s:.100}")
+    return tuple(value)
+
+
+def _natural(value: Any) -> TypeGuard[int]:
+    return type(value) is int and 0 <= value <= LONGEST
