@@ -11,7 +11,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -23,6 +23,7 @@ from trajcheck.files.plain_json import DECODER, parse_json
 NOTHING: Mapping[str, str] = {}  # one object, by which equal layouts are known
 MAX_HEADER = 100_000_000  # safetensors' own limit
 _SPACE = " \t\r\n"  # JSON's
+REMEDY = "remove it (analyze --skip-bad leaves such steps out)"
 MOST_DIMENSIONS, LONGEST = 64, 2**63 - 1  # those of numpy and torch
 
 
@@ -51,37 +52,48 @@ class TensorFile(NamedTuple):
         return self.extents(self.layout.sections.get(prefix, NOTHING))
 
 
-def read_header(path: str, remedy: str = "remove it (analyze --skip-bad leaves such steps out)") -> TensorFile:
+def read_header(path: str, remedy: str = REMEDY) -> TensorFile:
     """Parse and verify the header of a safetensors file; `remedy` says what to do with one that is damaged.
 
     Raises StepFileError when the file cannot be read, is truncated, or is not a sound safetensors file.
     """
     try:
         with opened(path) as file:
-            size = os.fstat(file.fileno()).st_size
-            prefix = file.read(8)
-            length = int.from_bytes(prefix, "little")
-            if len(prefix) < 8 or length > MAX_HEADER or 8 + length > size:
-                raise StepFileError(
-                    f"{path}: not a whole safetensors file: {size:,} bytes, and a header that would need "
-                    f"{8 + length:,}. The file is truncated or of another format; copy it again or {remedy}."
-                )
-            header = file.read(length)
+
+            def read(start: int, length: int) -> bytes:
+                file.seek(start)
+                return file.read(length)
+
+            return header_of(path, path, read, os.fstat(file.fileno()).st_size, remedy=remedy)
     except NotRegularError as error:
         raise StepFileError(f"{path}: not a regular file; expected a safetensors file.") from error
     except OSError as error:
         raise StepFileError(f"{path}: cannot be read: {error.strerror}.") from error
+
+
+def header_of(
+    path: str, shown: str, read: Callable[[int, int], bytes], size: int, begin: int = 0, remedy: str = REMEDY
+) -> TensorFile:
+    """As `read_header`, of `size` bytes that lie in the file `path` from `begin` on and are called `shown`;
+    `read(start, length)` gives some of them."""
+    prefix = read(0, 8)
+    length = int.from_bytes(prefix, "little")
+    if len(prefix) < 8 or length > MAX_HEADER or 8 + length > size:
+        raise StepFileError(
+            f"{shown}: not a whole safetensors file: {size:,} bytes, and a header that would need "
+            f"{8 + length:,}. The file is truncated or of another format; copy it again or {remedy}."
+        )
     try:
-        metadata, table = _split(header)
+        metadata, table = _split(read(8, length))
         layout = _parse_table(table)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise StepFileError(f"{path}: malformed safetensors header ({error}).") from error
+        raise StepFileError(f"{shown}: malformed safetensors header ({error}).") from error
     if 8 + length + layout.size != size:
         raise StepFileError(
-            f"{path}: truncated or padded: {size:,} bytes, but its header describes {8 + length + layout.size:,}. "
+            f"{shown}: truncated or padded: {size:,} bytes, but its header describes {8 + length + layout.size:,}. "
             f"Copy the file again or {remedy}."
         )
-    return TensorFile(path, 8 + length, layout, metadata)
+    return TensorFile(path, begin + 8 + length, layout, metadata)
 
 
 def _split(header: bytes) -> tuple[dict[str, str], str]:

@@ -43,8 +43,23 @@ def is_archive(beginning: bytes) -> bool:
 
 
 def entries(file: BinaryIO, begin: int, size: int) -> dict[str, Entry]:
-    """The entries of an archive of `size` bytes that lies at `begin`, by name, without the folder that all are in.
-    Raises PickleError, OSError."""
+    """The entries of an archive of torch.save, of `size` bytes that lie at `begin`, by name, without the folder that
+    all are in. Raises PickleError, OSError."""
+    found = all_entries(file, begin, size)
+    folder = next(iter(found), b"").partition(b"/")[0]
+    if folder + b"/constants.pkl" in found:
+        raise PickleError("is a program of TorchScript, which is not read: save the state dict of its module")
+    for name, entry in found.items():
+        if isinstance(entry, str):
+            raise PickleError(
+                f"has a packed or encrypted entry {name!r:.100} ({entry}), which torch.save does not write"
+            )
+    return {_name(name, folder): entry for name, entry in found.items() if isinstance(entry, Entry)}
+
+
+def all_entries(file: BinaryIO, begin: int, size: int) -> dict[bytes, Entry | str]:
+    """The entries of any zip archive of `size` bytes that lies at `begin`, by name as it is; what of them is packed or
+    encrypted says so in words. Raises PickleError, OSError."""
     found: dict[bytes, _Listed] = {}
     start, length, count = _directory(file, begin, size)
     for listed in _listed(_at(file, begin, start, length), count):
@@ -53,16 +68,21 @@ def entries(file: BinaryIO, begin: int, size: int) -> dict[str, Entry]:
         found[listed.name] = listed
     if len(found) != count:
         raise PickleError(f"lists {len(found):,} entries where its end says {count:,}")
-    folder = next(iter(found), b"").partition(b"/")[0]
-    if folder + b"/constants.pkl" in found:
-        raise PickleError("is a program of TorchScript, which is not read: save the state dict of its module")
-    placed = {_name(name, folder): _placed(file, begin, start, each) for name, each in found.items()}
+    read: dict[bytes, Entry | str] = {}
+    places = []
+    for name, each in found.items():
+        if each.flags & _ENCRYPTED or each.method or each.packed != each.length:
+            read[name] = f"{'encrypted' if each.flags & _ENCRYPTED else 'packed'}, of {each.length:,} bytes"
+        else:
+            header, entry = _placed(file, begin, start, each)
+            read[name] = entry
+            places.append((header, entry))
     end = 0
-    for header, entry in sorted(placed.values()):
+    for header, entry in sorted(places):
         if header < end:
             raise PickleError("has entries that overlap")
         end = entry.offset + entry.length
-    return {name: entry for name, (_, entry) in placed.items()}
+    return read
 
 
 def _at(file: BinaryIO, begin: int, offset: int, length: int) -> bytes:
@@ -143,11 +163,6 @@ def _name(name: bytes, folder: bytes) -> str:
 
 def _placed(file: BinaryIO, begin: int, directory: int, listed: _Listed) -> tuple[int, Entry]:
     """Where the header and the bytes of an entry lie, as its own header says."""
-    if listed.flags & _ENCRYPTED or listed.method or listed.packed != listed.length:
-        raise PickleError(
-            f"has a packed or encrypted entry {listed.name!r:.100} of {listed.length:,} bytes, which torch.save does "
-            "not write"
-        )
     if listed.header + 30 + len(listed.name) > directory:
         raise PickleError(f"has an entry {listed.name!r:.100} that lies beyond the file")
     record = _at(file, begin, listed.header, 30 + len(listed.name))

@@ -1,0 +1,9 @@
+"""Files by their names, wherever they lie: in a folder, or in place within a tar or zip file.
+
+tree.py      what a tree answers: begin here to add one
+folder.py    a folder; links that lead out of it are refused
+members.py   a tree of which a table says all: archives, listings
+tar.py       tar files: ustar, GNU, pax
+zip.py       zip files whose entries are stored as they are
+opening.py   what lies at a path, by its content
+"""
