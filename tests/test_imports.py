@@ -58,11 +58,11 @@ def test_help_is_light() -> None:
 
 
 def test_the_stored_vector_road_needs_no_torch(tmp_path: Path) -> None:
-    run = SAMPLES / "digits-sgd-seed0"
-    code = f"import trajcheck; trajcheck.analyze({str(run)!r}, ['final', 'mean:3'], out={str(tmp_path / 'report')!r})"
+    run, out = SAMPLES / "digits-sgd-seed0", tmp_path / "report"
+    code = f"import trajcheck; trajcheck.analyze({str(run)!r}, ['final', 'mean:3'], 'none', out={str(out)!r})"
     assert "torch" not in loaded_after(code)
-    other = SAMPLES / "digits-sgd-seed1"
-    code = f"import trajcheck; trajcheck.compare({str(run)!r}, {str(other)!r}, out={str(tmp_path / 'compared')!r})"
+    other, out = SAMPLES / "digits-sgd-seed1", tmp_path / "compared"
+    code = f"import trajcheck; trajcheck.compare({str(run)!r}, {str(other)!r}, objective='none', out={str(out)!r})"
     assert "torch" not in loaded_after(code)
 
 

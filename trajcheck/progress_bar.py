@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TextIO
 
 from trajcheck.readable import plain, size_text
@@ -45,6 +45,15 @@ def progress_bar(
             bar.update(work)
 
         yield done
+
+
+def remark(words: str, quiet: bool) -> None:
+    """A line on stderr beside the progress, also where no terminal is; what stderr does not take is lost."""
+    if quiet or sys.stderr is None:
+        return
+    with suppress(OSError, ValueError):
+        sys.stderr.write(f"{plain(words)}\n")
+        sys.stderr.flush()
 
 
 def _seen(stream: TextIO | None) -> bool:

@@ -21,19 +21,13 @@ EXACT = ["--replay-dtype", "float64"]
 #: The words of each call by its name, run in the repository. Those that replay do so in float64.
 CALLS = {
     "vectors": [
-        "analyze",
-        DIGITS,
-        "--ref",
-        "final",
-        "--ref",
-        "init",
-        "--ref",
-        "mean:3",
-        "--layers",
-        "--steps",
-        "3:40:6",
+        *("analyze", DIGITS, "--ref", "final", "--ref", "init", "--ref", "mean:3", "--objective", "none"),
+        *("--layers", "--steps", "3:40:6"),
     ],
-    "pairs": ["analyze", TRANSFORMER, "--ref", "best", "--ref", "step:100", "--group", r"(\w+)\.", "--skip", "60"],
+    "pairs": [
+        *("analyze", TRANSFORMER, "--ref", "best", "--ref", "step:100", "--objective", "none"),
+        *("--group", r"(\w+)\.", "--skip", "60"),
+    ],
     "plane": ["analyze", DIGITS, "--metrics", "geometry", "--pca", "6", "--steps", ":4"],
     "samples": [
         *("analyze", DIGITS, "--ref", "final", "--ref", DIGITS1, "--objective", f"{OBJECTIVES}:digits", *EXACT),

@@ -103,8 +103,8 @@ def test_what_analyze_compare_and_flow_return(tmp_path: Path) -> None:
     runs = [SAMPLES / f"digits-sgd-seed{seed}" for seed in (0, 1)]
     objective = f"{SAMPLES / 'objectives.py'}:breast_cancer"
     every = (
-        (trajcheck.analyze(runs[0], steps="0:5", layers=True, out=tmp_path / "a"), "cosine"),
-        (trajcheck.compare(*runs, steps="0:5", align="time", out=tmp_path / "c"), "between_runs"),
+        (trajcheck.analyze(runs[0], objective="none", steps="0:5", layers=True, out=tmp_path / "a"), "cosine"),
+        (trajcheck.compare(*runs, objective="none", steps="0:5", align="time", out=tmp_path / "c"), "between_runs"),
         (trajcheck.flow(SAMPLES / "breast-cancer-gd", objective, rtol=1e-1, out=tmp_path / "f"), "flow"),
     )
     for made, name in every:

@@ -28,8 +28,21 @@ Cli = Callable[..., Outcome]
 def command(request: pytest.FixtureRequest, tmp_path: Path) -> Sequence[object]:
     objective = f"{SAMPLES / 'objectives.py'}:breast_cancer"
     return {
-        "analyze": ("analyze", RUNS[0], "--ref", "final", "--ref", RUNS[1], "--steps", ":9", "--out", tmp_path / "r"),
-        "compare": ("compare", *RUNS, "--steps", ":9", "--out", tmp_path / "r"),
+        "analyze": (
+            "analyze",
+            RUNS[0],
+            "--ref",
+            "final",
+            "--ref",
+            RUNS[1],
+            "--objective",
+            "none",
+            "--steps",
+            ":9",
+            "--out",
+            tmp_path / "r",
+        ),
+        "compare": ("compare", *RUNS, "--objective", "none", "--steps", ":9", "--out", tmp_path / "r"),
         "flow": ("flow", GRADIENT_DESCENT, "--objective", objective, "--rtol", "1e-2", "--out", tmp_path / "r"),
     }[request.param]
 
@@ -66,7 +79,9 @@ def test_an_unknown_format_is_refused_before_anything_is_done(
 
 
 def test_quiet_prints_nothing_in_any_format(cli: Cli, tmp_path: Path) -> None:
-    assert cli("analyze", RUNS[0], "--steps", ":5", "--out", tmp_path / "r", "--format", "json", "-q") == (0, "", "")
+    assert cli(
+        "analyze", RUNS[0], "--objective", "none", "--steps", ":5", "--out", tmp_path / "r", "--format", "json", "-q"
+    ) == (0, "", "")
 
 
 def test_names_with_bars_stay_one_cell() -> None:
@@ -81,7 +96,7 @@ def test_the_table_fits_the_line(cli: Cli, run: str, tmp_path: Path) -> None:
     point = tmp_path / ("a-long-name-" * 9)
     point.symlink_to(SAMPLES / run)
     refs = ["--ref", point, "--ref", f"{point}@init", "--ref", "mean:3"]
-    outcome = cli("analyze", SAMPLES / run, *refs, "--out", tmp_path / "r")
+    outcome = cli("analyze", SAMPLES / run, *refs, "--objective", "none", "--out", tmp_path / "r")
     assert outcome.code == 0
     long = [line for line in outcome.out.splitlines() if len(line) > WIDTH]
     assert all(line.startswith(("run        ", str(tmp_path))) for line in long)

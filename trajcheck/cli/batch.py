@@ -54,7 +54,7 @@ def batch_command(
         ),
     ] = None,
     objective: Annotated[
-        str | None, typer.Option(metavar="FILE.py:NAME|run", help="As of analyze; in place of the file's.")
+        str | None, typer.Option(metavar="FILE.py:NAME|run|none", help="As of analyze; in place of the file's.")
     ] = None,
     *,
     said: Mapping[str, Any],

@@ -44,6 +44,7 @@ class Cost:
     plane_bytes: int = 0  # of the iterates and references of --pca, a pass of its own
     precision: str = ""  # of the replay, with the reason
     second: tuple[str, int, int] | None = None  # the second precision, its rows, and its evaluations among the others
+    replayed: str = ""  # what there is to say of a loss that nobody named
 
     def __str__(self) -> str:
         lines = [f"rows       {self.rows:,}", f"pass       {self.stored_bytes:,} bytes to read"]
@@ -74,9 +75,9 @@ class Cost:
             lines.append(
                 f"           {self.hessians:,} Hessians' extreme eigenvalues, of tens to hundreds of products each"
             )
-        if self.precision:
-            words = textwrap.wrap(plain(self.precision), 69)
-            lines += [f"{head}{line}" for head, line in zip_longest(["precision  "], words, fillvalue=" " * 11)]
+        for head, said in (("precision", self.precision), ("objective", self.replayed)):
+            words = textwrap.wrap(plain(said), 69) if said else []
+            lines += [f"{first:<11}{line}" for first, line in zip_longest([head], words, fillvalue="")]
         return in_lines(lines)
 
 

@@ -20,9 +20,10 @@ from trajcheck.measuring.needs import Request
 from trajcheck.measuring.options import Options
 from trajcheck.measuring.portions import LAGGED, REPLAYED, SECOND, STORED, Measurement, Portion
 from trajcheck.measuring.precision import ReplayPrecision, expected_precision, tried
+from trajcheck.measuring.which_objective import Choice, choose, need_losses, say_beforehand
 from trajcheck.metrics.averaging import Averaging, tzc_v1
 from trajcheck.metrics.families import FAMILIES, Family, choose_families
-from trajcheck.objective.exported_modes import EXPORTED, has_program, with_program
+from trajcheck.objective.exported_modes import EXPORTED, with_program
 from trajcheck.progress_bar import progress_bar
 from trajcheck.replay.plan import Plan, second_dtype
 from trajcheck.runs.divergence import load_trajectory
@@ -33,7 +34,6 @@ from trajcheck.scalars.rows import Rows, choose_rows, parse_steps
 from trajcheck.scalars.saved.keys import Identity
 from trajcheck.scalars.saved.store import ScalarStore
 from trajcheck.scalars.values import LagScalars, RowScalars
-from trajcheck.tables.needed import needed
 from trajcheck.tables.samples import Measured
 from trajcheck.tables.source import Source
 
@@ -42,7 +42,8 @@ class MeasuredRun:
     """A run that is open, with the options of its analysis; what its methods find they return.
 
     `trajectory` is the run where it is open already; `families` are measured in place of those that the options name;
-    `device` is where to replay if the options leave it open.
+    `device` is where to replay if the options leave it open; `choice` the loss, where that is decided already.
+    `options` are then those with that loss.
     """
 
     def __init__(
@@ -55,16 +56,23 @@ class MeasuredRun:
         families: Mapping[str, Family] | None = None,
         deep: bool = False,
         device: str | None = None,
+        choice: Choice | None = None,
     ) -> None:
         self.families = choose_families(options.metrics) if families is None else families
-        if options.objective is None and _asks_for_losses(options) and has_program(run):
-            options = replace(options, objective=EXPORTED)
-        self.path, self.options, self.quiet = run, options, quiet
+        self.choice = choice or choose(
+            options.objective,
+            [run],
+            asked=_asks_for_losses(options),
+            wanted=not options.match_permutations and need_losses(self.families.values()),
+        )
+        self.path, self.quiet = run, quiet
         steps = parse_steps(options.steps)
-        options.check()
+        replace(options, objective=self.choice.objective or options.objective).check()
         self.prints = FilePrints(deep)
         self.device = options.device if device is None or options.device != "auto" else device
         self.trajectory = trajectory or load_trajectory(run, options.skip_bad)
+        self._given = options, families, deep, device
+        self.options = options = replace(options, objective=self.choice.objective)
         if options.objective == EXPORTED:
             self.trajectory = with_program(self.trajectory)
         if "probe" in options.samples and not self.trajectory.probes:
@@ -78,7 +86,26 @@ class MeasuredRun:
                 raise UsageError(f"--group {pattern!r} is found in no tensor's name; this run has {names}, ...")
         self.skip = skip_of(self.trajectory, options.skip)
         self.rows = choose_rows(self.trajectory, steps, self.skip.steps)
+        if self.choice.by_default and (why := _nothing_to_replay(self.rows, options)):
+            self.choice = self.choice.without(why)
+            self.options = options = replace(options, objective=None)
+            self.trajectory = replace(self.trajectory, program_modes=None)
+            self.rows = choose_rows(self.trajectory, steps, self.skip.steps)
         self.request = Request(self.trajectory, self.rows, options, self.families)
+
+    def without_losses(self, why: str) -> MeasuredRun:
+        """The same run without the program that was taken by default, for the reason given."""
+        options, families, deep, device = self._given
+        return MeasuredRun(
+            self.path,
+            options,
+            self.quiet,
+            trajectory=replace(self.trajectory, program_modes=None),
+            families=families,
+            deep=deep,
+            device=device,
+            choice=self.choice.without(why),
+        )
 
     def resolve(self, workspace: Path) -> ResolvedReferences:
         """The references, those of other runs permuted where that was asked for; averages in files in `workspace`."""
@@ -118,6 +145,8 @@ class MeasuredRun:
 
     def compute(self, measurement: Measurement, portions: Sequence[Portion]) -> None:
         """Measure some portions, into the store of the measurement."""
+        if self.choice.by_default:
+            self._say_beforehand(measurement.references, portions)
         make = {REPLAYED: self._make_replay, SECOND: self._make_second}
         replays = measurement.replays(make, portions)
         words = {STORED: "reading", REPLAYED: "replaying", SECOND: "rounding", LAGGED: "memory"}
@@ -131,6 +160,12 @@ class MeasuredRun:
             with progress_bar(label, rows, self.quiet, size=size) as progress:
                 for portion in mine:
                     measurement.compute(portion, replays.get(portion), progress)
+
+    def _say_beforehand(self, references: Sequence[Reference], portions: Sequence[Portion]) -> None:
+        rows = sum(len(portion.places) for portion in portions if portion.kind == REPLAYED)
+        if rows and not self.quiet:
+            share = rows / len(self.rows.work)
+            say_beforehand(self.path, self.cost(references), self._objective.seconds, self.quiet, min(share, 1.0))
 
     def _bytes(self, kind: str, references: Sequence[Reference], rows: int) -> int:
         """About how many bytes so many rows of one kind of work read."""
@@ -255,7 +290,7 @@ class MeasuredRun:
         if precision is None:
             precision = self.expected_precision if self.options.objective is None else self.precision
         second = second_dtype(self.trajectory, precision.dtype)
-        return cost(
+        found = cost(
             self.trajectory,
             self.rows,
             references,
@@ -266,6 +301,7 @@ class MeasuredRun:
             windows="window_dot_ref" in self.request.reference_products,
             neighbours=bool(self.request.vectors & {"previous", "next", "skip", "first"}),
         )
+        return replace(found, replayed=self.choice.in_words)
 
     @cached_property
     def averaging(self) -> Averaging:
@@ -295,4 +331,10 @@ def _asks_for_losses(options: Options) -> bool:
     if options.match_permutations:
         return False
     named = (FAMILIES[name] for name in options.metrics)
-    return bool(options.replaying()) or options.samples != ("own",) or any(needed([each]).evaluations for each in named)
+    return bool(options.replaying()) or options.samples != ("own",) or need_losses(named)
+
+
+def _nothing_to_replay(rows: Rows, options: Options) -> str:
+    """Why no row has a sample; '' where one has."""
+    reasons = [row.no_sample_of(sample) for row in rows.rows for sample in options.samples]
+    return "" if "" in reasons else reasons[0]

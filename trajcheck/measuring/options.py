@@ -51,12 +51,12 @@ class Options(Declared):
         str | None,
         shared.objective(
             "The loss to replay: NAME() returns (model, loss), loss(model, batch) a scalar tensor; the file is "
-            f"executed. {shared.PROGRAM} It is taken where another option needs losses and no objective is "
-            "named. Without one, what needs no replay is computed, and undefined.csv says what that leaves out.",
+            f"executed. {shared.PROGRAM} none: nothing is replayed; undefined.csv says what that leaves out.  "
+            "(default: run, where there is a program)",
             python='"FILE.py:NAME"; NAME() returns (model, loss), loss(model, batch) a scalar. The file is executed. '
-            '"run": the program that the Recorder exported, the run\'s objective.json, which is plain data; it is '
-            "taken where another argument needs losses and none is named. "
-            "Without one, what needs no replayed loss is computed, and undefined.csv says what that leaves out.",
+            '"run": the program that the Recorder exported, the run\'s objective.json, which is plain data; the '
+            'default where there is one. "none": what needs no replayed loss is computed, and undefined.csv says what '
+            "that leaves out.",
         ),
     ] = None
     _: KW_ONLY

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,11 +21,6 @@ def exported_modes(program: Path) -> Modes | None:
     except ObjectiveError:
         return None
     return modes
-
-
-def has_program(run: Path) -> bool:
-    """Whether a program lies in the run's folder, whatever is in it."""
-    return os.path.lexists(run / FILE)
 
 
 def with_program(trajectory: Trajectory) -> Trajectory:

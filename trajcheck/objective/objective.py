@@ -62,6 +62,7 @@ class Objective:
     ) -> None:
         self.device, self.title, self.data = torch.device(device), title, data
         self.note = ""  # of an exported program: how its golden value was checked
+        self.seconds = 0.0  # and how long that value took; 0 where it was not evaluated
         self.sources: Mapping[str, str] = {}  # the hash of each file that it was made from
         self.permutations: Any = None  # PERMUTATIONS of the objective file, not checked yet
         self.weight: Callable[[Any], Any] | None = None  # how much a batch weighs in the mean over the data set

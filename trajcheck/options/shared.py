@@ -20,8 +20,12 @@ class OneRun:
     run: Annotated[str | Path, "folder of the run; it is only read."]
 
 
-def objective(help: str, python: str) -> Option:
-    return Option(help, "FILE.py:NAME|run", python=python)
+#: As an objective: nothing is replayed, whatever lies in the run's folder.
+NONE = "none"
+
+
+def objective(help: str, python: str, metavar: str = "FILE.py:NAME|run|none") -> Option:
+    return Option(help, metavar, python=python)
 
 
 #: What the objective `run` is, in the words of the command line.
@@ -47,9 +51,11 @@ def out(default: str, python: str) -> Option:
 def check_objective(options: Declared, objective: str | None, *more: tuple[str, bool]) -> None:
     """Raise UsageError where nothing is replayed and an option that is about it was given: one that is declared so, or
     one of `more`, flags and whether they were given."""
-    if objective is not None:
+    if objective not in (None, NONE):
         return
     for flag in (*options.replaying(), *(flag for flag, given in more if given)):
+        if objective == NONE:
+            raise UsageError(f"{flag} needs replayed losses, which --objective none leaves out.")
         raise UsageError(
             f"{flag} needs --objective FILE.py:NAME: without it nothing is replayed, and no program of its own lies in "
             "the run's folder."

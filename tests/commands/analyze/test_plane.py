@@ -35,7 +35,7 @@ def dense(run: Path, steps: list[int] | None = None) -> np.ndarray:
 
 def test_it_is_the_singular_value_decomposition_of_the_centred_iterates(tmp_path: Path) -> None:
     other = SAMPLES / "digits-sgd-seed1"
-    report = trajcheck.analyze(DIGITS, ["final", "step:7", str(other)], pca=30, out=tmp_path / "report")
+    report = trajcheck.analyze(DIGITS, ["final", "step:7", str(other)], "none", pca=30, out=tmp_path / "report")
     table, facts = report.trajectory, report.summary["trajectory"]
     assert table is not None and list(table) == ["step", "component_1", "component_2", "off_plane"]
     steps = table["step"].tolist()

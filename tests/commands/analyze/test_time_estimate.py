@@ -71,7 +71,7 @@ def test_without_an_objective_nothing_is_executed(cli: Cli, monkeypatch: pytest.
 
     monkeypatch.setattr("trajcheck.objective.loading.load_objective", load)
     monkeypatch.chdir(tmp_path)
-    outcome = cli("analyze", RUN, "--dry-run")
+    outcome = cli("analyze", RUN, "--objective", "none", "--dry-run")
     assert outcome.code == 0 and "time       pass: " in outcome.out and "replay" not in outcome.out
     assert all(len(line) <= 80 for line in outcome.out.splitlines()) and not list(tmp_path.iterdir())
 

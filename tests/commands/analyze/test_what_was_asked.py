@@ -31,14 +31,24 @@ def shuffling():
 
 def test_a_lag_that_is_asked_for_twice_is_one_column(tmp_path: Path) -> None:
     once, twice = (
-        trajcheck.analyze(DIGITS, memory_lags=lags, out=tmp_path / str(len(lags))).references
+        trajcheck.analyze(DIGITS, objective="none", memory_lags=lags, out=tmp_path / str(len(lags))).references
         for lags in ((1, 10), (1, 10, 1))
     )
     assert once.equals(twice)
 
 
 def test_a_lag_that_no_step_has_is_said_to_be_missing(tmp_path: Path, cli: Callable[..., Outcome]) -> None:
-    outcome = cli("analyze", SAMPLES / "transformer-adamw", "--memory-lags", "1,3", "--quiet", "--out", tmp_path)
+    outcome = cli(
+        "analyze",
+        SAMPLES / "transformer-adamw",
+        "--objective",
+        "none",
+        "--memory-lags",
+        "1,3",
+        "--quiet",
+        "--out",
+        tmp_path,
+    )
     assert outcome.code == 4
     assert "--memory-lags 3" in outcome.err
     assert "--memory-lags 1:" not in outcome.err
@@ -46,8 +56,8 @@ def test_a_lag_that_no_step_has_is_said_to_be_missing(tmp_path: Path, cli: Calla
 
 def test_long_lags_are_the_same_as_short_ones(tmp_path: Path) -> None:
     """Records far ahead are read again when they are near."""
-    report = trajcheck.analyze(DIGITS, memory_lags=(100,), out=tmp_path)
-    alone = trajcheck.analyze(DIGITS, memory_lags=(100,), steps="7:8", out=tmp_path)
+    report = trajcheck.analyze(DIGITS, objective="none", memory_lags=(100,), out=tmp_path)
+    alone = trajcheck.analyze(DIGITS, objective="none", memory_lags=(100,), steps="7:8", out=tmp_path)
     column = report.references.set_index("step")["memory_100"]
     assert column.notna().sum() == 19  # at the last step g lies along e, and nothing of it is orthogonal
     assert column[7] == pytest.approx(alone.references["memory_100"].iloc[0], rel=1e-9)

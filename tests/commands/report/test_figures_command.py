@@ -52,7 +52,7 @@ def test_compare_and_flow_draw_too(cli: Cli, command: str, tmp_path: Path) -> No
     folder = tmp_path / "report"
     if command == "compare":
         runs = [SAMPLES / f"digits-sgd-seed{seed}" for seed in (0, 1)]
-        done = cli("compare", *runs, "--steps", "0:9", "--layers", "--out", folder, "--plots")
+        done = cli("compare", *runs, "--objective", "none", "--steps", "0:9", "--layers", "--out", folder, "--plots")
         expected = {"between_runs.png", "between_runs.svg", "layers.png", "layers.svg"}
     else:
         objective = f"{SAMPLES / 'objectives.py'}:breast_cancer"

@@ -147,7 +147,7 @@ def test_a_comparison_and_its_tensors(cli: Cli, tmp_path: Path) -> None:
 
     runs = [SAMPLES / f"digits-sgd-seed{seed}" for seed in (0, 1)]
     out = tmp_path / "pair"
-    made = trajcheck.compare(*runs, steps="0:5", layers=True, out=out)
+    made = trajcheck.compare(*runs, objective="none", steps="0:5", layers=True, out=out)
     found = read(Path(trajcheck.write_tensorboard(out, tmp_path / "tb")[0].place))
     (folder,) = {tag.split("/")[2] for tag in found if tag.startswith("trajcheck/compare/")}
     expected = dict(zip(made.pairs["step_a"], made.pairs["dist"], strict=True))

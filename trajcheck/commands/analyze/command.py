@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trajcheck.commands.analyze.options import AnalyzeArguments
+from trajcheck.errors import ObjectiveError
+from trajcheck.measuring.measured_columns import ResolvedReferences
 from trajcheck.measuring.measured_run import MeasuredRun
 from trajcheck.measuring.options import Options
 from trajcheck.options.python_call import takes
@@ -17,6 +20,7 @@ from trajcheck.scalars.saved import FOLDER, INTERVAL
 from trajcheck.scalars.saved.store import ScalarStore
 
 if TYPE_CHECKING:
+    from trajcheck.commands.analyze.findings import Findings
     from trajcheck.commands.analyze.plane import Plane
     from trajcheck.reports.making.results import Report
 
@@ -46,28 +50,48 @@ def run_analysis(
 ) -> Report:
     """`analyze`, with its options in one object. `deep`: step files are known by the hash of their bytes, not by size
     and time; at most `interval` seconds of work are lost when it is interrupted."""
-    return report_of(MeasuredRun(run, options, quiet, deep=deep), out, fresh=fresh, interval=interval)
+    return report_of(MeasuredRun(run, options, quiet, deep=deep), out, fresh=fresh, interval=interval)[0]
 
 
-def report_of(measured: MeasuredRun, out: Path | None, *, fresh: bool = False, interval: float = INTERVAL) -> Report:
-    """Compute everything that is not saved yet, and write it."""
-    from trajcheck.commands.analyze.findings import Findings
+def report_of(
+    measured: MeasuredRun, out: Path | None, *, fresh: bool = False, interval: float = INTERVAL
+) -> tuple[Report, MeasuredRun]:
+    """Compute everything that is not saved yet, and write it; the report, and the run as it was measured: without
+    losses where its own program, which nobody named, could not be used."""
 
     with ReportFolder(out or default_folder(measured.path), measured.trajectory.id) as folder:
         store = ScalarStore(folder.path / FOLDER, fresh=fresh, interval=interval, alone=lambda: folder.alone)
         references = measured.resolve(folder.path / FOLDER)
         store.use_vectors(Path(path).name for each in references.points for path in files_of(each.parameters))
         try:
-            columns = measured.measure(references.points, store)
+            findings = _found(measured, references, store)
         except Exception:
             store.abandon()
             raise
         except BaseException:  # interrupted: what was found stays
             store.flush()
             raise
-        report = Findings(measured, references, columns, _plane(measured, references.points)).report(folder)
+        report = replace(findings, plane=_plane(measured, references.points)).report(folder)
         store.tidy()
-        return report
+        return report, findings.run
+
+
+def _found(measured: MeasuredRun, references: ResolvedReferences, store: ScalarStore) -> Findings:
+    """What there is to say of the run, without losses where a program taken by default fails, or is not the training's
+    loss."""
+    from trajcheck.commands.analyze.findings import Findings
+
+    try:
+        findings = Findings(measured, references, measured.measure(references.points, store))
+        why = findings.unlike
+    except ObjectiveError as error:
+        if not measured.choice.by_default:
+            raise
+        why = str(error)
+    if why and measured.choice.by_default:
+        plain = measured.without_losses(why)
+        return Findings(plain, references, plain.measure(references.points, store))
+    return findings
 
 
 def _plane(measured: MeasuredRun, references: Sequence[Reference]) -> Plane | None:

@@ -149,6 +149,25 @@ class Findings:
                 for name in self.options.metrics
                 if needed([self.families[name]]).evaluations
             ]
+        found += self._not_replayed() if not self.run.choice.by_default else []
+        if self.unlike:
+            found.append(f"--objective: {self.unlike}")
+        if self.plane is not None and self.plane.facts["explained"][1] is None:
+            found.append("--pca: the iterates do not span a plane; undefined.csv says why")
+        for lag in self.options.lags:
+            columns = (each.get(f"memory_{lag}") for each in self.towards["own"].values())
+            if not any(_any_value(each) for each in columns):
+                found.append(f"--memory-lags {lag}: no row has one; undefined.csv says why")
+        return found
+
+    @cached_property
+    def unlike(self) -> str:
+        """By how much the replay is not the training, in words; '' where it is."""
+        return unlike(self.own.get("own", {}), [row.step for row in self.source.rows.rows])
+
+    def _not_replayed(self) -> list[str]:
+        """What was to be replayed, and nowhere could be."""
+        found = []
         for each in self.measured if self.replay else ():
             source, sample = each.sources[0], each.sample
             which = "" if self.options.samples == ("own",) else f" on sample {sample}"
@@ -168,14 +187,6 @@ class Findings:
                 for end in EIGENVALUES
                 if end in self.own[sample] and not self.own[sample][end].defined.any()
             ]
-        if apart := unlike(self.own.get("own", {}), [row.step for row in self.source.rows.rows]):
-            found.append(f"--objective: {apart}")
-        if self.plane is not None and self.plane.facts["explained"][1] is None:
-            found.append("--pca: the iterates do not span a plane; undefined.csv says why")
-        for lag in self.options.lags:
-            columns = (each.get(f"memory_{lag}") for each in self.towards["own"].values())
-            if not any(_any_value(each) for each in columns):
-                found.append(f"--memory-lags {lag}: no row has one; undefined.csv says why")
         return found
 
     @cached_property
@@ -301,7 +312,9 @@ class Findings:
             max(replay_epsilon, *(EPSILON[dtype] for dtype in dtypes)),
             causes(self.trajectory, self.replay.randomness if self.replay else {}),
         )
-        found = [unlike_training, *recording_warnings(self.trajectory, replayed=self.replay is not None)]
+        choice = self.run.choice
+        found = [unlike_training, choice.warning, *(self._not_replayed() if choice.by_default else [])]
+        found += recording_warnings(self.trajectory, replayed=self.replay is not None)
         if self.source.rows.stride > 1:
             found.append(f"pair quantities (steps.csv) are over chords of {self.source.rows.stride} steps")
         if self.replay:

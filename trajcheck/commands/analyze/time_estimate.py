@@ -11,6 +11,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
+from trajcheck.errors import ObjectiveError
 from trajcheck.measuring.cost import Cost
 from trajcheck.measuring.measured_run import MeasuredRun
 from trajcheck.measuring.options import Options
@@ -85,8 +86,18 @@ def estimate_time(run: Path, options: Options, clock: Clock = time.perf_counter)
     --memory-lags and --pca are counted in bytes alone. Raises as `analyze` does.
     """
     whole = MeasuredRun(run, options, quiet=True)
-    options = whole.options  # with the run's own program, where that is taken
-    analysis = MeasuredRun(run, replace(options, curvature=None), quiet=True, trajectory=whole.trajectory)
+    try:
+        return _estimate(whole, clock)
+    except ObjectiveError as error:
+        if not whole.choice.by_default:
+            raise
+        return _estimate(whole.without_losses(str(error)), clock)
+
+
+def _estimate(whole: MeasuredRun, clock: Clock) -> Estimate:
+    run, options, choice = whole.path, whole.options, whole.choice
+    plain = replace(options, curvature=None)
+    analysis = MeasuredRun(run, plain, quiet=True, trajectory=whole.trajectory, choice=choice)
     references = resolve_references(options.refs, analysis.trajectory, None, roles=options.roles)
     precision = None if options.objective is None else analysis.precision
     counted = whole.cost(references, precision=precision)

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from trajcheck.commands.batch.common_figures import draw_across, pages_across
 from trajcheck.commands.batch.discovery import FoundRun, find_runs
 from trajcheck.commands.batch.index import index_rows, write_index
 from trajcheck.commands.batch.lock import only_batch, still_ours
-from trajcheck.commands.batch.options import BatchConfig, check_analysis
+from trajcheck.commands.batch.options import BatchConfig, check_analysis, may_replay
 from trajcheck.commands.batch.page import write_page
 from trajcheck.commands.batch.remains import remove_remains
 from trajcheck.commands.batch.roles import roles_of_run
@@ -31,6 +32,7 @@ from trajcheck.runners import Done, Failed, Lost, Outcome, Runner, Task, make_ru
 from trajcheck.runners.calls import call
 from trajcheck.runners.local import LocalRunner
 from trajcheck.runs.formats.recognise import known_formats, recognise
+from trajcheck.runs.formats.stored_run import has_program
 from trajcheck.scalars.saved import FOLDER
 
 log = logging.getLogger("trajcheck.batch")
@@ -76,12 +78,16 @@ class _Job:
     @property
     def rows(self) -> int:
         """Of a chunk."""
-        return REPLAYED_ROWS if self.options.objective else ROWS
+        return REPLAYED_ROWS if self.replayed else ROWS
+
+    @cached_property
+    def replayed(self) -> bool:
+        return may_replay(self.options, self.run.path)
 
     @property
     def long(self) -> bool:
         """Whether its chunks are worth sharing out."""
-        return self.files > self.rows and (self.options.objective is not None or self.size > LARGE)
+        return self.files > self.rows and (self.replayed or self.size > LARGE)
 
 
 @dataclass
@@ -177,7 +183,7 @@ class _Batch:
             try:
                 roles = roles_of_run(options.ref_as, run.path, run.name, run.archive)
                 options = replace(options, ref_as=roles.ref_as)
-                check_analysis(options)
+                check_analysis(options, own=has_program(run.path))
             except UsageError as error:
                 wrong[run] = error
                 continue
@@ -196,6 +202,8 @@ class _Batch:
         limit = self.config.max_runs
         self.result.remaining = len(jobs)
         chosen = jobs if limit is None else jobs[:limit]
+        if count := sum(job.replayed and job.options.objective is None for job in chosen):
+            log.info('losses of %d runs are replayed by their own programs; objective = "none" leaves them out', count)
         self.found(len(chosen) + len(wrong))
         for run, why in wrong.items():  # no table of [[runs]] gives it what it lacks: its row says so
             self.result.remaining += 1

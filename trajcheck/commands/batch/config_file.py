@@ -34,6 +34,7 @@ from trajcheck.errors import UsageError
 from trajcheck.files.opening import read_text
 from trajcheck.measuring.options import Options
 from trajcheck.options.declared import annotations_of, declarations, is_sequence
+from trajcheck.options.shared import NONE
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -95,7 +96,7 @@ def _options(where: str, table: Mapping[str, Any], folder: Path) -> dict[str, An
     options = _typed(where, Options, chosen)
     if "refs" in options:
         options["refs"] = tuple(_below(folder, spec) for spec in options["refs"])
-    if options.get("objective") not in (None, "run"):
+    if options.get("objective") not in (None, "run", NONE):
         file, colon, name = options["objective"].rpartition(":")
         options["objective"] = f"{folder / Path(file).expanduser()}{colon}{name}"
     return options

@@ -6,12 +6,15 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import Annotated, Any
 
 from trajcheck.errors import UsageError
 from trajcheck.measuring.options import Options
 from trajcheck.options.checks import LONGEST_PATTERN, MOST_WORKERS, at_least, within
 from trajcheck.options.declared import Declared, Option
+from trajcheck.options.shared import NONE
+from trajcheck.runs.formats.stored_run import has_program
 from trajcheck.scalars.saved import INTERVAL
 
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -95,16 +98,23 @@ class BatchConfig(Declared):
         if self.interval < 0:
             raise UsageError(f"interval {self.interval:g}: expected seconds, 0 or more.")
         if not self.overrides:
-            check_analysis(replace(self.options, ref_as=()))
+            check_analysis(replace(self.options, ref_as=()), own=True)
         for one in (self.options, *(replace(self.options, **override.options) for override in self.overrides)):
             one.check_values()
             check_steps(one)
 
 
-def check_analysis(options: Options) -> None:
-    """Raise UsageError for options of an analysis that contradict each other, before any run is opened."""
-    options.check()
+def check_analysis(options: Options, *, own: bool) -> None:
+    """Raise UsageError for options of an analysis that contradict each other, before any run is opened. `own`: runs may
+    have programs of their own to replay."""
+    taken = own and options.objective is None and not options.match_permutations
+    (replace(options, objective="run") if taken else options).check()
     check_steps(options)
+
+
+def may_replay(options: Options, run: Path) -> bool:
+    """Whether losses of a run are to be replayed, as far as the presence of its program tells."""
+    return has_program(run) if options.objective is None else options.objective != NONE
 
 
 def check_steps(options: Options) -> None:

@@ -18,6 +18,7 @@ from trajcheck.files.prints import FilePrints, file_print, hash_file
 from trajcheck.files.walking import make_folders
 from trajcheck.files.whole_files import write_json
 from trajcheck.measuring.options import Options
+from trajcheck.options.shared import NONE
 from trajcheck.reports.making.folder import SUMMARY
 from trajcheck.runs.formats.recognise import recognise
 from trajcheck.version import __version__
@@ -70,9 +71,9 @@ class RunState:
     def is_of(self, options: Options) -> bool:
         """Whether the objective's files are such as these options name: its own one and modules, or the run's."""
         names = set(self.sources)
-        if options.objective is None:
+        if options.objective == NONE:
             return not names
-        file = options.objective.rpartition(":")[0]
+        file = (options.objective or "").rpartition(":")[0]
         if not file:
             return all(Path(name).parent == Path(self.run) for name in names)
         whole = str(Path(file).expanduser().resolve())

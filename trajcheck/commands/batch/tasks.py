@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from trajcheck.commands.batch.run_state import DONE, INCOMPLETE, Fingerprint, RunState, fingerprint, tables_of
 from trajcheck.commands.batch.while_read import reading, vanishing
-from trajcheck.errors import RunError, TrajcheckError
+from trajcheck.errors import ObjectiveError, RunError, TrajcheckError
 from trajcheck.measuring.options import Options
 from trajcheck.runs.run_info import Ended
 from trajcheck.scalars.saved import FOLDER
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from trajcheck.measuring.measured_run import MeasuredRun
     from trajcheck.reports.making.results import Report
     from trajcheck.runs.references import Reference
+    from trajcheck.scalars.saved.store import ScalarStore
 
 REPORT, CHUNK = f"{__name__}:make_report", f"{__name__}:measure_chunk"
 
@@ -78,7 +79,7 @@ def _make(run: Path, out: Path, options: Options, known: Fingerprint, task: Mapp
     started = time.monotonic()
     with reading(run, options, out):
         analysis = MeasuredRun(run, options, quiet=True, deep=task["deep"], device=task.get("device"))
-        report = report_of(analysis, out, interval=task["interval"])
+        report, analysis = report_of(analysis, out, interval=task["interval"])
     if task["plots"] is not False and can_draw():
         draw_report(report.folder)
     row = _row(report, time.monotonic() - started, task["notes"])
@@ -172,17 +173,28 @@ def _measure(task: Mapping[str, Any]) -> bytes:
 
     held = _hold(task)
     analysis, folder = held.analysis, Path(task["out"]) / FOLDER
-    steps = set(task["steps"])
     if analysis.content_of(task["steps"]) != task["content"]:
         raise RunError(
             f"{task['run']}: this worker sees other step files than the batch does. All of its machines must see the "
             "same archive under the same path."
         )
     store = ScalarStore(folder, interval=float("inf"))
-    measurement = analysis.measurement(held.references, store)
-    places = {row.place for row in analysis.rows.work if row.step in steps}
-    analysis.compute(measurement, measurement.portions_of(analysis.rows.some(places)))
+    try:
+        _compute(held, set(task["steps"]), store)
+    except ObjectiveError as error:
+        if not analysis.choice.by_default:
+            raise
+        held.analysis = analysis.without_losses(str(error))  # as the report will
+        _compute(held, set(task["steps"]), store)
     return store.waiting()
+
+
+def _compute(held: _Held, steps: set[int], store: ScalarStore) -> None:
+    measurement = held.analysis.measurement(held.references, store)
+    rows = held.analysis.rows
+    held.analysis.compute(
+        measurement, measurement.portions_of(rows.some({r.place for r in rows.work if r.step in steps}))
+    )
 
 
 def _hold(task: Mapping[str, Any]) -> _Held:

@@ -14,16 +14,17 @@ import numpy as np
 from trajcheck.commands.compare.options import CompareArguments, ComparisonOptions
 from trajcheck.commands.compare.sides import last_iterate, measure_sides
 from trajcheck.commands.compare.stages import ComparedRun, OrderedRun, PairedRun
-from trajcheck.errors import RunError, UsageError
+from trajcheck.errors import ObjectiveError, RunError, UsageError
 from trajcheck.files.extent_reader import ExtentReader
 from trajcheck.files.kept_vectors import Workspace
 from trajcheck.files.prints import FilePrints
 from trajcheck.measuring.cost import Cost, extent_bytes
 from trajcheck.measuring.measured_run import MeasuredRun
 from trajcheck.measuring.precision import ReplayPrecision, expected_precision, tried
+from trajcheck.measuring.which_objective import Choice, choose, say_beforehand
 from trajcheck.metrics.resolution import ROWS as SECOND
 from trajcheck.objective.dtype_names import AS_IS
-from trajcheck.objective.exported_modes import EXPORTED, has_program, with_program
+from trajcheck.objective.exported_modes import EXPORTED, with_program
 from trajcheck.options.python_call import takes_more
 from trajcheck.progress_bar import progress_bar
 from trajcheck.replay.plan import replay_dtype, second_dtype
@@ -78,11 +79,17 @@ def default_comparison_folder(runs: Sequence[Path]) -> Path:
 class _Comparison:
     """One comparison on its way from folders to a report."""
 
-    def __init__(self, runs: Sequence[Path], options: ComparisonOptions, quiet: bool) -> None:
-        if options.objective is None and options.asks_for_losses and runs and has_program(Path(runs[0])):
-            options = replace(options, objective=EXPORTED)
-        self.options, self.quiet = options, quiet
-        options.check()
+    def __init__(
+        self, runs: Sequence[Path], options: ComparisonOptions, quiet: bool, choice: Choice | None = None
+    ) -> None:
+        own = not options.match_permutations and options.mode == "recorded"
+        self.choice = choice or choose(
+            options.objective, [Path(run) for run in runs], asked=options.asks_for_losses, wanted=own
+        )
+        replace(options, objective=self.choice.objective or options.objective).check()
+        self._given = runs, options
+        self.options = options = replace(options, objective=self.choice.objective)
+        self.quiet = quiet
         steps = parse_steps(options.steps)
         if len(runs) < 2:
             raise UsageError("one run was given; a comparison needs two or more.")
@@ -126,6 +133,15 @@ class _Comparison:
         return "--".join([self.a.id, *(other.run.id for other in self.others)])
 
     def report(self, out: Path | None) -> Comparison:
+        """Compute everything and write it; without losses where programs that nobody named cannot be used."""
+        try:
+            return self._report(out)
+        except ObjectiveError as error:
+            if not self.choice.by_default:
+                raise
+            return _Comparison(*self._given, self.quiet, self.choice.without(str(error)))._report(out)
+
+    def _report(self, out: Path | None) -> Comparison:
         """Compute everything and write it."""
         from trajcheck.commands.compare.findings import ComparisonFindings
 
@@ -140,9 +156,9 @@ class _Comparison:
                 for each, of_pairs, (side_a, side_b), along in zip(ordered, scalars, sides.pairs, lines, strict=True)
             ]
             facts = None if line is None else line.facts
-            return ComparisonFindings(self.id, self.options, self.a, self.all_a, compared, sides.columns, facts).report(
-                folder
-            )
+            return ComparisonFindings(
+                self.id, self.options, self.a, self.all_a, compared, sides.columns, facts, self.choice
+            ).report(folder)
 
     def _ordered(self, other: PairedRun) -> OrderedRun:
         """With the order of B's units in which its last iterate lies nearest to A's, checked to leave the loss as it
@@ -171,6 +187,7 @@ class _Comparison:
             losses=sum(part.losses for part in parts),
             gradients=sum(part.gradients for part in parts),
             full=self.options.sample == "full",
+            replayed=self.choice.in_words,
         )
 
     def _side_cost(self, run: Trajectory, references: Sequence[Reference]) -> Cost:
@@ -242,6 +259,8 @@ class _Comparison:
         objective = load_objective(
             self.options.objective, run=self.a.path, device=self.options.device, dtype=expected.own
         )
+        if self.choice.by_default:
+            say_beforehand(self.a.path, self.cost(), objective.seconds, self.quiet)
         precision = tried(expected, partial(trial, objective, self.a))
         return StraightLine(
             self.a, objective, precision, self.options.sample, self.options.points, mode=self.options.mode

@@ -12,6 +12,7 @@ import numpy as np
 from trajcheck.commands.compare.options import ComparisonOptions
 from trajcheck.files.extents import EPSILON
 from trajcheck.measuring.measured_columns import MeasuredColumns
+from trajcheck.measuring.which_objective import Choice
 from trajcheck.metrics.columns import Column
 from trajcheck.readable import some_of
 from trajcheck.reports.making.csv_table import CsvTable
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class ComparisonFindings:
     """`rows_a` are all of run A; `columns_of` says by path what each run's own analysis gave, `line` how the losses
-    along lines were taken."""
+    along lines were taken, `choice` whose they are."""
 
     id: str
     options: ComparisonOptions
@@ -49,6 +50,7 @@ class ComparisonFindings:
     others: Sequence[ComparedRun]
     columns_of: Mapping[str, MeasuredColumns]
     line: Mapping[str, Any] | None
+    choice: Choice
 
     @cached_property
     def columns(self) -> dict[str, dict[str, Column]]:
@@ -111,6 +113,11 @@ class ComparisonFindings:
         """What was explicitly asked for and could not be computed."""
         runs = {str(run.path): run for run in (self.a, *(each.run for each in self.others))}
         found = [f"{path}: {run.ended}: compared up to there" for path, run in runs.items() if run.ended]
+        return found if self.choice.by_default else [*found, *self._not_replayed()]
+
+    def _not_replayed(self) -> list[str]:
+        """What was to be replayed, and nowhere could be."""
+        found: list[str] = []
         if self.options.objective is None:
             return found
         for path, each_columns in self.columns_of.items():
@@ -196,7 +203,8 @@ class ComparisonFindings:
     def warnings(self) -> list[str]:
         """What a reader of the numbers should know first."""
         doubt = data_set_warning((self.line or {}).get("data_set"))
-        found = [doubt] if doubt else []
+        found = [each for each in (doubt, self.choice.warning) if each]
+        found += self._not_replayed() if self.choice.by_default else []
         if failed := (self.line or {}).get("rounding_failed"):
             found.append(f"the rounding of losses on lines could not be measured: {failed}")
         if between := (self.line or {}).get("interpolated_statistics"):

@@ -65,8 +65,10 @@ class ComparisonOptions(Declared):
     objective: Annotated[
         str | None,
         shared.objective(
-            "The loss to replay, as for analyze (the file, or program, is executed): for gaps, ratios and lines.",
-            python='"FILE.py:NAME" or "run", as for `analyze`; for gaps and ratios, and for losses along lines.',
+            "The loss to replay, as for analyze (the file is executed): for gaps, ratios and lines.  (default: run, "
+            "where all runs have programs)",
+            python='"FILE.py:NAME", "run" or "none", as for `analyze`; for gaps and ratios, and for losses along '
+            'lines. "run" is the default where all runs have programs.',
         ),
     ] = None
     line: Annotated[
@@ -163,7 +165,7 @@ class ComparisonOptions(Declared):
     def side(self, *, steps: bool) -> Options:
         """The options of one run's analysis towards the others' last iterates; `steps`: of the same step numbers."""
         return Options(
-            objective=self.objective,
+            objective=self.objective or shared.NONE,
             steps=self.steps if steps else None,
             skip_bad=self.skip_bad,
             replay_dtype=self.replay_dtype,

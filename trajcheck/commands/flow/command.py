@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
@@ -18,6 +18,7 @@ from trajcheck.errors import IntegrationError, ObjectiveError, RunError, StepFil
 from trajcheck.files.extent_reader import ExtentReader
 from trajcheck.files.extents import Extent
 from trajcheck.files.prints import hash_file
+from trajcheck.measuring.which_objective import choose
 from trajcheck.options.python_call import takes
 from trajcheck.progress_bar import progress_bar
 from trajcheck.readable import in_lines
@@ -86,6 +87,9 @@ class _Flow:
     """One flow on its way from a run to a report."""
 
     def __init__(self, run: Path, options: FlowOptions, quiet: bool) -> None:
+        options = replace(
+            options, objective=choose(options.objective, [run], asked=True).objective or options.objective
+        )
         options.check()
         self.run, self.options, self.quiet = run, options, quiet
         self.trajectory: Trajectory = load_trajectory(run, options.skip_bad)
@@ -178,6 +182,7 @@ class _Flow:
         from trajcheck.replay.plan import replay_dtype
 
         dtype = replay_dtype(self.trajectory, self.options.replay_dtype, one=True)
+        assert self.options.objective is not None
         objective = load_objective(self.options.objective, run=self.run, device=self.options.device, dtype=dtype)
         self.replay: dict[str, Any] = {
             "dtype": dtype,
@@ -249,6 +254,7 @@ class _Flow:
         for free in ("max_evaluations", "wanted_distance", "start"):
             del options[free]
         spec = self.options.objective
+        assert spec is not None
         file = self.run / PROGRAM if spec == "run" else Path(spec.rpartition(":")[0]).expanduser()
         facts = {
             "run": self.trajectory.id,

@@ -21,13 +21,14 @@ class FlowOptions(Declared):
     """What to integrate, and how. Their order is that of summary.json and of the page."""
 
     objective: Annotated[
-        str,
+        str | None,
         shared.objective(
             "The loss f: NAME() returns (model, loss) or (model, loss, batches), loss(model, batch) a scalar tensor; "
-            f"the file is executed. {shared.PROGRAM}",
-            python='"FILE.py:NAME" or "run", as for `analyze`.',
+            f"the file is executed. {shared.PROGRAM}  (default: run)",
+            python='"FILE.py:NAME" or "run", as for `analyze`; "run" is the default.',
+            metavar="FILE.py:NAME|run",
         ),
-    ]
+    ] = None
     _: KW_ONLY
     start: Annotated[
         str,
@@ -119,8 +120,11 @@ class FlowOptions(Declared):
     def check(self) -> None:
         """Raise UsageError for values that make no sense, and for options that contradict each other."""
         _ = self.start_step
-        if not self.objective:
-            raise UsageError("a flow needs the loss: give --objective FILE.py:NAME, or --objective run.")
+        if self.objective in (None, "", shared.NONE):
+            raise UsageError(
+                "a flow needs the loss: no program lies in the run's folder, or none was wanted; give --objective "
+                "FILE.py:NAME."
+            )
         self.check_values()
         if self.wanted_distance is not None and self.curvature is None:
             raise UsageError("--wanted-distance is a question to the bound, which needs --curvature EVERY.")

@@ -24,6 +24,7 @@ trainable ones, under the names of the model, tied ones once; buffers stand apar
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
@@ -38,6 +39,11 @@ from trajcheck.runs.snapshot import Probe, Snapshot
 
 #: The exported loss program and its tensors, which may lie in the folder of a run of any format.
 PROGRAM, PROGRAM_TENSORS = "objective.json", "objective.safetensors"
+
+
+def has_program(run: Path) -> bool:
+    """Whether a program lies in a run's folder, whatever is in it."""
+    return os.path.lexists(run / PROGRAM)
 
 
 @dataclass(frozen=True)
