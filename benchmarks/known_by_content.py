@@ -19,6 +19,7 @@ from benchmarks.small_gpt import SmallGPT
 from benchmarks.table import Row
 from benchmarks.timing import Spread
 from trajcheck.recording.model import surroundings
+from trajcheck.recording.model.surroundings import Surroundings
 from trajcheck.recording.run.group_settings import GroupSettings
 from trajcheck.recording.schedule.time_spent import Clock
 from trajcheck.recording.step import sample_state
@@ -26,12 +27,15 @@ from trajcheck.recording.step import sample_state
 TARGET = 0.01
 RANK = 8  # of an adapter
 
-#: What is measured, by the object that it is looked up in.
+STEPS = 40  # of a round at least: the first record and the last read all contents wholly
+
+#: What is measured, by the object that it is looked up in; and what is stored, which is in it and is no part of it.
 PARTS: tuple[tuple[Any, str], ...] = (
-    (surroundings, "bit_prints"),
+    (Surroundings, "capture"),
     (sample_state, "modes_of"),
     (GroupSettings, "differing"),
 )
+COPIES = (surroundings, "to_host")
 
 
 class Adapted(SmallGPT):
@@ -60,18 +64,19 @@ class Adapted(SmallGPT):
 def _measured(clock: Clock, seconds: list[float]) -> Iterator[None]:
     """The time that the parts take, added to the last of `seconds`."""
 
-    def timed(function: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any) -> Any:
+    def timed(function: Callable[..., Any], sign: int) -> Callable[..., Any]:
+        def call(*args: Any, **options: Any) -> Any:
             start = clock()
-            result = function(*args)
-            seconds[-1] += clock() - start
+            result = function(*args, **options)
+            seconds[-1] += sign * (clock() - start)
             return result
 
         return call
 
     with ExitStack() as stack:
-        for owner, name in PARTS:
-            stack.enter_context(patch.object(owner, name, timed(getattr(owner, name))))
+        for owner, name in (*PARTS, COPIES):
+            sign = -1 if (owner, name) == COPIES else 1
+            stack.enter_context(patch.object(owner, name, timed(getattr(owner, name), sign)))
         yield
 
 
@@ -91,7 +96,7 @@ def content_rows(
             seconds.append(0.0)
             with _measured(clock, seconds):
                 start = clock()
-                timed(max(steps, 10), options, [])
+                timed(max(steps, STEPS), options, [])
                 whole.append(clock() - start)
             if not number:  # to warm up
                 seconds.clear()

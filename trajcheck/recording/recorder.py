@@ -137,10 +137,10 @@ class Recorder:
                 f"{self.path}: recorded without {some_of(left_out)}, which parameters= leaves out, so no loss of this "
                 "run can be replayed: what follows from recorded vectors is all that can be measured"
             )
-        surroundings = Surroundings(self._model)
+        self.spent = TimeSpent()
+        surroundings = Surroundings(self._model, self.spent, self._warn)
         self._observations = Observations(self._model, model, surroundings, scaler)
         sums = WindowSums(self._model.stored) if windows else None
-        self.spent = TimeSpent()
         self.guard = Guard(self.spent, self._fail)
         self._steps: StepRecorder | None = None
         self._hooks: LoopHooks | None = None

@@ -185,8 +185,15 @@ def _point(spec: str, point: str, trajectory: Trajectory, workspace: Workspace |
     return (_at_step if kind == "step" else partial(_mean, workspace=workspace))(spec, int(number), trajectory)
 
 
+def _around(spec: str, snapshot: Snapshot) -> dict[str, Mapping[str, Extent]]:
+    """The frozen parameters and buffers with which an iterate is evaluated."""
+    if snapshot.unsure:
+        raise InvalidReferenceError(f"reference {spec!r}, step {snapshot.step}: {snapshot.unsure}.")
+    return {"frozen": snapshot.frozen, "buffers": snapshot.buffers}
+
+
 def _iterate(spec: str, snapshot: Snapshot, trajectory: Trajectory) -> Reference:
-    around = {"frozen": snapshot.frozen, "buffers": snapshot.buffers}
+    around = _around(spec, snapshot)
     files = files_of(snapshot.parameters, *around.values())
     key = f"{trajectory.id}/step:{snapshot.step}"
     steps = (snapshot.step,)
@@ -227,7 +234,7 @@ def _mean(spec: str, count: int, trajectory: Trajectory, workspace: Workspace | 
     dtype = np.dtype("<f8") if wide else np.dtype("<f4")
     key = f"{trajectory.id}/mean:{','.join(str(snapshot.step) for snapshot in chosen)}"
     own_steps = tuple(snapshot.step for snapshot in chosen)
-    around = {"frozen": chosen[-1].frozen, "buffers": chosen[-1].buffers}  # statistics are no average of statistics
+    around = _around(spec, chosen[-1])  # statistics are no average of statistics
     files = tuple(dict.fromkeys(path for snapshot in chosen for path in files_of(snapshot.parameters)))
     read = tuple(dict.fromkeys([*files, *files_of(*around.values())]))
     if workspace is None:

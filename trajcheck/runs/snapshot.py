@@ -41,6 +41,55 @@ class Unseen:
 
 
 @dataclass(frozen=True)
+class MissedChange:
+    """Frozen parameters or buffers, `tensors` ("param/<name>", "buffer/<name>") and more, `changed` of them, that were
+    written without a sign after the record of step `after`, which was found at that of step `until`. What they were at
+    the records between is not known."""
+
+    after: int
+    until: int
+    tensors: tuple[str, ...]
+    changed: int
+
+    @property
+    def sentence(self) -> str:
+        words = [
+            f"{'buffer' if kind == 'buffer' else 'frozen parameter'} {name}"
+            for kind, _, name in (tensor.partition("/") for tensor in self.tensors)
+        ]
+        more = f" and {self.changed - len(words)} more" if self.changed > len(words) else ""
+        return (
+            f"{', '.join(words)}{more} changed behind torch's back (as through .data) after the record of step "
+            f"{self.after}, which was found at that of step {self.until}: what it was at the steps between is not known"
+        )
+
+    def and_also(self, other: MissedChange) -> MissedChange:
+        """Both as one: over all steps of either."""
+        changed = self.changed + other.changed
+        return MissedChange(min(self.after, other.after), max(self.until, other.until), self.tensors, changed)
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        return {
+            "after": self.after,
+            "until": self.until,
+            "tensors": list(self.tensors),
+            "changed": self.changed,
+        }
+
+
+@dataclass(frozen=True)
+class Contents:
+    """How far it is known what frozen parameters and buffers held: all were read wholly at the record of step `sure`
+    or later, None: at this record, and none was found changed unseen but what was `missed`. `sampled` are steps
+    between two (exclusive) that stay known by signs and samples alone."""
+
+    sure: int | None = None
+    missed: tuple[MissedChange, ...] = ()
+    sampled: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True)
 class Probe:
     """Batches set aside in one file: tensors `<i>/<path>` for batch i, and the tree of the tuple of them."""
 
@@ -106,6 +155,8 @@ class Snapshot:
     trained: Mapping[str, int | None] = field(default_factory=dict)
     held: frozenset[str] = frozenset()
     autocast: str | None = None
+    contents: Contents = field(default_factory=Contents)
+    unsure: str = ""  # why its frozen parameters and buffers are not known; "" where they are
 
     @property
     def has_batch(self) -> bool:

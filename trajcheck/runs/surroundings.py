@@ -5,7 +5,7 @@ A step that does not hold one finds it in the step that it names, under the tens
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -113,6 +113,30 @@ def with_buffers(snapshots: list[Snapshot]) -> list[Snapshot]:
             before = own  # one object as long as nothing changes
         result.append(replace(snapshot, buffers=before, borrowed=borrowed))
     return result
+
+
+def with_doubts(snapshots: list[Snapshot]) -> list[Snapshot]:
+    """The snapshots; those at which a later record says that some frozen parameters or buffers are not known with the
+    reason."""
+    missed = list(dict.fromkeys(each for snapshot in snapshots for each in snapshot.contents.missed))
+    if not missed:
+        return snapshots
+    result = []
+    for snapshot in snapshots:
+        reasons = [each.sentence for each in missed if each.after < snapshot.step < each.until]
+        result.append(replace(snapshot, unsure=reasons[0]) if reasons else snapshot)
+    return result
+
+
+def sampled_steps(snapshots: Sequence[Snapshot]) -> list[int]:
+    """The steps whose frozen parameters and buffers are known by signs and samples alone, as none of their job
+    read them wholly once more before it ended, or before something wrote them without a sign."""
+    last = snapshots[-1]
+    ranges = list(last.contents.sampled)
+    if last.contents.sure is not None:
+        ranges.append((last.contents.sure, last.step + 1))
+    steps = (snapshot.step for snapshot in snapshots if snapshot.contents.sure is not None and not snapshot.unsure)
+    return [step for step in steps if any(after < step < until for after, until in ranges)]
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from trajcheck.runs.modes import Modes, other_modes
 from trajcheck.runs.optimizer_settings import RunSettings
 from trajcheck.runs.run_info import RunInfo
 from trajcheck.runs.snapshot import Probe, Snapshot
-from trajcheck.runs.surroundings import with_buffers, with_frozen
+from trajcheck.runs.surroundings import with_buffers, with_doubts, with_frozen
 from trajcheck.runs.trained_sets import changing_parameters, in_the_union
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -97,6 +97,8 @@ class Trajectory:
 
     def no_evaluation(self, snapshot: Snapshot) -> str:
         """Why no loss can be evaluated as in a step's forward, on whatever sample; '' where it can."""
+        if snapshot.unsure:
+            return snapshot.unsure
         if self.program_modes is None or snapshot.modes is None or snapshot.modes == self.program_modes:
             return ""
         return other_modes(self.program_modes, snapshot.modes)
@@ -147,7 +149,7 @@ def open_trajectory(path: Path, *, skip_bad: bool = False, log: RunLog | None = 
     if not snapshots:
         raise RunError(f"{path}: none of its {len(steps)} steps can be read; {next(iter(left_out.values()))}")
     changing = changing_parameters(info, snapshots)
-    snapshots = with_buffers(with_frozen(info, snapshots, changing))
+    snapshots = with_doubts(with_buffers(with_frozen(info, snapshots, changing)))
     shapes = dict(info.parameters) or _usual_shapes(snapshots)
     if changing:
         shapes = {**shapes, **changing}

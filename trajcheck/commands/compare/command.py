@@ -290,4 +290,8 @@ class _Comparison:
     def _no_line(self, other: PairedRun) -> list[str]:
         """Why a pair has no sample for its line; '' where it has."""
         rows = self.all_a.rows
-        return [rows[pair.place_a].no_sample_of(self.options.sample) for pair in other.pairs]
+        unsure = [[other.run.snapshots[place].unsure for place in pair.near_b] for pair in other.pairs]
+        return [
+            rows[pair.place_a].no_sample_of(self.options.sample) or next(filter(None, reasons), "")
+            for pair, reasons in zip(other.pairs, unsure, strict=True)
+        ]

@@ -19,7 +19,7 @@ from torch import Tensor
 COLUMNS = (4093, 1021)
 ROWS = 8
 
-_INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def bit_prints(tensors: Mapping[str, Tensor]) -> dict[str, Hashable]:
@@ -53,7 +53,7 @@ def _words(tensor: Tensor) -> Tensor:
     size = flat.element_size()
     whole, begin = flat.numel() * size, flat.storage_offset() * size
     wide = next(width for width in (8, 4, 2, 1) if not whole % width and not begin % width and width >= min(size, 8))
-    return flat.view(_INTEGERS[wide])
+    return flat.view(INTEGERS[wide])
 
 
 def _numbers(words: Mapping[str, Tensor]) -> dict[str, int]:

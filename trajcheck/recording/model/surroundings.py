@@ -1,21 +1,24 @@
 """What an iterate depends on beside the trained parameters: frozen parameters and buffers, stored when they change.
 
-At every record their content is known by a print (bit_prints.py), whatever wrote to them. What has the content that
-an earlier record holds is not copied: the record says which one, in `frozen_from` and `buffers_from`.
+Their content is known at every record (known_contents.py), whatever wrote to them. What has the content that an
+earlier record holds is not copied: the record says which one, in `frozen_from` and `buffers_from`.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
 from trajcheck.recording.model.bit_prints import bit_prints
+from trajcheck.recording.model.known_contents import KnownContents, Look
 from trajcheck.recording.model.recorded_model import RecordedModel, to_host
 from trajcheck.recording.model.shards import local
+from trajcheck.recording.schedule.time_spent import TimeSpent
+from trajcheck.runs.snapshot import Contents
 
 #: The two kinds, by their section in a step file, and the entry of its metadata that names other steps.
 KINDS = {"param": "frozen_from", "buffer": "buffers_from"}
@@ -24,10 +27,11 @@ KINDS = {"param": "frozen_from", "buffer": "buffers_from"}
 @dataclass(frozen=True)
 class Captured:
     """Frozen parameters and buffers as they were at one moment, by their names in a step file: a print of each, and
-    copies in host memory of those that no record held."""
+    copies in host memory of those that no record held. `look` found them."""
 
     prints: Mapping[str, Hashable] = field(default_factory=dict)
     copies: Mapping[str, torch.Tensor] = field(default_factory=dict)
+    look: Look = field(default_factory=Look)
 
     @property
     def buffers(self) -> dict[str, torch.Tensor]:
@@ -39,24 +43,40 @@ class Captured:
 class Surroundings:
     """Captures them from a model, and knows which record holds which content."""
 
-    def __init__(self, model: RecordedModel) -> None:
+    def __init__(self, model: RecordedModel, spent: TimeSpent, say: Callable[[str], None]) -> None:
+        """`say` is told what could not be known in time."""
         self._model = model
-        self._held: dict[str, tuple[Hashable, int]] = {}  # by name: the content that a step's file holds, and the step
+        self._contents = KnownContents(spent, say)
+        self._several = model.ranks.count > 1
+        self._held: dict[str, Hashable] = {}  # by name: the content that a step's file holds
+        self._at: dict[str, int] = {}  # and which step's
         self._last: dict[str, tuple[Hashable, torch.Tensor]] = {}  # copies that were made for the coming record
 
-    def capture(self, *, buffers: bool = True) -> Captured:
-        """As they are now; the frozen parameters alone, where buffers are no longer those of the step."""
-        tensors = {name: t for name, t in self._tensors().items() if buffers or not name.startswith("buffer/")}
-        prints = bit_prints(tensors)
+    def capture(self, *, buffers: bool = True, wholly: bool = False) -> Captured:
+        """As they are now; the frozen parameters alone, where buffers are no longer those of the step. `wholly`: all
+        are read, whatever time that takes. So are those that may have to be copied, and of several ranks all, as their
+        times differ."""
+        tensors = self._tensors()
+        look = self._contents.look(tensors, tensors if wholly or self._several else self._not_held())
+        prints = look.prints
+        if not buffers:
+            prints = {name: each for name, each in prints.items() if not name.startswith("buffer/")}
         copies = {}
-        for name, tensor in tensors.items():
-            if self._refers(name) and self._held.get(name, (None,))[0] == prints[name]:
+        for name in prints if self._several else self._not_held(prints):
+            if self._refers(name) and self._held.get(name) == prints[name]:
                 continue
-            known = self._last.get(name)
-            if known is None or known[0] != prints[name]:
-                known = self._last[name] = prints[name], to_host(tensor)
-            copies[name] = known[1]
-        return Captured(prints, copies)
+            last = self._last.get(name)
+            if last is None or last[0] != prints[name]:
+                last = self._last[name] = prints[name], to_host(tensors[name])
+            copies[name] = last[1]
+        return Captured(prints, copies, look)
+
+    def _not_held(self, prints: Mapping[str, Hashable] | None = None) -> list[str]:
+        """The names of those of which no record holds this content; None: that of the last look."""
+        prints = self._contents.prints if prints is None else prints
+        if prints == self._held:
+            return []
+        return [name for name, content in prints.items() if self._held.get(name) != content]
 
     def record(self, step: int, captured: Captured) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """What the record of a step holds of them, and metadata that say where the others are; from here on later
@@ -65,28 +85,31 @@ class Surroundings:
         elsewhere: dict[str, dict[str, int]] = {kind: {} for kind in KINDS}
         complete = self._held.keys() <= captured.prints.keys()  # else one that is gone must not be found again
         for name, content in captured.prints.items():
-            held = self._held.get(name)
             kind, _, own = name.partition("/")
-            if held is not None and held[0] == content and held[1] != step and self._refers(name):
-                elsewhere[kind][own] = held[1]
+            if self._held.get(name) == content and self._at[name] != step and self._refers(name):
+                elsewhere[kind][own] = self._at[name]
             elif name in captured.copies:
                 tensors[name] = captured.copies[name]
-                self._held[name] = content, step
+                self._held[name], self._at[name] = content, step
             else:
                 complete = False
         self._last.clear()
         brief = _brief if complete else dict
-        return tensors, {KINDS[kind]: brief(places) for kind, places in elsewhere.items() if places}
+        said = {KINDS[kind]: brief(places) for kind, places in elsewhere.items() if places}
+        return tensors, {**said, **self._contents.recorded(step, captured.look)}
 
     def forget(self, steps: Collection[int]) -> None:
         """These records are deleted: what only they hold is stored again."""
         gone = set(steps)
-        self._held = {name: held for name, held in self._held.items() if held[1] not in gone}
+        self._at = {name: step for name, step in self._at.items() if step not in gone}
+        self._held = {name: self._held[name] for name in self._at}
 
-    def go_on_from(self, holders: Mapping[str, int]) -> None:
-        """The run's files hold the present content of these tensors, each in the file of a step."""
+    def go_on_from(self, holders: Mapping[str, int], earlier: Contents) -> None:
+        """The run's files hold the present content of these tensors, each in the file of a step; what is known of the
+        records of jobs `earlier`."""
+        self._contents.earlier = earlier
         prints = bit_prints({name: tensor for name, tensor in self._tensors().items() if name in holders})
-        self._held = {name: (content, holders[name]) for name, content in prints.items()}
+        self._held, self._at = dict(prints), dict(holders)
 
     def values(self) -> dict[str, torch.Tensor]:
         """The tensors themselves, not copied, that this rank stores."""
@@ -99,7 +122,7 @@ class Surroundings:
     def _refers(self, name: str) -> bool:
         """Whether a record may leave a tensor to another one. Buffers of several ranks are each rank's own, and are in
         every record."""
-        return self._model.ranks.count == 1 or name.startswith("param/")
+        return not self._several or name.startswith("param/")
 
 
 def referred(metadata: Mapping[str, Any]) -> set[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -23,6 +23,7 @@ from trajcheck.files.opening import read_json
 from trajcheck.files.torch_tensors import read_tensor, same_bytes
 from trajcheck.files.walking import make_folders
 from trajcheck.files.whole_files import write_json
+from trajcheck.recording.model.known_contents import known_before
 from trajcheck.recording.model.optimizers import Optimizers
 from trajcheck.recording.model.ranks import ALONE, Ranks
 from trajcheck.recording.model.recorded_model import RecordedModel, to_host
@@ -33,7 +34,7 @@ from trajcheck.recording.run.holding import RunLease, joined_lease, recorded_by,
 from trajcheck.runs.formats.native.reading import open_step_file, read_rank, read_snapshot, read_step
 from trajcheck.runs.formats.native.step_files import StepFiles, foreign_files, is_step_file, step_files
 from trajcheck.runs.formats.native.writing import FORMAT, step_filename
-from trajcheck.runs.snapshot import Snapshot
+from trajcheck.runs.snapshot import Contents, Snapshot
 from trajcheck.version import __version__
 
 SUPERSEDED = "superseded"
@@ -271,6 +272,7 @@ class RunFolder:
         went_on.refrozen = self._refrozen(
             [self._snapshot(step) for step in steps if step <= start], start, surroundings
         )
+        earlier = self._known_before(sorted(steps, reverse=True), start)
         overtaken = [step for step in steps if step > start or (step == start and not went_on.complete)]
         self._supersede([self.file(step) for step in sorted(overtaken)])
         kept = sorted(steps.keys() - set(overtaken))
@@ -280,10 +282,17 @@ class RunFolder:
             refers = {kept[0], *(s.batch_from for s in snapshots)}
             went_on.referred = frozenset(step for step in refers if step is not None)
             went_on.needs = {s.step: frozenset({*s.frozen_from.values(), *s.buffers_from.values()}) for s in snapshots}
-            self._find_surroundings(snapshots, start, surroundings)
+            self._find_surroundings(snapshots, start, surroundings, earlier)
         if (self.path / "run.json").exists():  # at the end: others may be writing steps already
             self._amend({})
         return went_on
+
+    def _known_before(self, steps: Sequence[int], start: int) -> Contents:
+        """What the last of these records that can be read says of contents up to step `start`."""
+        for step in steps:
+            with suppress(RecorderError):
+                return known_before(self._snapshot(step), start)
+        return Contents()
 
     def _refrozen(self, snapshots: list[Snapshot], start: int, surroundings: Surroundings) -> tuple[str, ...]:
         """Which frozen parameters are others than the records up to step `start` have: those of that step, or else
@@ -314,7 +323,9 @@ class RunFolder:
                 if mine and is_leftover(folder.descriptor, name, SILENT):
                     folder.remove(name)
 
-    def _find_surroundings(self, snapshots: list[Snapshot], start: int, surroundings: Surroundings) -> None:
+    def _find_surroundings(
+        self, snapshots: list[Snapshot], start: int, surroundings: Surroundings, earlier: Contents
+    ) -> None:
         """Tell which kept files hold frozen parameters and buffers as they are now: those that the last record has, or
         refers to. A file of step `start` is about to be written anew."""
         last, kept = snapshots[-1], {s.step for s in snapshots} - {start}
@@ -328,7 +339,7 @@ class RunFolder:
             if holder in kept:
                 candidates.setdefault(holder, {})[name] = tensor
         surroundings.go_on_from(
-            {name: step for step, tensors in candidates.items() for name in self._equal(step, tensors)}
+            {name: step for step, tensors in candidates.items() for name in self._equal(step, tensors)}, earlier
         )
 
     def _make_way(self, start: int, went_on: Continuation) -> dict[int, list[Path]]:

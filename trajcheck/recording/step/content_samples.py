@@ -16,12 +16,11 @@ import torch
 from torch import Tensor
 
 from trajcheck.recording.model.content_prints import ROUNDING, Difference
+from trajcheck.recording.model.sample_places import flat, step_and_count
 from trajcheck.recording.model.shards import local
 
 #: Tensors with at most so many elements are read whole; of a larger one so many, its last.
 WHOLE, FEW = 1024, 16
-#: Of a large tensor so many more are read at once, or one in so many, whichever is more.
-SCATTERED, SHARE = 2048, 128
 #: So many large tensors are gone through in one step, or one for so many elements of all, whichever is more.
 AT_LEAST, ELEMENTS = 4, 1 << 16
 #: Going through one begins at so many different elements, in turn.
@@ -93,7 +92,7 @@ class _Kind:
         large = [name for name in tensors if name not in self.whole]
         at_once = max(AT_LEAST, sum(local(tensors[name]).numel() for name in large) // ELEMENTS)
         self._groups = [large[first : first + at_once] for first in range(0, len(large), at_once)] or [[]]
-        self._steps = {name: _step_and_count(local(tensors[name])) for name in large}
+        self._steps = {name: step_and_count(local(tensors[name])) for name in large}
         self._turn = -1
         self._group = 0
         self._scattered: list[_Reading] = []
@@ -106,7 +105,7 @@ class _Kind:
         if now != self._sizes:
             return [name for name, size, known in zip(self.names, now, self._sizes, strict=True) if size != known]
         # A view stays true while the tensor's address does; what is no view is made anew at every reading.
-        self._flat = {name: _flat(tensor) for name, tensor in self._tensors.items()}
+        self._flat = {name: flat(tensor) for name, tensor in self._tensors.items()}
         self._views = all(view is not None for view in self._flat.values())
         self._apart = {tensor.device for tensor in self._tensors.values()} != {self._device}
         self._always = [self._read(reading) for reading in self._fixed]
@@ -162,48 +161,15 @@ class _Kind:
         return known
 
     def _read(self, reading: _Reading) -> Tensor:
-        flat = self._flat[reading.name]
-        if flat is None:
-            flat = local(self._tensors[reading.name].detach()).reshape(-1)
-        return flat.as_strided((reading.number,), (reading.step,), flat.storage_offset() + reading.start)
+        held = self._flat[reading.name]
+        if held is None:
+            held = local(self._tensors[reading.name].detach()).reshape(-1)
+        return held.as_strided((reading.number,), (reading.step,), held.storage_offset() + reading.start)
 
 
 def _fixed(name: str, size: int) -> _Reading:
     """What is read of a tensor at every step: its last elements, as what is scattered may end before its last row."""
     return _Reading(name, 0, 1, size) if size <= WHOLE else _Reading(name, size - FEW, 1, FEW)
-
-
-def _step_and_count(tensor: Tensor) -> tuple[int, int]:
-    """The longest step that meets every row and every column of a matrix: shorter than a row, with no factor in common
-    with it, and as many readings as it is long. A longer one where these would be too many."""
-    size = tensor.numel()
-    row, most = _row(tensor), max(SCATTERED, size // SHARE)
-    step = max(min(row - 1, size // row), 1)
-    while math.gcd(step, row) > 1:
-        step -= 1
-    if size // step > most:
-        step = -(-size // most)
-        while math.gcd(step, row) > 1:
-            step += 1
-    return step, size // step
-
-
-def _row(tensor: Tensor) -> int:
-    """Elements of a row, in the order in which they are read."""
-    if _flat(tensor) is None:
-        return tensor.numel() // tensor.shape[0]
-    strides = zip(tensor.stride(), tensor.shape, strict=True)
-    return max((stride for stride, extent in strides if extent > 1), default=1)
-
-
-def _flat(tensor: Tensor) -> Tensor | None:
-    """A view of all elements as they lie in memory; None where they lie apart."""
-    held = local(tensor.detach())
-    if held.is_contiguous():
-        return held.view(-1)
-    if torch.ops.aten.is_non_overlapping_and_dense(held):
-        return held.as_strided((held.numel(),), (1,))
-    return None
 
 
 def _surely_equal(before: Tensor, now: Tensor) -> bool:

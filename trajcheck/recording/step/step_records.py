@@ -83,7 +83,7 @@ class StepRecords:
         self.note_settings()
         if self._modes is not None:
             metadata["modes"] = self._modes  # no forward begins here: those of the last record
-        captured = self._writer.surroundings.capture()
+        captured = self._writer.surroundings.capture(wholly=True)
         self._write(step, self._writer.sums(), {**iterate, **window}, {**metadata, **unseen}, captured)
 
     def _write(

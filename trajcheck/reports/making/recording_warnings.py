@@ -9,7 +9,7 @@ from itertools import pairwise
 from trajcheck.readable import some_of
 from trajcheck.reports.making.warnings import other_draws
 from trajcheck.runs.snapshot import Snapshot
-from trajcheck.runs.surroundings import frozen_changes
+from trajcheck.runs.surroundings import frozen_changes, sampled_steps
 from trajcheck.runs.trajectory import Trajectory
 
 
@@ -19,7 +19,7 @@ def recording_warnings(trajectory: Trajectory, *, replayed: bool = False) -> lis
     ended = trajectory.info.ended
     found = [*trajectory.info.notes, ended.stopped if ended is not None else "", *_ascent(trajectory)]
     found += [*_unseen(trajectory), *_trained(trajectory)]
-    found += _frozen(trajectory)
+    found += [*_frozen(trajectory), *_doubtful(trajectory)]
     found += _omitted(trajectory.snapshots, replayed)
     return [warning for warning in found if warning]
 
@@ -78,6 +78,18 @@ def _frozen(trajectory: Trajectory) -> Iterable[str]:
         yield (
             f"frozen parameters changed during the run, {often}: {some_of([change.name for change in changes])}. Each "
             "iterate is evaluated with those of its own step"
+        )
+
+
+def _doubtful(trajectory: Trajectory) -> Iterable[str]:
+    """Steps at which it is not known what frozen parameters and buffers were, or only from samples."""
+    for reason, count in Counter(each.unsure for each in trajectory.snapshots if each.unsure).items():
+        yield f"{count} steps cannot be evaluated again: {reason}"
+    if steps := sampled_steps(trajectory.snapshots):
+        yield (
+            f"at {len(steps)} steps, from {steps[0]} to {steps[-1]}, frozen parameters and buffers are known by their "
+            "addresses, versions and samples alone, which a part that is written through .data may escape: recording "
+            "ended, or something wrote them so, before they were read wholly once more"
         )
 
 

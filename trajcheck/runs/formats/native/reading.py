@@ -13,6 +13,7 @@ from typing import Any
 from trajcheck.errors import StepFileError
 from trajcheck.files.extents import FLOATING, Extents
 from trajcheck.files.safetensors_header import NOTHING, TensorFile, read_header
+from trajcheck.runs.formats.native.contents import read_contents
 from trajcheck.runs.formats.native.group_settings import as_groups
 from trajcheck.runs.formats.native.metadata import (
     as_factor,
@@ -131,6 +132,7 @@ def _snapshot(file: TensorFile, metadata: Mapping[str, Any]) -> Snapshot:
         groups=entry(metadata, "groups", as_groups) or (),
         window=_window(metadata),
         unseen=read_unseen(metadata),
+        contents=read_contents(metadata),
         trained=entry(metadata, "trained", as_table(as_group)) or {},
         autocast=entry(metadata, "autocast", as_reason),
         window_gradient=vectors["window"],
