@@ -165,10 +165,10 @@ def test_state_dicts_by_their_places(tmp_path: Path) -> None:
 def test_what_is_refused_says_what_to_do(tmp_path: Path) -> None:
     model = torch.nn.Linear(2, 2)
     torch.save(model, tmp_path / "module.pt")
-    with pytest.raises(StepFileError, match=r"a pickled module, torch.nn.modules.linear.Linear, .*model.state_dict"):
+    with pytest.raises(StepFileError, match=r"a pickled module, torch.*Linear, .*torch.save\(model.state_dict"):
         read_torch_file(str(tmp_path / "module.pt")).state_dicts()
-    torch.save({"epoch": 1, "model": model, "ema": model}, tmp_path / "yolo.pt")
-    with pytest.raises(StepFileError, match="under 'model' a pickled module"):
+    torch.save({"epoch": 1, "model": model, "ema": torch.nn.ReLU()}, tmp_path / "yolo.pt")
+    with pytest.raises(StepFileError, match=r"under 'model' torch.*Linear and under 'ema'.* there are 'epoch'\."):
         read_torch_file(str(tmp_path / "yolo.pt")).state_dicts()
     torch.save({"epoch": 1}, tmp_path / "none.pt")
     with pytest.raises(StepFileError, match=r"holds no state dict.*found a table of 'epoch'"):

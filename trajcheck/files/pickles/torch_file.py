@@ -22,8 +22,9 @@ from trajcheck.files.pickles.budget import MOST_BYTES, PickleError
 from trajcheck.files.pickles.legacy import is_legacy, read_legacy
 from trajcheck.files.pickles.opcodes import Outside, Pickle, no_outside
 from trajcheck.files.pickles.tensors import Storage, StoredTensor, storage
-from trajcheck.files.pickles.walking import check_depth, find, modules, state_dicts
+from trajcheck.files.pickles.walking import check_depth, find, modules, state_dicts, table
 from trajcheck.files.pickles.zip_entries import entries, is_archive
+from trajcheck.readable import some_of
 
 SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
 
@@ -42,12 +43,12 @@ class TorchFile(NamedTuple):
             return found
         pickled = modules(self.value)
         if pickled:
-            place, of = next(iter(pickled.items()))
+            what = " and ".join(f"{f'under {place!r} ' if place else ''}{of}" for place, of in pickled.items())
+            rest = [repr(key)[:40] for key in table(self.value) if isinstance(self.value, dict) and key not in pickled]
             raise StepFileError(
-                f"{self.path}: holds {f'under {place!r} ' if place else ''}a pickled module, {of:.200}, and no state "
-                "dict: such an object cannot be read without running its code, which is never done. Where you trust "
-                f"the file, load it and save the {'`.state_dict()` of it' if not place else 'state dict'} by itself: "
-                "torch.save(model.state_dict(), ...)."
+                f"{self.path}: holds a pickled module, {what:.300}, and no state dict. Such an object means what its "
+                "code makes of it, and code in a file is never run. Where you trust the file, load it once and save "
+                f"torch.save(model.state_dict(), ...).{f' Beside it there are {some_of(rest, 8)}.' if rest else ''}"
             )
         raise StepFileError(
             f"{self.path}: holds no state dict, a mapping of names to tensors; found {_kind(self.value)}."
@@ -57,6 +58,11 @@ class TorchFile(NamedTuple):
         """The value under the first of some keys that is there, in the outermost table; "args.lr" is `lr` in `args`.
         None where there is none."""
         return find(self.value, *keys)
+
+
+def begins_as_one(beginning: bytes) -> bool:
+    """Whether a file of these first bytes may be one of torch.save."""
+    return is_archive(beginning) or is_legacy(beginning)
 
 
 def read_torch_file(path: str, begin: int = 0, length: int | None = None) -> TorchFile:

@@ -25,7 +25,7 @@ COMPARED, PIECES, PIECE = 5, 8, 512
 TIED_FROM = 256
 
 #: Buffers of BatchNorm, of rotary and other positions, of causal masks, and of windows of attention.
-_BUFFERS = re.compile(
+BUFFERS = re.compile(
     r"(^|\.)(running_(mean|var)|num_batches_tracked|(original_)?inv_freq|rotary_emb\.\w+|position_ids|"
     r"attn\.(masked_)?bias|attention\.(masked_)?bias|bias_mask|causal_mask|attn_mask|relative_position_index|"
     r"relative_coords_table|n_averaged)$"
@@ -65,7 +65,7 @@ def find_roles(checkpoints: Sequence[Checkpoint]) -> Roles:
     everywhere = [name for name in tables[0] if all(name in table for table in tables)] if tables else []
     names = dict.fromkeys(name for table in tables for name in table)
     dtypes = {name: next(table[name].dtype for table in tables if name in table) for name in names}
-    buffers = {name for name in names if dtypes[name] not in FLOATING or _BUFFERS.search(name)}
+    buffers = {name for name in names if dtypes[name] not in FLOATING or BUFFERS.search(name)}
     aliases = _one_place(tables, everywhere)
     trained = _trained(checkpoints)
     if trained is not None:
@@ -79,7 +79,7 @@ def find_roles(checkpoints: Sequence[Checkpoint]) -> Roles:
         with ExtentReader() as reader:
             samples = {name: tuple(_sample(reader, table[name]) for table in tables) for name in rest}
             still = [name for name in rest if len(set(samples[name])) == 1]
-            unchanged = {name for name in still if _same(reader, tables[0][name], tables[-1][name])}
+            unchanged = {name for name in still if same_bytes(reader, tables[0][name], tables[-1][name])}
             if trained is None and len(unchanged) < len(rest):
                 frozen = unchanged
                 if frozen:
@@ -133,7 +133,7 @@ def _sample(reader: ExtentReader, extent: Extent) -> bytes:
     return what + b"".join(bytes(reader.raw(extent, start, PIECE)) for start in starts)
 
 
-def _same(reader: ExtentReader, one: Extent, other: Extent) -> bool:
+def same_bytes(reader: ExtentReader, one: Extent, other: Extent) -> bool:
     """Whether two tensors have the same bytes; reads no further than where they differ."""
     if (one.dtype, one.shape) != (other.dtype, other.shape):
         return False
@@ -158,7 +158,7 @@ def _equal(
     for name in names:
         if tables[0][name].numel < TIED_FROM or (kept := first.setdefault(samples[name], name)) == name:
             continue
-        if all(_same(reader, table[kept], table[name]) for table in (tables[0], tables[-1])):
+        if all(same_bytes(reader, table[kept], table[name]) for table in (tables[0], tables[-1])):
             aliases[name] = kept
             notes.append(f"tensor {name} has the bytes of {kept} in the checkpoints that were compared: taken as tied")
     return aliases

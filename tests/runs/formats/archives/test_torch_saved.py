@@ -1,0 +1,319 @@
+"""archives/torch_saved: folders of files of torch.save, as training loops and libraries lay them out."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import trajcheck
+from trajcheck.errors import RunError, StepFileError
+from trajcheck.files.extent_reader import ExtentReader
+from trajcheck.files.torch_tensors import read_tensor
+from trajcheck.runs.trajectory import open_trajectory
+
+#: Updates made before each checkpoint; by names, 12 comes before 2.
+STEPS = (2, 4, 12)
+
+
+class Net(nn.Module):
+    """With statistics, a mask, a tied weight, and a layer that is not trained."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.wte = nn.Embedding(12, 8)
+        self.body = nn.Linear(8, 8)
+        self.norm = nn.BatchNorm1d(8)
+        self.still = nn.Linear(8, 8)
+        self.head = nn.Linear(8, 12, bias=False)
+        self.head.weight = self.wte.weight
+        self.register_buffer("attn_mask", torch.tril(torch.ones(4, 4)))
+        self.still.requires_grad_(False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.still(self.norm(torch.tanh(self.body(self.wte(x))))))
+
+
+class Training:
+    """AdamW in two groups, as nanoGPT has them, with a schedule; a state at each of STEPS, and what was trained."""
+
+    def __init__(self) -> None:
+        torch.manual_seed(0)
+        model = self.model = Net()
+        trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        groups = [
+            {"params": [p for p in trained if p.dim() >= 2], "weight_decay": 0.1},
+            {"params": [p for p in trained if p.dim() < 2], "weight_decay": 0.0},
+        ]
+        self.optimizer = torch.optim.AdamW(groups, lr=0.01, betas=(0.9, 0.95))
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(self.optimizer, 20)
+        average = torch.optim.swa_utils.AveragedModel(model)
+        self.saved: dict[int, dict[str, Any]] = {}
+        self.points: dict[int, np.ndarray] = {}
+        self.moments: dict[int, dict[str, np.ndarray]] = {}
+        self.rates: dict[int, float] = {}
+        for step in range(STEPS[-1] + 1):
+            self.rates[step] = self.optimizer.param_groups[0]["lr"]
+            if step in STEPS:
+                self.points[step] = self.flat()
+                self.moments[step] = {
+                    name: self.optimizer.state[p]["exp_avg"].double().numpy().copy()
+                    for name, p in model.named_parameters()
+                    if p.requires_grad
+                }
+                self.saved[step] = self.copied(
+                    {
+                        "model": model.state_dict(),
+                        "ema": average.state_dict(),
+                        "optimizer": self.optimizer.state_dict(),
+                        "schedule": schedule.state_dict(),
+                    }
+                )
+            x = torch.randint(12, (6,))
+            self.optimizer.zero_grad()
+            nn.functional.cross_entropy(model(x), (x + 1) % 12).backward()
+            self.optimizer.step()
+            schedule.step()
+            average.update_parameters(model)
+
+    def flat(self) -> np.ndarray:
+        trained = [p.detach().double().numpy().ravel() for p in self.model.parameters() if p.requires_grad]
+        return np.concatenate(trained)
+
+    @staticmethod
+    def copied(value: Any) -> Any:
+        import copy
+
+        return copy.deepcopy(value)
+
+    def distances(self) -> list[float]:
+        last = self.points[STEPS[-1]]
+        return [float(np.linalg.norm(self.points[step] - last)) for step in STEPS]
+
+
+@pytest.fixture(scope="module")
+def training() -> Training:
+    return Training()
+
+
+def wrapped(state: dict[str, Any], prefix: str) -> dict[str, Any]:
+    return {prefix + name: tensor for name, tensor in state.items()}
+
+
+Layout = Callable[[int, dict[str, Any]], tuple[str, Any]]
+LAYOUTS: dict[str, Layout] = {
+    "bare": lambda t, s: (f"model_{t}.pth", s["model"]),
+    "nanogpt": lambda t, s: (
+        f"ckpt-{'ABC'[STEPS.index(t)]}.pt",
+        {
+            "model": wrapped(s["model"], "_orig_mod."),
+            "optimizer": s["optimizer"],
+            "model_args": {"n_layer": 1},
+            "iter_num": t,
+            "best_val_loss": torch.tensor(1.5),
+            "config": {"learning_rate": 0.01, "dataset": "digits"},
+        },
+    ),
+    "timm": lambda t, s: (
+        f"checkpoint-{t}.pth.tar",
+        {
+            "epoch": t,
+            "arch": "net",
+            "state_dict": s["model"],
+            "optimizer": s["optimizer"],
+            "version": 2,
+            "args": argparse.Namespace(lr=0.01, opt="adamw"),
+            "state_dict_ema": s["ema"],
+            "metric": 71.5,
+        },
+    ),
+    "fairseq": lambda t, s: (
+        f"checkpoint_{STEPS.index(t) + 1}_{t}.pt",
+        {
+            "args": None,
+            "cfg": {"optimization": {"lr": [0.01]}},
+            "model": s["model"],
+            "criterion": {},
+            "optimizer_history": [{"num_updates": 0}, {"criterion_name": "X", "num_updates": t}],
+            "extra_state": {"train_iterator": {"epoch": STEPS.index(t) + 1}, "val_loss": 1.0},
+            "last_optimizer_state": s["optimizer"],
+        },
+    ),
+    "mmengine": lambda t, s: (
+        f"epoch_{STEPS.index(t) + 1}.pth",
+        {
+            "meta": {"epoch": STEPS.index(t) + 1, "iter": t, "cfg": "model = dict()", "time": "20260101"},
+            "state_dict": s["model"],
+            "message_hub": {"log_scalars": {"train/loss": argparse.Namespace(_log_history=np.arange(3.0))}},
+            "optimizer": s["optimizer"],
+            "param_schedulers": [s["schedule"]],
+            "ema_state_dict": s["ema"],
+        },
+    ),
+    "torchvision": lambda t, s: (
+        f"model_{t}.pth",
+        {
+            "model": wrapped(s["model"], "module."),
+            "optimizer": s["optimizer"],
+            "lr_scheduler": s["schedule"],
+            "epoch": t - 1,
+            "args": argparse.Namespace(model="net", lr=0.01),
+            "model_ema": s["ema"],
+        },
+    ),
+    "loop": lambda t, s: (
+        f"step{t}.bin",
+        {
+            "net": s["model"],
+            "step": t,
+            "optimizer_state_dict": s["optimizer"],
+            "scheduler": s["schedule"],
+            "loss": torch.ones(()),
+        },
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def folders(training: Training, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("archives")
+    for name, layout in LAYOUTS.items():
+        (root / name).mkdir()
+        for step in STEPS:
+            file, value = layout(step, training.saved[step])
+            torch.save(value, root / name / file, _use_new_zipfile_serialization=name != "loop")
+    return {name: root / name for name in LAYOUTS}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_norms_and_distances(name: str, training: Training, folders: dict[str, Path], tmp_path: Path) -> None:
+    report = trajcheck.analyze(folders[name], out=tmp_path / "out")
+    expected = [step - 1 for step in STEPS] if name == "torchvision" else list(STEPS)
+    assert report.steps["step"].tolist() == expected
+    norms = [np.linalg.norm(training.points[step]) for step in STEPS]
+    np.testing.assert_allclose(report.steps["param_norm"], norms, rtol=1e-12)
+    np.testing.assert_allclose(report.references["ref_dist"], training.distances(), rtol=1e-12)
+    warnings = " ".join(report.summary["warnings"])
+    assert ("averages of iterates" in warnings) == (name in ("timm", "mmengine", "torchvision"))
+    assert ("numbered by epochs" in warnings) == (name in ("timm", "torchvision"))
+
+
+@pytest.mark.parametrize("name", sorted(LAYOUTS.keys() - {"bare"}))
+def test_what_the_optimizer_says(name: str, training: Training, folders: dict[str, Path]) -> None:
+    trajectory = open_trajectory(folders[name])
+    info = trajectory.info
+    assert info.optimizer == "AdamW" and [group["weight_decay"] for group in info.groups] == [0.1, 0.0]
+    assert all(group["decoupled"] and group["betas"] == [0.9, 0.95] for group in info.groups)
+    assert info.group_of == {"wte.weight": 0, "body.weight": 0, "body.bias": 1, "norm.weight": 1, "norm.bias": 1}
+    assert {*info.frozen} == {"still.weight", "still.bias"} and dict(info.tied) == {"head.weight": "wte.weight"}
+    with ExtentReader() as reader:
+        for step, snapshot in zip(STEPS, trajectory.snapshots, strict=True):
+            for parameter, expected in training.moments[step].items():
+                there = read_tensor(reader, snapshot.state[f"exp_avg/{parameter}"])
+                assert np.array_equal(there.double().numpy(), expected)
+    rates = [snapshot.lr for snapshot in trajectory.snapshots]
+    if name in ("timm", "fairseq"):  # whether the schedule had moved on is not said there
+        assert rates == [None] * 3 and any("rates that the optimizer's state holds" in note for note in info.notes)
+    else:  # of the update from x_t on
+        assert rates == [(training.rates[step],) * 2 for step in STEPS]
+
+
+def test_settings_are_fields_of_the_run(folders: dict[str, Path]) -> None:
+    assert open_trajectory(folders["timm"]).info.user == {"args.lr": 0.01, "args.opt": "adamw"}
+    user = open_trajectory(folders["nanogpt"]).info.user
+    assert (user["config.dataset"], user["model_args.n_layer"]) == ("digits", 1)
+
+
+def copied(folder: Path, to: Path) -> Path:
+    to.mkdir()
+    for file in folder.iterdir():
+        (to / file.name).write_bytes(file.read_bytes())
+    return to
+
+
+def steps_of(folder: Path) -> Sequence[int]:
+    return open_trajectory(folder).steps
+
+
+def test_duplicates_and_strangers(training: Training, folders: dict[str, Path], tmp_path: Path) -> None:
+    folder = copied(folders["timm"], tmp_path / "run")
+    (folder / "last.pth.tar").write_bytes((folder / "checkpoint-12.pth.tar").read_bytes())
+    torch.save({"state_dict": training.saved[4]["model"]}, folder / "model_best.pth.tar")  # without its epoch
+    torch.save({"state_dict": nn.Linear(2, 2).state_dict(), "epoch": 5}, folder / "discriminator-5.pth")
+    torch.save(training.saved[4]["optimizer"], folder / "optim-4.pt")
+    torch.save({"epoch": 4, "model": nn.Linear(2, 2)}, folder / "whole-4.pt")
+    trajectory = open_trajectory(folder)
+    assert trajectory.steps == list(STEPS)
+    notes = " ".join(trajectory.info.notes)
+    assert "last.pth.tar is checkpoint-12.pth.tar once more" in notes
+    assert "model_best.pth.tar is checkpoint-4.pth.tar once more" in notes
+    assert "as of another model: discriminator-5.pth" in notes
+    assert "optim-4.pt (holds no state dict" in notes and "whole-4.pt (holds a pickled module" in notes
+
+
+def test_two_files_of_one_step_that_differ(training: Training, folders: dict[str, Path], tmp_path: Path) -> None:
+    folder = copied(folders["loop"], tmp_path / "run")
+    state = {name: 2 * tensor for name, tensor in training.saved[4]["model"].items()}
+    torch.save({"net": state, "step": 4}, folder / "other.bin")  # the names say which step, but for this one's
+    trajectory = open_trajectory(folder)
+    assert trajectory.steps == list(STEPS) and any(
+        "no step is said in it: other.bin" in n for n in trajectory.info.notes
+    )
+    torch.save({"net": state, "step": 4}, folder / "step_4.bin")
+    with pytest.raises(RunError, match="which step each file is of"):
+        open_trajectory(folder)
+
+
+def test_what_cannot_be_told_is_refused(training: Training, tmp_path: Path) -> None:
+    state = training.saved[2]["model"]
+    unnamed, several, models, modules = (tmp_path / name for name in ("unnamed", "several", "models", "modules"))
+    for folder in (unnamed, several, models, modules):
+        folder.mkdir()
+    for number, name in enumerate(("last", "best")):
+        torch.save({key: tensor + number for key, tensor in state.items()}, unnamed / f"{name}.pt")
+        torch.save({"a": state, "b": {key: tensor + 1 for key, tensor in state.items()}}, several / f"step{number}.pt")
+        for kind, other in {"G": state, "D": nn.Linear(2, 2).state_dict()}.items():
+            torch.save(other, models / f"{kind}_{number}.pth")
+        torch.save({"epoch": number, "model": nn.Linear(2, 2), "train_args": {}}, modules / f"epoch{number}.pt")
+    for folder, reason in {
+        unnamed: r"which step each file is of is said neither inside .* nor by its name: best.pt, last.pt",
+        several: "several state dicts, under 'a', 'b'",
+        models: r"several models: D_0.pth, D_1.pth; and G_0.pth, G_1.pth",
+        modules: r"a pickled module, under 'model' .*Linear.* Beside it there are 'epoch', 'train_args'",
+    }.items():
+        with pytest.raises(RunError, match=reason):
+            open_trajectory(folder)
+
+
+def test_a_damaged_file(folders: dict[str, Path], tmp_path: Path) -> None:
+    folder = copied(folders["bare"], tmp_path / "run")
+    file = folder / "model_4.pth"
+    file.write_bytes(file.read_bytes()[:-9])
+    with pytest.raises(StepFileError, match=r"model_4\.pth"):
+        open_trajectory(folder)
+    assert open_trajectory(folder, skip_bad=True).steps == [2, 12]
+    file.rename(folder / "last.pth")
+    with pytest.raises(RunError, match="Which step the file is of cannot be told"):
+        open_trajectory(folder, skip_bad=True)
+
+
+def test_a_link_out_of_the_folder(folders: dict[str, Path], tmp_path: Path) -> None:
+    folder = copied(folders["bare"], tmp_path / "run")
+    (folder / "model_4.pth").unlink()
+    (folder / "model_4.pth").symlink_to(folders["bare"] / "model_4.pth")
+    with pytest.raises(StepFileError, match=r"model_4\.pth: is a link out of the archive"):
+        open_trajectory(folder)
+
+
+def test_files_of_another_kind_are_no_run(tmp_path: Path) -> None:
+    torch.save(torch.ones(3), tmp_path / "data.pt")
+    np.arange(9, dtype=np.uint16).tofile(tmp_path / "train_1.bin")
+    torch.save({"state": {}}, tmp_path / "optimizer.pt")
+    with pytest.raises(RunError, match="a folder without a run"):
+        open_trajectory(tmp_path)

@@ -1,0 +1,195 @@
+"""The state of a torch optimizer in a checkpoint: which tensors it trains, its settings, its moments, by names.
+
+A state dict of an optimizer numbers parameters in the order of its groups, and of most says nothing but the shape of
+their moments. A group lists parameters in the order in which the model has them, so a group is matched to names where
+only one choice of names has its shapes in its order; where there are several, or none, nothing is matched.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from trajcheck.files.pickles.tensors import StoredTensor
+from trajcheck.files.pickles.walking import find, plain, table
+
+KEYS = (
+    *("optimizer", "optimizer_state_dict", "optimizer_state", "optim", "opt", "optimizer_states", "optimizers"),
+    *("last_optimizer_state", "optimizer_dict", "optim_state", "optim_state_dict", "opt_state_dict", "optG", "optD"),
+)
+#: What stands in a group beside settings.
+_NO_SETTINGS = ("params", "param_names", "lr", "initial_lr", "max_lr", "min_lr")
+MOST_GROUPS, LONGEST_LIST, LONGEST_WORD = 2**16, 64, 200
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class OptimizerState:
+    """`lr` are the rates that the groups hold: of the update before or after x_t, as the training loop would have it.
+    `trained`, `group_of` and `state`, {"slot/name": tensor}, are by the names of the model's state dict; `trained` is
+    None where it is not known. `notes` say what could not be matched."""
+
+    name: str | None = None
+    groups: tuple[Mapping[str, Any], ...] = ()
+    lr: tuple[float, ...] | None = None
+    scheduled: bool = False  # whether a scheduler of torch has the rates
+    trained: frozenset[str] | None = None
+    group_of: Mapping[str, int] = field(default_factory=dict)
+    state: Mapping[str, StoredTensor] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def find_optimizer(checkpoint: Any) -> Mapping[Any, Any] | None:
+    """The state dict of the one optimizer that a checkpoint holds; None where there is none, or several."""
+    if _is_one(checkpoint):
+        return checkpoint
+    found: dict[int, Mapping[Any, Any]] = {}
+    for key in KEYS:
+        value = find(checkpoint, key)
+        for each in value if isinstance(value, (list, tuple)) else (value, *table(value).values()):
+            if _is_one(each):
+                found.setdefault(id(each), each)
+    return next(iter(found.values())) if len(found) == 1 else None
+
+
+def _is_one(value: Any) -> bool:
+    if not isinstance(value, dict) or not isinstance(value.get("param_groups"), list):
+        return False
+    groups = value["param_groups"]
+    if not isinstance(value.get("state"), dict) or not 0 < len(groups) <= MOST_GROUPS:
+        return False
+    return all(isinstance(group, dict) and isinstance(group.get("params"), list) for group in groups)
+
+
+def match_optimizer(optimizer: Mapping[Any, Any], parameters: Mapping[str, StoredTensor]) -> OptimizerState:
+    """What the state dict of an optimizer says of a model's `parameters`, which are those that it may train in the
+    order of the model, tied ones once."""
+    groups = optimizer["param_groups"]
+    settings, notes = [], []
+    for group in groups:
+        settings.append(_settings(group))
+        if (decay := settings[-1].get("weight_decay")) and "amsgrad" in group and "decoupled" not in settings[-1]:
+            del settings[-1]["weight_decay"]  # of Adam or of AdamW, which mean another thing by it
+            notes.append(f"whether the weight decay of {decay:g} is Adam's or AdamW's is not said: left out")
+    rates = [plain(group.get("lr")) for group in groups]
+    known = all(type(rate) in (int, float) and math.isfinite(rate) and rate >= 0 for rate in rates)
+    names = _names(groups, optimizer["state"], parameters)
+    listed = sum(len(group["params"]) for group in groups)
+    trained: frozenset[str] | None = None
+    group_of: dict[str, int] = {}
+    state: dict[str, StoredTensor] = {}
+    if names is not None:
+        trained = frozenset(name for group in names for name in group)
+        for number, (group, of_group) in enumerate(zip(groups, names, strict=True)):
+            for key, name in zip(group["params"], of_group, strict=True):
+                group_of[name] = number
+                for slot, value in table(_at(optimizer["state"], key)).items():
+                    if isinstance(slot, str) and _is_moment(value, parameters[name].shape):
+                        state[f"{slot}/{name}"] = value
+    elif listed == len(parameters):
+        trained = frozenset(parameters)
+    else:
+        notes.append(
+            f"the optimizer's state is of {listed} tensors, and which of the {len(parameters)} those are does not "
+            "follow from their order and shapes"
+        )
+    return OptimizerState(
+        _name(groups),
+        tuple(settings),
+        tuple(float(rate) for rate in rates) if known else None,
+        any("initial_lr" in group for group in groups),
+        trained,
+        group_of,
+        state,
+        tuple(dict.fromkeys(notes)),
+    )
+
+
+def _is_moment(value: Any, shape: Shape) -> bool:
+    """Whether it has a number for each of the parameter's, and not one for all, as a count of steps."""
+    return isinstance(value, StoredTensor) and value.in_place and value.shape == shape != ()
+
+
+def _settings(group: Mapping[Any, Any]) -> dict[str, Any]:
+    """Numbers, flags, words and short lists of numbers; `decoupled` as trajcheck calls it."""
+    found: dict[str, Any] = {}
+    for name, value in group.items():
+        if not isinstance(name, str) or name in _NO_SETTINGS:
+            continue
+        value = plain(value)
+        items = value if isinstance(value, list) and len(value) <= LONGEST_LIST else [value]
+        if all(isinstance(item, (bool, int, float)) and math.isfinite(item) for item in items) or (
+            isinstance(value, str) and len(value) <= LONGEST_WORD
+        ):
+            found[name] = value
+    if isinstance(found.get("decoupled_weight_decay"), bool):
+        found["decoupled"] = found["decoupled_weight_decay"]
+    elif _is_sgd(group):
+        found["decoupled"] = False
+    return found
+
+
+def _is_sgd(group: Mapping[Any, Any]) -> bool:
+    return {"momentum", "dampening", "nesterov"} <= group.keys()
+
+
+def _name(groups: Sequence[Mapping[Any, Any]]) -> str | None:
+    """The class of the optimizer, where its settings are those of one alone."""
+    first = groups[0]
+    if all(map(_is_sgd, groups)):
+        return "SGD"
+    decoupled = first.get("decoupled_weight_decay")
+    if {"betas", "amsgrad"} <= first.keys() and "momentum_decay" not in first and isinstance(decoupled, bool):
+        return "AdamW" if decoupled else "Adam"
+    return None
+
+
+def _at(state: Mapping[Any, Any], key: Any) -> Any:
+    return state.get(key) if isinstance(key, (int, str)) else None
+
+
+def _names(
+    groups: Sequence[Mapping[Any, Any]], state: Mapping[Any, Any], parameters: Mapping[str, StoredTensor]
+) -> list[list[str]] | None:
+    """The names of each group's parameters; None where they do not follow."""
+    said = [group.get("param_names") for group in groups]
+    if all(isinstance(names, list) for names in said):
+        given = [[name for name in names or () if isinstance(name, str) and name in parameters] for names in said]
+        if all(len(names) == len(group["params"]) for names, group in zip(given, groups, strict=True)):
+            return given
+    shapes = [[_shape(_at(state, key)) for key in group["params"]] for group in groups]
+    known = [{shape for shape in group if shape is not None} for group in shapes]
+    apart = sum(map(len, known)) == len(set().union(*known)) and all(None not in group for group in shapes)
+    if len(groups) > 1 and not apart:
+        return None
+    found = [_only_choice(group, parameters) for group in shapes]
+    return None if None in found else [names for names in found if names is not None]
+
+
+def _shape(state: Any) -> Shape | None:
+    """Of the moments of a parameter, which is its own; None where they do not say."""
+    shapes = {value.shape for value in table(state).values() if isinstance(value, StoredTensor) and value.shape}
+    return shapes.pop() if len(shapes) == 1 else None
+
+
+def _only_choice(shapes: Sequence[Shape | None], parameters: Mapping[str, StoredTensor]) -> list[str] | None:
+    """The only names, in their order, that have these shapes in theirs; None where there are none or several.
+
+    There is one alone where taking each as early as possible and as late as possible gives the same."""
+    names = list(parameters)
+    early = _taken(shapes, names, parameters)
+    late = _taken(shapes[::-1], names[::-1], parameters)
+    return early if early is not None and late is not None and early == late[::-1] else None
+
+
+def _taken(
+    shapes: Sequence[Shape | None], names: Sequence[str], parameters: Mapping[str, StoredTensor]
+) -> list[str] | None:
+    found: list[str] = []
+    for name in names:
+        if len(found) < len(shapes) and shapes[len(found)] in (None, parameters[name].shape):
+            found.append(name)
+    return found if len(found) == len(shapes) else None

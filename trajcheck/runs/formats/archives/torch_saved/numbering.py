@@ -1,0 +1,103 @@
+"""Which of a folder's files is which step: by a number that stands inside, else by their names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from trajcheck.errors import RunError, StepFileError
+from trajcheck.files.extent_reader import ExtentReader
+from trajcheck.readable import some_of
+from trajcheck.runs.canonical_names import canonical
+from trajcheck.runs.formats.archives.roles import same_bytes
+from trajcheck.runs.formats.archives.step_names import natural_key, step_in
+from trajcheck.runs.formats.archives.torch_saved.contents import EPOCHS, UPDATES, Contents
+
+#: By which numbers steps are, where it is none inside.
+NAMES = "their names"
+
+
+def numbered(path: str, files: Sequence[Contents]) -> tuple[dict[int, Contents], str, list[str]]:
+    """The files of each step in order, what they are numbered by, and which were left out and why. Raises RunError."""
+    files, notes = _of_one_model(path, sorted(files, key=lambda each: natural_key(each.name)))
+    schemes: list[tuple[int, dict[int, Contents], str, list[str]]] = []
+    for key in (*UPDATES, *EPOCHS, NAMES):
+        numbers = {each.name: each.numbers.get(key) if key != NAMES else step_in(stem(each.name)) for each in files}
+        found, twice = _by(numbers, files)
+        if found is not None:
+            covered = len(found) + len(twice)
+            schemes.append((covered, found, key, [*twice, *_without(files, numbers, found)]))
+    if not schemes:
+        if len(files) == 1:
+            return {0: files[0]}, NAMES, [*notes, f"no step is said in {files[0].name}: taken as step 0"]
+        raise RunError(
+            f"{path}: which step each file is of is said neither inside (under step, iter, global_step, epoch, ...) "
+            f"nor by its name: {some_of([each.name for each in files])}. Rename them so that each ends with its step, "
+            "as ckpt-100.pt."
+        )
+    _, found, key, left = max(schemes, key=lambda scheme: scheme[0])
+    return dict(sorted(found.items())), key, [*notes, *left]
+
+
+def stem(name: str) -> str:
+    """A file's name without what says of which kind it is."""
+    return name.rpartition("/")[2].removesuffix(".tar").rpartition(".")[0]
+
+
+def _of_one_model(path: str, files: Sequence[Contents]) -> tuple[list[Contents], list[str]]:
+    """Those of the model of which most files are: that have at least half of their names in common."""
+    kinds: list[tuple[set[str], list[Contents]]] = []
+    for each in files:
+        names = {canonical(name) for name in each.checkpoint.tensors}
+        for known, members in kinds:
+            if 2 * len(names & known) >= min(len(names), len(known)) > 0:
+                members.append(each)
+                break
+        else:
+            kinds.append((names, [each]))
+    kinds.sort(key=lambda kind: -len(kind[1]))
+    if len(kinds) > 1 and len(kinds[0][1]) == len(kinds[1][1]):
+        one, other = (some_of([each.name for each in members]) for _, members in kinds[:2])
+        raise RunError(f"{path}: holds checkpoints of several models: {one}; and {other}. Put each into a folder.")
+    others = [each.name for _, members in kinds[1:] for each in members]
+    return kinds[0][1], [f"left out, as of another model: {some_of(others)}"] if others else []
+
+
+def _by(numbers: Mapping[str, int | None], files: Sequence[Contents]) -> tuple[dict[int, Contents] | None, list[str]]:
+    """The file of each number, and which of them are there twice; None where two that differ have the same."""
+    found: dict[int, Contents] = {}
+    twice: list[str] = []
+    for each in sorted(files, key=lambda each: step_in(stem(each.name)) is None):  # a file that says its step first
+        step = numbers[each.name]
+        if step is None:
+            continue
+        kept = found.setdefault(step, each)
+        if kept is not each:
+            if not same_contents(kept, each):
+                return None, []
+            twice.append(f"{each.name} is {kept.name} once more, and was left out")
+    return found or None, twice
+
+
+def _without(files: Sequence[Contents], numbers: Mapping[str, int | None], found: Mapping[int, Contents]) -> list[str]:
+    """What there is to say of the files without a number."""
+    said, unknown = [], []
+    for each in files:
+        if numbers[each.name] is None:
+            equal = next((kept for kept in found.values() if same_contents(kept, each)), None)
+            if equal is None:
+                unknown.append(each.name)
+            else:
+                said.append(f"{each.name} is {equal.name} once more, and was left out")
+    return [*said, f"left out, as no step is said in it: {some_of(unknown)}"] if unknown else said
+
+
+def same_contents(one: Contents, other: Contents) -> bool:
+    """Whether two files hold the same numbers; reads no further than where they differ."""
+    a, b = one.checkpoint.tensors, other.checkpoint.tensors
+    if a.keys() != b.keys():
+        return False
+    try:
+        with ExtentReader() as reader:
+            return all(same_bytes(reader, a[name], b[name]) for name in a)
+    except StepFileError:
+        return False

@@ -1,0 +1,176 @@
+"""A folder of files of torch.save, each of them the checkpoint of one step."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+from trajcheck.errors import RunError, StepFileError
+from trajcheck.files.extent_reader import ExtentReader
+from trajcheck.files.pickles.torch_file import begins_as_one
+from trajcheck.files.trees.opening import open_tree
+from trajcheck.files.trees.tree import Tree, join
+from trajcheck.readable import some_of
+from trajcheck.runs.formats.archives.archive import Archive
+from trajcheck.runs.formats.archives.checkpoint import Checkpoint
+from trajcheck.runs.formats.archives.roles import same_bytes
+from trajcheck.runs.formats.archives.step_names import SHARD, step_in
+from trajcheck.runs.formats.archives.torch_saved.contents import EPOCHS, Contents, read_contents, with_prefix
+from trajcheck.runs.formats.archives.torch_saved.metrics import NAME as METRICS
+from trajcheck.runs.formats.archives.torch_saved.metrics import read_metrics
+from trajcheck.runs.formats.archives.torch_saved.numbering import numbered, stem
+from trajcheck.runs.formats.stored_run import StoredStep
+from trajcheck.runs.logs.run_log import RunLog
+from trajcheck.runs.run_info import RunInfo
+
+#: Lightning's, within the folder of a version.
+INNER = "checkpoints"
+_FILE = re.compile(r"\.(pt|pth|th|bin|ckpt)(\.tar)?$", re.IGNORECASE)
+#: What libraries put beside a model, or shards that an index lists.
+_OTHER = re.compile(
+    r"^(optimizer|scheduler|scaler|training_args|rng_state.*|random_states.*|pytorch_model.*|adapter_model.*|"
+    r"consolidated.*|.*_(optim|model)_states)\.",
+    re.IGNORECASE,
+)
+#: Names of checkpoints that have no number.
+_WORDS = re.compile(r"(^|[_.-])(last|latest|best|final|ckpt|checkpoint|model|weights|net)([_.-]|$)", re.IGNORECASE)
+
+
+class TorchFiles(Archive):
+    """Files as training loops, nanoGPT, timm, fairseq, mmengine and Lightning leave them."""
+
+    name = "a folder of files of torch.save"
+    looks = (
+        "ckpt-100.pt, ckpt-200.pt, ..., or .pth, .ckpt, .bin, a file a step; Lightning's checkpoints/ and metrics.csv"
+    )
+
+    @classmethod
+    def recognise(cls, path: Path) -> bool:
+        tree = open_tree(path)
+        if tree is None:
+            return False
+        for name in _files(tree):
+            if step_in(stem(name)) is not None or _WORDS.search(stem(name)):
+                try:
+                    if begins_as_one(tree.range(tree.member(name), 0, 300)):
+                        return True
+                except StepFileError:
+                    continue
+        return False
+
+    @cached_property
+    def _tree(self) -> Tree:
+        tree = open_tree(self.path)
+        if tree is None:
+            raise RunError(f"{self.path}: neither a folder nor an archive of files.")
+        return tree
+
+    @cached_property
+    def _held(self) -> tuple[dict[int, Contents], dict[int, tuple[str, str]], list[str]]:
+        """The files of the steps, those that cannot be read with the reason, and what there is to say. Raises
+        RunError."""
+        read: list[Contents] = []
+        broken: list[tuple[str, StepFileError]] = []
+        others: list[tuple[str, str]] = []
+        for name in _files(self._tree):
+            try:
+                found = read_contents(name, self._tree.torch_file(name))
+            except StepFileError as error:
+                broken.append((name, error))
+                continue
+            read.append(found) if isinstance(found, Contents) else others.append((name, found))
+        if not read:
+            reason = broken[0][1] if broken else f"{self._tree.shown(others[0][0])}: {others[0][1]}"
+            raise RunError(f"{self.path}: none of its {len(broken) + len(others)} torch files is read. {reason}")
+        steps, key, notes = numbered(str(self.path), read)
+        damaged: dict[int, tuple[str, str]] = {}
+        for name, why in broken:
+            step = step_in(stem(name))
+            agree = all(step_in(stem(each.name)) in (number, None) for number, each in steps.items())
+            if step is None or step in steps or step in damaged or not agree:
+                raise RunError(
+                    f"{why} Which step the file is of cannot be told; take it out of the folder, or copy it again."
+                )
+            damaged[step] = name, str(why)
+        if others:
+            notes.append(f"left out, as no checkpoints: {some_of([f'{name} ({words})' for name, words in others])}")
+        if key in EPOCHS:
+            notes.append("steps are numbered by epochs, as no number of updates is said in the files")
+        steps = self._matched_by_bytes(steps)
+        return _with_prefix(steps), damaged, [*notes, *_constant_rates(steps)[1]]
+
+    def _matched_by_bytes(self, steps: dict[int, Contents]) -> dict[int, Contents]:
+        """Where the optimizer's state could be of other tensors by its shapes, what never changes is not meant."""
+        if len(steps) < 2 or all(each.checkpoint.trained is not None or each.rates is None for each in steps.values()):
+            return steps
+        first, *_, last = (each.checkpoint.tensors for each in steps.values())
+        with ExtentReader() as reader:
+            fixed = {n for n in first if n in last and same_bytes(reader, first[n], last[n])}
+        found = {s: read_contents(each.name, self._tree.torch_file(each.name), fixed) for s, each in steps.items()}
+        return {step: each for step, each in found.items() if isinstance(each, Contents)}
+
+    def steps(self) -> Mapping[int, StoredStep]:
+        steps, damaged, _ = self._held
+        paths = {step: each.checkpoint.path for step, each in steps.items()}
+        paths |= {step: self._tree.shown(name) for step, (name, _) in damaged.items()}
+        return {step: StoredStep(step, (paths[step],)) for step in sorted(paths)}
+
+    def checkpoint(self, step: int) -> Checkpoint:
+        steps, damaged, _ = self._held
+        if step in damaged:
+            raise StepFileError(damaged[step][1])
+        found = steps[step]
+        constant, _ = _constant_rates(steps)
+        return replace(found.checkpoint, lr=found.rates if found.rate_of_next or constant else None)
+
+    def described(self) -> RunInfo:
+        steps, _, notes = self._held
+        return RunInfo(notes=tuple(notes), user=next(iter(steps.values())).settings or {})
+
+    @cached_property
+    def _log(self) -> RunLog | None:
+        if not any(each.lightning for each in self._held[0].values()):
+            return None
+        if self._tree.holds(METRICS):
+            return read_metrics(self._tree, METRICS)
+        above = open_tree(self.path.parent) if self.path.name == INNER else None
+        return read_metrics(above, METRICS) if above is not None and above.holds(METRICS) else None
+
+    def log(self) -> RunLog | None:
+        return self._log
+
+
+def _files(tree: Tree) -> list[str]:
+    """The files that may be checkpoints, of a folder or, of Lightning's, in the folder inside."""
+    for folder in ("", INNER):
+        names = [join(folder, name) for name in tree.files(folder) if _FILE.search(name)]
+        names = [name for name in names if not _OTHER.search(name.rpartition("/")[2]) and not SHARD.search(name)]
+        if names:
+            return names
+    return []
+
+
+def _with_prefix(steps: Mapping[int, Contents]) -> dict[int, Contents]:
+    """Of Lightning: the attribute that holds the model, where all names of all steps begin with it, is left out."""
+    first = {name.partition(".")[0] for each in steps.values() for name in each.checkpoint.tensors}
+    inner = all("." in name for each in steps.values() for name in each.checkpoint.tensors)
+    shared = len(first) == 1 and inner and all(each.lightning for each in steps.values())
+    prefix = f"{first.pop()}." if shared else ""
+    return {step: with_prefix(each, prefix) for step, each in steps.items()}
+
+
+def _constant_rates(steps: Mapping[int, Contents]) -> tuple[bool, list[str]]:
+    """Whether the rates in the optimizers' states are one and the same, and nothing is there to move them; else what
+    there is to say of them."""
+    held = [each for each in steps.values() if each.rates is not None]
+    if not held or all(each.rate_of_next for each in held):
+        return False, []
+    constant = len(held) > 1 and len({each.rates for each in held}) == 1 and not any(each.scheduled for each in held)
+    said = (
+        "the rates that the optimizer's state holds were not taken: whether the schedule had moved on when it was "
+        "saved is not said in the files"
+    )
+    return constant, [] if constant else [said]
