@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from trajcheck.objective.program.arguments import Misfit
-from trajcheck.objective.program.elements import made
+from trajcheck.objective.program.bounds.elements import made
 from trajcheck.objective.program.nodes import Checked
 from trajcheck.objective.program.running import Program
 from trajcheck.objective.program.schema import Argument, operators

@@ -8,9 +8,20 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import flop_registry
 
+from trajcheck.objective.dispatch.mode import Mode
 from trajcheck.objective.program.arguments import CHOICES, Misfit
-from trajcheck.objective.program.elements import FACTOR, FLOOR, RULES, allowed, made
+from trajcheck.objective.program.bounds.elements import FACTOR, FLOOR, RULES, allowed, made
+from trajcheck.objective.program.bounds.operations import (
+    CALL,
+    DEAR,
+    ELEMENT,
+    REUSE,
+    WORK,
+    allowed_operations,
+    operations,
+)
 from trajcheck.objective.program.schema import operators
 
 A, B, C = torch.ones(3, 4), torch.ones(4), torch.ones(2, 3, 4)
@@ -106,6 +117,46 @@ def test_no_call_makes_more_than_its_rule_says(rule: str) -> None:
         assert fresh(function(*arguments), arguments) <= bound, name
 
 
+class Flops(Mode):
+    """Multiply-adds of products and convolutions, as torch counts them."""
+
+    count = 0
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        found = function(*args, **(kwargs or {}))
+        if (packet := function._overloadpacket) in flop_registry:
+            self.count += flop_registry[packet](*args, **(kwargs or {}), out_val=found) // 2
+        return found
+
+
+@pytest.mark.parametrize("rule", sorted(CALLS))
+def test_no_call_takes_more_operations_than_are_told(rule: str) -> None:
+    more: dict[str, list[tuple[Any, ...]]] = {
+        "product": [("matmul.default", torch.ones(2, 1, 30, 70), torch.ones(3, 70, 20)),
+                    ("mv.default", torch.ones(9, 900), torch.ones(900))],
+        "einsum": [("einsum.default", "...ij,...jk->...ik", [torch.ones(2, 9, 300), torch.ones(2, 300, 8)])],
+        "tensordot": [("tensordot.default", torch.ones(9, 500), torch.ones(500, 30), [1], [0])],
+        "linear": [("linear.default", torch.ones(7, 900), torch.ones(3, 900), torch.ones(3))],
+        "inner": [("inner.default", torch.ones(9, 700), torch.ones(7, 700))],
+    }  # fmt: skip
+    for name, *arguments in [*CALLS[rule], *more.get(rule, [])]:
+        operator = operators()[name]
+        given = dict(zip((each.name for each in operator.positional), arguments, strict=False))
+        given = {key: value for key, value in given.items() if value is not None}
+        told = operations(operator, given, made(rule, given)) - CALL
+        base, _, overload = name.partition(".")
+        with Flops() as counted:
+            getattr(getattr(torch.ops.aten, base), overload)(*arguments)
+        assert counted.count <= told, name
+        if base in ("matmul", "linear") or rule in ("convolved", "transposed"):
+            assert counted.count > 0, name
+
+
+def test_operators_that_take_long_are_there() -> None:
+    names = {name.partition(".")[0] for name in operators()}
+    assert names >= {*DEAR} and {*WORK} <= names | {*RULES}
+
+
 def test_arguments_that_do_not_fit_are_misfits() -> None:
     for rule in ("convolved", "einsum", "indexed", "recurrent", "padded", "pieces"):
         with pytest.raises(Misfit, match="do not fit together"):
@@ -115,6 +166,7 @@ def test_arguments_that_do_not_fit_are_misfits() -> None:
 def test_what_is_allowed_follows_from_shapes() -> None:
     assert allowed(0, 0, 0) == FLOOR
     assert allowed(1000, 64, 10) == FLOOR + FACTOR * 1640
+    assert allowed_operations(1000, 64, 10) == ELEMENT * allowed(1000, 64, 10) + REUSE * 64_000
 
 
 def test_the_table_is_what_torch_has() -> None:

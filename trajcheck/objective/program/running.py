@@ -13,7 +13,8 @@ from torch import Tensor
 from trajcheck.errors import ObjectiveError
 from trajcheck.objective.program.arguments import Dtype, Format, Here, Misfit, Reference, within
 from trajcheck.objective.program.arithmetic import calculate
-from trajcheck.objective.program.elements import allowed, made
+from trajcheck.objective.program.bounds.elements import allowed, made
+from trajcheck.objective.program.bounds.operations import allowed_operations, operations
 from trajcheck.objective.program.functions import function_of
 from trajcheck.objective.program.nodes import Block, Checked, Step
 from trajcheck.readable import size_text
@@ -95,8 +96,8 @@ class Program:
     def __call__(self, batch: Sequence[Tensor], source: Callable[[str, str], Tensor]) -> Tensor:
         """[] floating. `source` gives a tensor by kind ("parameter", "buffer", "constant") and name.
 
-        Raises ObjectiveError, which names the node, where the program would make more elements than `allowed`, where
-        the batch is not of the sizes that it was exported for, and where an operator fails.
+        Raises ObjectiveError, which names the node, where the program would make more elements than are allowed, or
+        take more operations, where the batch is not of the sizes that it was exported for, and where an operator fails.
         """
         taken = {each: source(*each) for each in self.checked.used}
         sizes = tuple(tuple(tensor.shape) for tensor in (*batch, *taken.values()))
@@ -178,6 +179,9 @@ def steps_of(block: Block) -> Iterator[Step]:
             yield from steps_of(step.block)
 
 
+_NO_LIMIT = "An objective file (--objective FILE.py:NAME) has no limit"
+
+
 class _Budget:
     """What an evaluation may still make."""
 
@@ -186,16 +190,25 @@ class _Budget:
         widest = max((size for tensor in (*taken, *batch) for size in tensor.shape), default=1)
         held, given = (sum(tensor.numel() for tensor in each) for each in (taken, batch))
         self._most = self._left = allowed(held, given, widest)
+        self._most_work = self._work_left = allowed_operations(held, given, widest)
 
     def charge(self, step: Step, args: list[Any], kwargs: dict[str, Any]) -> None:
         operator = step.operator
         assert operator is not None
         arguments = {each.name: value for each, value in zip(operator.positional, args, strict=False)}
-        self._left -= made(operator.rule, {name: v for name, v in {**arguments, **kwargs}.items() if v is not None})
+        given = {name: value for name, value in {**arguments, **kwargs}.items() if value is not None}
+        elements = made(operator.rule, given)
+        self._left -= elements
         if self._left < 0:
             raise Misfit(
                 f"the program would make more than {self._most:,} elements ({size_text(8 * self._most)} in float64), "
-                "the most for its parameters and this batch. An objective file (--objective FILE.py:NAME) has no limit"
+                f"the most for its parameters and this batch. {_NO_LIMIT}"
+            )
+        self._work_left -= operations(operator, given, elements)
+        if self._work_left < 0:
+            raise Misfit(
+                f"the program would take more than {self._most_work:,} operations, the most for its parameters and "
+                f"this batch. {_NO_LIMIT}"
             )
 
 
