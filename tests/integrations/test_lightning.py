@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from loops import batch_of, loss_of, read, recorded_steps
@@ -292,6 +293,62 @@ def test_training_that_fails_leaves_the_final_iterate(tmp_path: Path) -> None:
         fitted([TrajcheckCallback(tmp_path, every=1, quiet=True)], Failing())
     assert recorded_steps(tmp_path) == [0, 1, 2]
     assert not any(name.startswith("grad") for name in read(tmp_path, 2)[0])
+
+
+class Points(lightning.Callback):
+    """The trained parameters before each update, its loss and its rate."""
+
+    def __init__(self) -> None:
+        self.points: dict[int, np.ndarray] = {}
+        self.losses: dict[int, float] = {}
+        self.rates: dict[int, float] = {}
+
+    def on_train_batch_start(self, trainer: Any, module: Any, *_: Any) -> None:
+        self.keep(trainer, module)
+        self.rates[trainer.global_step] = trainer.optimizers[0].param_groups[0]["lr"]
+
+    def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, *_: Any) -> None:
+        self.losses[trainer.global_step - 1] = outputs["loss"].item()
+        self.keep(trainer, module)
+
+    def keep(self, trainer: Any, module: Any) -> None:
+        parameters = [p.detach().double().numpy().ravel() for p in module.parameters()]
+        self.points[trainer.global_step] = np.concatenate(parameters)
+
+
+def annealed(module: nn.Module) -> Any:
+    optimizer = torch.optim.AdamW(module.parameters(), lr=0.01)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, 20)
+    return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+@pytest.mark.parametrize("parts", [1, 2])
+def test_its_checkpoints_are_an_archive(parts: int, tmp_path: Path) -> None:
+    """Numbered by the updates made, with the losses and rates of metrics.csv, in place; the last one is there twice."""
+    live = Points()
+    checkpoints = lightning.callbacks.ModelCheckpoint(every_n_train_steps=2, save_top_k=-1, save_last=True)
+    logger = lightning.loggers.CSVLogger(str(tmp_path))
+    fitted(
+        [live, checkpoints, lightning.callbacks.LearningRateMonitor("step")], Classifier(make=annealed),
+        max_epochs=2, logger=logger, enable_checkpointing=True, log_every_n_steps=1, accumulate_grad_batches=parts,
+        gradient_clip_val=None,
+    )  # fmt: skip
+    report = trajcheck.analyze(logger.log_dir, out=tmp_path / "report")
+    steps = list(range(2, 2 * BATCHES // parts + 1, 2))
+    assert report.steps["step"].tolist() == steps
+    norms = [np.linalg.norm(live.points[step]) for step in steps]
+    np.testing.assert_allclose(report.steps["param_norm"], norms, rtol=1e-12)
+    distances = [np.linalg.norm(live.points[step] - live.points[steps[-1]]) for step in steps]
+    np.testing.assert_allclose(report.references["ref_dist"], distances, rtol=1e-12)
+    assert report.steps["lr"].tolist()[:-1] == [live.rates[step] for step in steps[:-1]]
+    np.testing.assert_allclose(report.steps["tau"], [sum(live.rates[t] for t in range(step)) for step in steps])
+    warnings = " ".join(report.summary["warnings"])
+    assert "last.ckpt is checkpoints/epoch=1-step=" in warnings
+    if parts == 1:
+        np.testing.assert_allclose(report.steps["loss"][:-1], [live.losses[step] for step in steps[:-1]], rtol=1e-6)
+    else:  # what was logged is the loss of a part of each batch
+        assert "loss" not in report.steps or report.steps["loss"].isna().all()
+        assert "an update is of another number of batches" in warnings
 
 
 def test_what_is_refused(tmp_path: Path) -> None:

@@ -16,6 +16,9 @@ import trajcheck
 from trajcheck.errors import RunError, StepFileError
 from trajcheck.files.extent_reader import ExtentReader
 from trajcheck.files.torch_tensors import read_tensor
+from trajcheck.files.trees.folder import FolderTree
+from trajcheck.runs.formats.archives.torch_saved.metrics import read_metrics
+from trajcheck.runs.logs.run_log import AT_STEP, MEAN
 from trajcheck.runs.trajectory import open_trajectory
 
 #: Updates made before each checkpoint; by names, 12 comes before 2.
@@ -317,3 +320,22 @@ def test_files_of_another_kind_are_no_run(tmp_path: Path) -> None:
     torch.save({"state": {}}, tmp_path / "optimizer.pt")
     with pytest.raises(RunError, match="a folder without a run"):
         open_trajectory(tmp_path)
+
+
+LOG = """epoch,lr-SGD/pg1,lr-SGD/pg2,step,train_loss{kind},val_loss
+,0.5,0.25,0,,
+0,,,0,2.0,
+,0.4,,1,,
+{epoch},,,1,1.5,
+{epoch},,,1,,3.0
+"""
+
+
+@pytest.mark.parametrize(
+    ("kind", "epoch", "at"), [("", 0, AT_STEP), ("", 1, MEAN), ("_step", 1, AT_STEP)], ids=["steps", "epochs", "named"]
+)
+def test_metrics_of_lightning(kind: str, epoch: int, at: str, tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").write_text(LOG.format(kind=kind, epoch=epoch))
+    log = read_metrics(FolderTree(tmp_path), "metrics.csv")
+    assert log is not None and log.loss_kind == at
+    assert log.lr == {0: (0.5, 0.25)} and log.loss == {0: 2.0, 1: 1.5}

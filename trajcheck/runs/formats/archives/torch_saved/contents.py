@@ -49,7 +49,8 @@ LIGHTNING = "pytorch-lightning_version"
 @dataclass(frozen=True)
 class Contents:
     """`numbers` are the whole numbers in it that may be its step, by their keys; `rate_of_next` whether the rates in
-    the optimizer's state are known to be those of the update from x_t on, `scheduled` whether anything moves them."""
+    the optimizer's state are known to be those of the update from x_t on, `scheduled` whether anything moves them.
+    `in_parts`: of Lightning, whether an update is of another number of batches than one."""
 
     name: str
     checkpoint: Checkpoint
@@ -58,6 +59,7 @@ class Contents:
     rate_of_next: bool = False
     scheduled: bool = False
     lightning: bool = False
+    in_parts: bool = False
     settings: Mapping[str, Plain] | None = None
 
 
@@ -106,6 +108,7 @@ def read_contents(name: str, file: TorchFile, fixed: Collection[str] = ()) -> Co
         _rate_of_next(value, numbers),
         scheduled,
         find(value, LIGHTNING) is not None,
+        _in_parts(value),
         user_fields(settings),
     )
 
@@ -193,6 +196,13 @@ def _numbers(value: Any) -> dict[str, int]:
         if isinstance(each, int) and 0 <= each < 2**62:
             found = {"num_updates": each, **found}
     return found
+
+
+def _in_parts(value: Any) -> bool:
+    """Whether Lightning has gone through more batches, or fewer, than it has made updates."""
+    progress = table(find(value, "loops.fit_loop")).get("epoch_loop.batch_progress")
+    batches = number(progress, "total.processed")
+    return batches is not None and batches != number(value, "global_step")
 
 
 def _rate_of_next(value: Any, numbers: Mapping[str, int]) -> bool:

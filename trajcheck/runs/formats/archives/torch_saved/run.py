@@ -97,6 +97,8 @@ class TorchFiles(Archive):
             damaged[step] = name, str(why)
         if others:
             notes.append(f"left out, as no checkpoints: {some_of([f'{name} ({words})' for name, words in others])}")
+        if any(each.in_parts for each in steps.values()):
+            notes.append("losses that were logged are not taken: an update is of another number of batches than one")
         if key in EPOCHS:
             notes.append("steps are numbered by epochs, as no number of updates is said in the files")
         steps = self._matched_by_bytes(steps)
@@ -132,12 +134,12 @@ class TorchFiles(Archive):
 
     @cached_property
     def _log(self) -> RunLog | None:
-        if not any(each.lightning for each in self._held[0].values()):
+        steps = self._held[0].values()
+        if not any(each.lightning for each in steps):
             return None
-        if self._tree.holds(METRICS):
-            return read_metrics(self._tree, METRICS)
-        above = open_tree(self.path.parent) if self.path.name == INNER else None
-        return read_metrics(above, METRICS) if above is not None and above.holds(METRICS) else None
+        tree = self._tree if self.path.name != INNER else open_tree(self.path.parent)
+        found = read_metrics(tree, METRICS) if tree is not None and tree.holds(METRICS) else None
+        return replace(found, loss={}) if found is not None and any(each.in_parts for each in steps) else found
 
     def log(self) -> RunLog | None:
         return self._log
