@@ -27,6 +27,12 @@ def body():
 def classes():
     return body(), lambda model, z: F.nll_loss(model(z[0]).log_softmax(1), z[1])
 
+def weighed():
+    def loss(model, z):
+        inputs, targets, weights = z
+        return F.binary_cross_entropy_with_logits(model(inputs), targets, weight=weights)
+    return body(), loss
+
 def squares():
     def loss(model, z):
         inputs, targets = z
@@ -83,6 +89,60 @@ def test_a_script_that_calls_nll_loss(tmp_path: Path) -> None:
             optimizer.step()
     assert torch.equal(read(tmp_path / "run", 1)[0]["batch/1"], batch(1)[1])
     assert_replayed(tmp_path / "run", tmp_path / "out", objective(tmp_path, "classes"), models, ALL, nll)
+
+
+def labels(step: int) -> tuple[Tensor, Tensor]:
+    """Targets, and a weight for each example."""
+    stream = torch.Generator().manual_seed(50 + step)
+    return torch.rand(5, 3, generator=stream).round(), torch.rand(5, 1, generator=stream)
+
+
+def by_function(output: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    return F.binary_cross_entropy(output.sigmoid(), targets, weight=weights)
+
+
+def by_module(output: Tensor, targets: Tensor, weights: Tensor) -> Tensor:
+    return nn.BCEWithLogitsLoss(weight=weights)(output, targets)
+
+
+@pytest.mark.parametrize("criterion", [by_function, by_module])
+def test_a_binary_cross_entropy_with_a_weight_for_each_example(criterion: Any, tmp_path: Path) -> None:
+    """The weights are part of the sample; losses and gradients are those of float64."""
+    models = []
+    with trajcheck.record(tmp_path / "run", every=1, strict=True, quiet=True):
+        model = network()
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+        for step in range(3):
+            models.append(copy.deepcopy(model))
+            optimizer.zero_grad()
+            criterion(model(batch(step)[0]), *labels(step)).backward()
+            optimizer.step()
+
+    def loss(model: Any, inputs: Tensor, targets: Tensor) -> Tensor:
+        [step] = [step for step in range(3) if torch.equal(batch(step)[0].double(), inputs)]
+        targets, weights = (each.double() for each in labels(step))
+        output = model(inputs)
+        terms = targets * output.sigmoid().log() + (1 - targets) * (1 - output.sigmoid()).log()
+        return -(weights * terms).mean()
+
+    assert torch.equal(read(tmp_path / "run", 1)[0]["batch/2"].expand(5, 3), labels(1)[1].expand(5, 3))
+    assert_replayed(tmp_path / "run", tmp_path / "out", objective(tmp_path, "weighed"), models, ALL, loss)
+
+
+def test_weights_of_classes_are_no_data_and_several_of_examples_are_said_to_be_missing(tmp_path: Path) -> None:
+    found: list[Any] = []
+    for number, weights in enumerate([torch.tensor([0.5, 1.0, 2.0]), torch.rand(5, 3)]):
+        with trajcheck.record(tmp_path / str(number), every=1, strict=True, quiet=True):
+            model = network()
+            optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+            output, targets = model(batch(0)[0]), labels(0)[0]
+            F.binary_cross_entropy_with_logits(output, targets, weight=weights, pos_weight=weights).backward()
+            optimizer.step()
+        tensors, metadata = read(tmp_path / str(number), 0)
+        found.append((sorted(name for name in tensors if name.startswith("batch")), metadata.get("omitted")))
+    assert found[0] == (["batch/0", "batch/1"], None)
+    assert found[1][0] == ["batch/0", "batch/1"]
+    assert "weighed each example by tensors of its own" in found[1][1]["targets"]
 
 
 def test_a_loss_that_the_loop_sums_itself(tmp_path: Path) -> None:

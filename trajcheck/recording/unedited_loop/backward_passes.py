@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import torch
 
-from trajcheck.recording.unedited_loop.loss_functions import is_mean, targets_of
+from trajcheck.recording.unedited_loop.loss_functions import is_mean, targets_of, weights_of
 
 #: Sums, multiples by what needs no gradient, and the same in another dtype, place or shape.
 _SUMS = {"AddBackward0", "SubBackward0"}
@@ -40,6 +40,7 @@ class Root:
         self._factors: list[torch.Tensor] = []
         self._passed: set[Hashable] = set()
         self.targets: torch.Tensor | None = None
+        self.weights: list[torch.Tensor] = []
         self.mean = False
 
     @property
@@ -68,10 +69,11 @@ class Root:
         return mark in self._passed
 
     def measure(self) -> None:
-        """Before the pass: keep the `targets` that those functions took, where they show them, and whether they are
-        one that takes a `mean`; find out in it what multiple of their values the root is."""
+        """Before the pass: keep the `targets` that those functions took, where they show them, the `weights` of each
+        example, and whether they are one that takes a `mean`; find out in it what multiple of their values it is."""
         functions = self._functions()
         self.targets, self.mean = targets_of(functions), is_mean(functions)
+        self.weights = weights_of(functions)
         self._hooks = [node.register_prehook(self._measured) for node in functions]
 
     @property

@@ -1,4 +1,7 @@
-"""What a function such as F.cross_entropy took for targets: autograd keeps it with the function's node."""
+"""What a function such as F.cross_entropy took for targets, and by what it weighed each of them.
+
+Autograd keeps both with the function's node.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +17,11 @@ TARGETS = {
     **dict.fromkeys(("MseLossBackward0", "SmoothL1LossBackward0", "HuberLossBackward0"), ("target", "self")),
     **dict.fromkeys(("MultiMarginLossBackward0", "SoftMarginLossBackward0"), ("target",)),
 }
+#: Those that may weigh each example for itself, and under which names; other weights are of classes, and no data.
+WEIGHTS = {
+    "BinaryCrossEntropyBackward0": ("weight",),
+    "BinaryCrossEntropyWithLogitsBackward0": ("weight", "pos_weight"),
+}
 MEAN = 1  # of torch's numbers for `reduction`
 
 
@@ -28,6 +36,20 @@ def targets_of(functions: Sequence[Any]) -> torch.Tensor | None:
     return next(iter(found.values())) if len(found) == 1 else None
 
 
+def weights_of(functions: Sequence[Any]) -> list[torch.Tensor]:
+    """The tensors by which these functions weighed each example of their targets for itself, and not each class."""
+    found = []
+    for node in functions:
+        target = _target(node)
+        for name in WEIGHTS.get(node.name(), ()):
+            weight = _saved(node, name)
+            if target is None or weight is None or weight.dim() != target.dim() or not target.dim():
+                continue
+            if weight.shape[0] == target.shape[0] and weight.stride(0):  # 0: one row that was expanded
+                found.append(weight.detach())
+    return found
+
+
 def is_mean(functions: Sequence[Any]) -> bool:
     """Whether they are one function, which takes the mean over its batch: what is multiplied to it is a weight."""
     return len(functions) == 1 and getattr(functions[0], "_saved_reduction", None) == MEAN
@@ -35,10 +57,15 @@ def is_mean(functions: Sequence[Any]) -> bool:
 
 def _target(node: Any) -> torch.Tensor | None:
     for name in TARGETS.get(node.name(), ()):
-        try:
-            tensor = getattr(node, f"_saved_{name}")
-        except (AttributeError, RuntimeError):  # it was changed since, or is gone
-            return None
-        if isinstance(tensor, torch.Tensor) and not tensor.requires_grad:
+        tensor = _saved(node, name)
+        if tensor is not None and not tensor.requires_grad:
             return tensor.detach()
     return None
+
+
+def _saved(node: Any, name: str) -> torch.Tensor | None:
+    try:
+        tensor = getattr(node, f"_saved_{name}")
+    except (AttributeError, RuntimeError):  # it was changed since, or is gone
+        return None
+    return tensor if isinstance(tensor, torch.Tensor) else None

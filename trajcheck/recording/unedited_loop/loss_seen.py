@@ -30,6 +30,11 @@ SEVERAL = (
     "one module make it, or the model return it, or record by trajcheck.Recorder, whose observe((inputs, *targets), "
     "loss) is told of all"
 )
+WEIGHED = (
+    "the loss weighed each example by tensors of its own (weight= or pos_weight= of a binary cross entropy), of which "
+    "the batches have none. Let the model return the loss, or record by trajcheck.Recorder, whose observe((inputs, "
+    "targets, weights), loss) is told of all"
+)
 #: What backward() was called on may differ from weight times loss by so many units of rounding of its dtype.
 ROUNDING = 4
 
@@ -92,6 +97,11 @@ def observations(reached: Sequence[SeenForward], root: Root | None, scale: float
         known = [part for part in parts if part is not None]
         unknown = [forward for forward, part in zip(reached, parts, strict=True) if part is None]
         return known + ([_together(unknown, math.nan, None)] if unknown else [])
+    return [_weighed(each, reached, root) for each in _from(reached, root, scale)]
+
+
+def _from(reached: Sequence[SeenForward], root: Root, scale: float) -> list[Observation]:
+    """The same of a backward pass that was seen to begin."""
     total = root.value / scale
     parts = [_part(forward, [loss], scale) for forward in reached[:1] for loss in forward.losses]
     if len(reached) > 1:
@@ -103,6 +113,14 @@ def observations(reached: Sequence[SeenForward], root: Root | None, scale: float
             if part is not None and _is(total, [part], root.rounding):
                 return [part]
     return [_of_functions(reached, root, total, scale)]
+
+
+def _weighed(seen: Observation, reached: Sequence[SeenForward], root: Root) -> Observation:
+    """With the weights of each example, where others than the model made the loss with them."""
+    if not root.weights or seen.lacks or any(seen.batch is forward.batch for forward in reached):
+        return seen
+    alone = len(reached) == len(root.weights) == 1 and isinstance(seen.batch, tuple) and len(seen.batch) == 2
+    return replace(seen, batch=(*seen.batch, root.weights[0])) if alone else replace(seen, lacks=WEIGHED)
 
 
 def _of_functions(reached: Sequence[SeenForward], root: Root, total: float, scale: float) -> Observation:
