@@ -9,13 +9,20 @@ from pathlib import Path
 from trajcheck.errors import RunError
 from trajcheck.readable import some_of
 from trajcheck.runs.formats.archives.dcp.run import DistributedCheckpoints
+from trajcheck.runs.formats.archives.deepspeed.run import DeepSpeedCheckpoints
 from trajcheck.runs.formats.archives.numbered_files import NumberedFiles
 from trajcheck.runs.formats.archives.torch_saved.run import TorchFiles
 from trajcheck.runs.formats.native.run import NativeRun
 from trajcheck.runs.formats.stored_run import StoredRun
 
 #: A row a format; the first that recognises a place has it.
-FORMATS: tuple[type[StoredRun], ...] = (NativeRun, DistributedCheckpoints, NumberedFiles, TorchFiles)
+FORMATS: tuple[type[StoredRun], ...] = (
+    NativeRun,
+    DistributedCheckpoints,
+    DeepSpeedCheckpoints,
+    NumberedFiles,
+    TorchFiles,
+)
 
 
 def recognise(path: Path) -> StoredRun | None:
