@@ -81,6 +81,20 @@ def test_a_tied_parameter_may_be_stored_under_any_of_its_names() -> None:
     objective.check({"wte": (7, 4)}, {"head.weight": "wte"})
 
 
+def test_a_model_in_one_attribute_of_the_objectives() -> None:
+    """As the LightningModule of a run whose checkpoints are known by the names of the model inside."""
+    inner = normalised()
+    tensors, buffers = regression_batch(), {name: tensor.clone() for name, tensor in inner.named_buffers()}
+    sample = make_sample(tensors, device=CPU, buffers=buffers)
+    expected = Objective(inner, squared_error).loss(parameters_of(inner), sample)
+    objective = Objective(nn.Sequential(inner), squared_error)
+    x = parameters_of(inner)
+    objective.check({name: tuple(tensor.shape) for name, tensor in x.items()})
+    assert objective.names == tuple(x) and objective.loss(x, sample) == expected
+    with pytest.raises(ObjectiveError, match=r"only in the run: other; only in the objective: 0\.0\.weight"):
+        objective.check({"other": (1,)})
+
+
 def test_ties_must_agree() -> None:
     with pytest.raises(
         ObjectiveError, match=r"embedding.weight and head.weight are two parameters in the run, and one"

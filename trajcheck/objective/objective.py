@@ -29,7 +29,7 @@ from trajcheck.objective.forward_states import states_of_forwards
 from trajcheck.objective.full_precision import evaluation, value_for_a_while
 from trajcheck.objective.module_modes import modes_of, set_modes
 from trajcheck.objective.modules_beside import beside
-from trajcheck.objective.parameter_names import buffer_names, match_parameters, parameter_aliases
+from trajcheck.objective.parameter_names import attribute_around, buffer_names, match_parameters, parameter_aliases
 from trajcheck.objective.precision import DTYPES, Casts, CastsInCode, floating_dtypes, in_width, narrower
 from trajcheck.objective.sample import Sample, process_generators_untouched
 from trajcheck.runs.canonical_names import canonical
@@ -85,6 +85,7 @@ class Objective:
         self.draws_in: torch.dtype | None = None  # the dtype of random numbers, where that is narrower than `dtype`
         self._draws = False  # whether any evaluation drew some
         self._aliases = parameter_aliases(model, f"objective {title}")
+        self._around = ""  # the attribute in which the run's model lies
         self._parameters = {canonical(name): (name, p) for name, p in model.named_parameters()}
         self._name_here = {name: name for name in self._parameters}
         self.trainable = tuple(name for name, (_, p) in self._parameters.items() if p.requires_grad)
@@ -175,7 +176,9 @@ class Objective:
         Errors: ObjectiveError where names or shapes differ, or where only one of the two ties a pair.
         """
         shapes = {name: tuple(p.shape) for name, (_, p) in self._parameters.items()}
-        matched, problems = match_parameters(parameters, aliases or {}, shapes, self._aliases)
+        self._around = attribute_around({*parameters, *(aliases or {})}, self._aliases)
+        known = {name.removeprefix(self._around): here for name, here in self._aliases.items()}
+        matched, problems = match_parameters(parameters, aliases or {}, shapes, known)
         if problems:
             raise self._error(
                 "", f"it does not fit the run: {'; '.join(problems)}. It must make the model that was recorded"
@@ -497,7 +500,7 @@ class Objective:
             self._modes = modes
 
     def _names_of_buffer(self, name: str, where: str) -> tuple[str, ...]:
-        same = self._buffers.get(f"model.{name}")
+        same = self._buffers.get(f"model.{self._around}{name}")
         if same is None:
             raise self._error(where, f"the run has a buffer {name}, which the objective's model does not have")
         return same

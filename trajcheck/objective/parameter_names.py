@@ -43,6 +43,18 @@ def buffer_names(model: nn.Module) -> dict[str, tuple[str, ...]]:
     return {canonical(name): tuple(same) for same in names.values() for name in same}
 
 
+def attribute_around(run: Iterable[str], here: Iterable[str]) -> str:
+    """Of an objective whose model holds the run's in one attribute, as a LightningModule does: that attribute with its
+    dot, `net.`, which all names here begin with and none of the run's. Else ''."""
+    known = set(here)
+    first = {name.partition(".")[0] for name in known}
+    if len(first) != 1:
+        return ""
+    prefix = f"{first.pop()}."
+    inner = {name.removeprefix(prefix) for name in known if name.startswith(prefix)}
+    return prefix if len(inner) == len(known) and not known & set(run) and inner & set(run) else ""
+
+
 def match_parameters(
     run: Shapes, run_aliases: Mapping[str, str], here: Shapes, here_aliases: Mapping[str, str]
 ) -> tuple[dict[str, str], list[str]]:

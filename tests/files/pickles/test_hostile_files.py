@@ -57,7 +57,7 @@ def nothing_happens(path: Path) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def small_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(budget, "MOST_MEMORY", 20_000_000)
-    monkeypatch.setattr(opcodes, "MOST_OPERATIONS", 60_000)
+    monkeypatch.setattr(opcodes, "MOST_OPERATIONS", 25_000)
     monkeypatch.setattr(budget, "MOST_ODD_KEYS", 500)
 
 
@@ -74,7 +74,7 @@ def refused(path: Path, reason: str) -> None:
 LONG_TUPLE = b")" + b"\x85" * 5_000
 LAUGHS = b"]" + b"2\x86" * 60  # pairs of pairs of ..., all the same
 SAME_HASH = [h.tuple_of(h.whole(n), h.whole(1)) + b"N" for n in range(1_000)]
-BIG = b"](" + b"N" * 20_000 + b"eq\x01"
+BIG = b"](" + b"N" * 15_000 + b"eq\x01"
 
 PICKLES = {
     "os.system": (h.called("os", "system", h.text("touch /tmp/harm")), "names os.system, .* made to do harm"),
@@ -101,7 +101,7 @@ PICKLES = {
     "endless line": (b"c" + b"a" * 5_000, "does not end"),
     "memory": (BIG + b"(" + (h.named("builtins", "set") + b"h\x01\x85R") * 20 + b"t", "bytes of memory"),
     "copies": (BIG + b"(" + (h.named("collections", "deque") + b"h\x01\x85R") * 100 + b"t", "bytes of memory"),
-    "operations": (b"N0" * 40_000 + b"N", "more than 60,000 operations"),
+    "operations": (b"N0" * 15_000 + b"N", "more than 25,000 operations"),
     "memo": (b"h\x07", "a reference that is not known"),
     "underflow": (b"R", "takes more from the stack"),
     "nothing": (b"", "is damaged"),
@@ -287,7 +287,7 @@ def test_damage_anywhere(tmp_path: Path) -> None:
     torch.save({"w": torch.ones(3), "s": [1, {2: "x"}]}, tmp_path / "b.pt", _use_new_zipfile_serialization=False)
     sources.append((tmp_path / "b.pt").read_bytes())
     chosen, path, failed = random.Random(0), tmp_path / "x.pt", 0
-    for data in sources * 150:
+    for data in sources * 60:
         place = chosen.randrange(len(data))
         path.write_bytes(data[:place] + bytes([chosen.randrange(256)]) + data[place + 1 :] * chosen.choice((0, 1, 1)))
         failed += 1
@@ -296,4 +296,4 @@ def test_damage_anywhere(tmp_path: Path) -> None:
                 for name, tensor in table.items():
                     tensor.extent(name)
             failed -= 1
-    assert failed > 100
+    assert failed > 40

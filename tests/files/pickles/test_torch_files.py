@@ -64,6 +64,15 @@ def test_tensors_are_those_that_were_saved(tmp_path: Path, zipped: bool) -> None
     assert found["transposed"].extent("x").parts and not found["rows"].extent("x").parts
 
 
+@pytest.mark.parametrize("protocol", [3, 5])
+@pytest.mark.parametrize("zipped", [True, False])
+def test_other_protocols_of_torch(tmp_path: Path, protocol: int, zipped: bool) -> None:
+    value = {"w": torch.arange(3.0), "state": {0: (1, "x")}, "args": argparse.Namespace(lr=0.1)}
+    torch.save(value, tmp_path / "x.pt", pickle_protocol=protocol, _use_new_zipfile_serialization=zipped)
+    found = read_torch_file(str(tmp_path / "x.pt")).value
+    assert numbers(found["w"]).tolist() == [0, 1, 2] and found["state"] == {0: (1, "x")}
+
+
 def test_tied_tensors_have_one_place(tmp_path: Path) -> None:
     weight = torch.randn(3, 4)
     found = saved(tmp_path / "x.pt", {"a": weight, "b": weight.detach(), "c": weight.clone(), "d": weight[:1]})

@@ -23,10 +23,9 @@ _MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg", "UserDict": "colle
 #: First parts of modules of which a name in a pickle is there to be run, and builtins.
 _HARMFUL = frozenset(
     {
-        *("os", "posix", "nt", "ntpath", "subprocess", "sys", "runpy", "importlib", "imp", "pkgutil", "socket"),
-        *("shutil", "pty", "ctypes", "_ctypes", "webbrowser", "commands", "pickle", "_pickle", "code", "codeop"),
-        *("timeit", "pdb", "bdb", "cProfile", "profile", "trace", "asyncio", "multiprocessing", "threading", "signal"),
-        *("urllib", "http", "ftplib", "smtplib", "requests", "tempfile", "fileinput", "platform", "pip", "doctest"),
+        *("os", "posix", "nt", "subprocess", "sys", "runpy", "importlib", "imp", "pkgutil", "socket", "shutil", "pty"),
+        *("ctypes", "_ctypes", "webbrowser", "pickle", "_pickle", "codeop", "timeit", "pdb", "bdb", "cProfile"),
+        *("asyncio", "urllib", "http", "ftplib", "smtplib", "requests", "pip"),
     }
 )
 _HARMFUL_BUILTINS = frozenset(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import tarfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -312,6 +313,33 @@ def test_a_link_out_of_the_folder(folders: dict[str, Path], tmp_path: Path) -> N
     (folder / "model_4.pth").symlink_to(folders["bare"] / "model_4.pth")
     with pytest.raises(StepFileError, match=r"model_4\.pth: is a link out of the archive"):
         open_trajectory(folder)
+
+
+def test_a_tar_file_in_place(training: Training, folders: dict[str, Path], tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "run.tar", "w") as archive:
+        archive.add(folders["nanogpt"], arcname=".")
+    report = trajcheck.analyze(tmp_path / "run.tar", out=tmp_path / "out")
+    np.testing.assert_allclose(report.references["ref_dist"], training.distances(), rtol=1e-12)
+
+
+def test_a_group_without_state_and_names_of_torch(training: Training, tmp_path: Path) -> None:
+    """SGD without momentum keeps nothing of a parameter: all that may be are trained, or their names are in it."""
+    model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
+    for named in (False, True):
+        parameters = [*model.named_parameters()][2 * named :]
+        optimizer = torch.optim.SGD(parameters if named else [p for _, p in parameters], lr=0.1)
+        (folder := tmp_path / str(named)).mkdir()
+        for step in (1, 2):
+            with torch.no_grad():
+                for _, parameter in parameters:
+                    parameter.add_(1)
+            torch.save(
+                {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "it": step}, folder / f"{step}.pt"
+            )
+        trajectory = open_trajectory(folder)
+        assert {*trajectory.shapes} == {name for name, _ in parameters} and trajectory.info.optimizer == "SGD"
+        rates = [snapshot.lr for snapshot in trajectory.snapshots]
+        assert rates == [(0.1,)] * 2  # one and the same, and nothing moves it
 
 
 def test_files_of_another_kind_are_no_run(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from trajcheck.runs.canonical_names import canonical
 from trajcheck.runs.formats.archives.checkpoint import Checkpoint
 from trajcheck.runs.formats.archives.optimizer_state import OptimizerState, find_optimizer, match_optimizer
 from trajcheck.runs.formats.archives.roles import BUFFERS
+from trajcheck.runs.formats.archives.step_names import step_in
 from trajcheck.runs.user_fields import Plain, user_fields
 
 #: Where the number of updates stands, the first first; then that of epochs.
@@ -87,6 +88,8 @@ def read_contents(name: str, file: TorchFile, fixed: Collection[str] = ()) -> Co
     optimizer = _optimizer(value, tensors, fixed)
     extents = shared_extents(file.path, {shown: tensor.extent(shown) for shown, tensor in tensors.items()})
     numbers = _numbers(value)
+    if _is_behind(value, step_in(name.rpartition("/")[2])):
+        numbers["meta.iter"] += 1
     checkpoint = Checkpoint(
         file.path,
         extents,
@@ -196,6 +199,12 @@ def _numbers(value: Any) -> dict[str, int]:
         if isinstance(each, int) and 0 <= each < 2**62:
             found = {"num_updates": each, **found}
     return found
+
+
+def _is_behind(value: Any, named: int | None) -> bool:
+    """Whether a file is mmcv's, before mmengine, whose runner by iterations counts an update after it is saved."""
+    meta = table(find(value, "meta"))
+    return "mmcv_version" in meta and "mmengine_version" not in meta and named == (number(meta, "iter") or 0) + 1
 
 
 def _in_parts(value: Any) -> bool:

@@ -32,7 +32,7 @@ _FILE = re.compile(r"\.(pt|pth|th|bin|ckpt)(\.tar)?$", re.IGNORECASE)
 #: What libraries put beside a model, or shards that an index lists.
 _OTHER = re.compile(
     r"^(optimizer|scheduler|scaler|training_args|rng_state.*|random_states.*|pytorch_model.*|adapter_model.*|"
-    r"consolidated.*|.*_(optim|model)_states)\.",
+    r"consolidated.*|.*[_-](optim|model)_states)\.",
     re.IGNORECASE,
 )
 #: Names of checkpoints that have no number.
