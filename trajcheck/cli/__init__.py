@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from functools import cache
+from typing import Any
 
 import typer
 
@@ -59,6 +61,12 @@ def _root(
     """
 
 
+@cache
+def _command() -> Any:
+    """The options of all commands, read once."""
+    return typer.main.get_command(app)
+
+
 def main() -> None:
     """Run the command line, and exit; whatever comes out of a command becomes a line and an exit code here (net.py)."""
     hold_standard_descriptors()
@@ -69,9 +77,8 @@ def main() -> None:
     words = [word for place, word in enumerate(words) if word != DEBUG or place >= len(options)]
 
     def call() -> None:
-        command = typer.main.get_command(app)
-        with command.make_context("trajcheck", words) as context:
-            command.invoke(context)
+        with _command().make_context("trajcheck", words) as context:
+            _command().invoke(context)
 
     try:
         with ending_by_signals():
