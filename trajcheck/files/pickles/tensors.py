@@ -119,7 +119,7 @@ class StoredTensor:
         if self.parts > MOST_PARTS:
             raise StepFileError(
                 f"{path}: tensor {name!r} of shape {list(self.shape)} is stored with strides {list(self.strides)}"
-                f"{', channels last' if self._channels_last else ''}: its numbers lie in another order than by rows. "
+                f"{', channels last' if self.channels_last else ''}: its numbers lie in another order than by rows. "
                 "Save tensor.contiguous()."
             )
         begin = self.storage.offset + self.offset * size
@@ -154,7 +154,8 @@ class StoredTensor:
             position += length
 
     @property
-    def _channels_last(self) -> bool:
+    def channels_last(self) -> bool:
+        """Whether its numbers lie in torch's order of that name, (N, H, W, C), which is another one than by rows."""
         if len(self.shape) not in (4, 5):
             return False
         order = [0, *range(2, len(self.shape)), 1]
@@ -163,7 +164,12 @@ class StoredTensor:
             if self.strides[dimension] != expected:
                 return False
             expected *= self.shape[dimension]
-        return True
+        return self.parts > 1
+
+    def as_it_lies(self) -> Extent:
+        """The numbers of one that is channels last, in that order: flat, so that nobody takes it for the tensor."""
+        begin = self.storage.offset + self.offset * _SIZES[self.dtype]
+        return Extent(self.storage.path, begin, self.numel * _SIZES[self.dtype], self.code, (self.numel,))
 
 
 def storage(given: Any) -> Storage:

@@ -26,7 +26,7 @@ from trajcheck.files.pickles.walking import check_depth, find, modules, state_di
 from trajcheck.files.pickles.zip_entries import entries, is_archive
 from trajcheck.readable import some_of
 
-SUFFIXES = (".pt", ".pth", ".bin", ".ckpt")
+SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".pth.tar")
 
 
 class TorchFile(NamedTuple):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 import trajcheck
-from trajcheck.errors import RunError, StepFileError
+from trajcheck.errors import InvalidReferenceError, RunError, StepFileError
 from trajcheck.files.extent_reader import ExtentReader
 from trajcheck.files.torch_tensors import read_tensor
 from trajcheck.files.trees.folder import FolderTree
@@ -340,6 +340,25 @@ def test_a_group_without_state_and_names_of_torch(training: Training, tmp_path: 
         assert {*trajectory.shapes} == {name for name, _ in parameters} and trajectory.info.optimizer == "SGD"
         rates = [snapshot.lr for snapshot in trajectory.snapshots]
         assert rates == [(0.1,)] * 2  # one and the same, and nothing moves it
+
+
+def test_channels_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lies in too many pieces to be read by rows is compared as it lies, and is no tensor of the model's shape."""
+    monkeypatch.setattr("trajcheck.files.pickles.tensors.MOST_PARTS", 8)
+    stream = torch.Generator().manual_seed(0)
+    points = [torch.randn(2, 3, 3, 3, generator=stream) for _ in range(3)]
+    for step, point in enumerate(points):
+        torch.save({"conv.weight": point.to(memory_format=torch.channels_last)}, tmp_path / f"step{step}.pt")
+    report = trajcheck.analyze(tmp_path, out=tmp_path / "out")
+    distances = [float((point.double() - points[-1].double()).norm()) for point in points]
+    np.testing.assert_allclose(report.references["ref_dist"], distances, rtol=1e-12)
+    assert any("the numbers of conv.weight lie in the order of channels last" in w for w in report.summary["warnings"])
+    torch.save({"conv.weight": points[-1]}, tmp_path / "rows.pt")
+    with pytest.raises(InvalidReferenceError, match=r"conv.weight \[2, 3, 3, 3\] instead of \[54\]"):
+        trajcheck.analyze(tmp_path, refs=[str(tmp_path / "rows.pt")], out=tmp_path / "other")
+    torch.save({"conv.weight": points[-1].mT.contiguous().mT}, tmp_path / "step9.pt")
+    with pytest.raises(StepFileError, match=r"step9.pt: tensor 'conv.weight' .* in another order than by rows"):
+        open_trajectory(tmp_path)
 
 
 def test_files_of_another_kind_are_no_run(tmp_path: Path) -> None:

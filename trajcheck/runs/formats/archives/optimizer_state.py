@@ -110,7 +110,9 @@ def match_optimizer(optimizer: Mapping[Any, Any], parameters: Mapping[str, Store
 
 def _is_moment(value: Any, shape: Shape) -> bool:
     """Whether it has a number for each of the parameter's, and not one for all, as a count of steps."""
-    return isinstance(value, StoredTensor) and value.in_place and value.shape == shape != ()
+    if not isinstance(value, StoredTensor) or value.shape != shape or not shape:
+        return False
+    return value.in_place or (value.channels_last and not value.said)
 
 
 def _settings(group: Mapping[Any, Any]) -> dict[str, Any]:

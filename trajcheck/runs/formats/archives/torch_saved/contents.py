@@ -86,7 +86,14 @@ def read_contents(name: str, file: TorchFile, fixed: Collection[str] = ()) -> Co
         notes.append(f"{place!r} is an average of iterates, and there is no other state dict")
     value = file.value
     optimizer = _optimizer(value, tensors, fixed)
-    extents = shared_extents(file.path, {shown: tensor.extent(shown) for shown, tensor in tensors.items()})
+    flat = [name for name, tensor in tensors.items() if _is_flat(tensor)]
+    if flat:
+        notes.append(
+            f"the numbers of {some_of(flat)} lie in the order of channels last, and are compared in that order, flat: "
+            "norms and distances are the same; a loss cannot be replayed, nor a reference be a file in another order. "
+            "Save tensor.contiguous() for those"
+        )
+    extents = shared_extents(file.path, {name: _extent(name, tensor) for name, tensor in tensors.items()})
     numbers = _numbers(value)
     if _is_behind(value, step_in(name.rpartition("/")[2])):
         numbers["meta.iter"] += 1
@@ -94,7 +101,7 @@ def read_contents(name: str, file: TorchFile, fixed: Collection[str] = ()) -> Co
         file.path,
         extents,
         trained=optimizer.trained,
-        state=_state(file.path, optimizer.state),
+        state=_state(optimizer.state),
         optimizer=optimizer.name,
         groups=optimizer.groups,
         group_of=optimizer.group_of,
@@ -172,8 +179,16 @@ def _readable(tensors: Mapping[str, StoredTensor]) -> tuple[dict[str, StoredTens
     return {name: tensor for name, tensor in tensors.items() if name not in odd}, notes
 
 
-def _state(path: str, state: Mapping[str, StoredTensor]) -> Mapping[str, Extent]:
-    return {key: tensor.extent(key) for key, tensor in state.items()}
+def _state(state: Mapping[str, StoredTensor]) -> Mapping[str, Extent]:
+    return {key: _extent(key, tensor) for key, tensor in state.items()}
+
+
+def _is_flat(tensor: StoredTensor) -> bool:
+    return not tensor.in_place and tensor.channels_last and not tensor.said
+
+
+def _extent(name: str, tensor: StoredTensor) -> Extent:
+    return tensor.as_it_lies() if _is_flat(tensor) else tensor.extent(name)
 
 
 def _optimizer(value: Any, tensors: Mapping[str, StoredTensor], fixed: Collection[str]) -> OptimizerState:
