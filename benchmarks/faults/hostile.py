@@ -22,10 +22,10 @@ from benchmarks.faults.hostile_ground import Ground
 from benchmarks.faults.table import Trials, show
 
 
-def run_trials(place: Path, trials: int, seed: int, faults: Sequence[str], *, warm: bool = True) -> list[Trials]:
-    """So many trials, dealt out among the faults: a row for each. `warm`: for many, import everything first."""
+def run_trials(place: Path, trials: int, seed: int, faults: Sequence[str]) -> list[Trials]:
+    """So many trials, dealt out among the faults: a row for each."""
     torch.set_num_threads(1)
-    ground = Ground(place, warm)
+    ground = Ground(place)
     rows = {name: Trials(name) for name in faults}
     for number in range(trials):
         name = faults[number % len(faults)]

@@ -12,6 +12,7 @@ import signal
 import stat
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -30,9 +31,14 @@ from trajcheck.files.leftovers import meant_name
 SAID = (0, 2, 3, 4, 5)
 #: Seconds after which a call hangs.
 PATIENCE = 120.0
+#: The status of one.
+HUNG = -1000
+#: Bytes that a call may take: all memory is no answer.
+MEMORY = 8 << 30
 STEPS = 8
 
 RUNS = ("a", "b")
+COMMANDS = ("analyze", "batch", "verify", "compare", "table")
 
 
 @dataclass
@@ -40,7 +46,6 @@ class Ground:
     """`archive` and `finished`, the reports of a batch over it, are copied for every trial, to where they were made."""
 
     place: Path
-    warm: bool = True
     expected: dict[str, dict[str, bytes]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -52,21 +57,22 @@ class Ground:
             (folder / "run.json").write_text(json.dumps({"format": 1, "id": name}))
         shutil.copytree(self.archive, self.trial / "runs")
         trajcheck.batch([self.trial / "runs"], self.trial / "out", BatchConfig(plots=False))
-        if self.warm:
-            self._import()
+        self._import()
         (self.trial / "out").rename(self.finished)
         shutil.rmtree(self.trial)
 
     def _import(self) -> None:
         """Call what children will call, so that they find it imported."""
-        import trajcheck.cli
-
-        runs, out = [self.archive / name for name in RUNS], self.place / "imports"
-        trajcheck.analyze(runs[0], ["mean:2"], pca=5, layers=True, out=out / "a")
-        trajcheck.compare(*runs, out=out / "compared")
-        trajcheck.verify(self.archive, threads=1)
-        trajcheck.table([self.trial / "out"])
-        record(self.place / "imports-record")
+        imports = self.place / "imports"
+        shutil.copytree(self.archive, imports / "runs")
+        scene = Scene(self, imports, Random(0), {})
+        with open(os.devnull, "w") as nothing, redirect_stdout(nothing), redirect_stderr(nothing):
+            for command in COMMANDS:
+                call(scene.words(command))
+            call([*scene.words("analyze"), "--ref", "mean:2", "--pca", "5", "--layers"])
+            (scene.run / "step-000000003.safetensors").write_bytes(b"")
+            call(["verify", str(scene.runs)])  # what is wrong has words of its own
+            record(imports / "recorded")
         gc.collect()
         gc.freeze()
 
@@ -157,10 +163,18 @@ class Scene:
         return start(words, self.place / f"said-{self.said}")
 
     def ended(self, call: Call, codes: Sequence[int] = SAID) -> int:
-        """The exit code of a call, of which is noted what must not be."""
-        status = call.wait(PATIENCE)
-        text = call.said.read_text(errors="replace")
-        if status == -1000:
+        """The exit code of a call in a process of its own, of which is noted what must not be."""
+        return self._note(call.wait(PATIENCE), call.said.read_text(errors="replace"), codes)
+
+    def call(self, command: str, codes: Sequence[int] = SAID) -> int:
+        """The same of a call in this process, which has imported everything: half of its time is not a fork's."""
+        self.said += 1
+        said = self.place / f"said-{self.said}"
+        status = here(self.words(command), said)
+        return self._note(status, said.read_text(errors="replace"), codes)
+
+    def _note(self, status: int, text: str, codes: Sequence[int]) -> int:
+        if status == HUNG:
             self.wrong.append("it hung")
         elif status not in codes:
             self.wrong.append(f"it ended with {status}: {text[-300:]}")
@@ -169,9 +183,6 @@ class Scene:
         if bad := [letter for letter in text if letter in UNREADABLE]:
             self.wrong.append(f"it printed {bad[0]!r}")
         return status
-
-    def call(self, command: str, codes: Sequence[int] = SAID) -> int:
-        return self.ended(self.start(self.words(command)), codes)
 
     def check(self, *, whole: bool = True) -> None:
         """What must hold when a call has ended: nobody else's files changed, nothing left. Then, without what was
@@ -202,17 +213,63 @@ UNREADABLE = frozenset(
 def start(words: Sequence[str], said: Path, before: Callable[[], object] | None = None) -> Call:
     """Call the command line in a child of this process, which has imported everything; `before` comes first there."""
 
-    def work() -> int:
-        from trajcheck.cli import main
+    return forked(lambda: call(words), said, before)
 
-        sys.argv = ["trajcheck", *words]
-        try:
-            main()
-        except SystemExit as ended:
-            return ended.code if isinstance(ended.code, int) else int(bool(ended.code))
-        return 0
 
-    return forked(work, said, before)
+def call(words: Sequence[str]) -> int:
+    """Call the command line in this process; its exit code."""
+    from trajcheck.cli import main
+
+    sys.argv = ["trajcheck", *words]
+    try:
+        main()
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else int(bool(ended.code))
+    return 0
+
+
+class _Hung(BaseException):
+    pass
+
+
+def _hung(number: int, frame: object) -> None:
+    raise _Hung
+
+
+def here(words: Sequence[str], said: Path) -> int:
+    """Call the command line in this process, with what it prints in a file; HUNG where it does not end."""
+    streams, kept = (sys.stdout, sys.stderr), [os.dup(number) for number in (1, 2)]
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGALRM, signal.SIGTERM, signal.SIGHUP)}
+    handlers[signal.SIGINT] = signal.getsignal(signal.SIGINT)
+    with said.open("w") as file:
+        for number in (1, 2):
+            os.dup2(file.fileno(), number)
+    sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, limits[1]))
+    signal.signal(signal.SIGALRM, _hung)
+    signal.alarm(int(PATIENCE))
+    try:
+        return call(words)
+    except _Hung:
+        return HUNG
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+        return 70
+    finally:
+        signal.alarm(0)
+        with suppress(OSError, ValueError):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        for number, descriptor in zip((1, 2), kept, strict=True):
+            os.dup2(descriptor, number)
+            os.close(descriptor)
+        sys.stdout, sys.stderr = streams
+        for signalled, handler in handlers.items():
+            signal.signal(signalled, handler)
+        resource.setrlimit(resource.RLIMIT_AS, limits)
 
 
 def forked(work: Callable[[], int], said: Path, before: Callable[[], object] | None = None) -> Call:
@@ -228,7 +285,7 @@ def forked(work: Callable[[], int], said: Path, before: Callable[[], object] | N
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
         sys.stdout, sys.stderr = os.fdopen(1, "w"), os.fdopen(2, "w")
-        resource.setrlimit(resource.RLIMIT_AS, (8 << 30, resource.RLIM_INFINITY))  # all memory is no answer
+        resource.setrlimit(resource.RLIMIT_AS, (MEMORY, resource.RLIM_INFINITY))
         for number in (signal.SIGXFSZ,):
             signal.signal(number, signal.SIG_IGN)
         if before is not None:
