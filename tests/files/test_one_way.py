@@ -15,6 +15,7 @@ ELSEWHERE = {
     "cli/printing.py": {"open"},  # os.devnull
     "reports/page/frame.py": {"open", "read_text"},  # a picture in memory, the package's own style
     "commands/batch/page.py": {"read_text"},  # the package's own
+    "objective/common/preprocessing.py": {"open"},  # a picture in memory
     "runners/own_process.py": {"open"},  # the working folder itself
     "runners/ray_folder.py": {"open", "mkdtemp", "rmtree"},  # a closed folder of this process's own
     "commands/batch/tasks.py": {"TemporaryDirectory"},

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +12,17 @@ import numpy as np
 import pytest
 import torch
 from loops import read, recorded_steps
+from safetensors.torch import load_file, save_file
 from same_reports import assert_same_reports
 from torch import Tensor
 
 import trajcheck
-from trajcheck.errors import RecorderError
+from trajcheck.errors import ObjectiveError, RecorderError, RunError
+from trajcheck.objective.common.names import DataChoice
+from trajcheck.objective.loading import load_objective
 from trajcheck.recording.recorder import Recorder
 from trajcheck.recording.step_recorder import StepRecorder
+from trajcheck.runs.trajectory import open_trajectory
 
 transformers: Any = pytest.importorskip("transformers")
 pytest.importorskip("accelerate")
@@ -328,3 +334,213 @@ def test_what_is_refused(tmp_path: Path) -> None:
         trained(tmp_path, [TrajcheckCallback(tmp_path / "run", every=1)])
     with pytest.raises(ValueError, match="returned no loss for a batch of input_ids"):
         model_loss(gpt2(), {"input_ids": torch.zeros(1, 3, dtype=torch.long)})
+
+
+# -- objectives that transformers builds from an archive's config.json -------------------------------------------------
+
+
+def small(kind: str) -> Any:
+    """Models of a few thousand parameters, with dropout, which an evaluation is without."""
+    torch.manual_seed(1)
+    if kind == "gpt2":
+        return gpt2(0.3)
+    if kind == "llama":
+        sizes = {"hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 2, "num_key_value_heads": 1}
+        ends = {"bos_token_id": 0, "eos_token_id": 0, "tie_word_embeddings": False}
+        more = {"vocab_size": 40, "num_hidden_layers": 1, "max_position_embeddings": 16, "attention_dropout": 0.3}
+        return transformers.LlamaForCausalLM(transformers.LlamaConfig(**sizes, **ends, **more))
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 2, "num_hidden_layers": 1}
+    names = {"id2label": {0: "cat", 1: "dog", 2: "owl"}, "label2id": {"cat": 0, "dog": 1, "owl": 2}}
+    more = {"image_size": 8, "patch_size": 4, "hidden_dropout_prob": 0.3}
+    return transformers.ViTForImageClassification(transformers.ViTConfig(**sizes, **names, **more))
+
+
+def archive(folder: Path, model: Any, steps: int = 3) -> Path:
+    """Weights alone, of steps at random, with the config.json that transformers saves."""
+    model.config.save_pretrained(folder)
+    stream = torch.Generator().manual_seed(2)
+    for step in range(steps):
+        tensors = {f"param/{name}": p.detach().clone() for name, p in model.named_parameters()}
+        meta = {"trajcheck": json.dumps({"format": 1, "step": step})}
+        save_file(tensors, folder / f"step-{step:09d}.safetensors", meta)
+        with torch.no_grad():
+            for p in model.parameters():
+                p += 0.1 * torch.randn(p.shape, generator=stream, dtype=p.dtype)
+    return folder
+
+
+class InFloat64(torch.overrides.TorchFunctionMode):
+    """Whatever the code inside casts to float32 is float64."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        def wide(value: Any) -> Any:
+            return torch.float64 if value is torch.float32 else value
+
+        if function is Tensor.float:
+            return args[0].double()
+        return function(*map(wide, args), **{name: wide(value) for name, value in (kwargs or {}).items()})
+
+
+def values(steps: Any) -> dict[str, np.ndarray]:
+    return {name: steps[name].to_numpy() for name in ("loss", "grad_norm")}
+
+
+@pytest.mark.parametrize("kind", ["gpt2", "llama"])
+def test_a_causal_model_of_an_archive(kind: str, tmp_path: Path) -> None:
+    """Losses and gradients at every step, of batches that its records lack, are the live model's in float64, without
+    the float32 that transformers' own code casts to."""
+    run = archive(tmp_path / "run", small(kind).double())
+    tokens = np.random.default_rng(0).integers(0, 40, 200)
+    tokens.astype("<u2").tofile(tmp_path / "tokens.bin")
+    data = str(tmp_path / "tokens.bin")
+    report = trajcheck.analyze(
+        run, objective="hf-causal-lm", data=data, probe=2, batch_size=2, sequence_length=8, out=tmp_path / "report"
+    )
+    drawn = report.summary["replay"]["data"]["probe"]
+    model = small(kind).double().eval()
+    wanted: dict[str, list[float]] = {"loss": [], "grad_norm": []}
+    for step in range(3):
+        stored = load_file(run / f"step-{step:09d}.safetensors")
+        model.load_state_dict({name[6:]: value for name, value in stored.items()}, strict=False)
+        found = []
+        for places in drawn["places"]:
+            ids = torch.tensor(np.stack([tokens[start : start + 8] for start in places]))
+            model.zero_grad()
+            with InFloat64():
+                logits = model(ids).logits[:, :-1].reshape(-1, 40)
+            loss = torch.nn.functional.cross_entropy(logits, ids[:, 1:].reshape(-1))
+            loss.backward()
+            norm = torch.stack([p.grad.pow(2).sum() for p in model.parameters()]).sum().sqrt()
+            found.append((loss.item(), norm.item()))
+        for name, each in zip(wanted, zip(*found, strict=True), strict=True):
+            wanted[name].append(sum(each) / len(each))
+    for name, value in values(report.steps).items():
+        np.testing.assert_allclose(value, wanted[name], rtol=1e-12)
+    assert report.steps["grad_norm_se"].notna().all() and "replay_grad_error" not in report.steps
+    # another seed draws others; and what needs the step's own batch and gradient is empty for that reason
+    more: dict[str, Any] = {
+        "data": data,
+        "probe": 2,
+        "batch_size": 2,
+        "sequence_length": 8,
+        "data_seed": 1,
+        "sample": ("own", "probe"),
+    }
+    again = trajcheck.analyze(run, objective="hf-causal-lm", out=tmp_path / "again", **more)
+    assert again.summary["replay"]["data"]["probe"]["hash"] != drawn["hash"]
+    own = set(again.undefined.loc[again.undefined["sample"] == "own", "reason"])
+    assert {f"no {what} was recorded at this step" for what in ("batch", "loss", "gradient")} <= own
+
+
+def test_the_whole_data_of_a_causal_model(tmp_path: Path) -> None:
+    """--sample full is the mean over all tokens that are predicted, whatever windows and batches they are in."""
+    run = archive(tmp_path / "run", small("gpt2").double(), steps=1)
+    tokens = np.random.default_rng(0).integers(0, 40, 43)
+    (tmp_path / "a.jsonl").write_text(json.dumps({"input_ids": tokens.tolist()}))
+    report = trajcheck.analyze(
+        run,
+        objective="hf-causal-lm",
+        data=str(tmp_path / "a.jsonl"),
+        sample="full",
+        batch_size=2,
+        sequence_length=8,
+        out=tmp_path / "report",
+    )
+    model = small("gpt2").double().eval()
+    total, count = 0.0, 0
+    for start in range(0, 43, 8):
+        ids = torch.tensor(tokens[None, start : start + 8])
+        logits = model(ids).logits[:, :-1].reshape(-1, 40)
+        total += torch.nn.functional.cross_entropy(logits, ids[:, 1:].reshape(-1), reduction="sum").item()
+        count += ids.shape[1] - 1
+    np.testing.assert_allclose(report.steps["loss"], total / count, rtol=1e-12)
+
+
+def test_an_image_classifier_of_an_archive(tmp_path: Path) -> None:
+    run = archive(tmp_path / "run", small("vit").double(), steps=2)
+    stream = np.random.default_rng(0)
+    images, labels = stream.normal(size=(7, 3, 8, 8)), np.array([0, 1, 2, 2, 1, 0, 0])
+    np.savez(tmp_path / "data.npz", images=images, labels=labels)
+    report = trajcheck.analyze(
+        run,
+        objective="hf-image-classification",
+        data=str(tmp_path / "data.npz"),
+        sample="full",
+        batch_size=3,
+        out=tmp_path / "report",
+    )
+    model = small("vit").double().eval()
+    for step in range(2):
+        stored = load_file(run / f"step-{step:09d}.safetensors")
+        model.load_state_dict({name[6:]: value for name, value in stored.items()})
+        pixels = torch.tensor(images.astype(np.float32)).double()
+        loss = torch.nn.functional.cross_entropy(model(pixels).logits, torch.tensor(labels))
+        np.testing.assert_allclose(report.steps["loss"][step], loss.item(), rtol=1e-12)
+
+
+HOSTILE: dict[str, tuple[dict[str, Any], str]] = {
+    "code": ({"auto_map": {"AutoModelForCausalLM": "evil.Model"}}, "auto_map names code of the archive's own"),
+    "nested code": ({"text_config": {"auto_map": {"AutoModel": "evil.M"}}}, r"text_config\.auto_map names code"),
+    "unknown": ({"model_type": "evil"}, "model_type 'evil' is none of transformers"),
+    "path": ({"model_type": "../../evil"}, r"model_type '\.\./\.\./evil' is none of transformers"),
+    "module": ({"model_type": "os"}, "model_type 'os' is none of transformers"),
+    "no type": ({"model_type": None}, "holds no model_type"),
+    "another library": ({"model_type": "timm_wrapper"}, "is none of transformers"),
+    "another task": ({"architectures": ["GPT2ForSequenceClassification"]}, "is of GPT2ForSequenceClassification; "),
+    "no such task": ({"model_type": "vit", "architectures": None}, "no class for --objective hf-causal-lm"),
+    "backbone": ({"backbone": "resnet50"}, "names a model from elsewhere"),
+    "quantised": ({"quantization_config": {"quant_method": "gptq"}}, "has quantised weights"),
+    "10 TB": ({"n_embd": 10**6, "vocab_size": 10**6}, "more than [0-9,]+ elements of parameters"),
+    "wide": ({"vocab_size": 10**9}, r"cannot be made from it.*vocab_size: 1000000000 can be no size in this archive"),
+    "deep": ({"n_layer": 10**6}, "more than [0-9,]+ (parameters|elements of parameters|modules)"),
+    "deeper": ({"n_layer": 10**15}, "n_layer: 1000000000000000 can be no size"),
+    "positions": ({"n_positions": 10**7}, "of another shape: .*wpe|elements of (buffers|parameters)"),
+    "negative": ({"n_embd": -16}, "cannot be made from it"),
+    "no heads": ({"n_head": 0}, "cannot be made from it"),
+    "words": ({"n_embd": "many"}, "cannot be made from it"),
+    "another width": ({"n_embd": 8}, "does not fit the run: of another shape"),
+    "more layers": ({"n_layer": 2}, r"does not fit the run: only in the objective: transformer\.h\.1\."),
+    "attention": ({"attn_implementation": "evil/kernels", "_attn_implementation_internal": "evil/kernels"}, ""),
+    "from elsewhere": ({"_name_or_path": "https://example.org/evil", "name_or_path": "evil/model"}, ""),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_config_files_of_strangers(case: str, hostile: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """None imports, loads or makes what it names; each is refused by name, or does not matter."""
+    import socket
+
+    def refused(*args: Any, **kwargs: Any) -> Any:
+        raise AssertionError("asks a network")
+
+    monkeypatch.setattr(socket.socket, "connect", refused)
+    entries, words = HOSTILE[case]
+    (hostile / "config.json").write_text(json.dumps({**gpt2().config.to_dict(), **entries}, default=str))
+    trajectory = open_trajectory(hostile)
+    choice = DataChoice(data=str(hostile.parent / "tokens.bin"))
+    if words:
+        with pytest.raises(ObjectiveError, match=words):
+            load_objective("hf-causal-lm", device="cpu", trajectory=trajectory, choice=choice)
+    else:
+        load_objective("hf-causal-lm", device="cpu", trajectory=trajectory, choice=choice)
+    assert not {"evil", "timm"} & set(sys.modules)
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("hostile")
+    np.arange(40).astype("<u2").tofile(folder / "tokens.bin")
+    return archive(folder / "run", gpt2(), steps=1)
+
+
+def test_own_samples_of_an_archive_are_refused(hostile: Path, tmp_path: Path) -> None:
+    data = str(hostile.parent / "tokens.bin")
+    with pytest.raises(RunError, match=r"none of its 1 steps holds a batch.*--sample probe --probe N"):
+        trajcheck.analyze(hostile, objective="hf-causal-lm", data=data, out=tmp_path / "report")
+    (hostile / "config.json").unlink()
+    with pytest.raises(ObjectiveError, match=r"no config\.json lies in .*hf-causal-lm:FOLDER"):
+        trajcheck.analyze(hostile, objective="hf-causal-lm", data=data, probe=1, out=tmp_path / "report")
+    gpt2().config.save_pretrained(tmp_path / "elsewhere")
+    elsewhere = f"hf-causal-lm:{tmp_path / 'elsewhere'}"
+    found = trajcheck.analyze(hostile, objective=elsewhere, data=data, probe=1, batch_size=1, out=tmp_path / "report")
+    assert found.steps["loss"].notna().all()

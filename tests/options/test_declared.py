@@ -156,12 +156,18 @@ def test_every_option_of_a_summary_is_declared(kind: type) -> None:
 
 def test_every_option_of_an_analysis_is_a_key_of_a_file_of_a_batch(tmp_path: Path) -> None:
     values = {
-        each.word: '"x"' if each.type in (str, str | None) else "true" if each.type is bool else "5"
+        each.word: '["x"]'
+        if each.several
+        else '"x"'
+        if each.type in (str, str | None)
+        else "true"
+        if each.type is bool
+        else "5"
         for each in declarations(Options)
         if not each.option.check
     }
     path = tmp_path / "batch.toml"
-    path.write_text("[options]\n" + "".join(f"{word} = {value}\n" for word, value in values.items() if word != "ref"))
+    path.write_text("[options]\n" + "".join(f"{word} = {value}\n" for word, value in values.items()))
     with pytest.raises(UsageError, match="--memory"):
         read_config(path)
     path.write_text("[options]\n" + "".join(f"{each.word.replace('_', '-')} = []\n" for each in declarations(Options)))

@@ -37,7 +37,7 @@ class ReplayFacts:
     the draws of the step's own sample came from where, `program` a note on the objective, and `data_set` how its
     batches weigh, where there are any. `modes`: in which modes how many steps were replayed, where that is known;
     `doubts`: buffers that were not those of their step or reference, in sentences. `second`: how rounding was measured;
-    None where it is that of float64, or nothing needs it.
+    None where it is that of float64, or nothing needs it. `data`: on which data, and which batches were drawn from it.
     """
 
     dtype: str
@@ -51,10 +51,11 @@ class ReplayFacts:
     modes: Mapping[str, int] = field(default_factory=dict)
     doubts: Sequence[str] = ()
     second: SecondFacts | None = None
+    data: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def in_summary(self) -> dict[str, Any]:
-        optional = ("program", "data_set", "modes", "doubts", "second")
+        optional = ("program", "data_set", "modes", "doubts", "second", "data")
         return {name: value for name, value in asdict(self).items() if name not in optional or value}
 
 

@@ -23,10 +23,12 @@ from trajcheck.measuring.precision import ReplayPrecision, expected_precision, t
 from trajcheck.measuring.which_objective import Choice, choose, need_losses, say_beforehand
 from trajcheck.metrics.averaging import Averaging, tzc_v1
 from trajcheck.metrics.families import FAMILIES, Family, choose_families
+from trajcheck.objective.common.names import choice_of, common_objective
 from trajcheck.objective.exported_modes import EXPORTED, with_program
 from trajcheck.progress_bar import progress_bar
 from trajcheck.replay.plan import Plan, second_dtype
 from trajcheck.runs.divergence import load_trajectory
+from trajcheck.runs.logs.log_choice import log_of
 from trajcheck.runs.optimizer_memory import skip_of
 from trajcheck.runs.references import Reference, resolve_references
 from trajcheck.runs.trajectory import Trajectory
@@ -70,7 +72,8 @@ class MeasuredRun:
         replace(options, objective=self.choice.objective or options.objective).check()
         self.prints = FilePrints(deep)
         self.device = options.device if device is None or options.device != "auto" else device
-        self.trajectory = trajectory or load_trajectory(run, options.skip_bad)
+        self.trajectory = trajectory or load_trajectory(run, options.skip_bad, log_of(options))
+        self.trajectory = self.trajectory.with_drawn_probes(options.probe)
         self._given = options, families, deep, device
         self.options = options = replace(options, objective=self.choice.objective)
         if options.objective == EXPORTED:
@@ -78,8 +81,10 @@ class MeasuredRun:
         if "probe" in options.samples and not self.trajectory.probes:
             raise RunError(
                 f"{run}: no probe batches were stored with this run (probe-000.safetensors); expected for --sample "
-                "probe. Recorder.probe(batches) stores them."
+                "probe. Recorder.probe(batches) stores them, and --probe N draws some of the objective's data."
             )
+        if families is None and common_objective(options.objective) and options.samples == ("own",):
+            check_batches(self.trajectory)
         for pattern in options.group:
             if not any(re.search(pattern, name) for name in self.trajectory.shapes):
                 names = ", ".join(list(self.trajectory.shapes)[:4])
@@ -230,6 +235,7 @@ class MeasuredRun:
             modes_of_steps(self.trajectory, objective),
             buffer_doubts(self.trajectory, objective, measurement.references, self.options.samples),
             measurement.second_facts(self.second_dtype),
+            objective.facts,
         )
 
     def prepare_replay(self, references: Sequence[Reference]) -> Any:
@@ -322,7 +328,24 @@ class MeasuredRun:
         from trajcheck.objective.loading import load_objective
 
         first = "float64" if self.options.match_permutations else self.expected_precision.own
-        return load_objective(self.options.objective, run=self.path, device=self.device, dtype=first)
+        return load_objective(
+            self.options.objective,
+            run=self.path,
+            device=self.device,
+            dtype=first,
+            trajectory=self.trajectory,
+            choice=choice_of(self.options),
+        )
+
+
+def check_batches(trajectory: Trajectory) -> None:
+    """Raise RunError for a run of which no step has a sample of its own to replay, as of somebody else's archive."""
+    if not trajectory.has_batches:
+        raise RunError(
+            f"{trajectory.path}: none of its {len(trajectory.steps)} steps holds a batch, so nothing can be replayed "
+            "on own samples. Give --sample probe --probe N, which draws N batches of the objective's data "
+            "for every step, or --sample full, for all of them."
+        )
 
 
 def _asks_for_losses(options: Options) -> bool:

@@ -9,9 +9,11 @@ from typing import Annotated
 
 from trajcheck.errors import UsageError
 from trajcheck.metrics.quantity import FAMILY_NAMES
+from trajcheck.objective.common.names import check_data, choice_of
 from trajcheck.options import shared
 from trajcheck.options.checks import MOST_WORKERS, among, at_least, between, pattern, within
 from trajcheck.options.declared import Declared, Option
+from trajcheck.runs.logs.log_choice import log_of
 from trajcheck.runs.reference_words import as_words, role_wrong, roles_of
 
 #: Sample conventions: on which z a row is measured; docs/analyze.md says what each is.
@@ -256,6 +258,16 @@ class Options(Declared):
             "trajectory.csv.",
         ),
     ] = None
+    probe: shared.ProbeBatches = None
+    data: shared.Data = None
+    batch_size: shared.BatchSize = None
+    sequence_length: shared.SequenceLength = None
+    data_dtype: shared.DataDtype = None
+    data_seed: shared.DataSeed = 0
+    log: shared.Log = None
+    log_step: shared.LogStep = "step"
+    log_loss: shared.LogLoss = None
+    log_lr: shared.LogLr = ()
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "ref_as", as_words(self.ref_as))
@@ -274,7 +286,7 @@ class Options(Declared):
     @property
     def samples(self) -> tuple[str, ...]:
         """The sample conventions, each once, in the order in which they stand in the tables."""
-        default = ("previous",) if self.convention else ("own",)
+        default = ("previous",) if self.convention else ("own",) if self.probe is None else ("probe",)
         return tuple(name for name in SAMPLES if name in (self.sample or default))
 
     @property
@@ -310,6 +322,8 @@ class Options(Declared):
             raise UsageError("--ref-gradients is for smoothness towards references: add smoothness to --metrics.")
         _ = self.memory_bytes
         _ = self.roles
+        check_data(self.objective, choice_of(self), *self.samples)
+        log_of(self).check()
         if self.match_permutations:
             shared.check_permutable(self.objective)
         other_sample = f"--sample {' '.join(self.samples)}", self.samples != ("own",)

@@ -43,8 +43,8 @@ class Objective:
 
     `names` are the parameters' canonical names (without `module.` and the like), tied ones once; after `check` they are
     the run's. `trainable` are those that get a gradient. `data` is the data set, batch by batch, if the file gives it.
-    A model in evaluation mode is put in training mode; one in training mode is left as it is, parts in evaluation mode
-    included.
+    A model in evaluation mode is put in training mode, unless it is to be taken `as_it_is`; one in training mode is
+    left as it is, parts in evaluation mode included.
 
     What is no parameter or buffer of model or loss, nor a random stream of Python, numpy or torch (a counter in the
     model, a generator of its own) cannot be reset between evaluations, and must not influence the loss.
@@ -59,11 +59,15 @@ class Objective:
         title: str = "objective",
         path: Path | None = None,
         data: Iterable[Any] | None = None,
+        as_it_is: bool = False,
     ) -> None:
         self.device, self.title, self.data = torch.device(device), title, data
         self.note = ""  # of an exported program: how its golden value was checked
         self.seconds = 0.0  # and how long that value took; 0 where it was not evaluated
         self.sources: Mapping[str, str] = {}  # the hash of each file that it was made from
+        self.facts: Mapping[str, Any] = {}  # of its data: which, and what was drawn from it
+        self.cast_to: frozenset[torch.dtype] = frozenset()  # dtypes that its code casts to, for so many digits at least
+        self.probes: tuple[Any, ...] = ()  # batches that were drawn from its data
         self.permutations: Any = None  # PERMUTATIONS of the objective file, not checked yet
         self.weight: Callable[[Any], Any] | None = None  # how much a batch weighs in the mean over the data set
         self.count: Any = None  # what the loss returned with its last value, in a pair (value, count)
@@ -71,8 +75,8 @@ class Objective:
         self._loss, self.path = loss, path
         self._prepared = False  # inside `several`
         self._other_calls = ""  # why draws were not the step's, at any evaluation
-        self.put_in_training = not model.training
-        if not model.training:
+        self.put_in_training = not (model.training or as_it_is)
+        if self.put_in_training:
             model.train()
         self.exported_modes: Modes | None = model.exported_modes if isinstance(model, ExportedModel) else None
         self._own_modes = self._modes = modes_of(model)
@@ -123,7 +127,7 @@ class Objective:
             self.dtype = DTYPES[dtype]
             if own != {self.dtype} or floating_dtypes(self.tensors) != {self.dtype}:  # an earlier call converted it
                 self._scope._apply(lambda tensor: tensor.to(in_width(tensor.dtype, self.dtype)))
-        self.casts = Casts(own, self.dtype)
+        self.casts = Casts(own | self.cast_to, self.dtype)
         self.draws_in = narrower(own, self.dtype)
         return self
 

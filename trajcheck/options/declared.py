@@ -112,12 +112,14 @@ def annotations_of(kind: type) -> dict[str, tuple[Any, tuple[Any, ...]]]:
 
 
 class Declared:
-    """What dataclasses of options have in common: sequences are kept as tuples, values are checked one by one."""
+    """What dataclasses of options have in common: sequences are kept as tuples, a text in place of one is one item,
+    values are checked one by one."""
 
     def __post_init__(self) -> None:
         for each in declarations(type(self)):
             if each.several:
-                object.__setattr__(self, each.name, tuple(getattr(self, each.name)))
+                value = getattr(self, each.name)
+                object.__setattr__(self, each.name, (value,) if isinstance(value, str) else tuple(value))
 
     def check_values(self) -> None:
         """Raise UsageError for the first value that an option cannot have."""

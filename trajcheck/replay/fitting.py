@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import torch
@@ -55,8 +56,11 @@ def identity_of(objective: Objective, dtype: str, device: str, plan: Plan) -> st
     """What the numbers of a replay depend on, beside the run's files: torch, the objective's own files, dtype, the kind
     of device where one was asked for, and the settings that round differently. Data that the objective loads is not
     seen."""
-    settings = (torch.__version__, dtype, device.partition(":")[0], plan.path_points, plan.memory)
+    settings: tuple[object, ...] = (torch.__version__, dtype, device.partition(":")[0], plan.path_points, plan.memory)
+    if objective.facts:  # without the places of files, which are known by their content
+        known = {name: value for name, value in objective.facts.items() if name not in ("config", "data", "files")}
+        settings = (*settings, json.dumps(known, sort_keys=True))
     if objective.path is None:
-        return repr((list(objective.sources.values()), settings))
+        return repr((objective.title if objective.facts else "", list(objective.sources.values()), settings))
     sources = sorted((os.path.relpath(file, objective.path.parent), known) for file, known in objective.sources.items())
     return repr((objective.title.rpartition(":")[2], sources, settings))

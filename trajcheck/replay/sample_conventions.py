@@ -5,8 +5,9 @@ Each gives the samples of one row: one, or one a probe batch. Which rows have no
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +18,7 @@ from trajcheck.objective.objective import Objective
 from trajcheck.objective.sample import Sample, make_sample
 from trajcheck.runs.batch_flattening import flatten
 from trajcheck.runs.batch_restoring import unflatten
-from trajcheck.runs.snapshot import Snapshot
+from trajcheck.runs.snapshot import Probe, Snapshot
 from trajcheck.runs.trajectory import Trajectory
 
 Load = Callable[[Extent], Tensor]
@@ -59,14 +60,7 @@ def probe_samples(
     """The probe batches, each a sample of its own; batch i is seeded with i, at every step and point."""
     samples: list[Sample] = []
     for probe in trajectory.probes:
-        stored = {path: load(extent) for path, extent in probe.batch.items()}
-        try:
-            batches = unflatten(stored, probe.batch_tree)
-        except StepFileError as error:
-            raise StepFileError(f"{probe.path}: {error}") from error
-        if not isinstance(batches, tuple | list) or len(batches) != probe.batches:
-            raise StepFileError(f"{probe.path}: its tensors do not make {probe.batches} batches.")
-        for batch in batches:
+        for batch in _stored(probe, load) if probe.path else objective.probes:
             tensors, tree = flatten(batch)
             samples.append(
                 make_sample(
@@ -79,6 +73,18 @@ def probe_samples(
                 )
             )
     return samples
+
+
+def _stored(probe: Probe, load: Load) -> Sequence[Any]:
+    """The batches of a probe file. Raises StepFileError."""
+    stored = {path: load(extent) for path, extent in probe.batch.items()}
+    try:
+        batches = unflatten(stored, probe.batch_tree)
+    except StepFileError as error:
+        raise StepFileError(f"{probe.path}: {error}") from error
+    if not isinstance(batches, tuple | list) or len(batches) != probe.batches:
+        raise StepFileError(f"{probe.path}: its tensors do not make {probe.batches} batches.")
+    return batches
 
 
 def buffers_of(snapshot: Snapshot, objective: Objective, load: Load) -> dict[str, Tensor]:

@@ -11,6 +11,8 @@ import numpy as np
 from trajcheck.errors import NotFiniteError, RunError
 from trajcheck.files.extent_reader import BLOCK, ExtentReader
 from trajcheck.files.extents import Extent
+from trajcheck.runs.logs.csv_log import read_csv_log
+from trajcheck.runs.logs.log_choice import LogChoice
 from trajcheck.runs.snapshot import Snapshot
 from trajcheck.runs.trajectory import Trajectory, open_trajectory
 
@@ -81,9 +83,11 @@ def find_bad_steps(trajectory: Trajectory) -> dict[int, str]:
     return bad
 
 
-def load_trajectory(run: Path, skip_bad: bool) -> Trajectory:
-    """A run that is ready to be walked: headers checked, the end finite, and bad steps left out where asked for."""
-    trajectory = cut_at_divergence(open_trajectory(run, skip_bad=skip_bad))
+def load_trajectory(run: Path, skip_bad: bool, log: LogChoice | None = None) -> Trajectory:
+    """A run that is ready to be walked: headers checked, the end finite, and bad steps left out where asked for; rates
+    and losses from the `log` that the user names."""
+    named = None if log is None or log.file is None else read_csv_log(log.of_run(run))
+    trajectory = cut_at_divergence(open_trajectory(run, skip_bad=skip_bad, log=named))
     return trajectory.without(find_bad_steps(trajectory)) if skip_bad else trajectory
 
 

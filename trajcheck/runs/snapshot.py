@@ -91,7 +91,8 @@ class Contents:
 
 @dataclass(frozen=True)
 class Probe:
-    """Batches set aside in one file: tensors `<i>/<path>` for batch i, and the tree of the tuple of them."""
+    """Batches set aside in one file: tensors `<i>/<path>` for batch i, and the tree of the tuple of them. Without a
+    path they are drawn from the objective's data, and what they hold is known once that is loaded."""
 
     path: str
     batch: Mapping[str, Extent]

@@ -75,6 +75,16 @@ class Trajectory:
         place = bisect_left(self.steps, step)
         return place if place < len(self.steps) and self.steps[place] == step else None
 
+    @property
+    def has_batches(self) -> bool:
+        """Whether any step has a batch; archives by others than trajcheck's Recorder hold none."""
+        return any(snapshot.has_batch for snapshot in self.snapshots)
+
+    def with_drawn_probes(self, count: int | None) -> Trajectory:
+        """With so many probe batches of the objective's data in place of those set aside with the run; None: with its
+        own."""
+        return self if count is None else replace(self, probes=(Probe("", {}, None, count),))
+
     def without(self, left_out: Mapping[int, str]) -> Trajectory:
         """The same run without some steps. Raises RunError when none is left."""
         kept = tuple(snapshot for snapshot in self.snapshots if snapshot.step not in left_out)

@@ -73,4 +73,4 @@ def test_option_defaults_agree() -> None:
     for function in (trajcheck.flow, flow_command):
         for name, parameter in inspect.signature(function).parameters.items():
             if name in options.__dataclass_fields__ and name != "objective":
-                assert parameter.default == getattr(options, name), (function, name)
+                assert (parameter.default or ()) == (getattr(options, name) or ()), (function, name)

@@ -122,6 +122,12 @@ class Findings:
         frames = publish(folder, self.tables(), summary, optional=("layers", "trajectory"))
         return Report(folder.path, **frames, summary=summary, incomplete=summary["incomplete"])
 
+    def _other_samples(self, sample: str) -> str:
+        """What can be done where no step has a sample of its own."""
+        if sample != "own" or self.trajectory.has_batches:
+            return ""
+        return ". --sample probe --probe N draws N batches of the objective's data for every step"
+
     def tables(self) -> dict[str, CsvTable]:
         """The CSV files, by name."""
         steps = [row.step for row in self.source.rows.rows]
@@ -173,7 +179,7 @@ class Findings:
             which = "" if self.options.samples == ("own",) else f" on sample {sample}"
             if not any(scalars.replayed for scalars in source.own):
                 why = next((reason for reason in source.no_replay if reason), NOT_FINITE)
-                found.append(f"--objective: nothing could be replayed{which}; {why}")
+                found.append(f"--objective: nothing could be replayed{which}; {why}{self._other_samples(sample)}")
                 continue
             found += [
                 f"--ref {spec}: the loss there is not finite on any step{which}"

@@ -18,9 +18,11 @@ from trajcheck.files.prints import FilePrints, file_print, hash_file
 from trajcheck.files.walking import make_folders
 from trajcheck.files.whole_files import write_json
 from trajcheck.measuring.options import Options
+from trajcheck.objective.common.names import BESIDE, common_objective
 from trajcheck.options.shared import NONE
 from trajcheck.reports.making.folder import SUMMARY
 from trajcheck.runs.formats.recognise import recognise
+from trajcheck.runs.logs.log_choice import log_of
 from trajcheck.version import __version__
 
 #: Hidden, as it belongs to the batch and not to the report.
@@ -73,6 +75,9 @@ class RunState:
         names = set(self.sources)
         if options.objective == NONE:
             return not names
+        if common_objective(options.objective) is not None:
+            place = Path(options.data or "").expanduser()
+            return bool(names) and all(Path(n).name in BESIDE or Path(n).is_relative_to(place) for n in names)
         file = (options.objective or "").rpartition(":")[0]
         if not file:
             return all(Path(name).parent == Path(self.run) for name in names)
@@ -126,9 +131,11 @@ def fingerprint(run: Path, options: Options, *, deep: bool = False) -> Fingerpri
 
 
 def input_prints(run: Path, options: Options, *, deep: bool = False) -> dict[str, str]:
-    """The files that an analysis reads, the run's and those of its references, each with its print."""
+    """The files that an analysis reads, the run's, its log and those of its references, each with its print."""
     prints = FilePrints(deep)
     files = _run_files(run, prints)
+    if (log := log_of(options).of_run(run).file) is not None:
+        files |= {log: _print(Path(log), prints)}
     for spec in (*options.refs, *options.roles.values()):
         files |= _reference(spec, prints)
     return files

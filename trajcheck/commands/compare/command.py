@@ -19,10 +19,11 @@ from trajcheck.files.extent_reader import ExtentReader
 from trajcheck.files.kept_vectors import Workspace
 from trajcheck.files.prints import FilePrints
 from trajcheck.measuring.cost import Cost, extent_bytes
-from trajcheck.measuring.measured_run import MeasuredRun
+from trajcheck.measuring.measured_run import MeasuredRun, check_batches
 from trajcheck.measuring.precision import ReplayPrecision, expected_precision, tried
 from trajcheck.measuring.which_objective import Choice, choose, say_beforehand
 from trajcheck.metrics.resolution import ROWS as SECOND
+from trajcheck.objective.common.names import choice_of, common_objective
 from trajcheck.objective.dtype_names import AS_IS
 from trajcheck.objective.exported_modes import EXPORTED, with_program
 from trajcheck.options.python_call import takes_more
@@ -31,6 +32,7 @@ from trajcheck.replay.plan import replay_dtype, second_dtype
 from trajcheck.reports.making.folder import ReportFolder
 from trajcheck.runs.divergence import load_trajectory
 from trajcheck.runs.independence.nearness import equal_points
+from trajcheck.runs.logs.log_choice import log_of
 from trajcheck.runs.references import Reference
 from trajcheck.runs.trajectory import Trajectory
 from trajcheck.scalars.pairs import pair_up
@@ -95,20 +97,22 @@ class _Comparison:
             raise UsageError("one run was given; a comparison needs two or more.")
         first, *others = runs
         self.runs = [first, *dict.fromkeys(others)]
-        self.a = load_trajectory(first, options.skip_bad)
+        self.a = load_trajectory(first, options.skip_bad, log_of(options)).with_drawn_probes(options.probe)
         if options.objective == EXPORTED:
             self.a = with_program(self.a)
         if options.sample == "probe" and not self.a.probes:
             raise RunError(
                 f"{first}: no probe batches were stored with this run (probe-000.safetensors); expected for --sample "
-                "probe. Recorder.probe(batches) stores them."
+                "probe. Recorder.probe(batches) stores them, and --probe N draws some of the objective's data."
             )
+        if options.points and options.sample == "own" and common_objective(options.objective):
+            check_batches(self.a)
         self.all_a = choose_rows(self.a, slice(0, None, 1))
         self.places_a = [row.place for row in choose_rows(self.a, steps).rows]
         self.others = [self._paired(path, steps) for path in self.runs[1:]]
 
     def _paired(self, path: Path, steps: slice) -> PairedRun:
-        b = load_trajectory(path, self.options.skip_bad)
+        b = load_trajectory(path, self.options.skip_bad, log_of(self.options))
         same_model(self.a, b)
         everything = choose_rows(b, slice(0, None, 1))
         rows = choose_rows(b, steps) if self.options.align == "step" else everything
@@ -170,7 +174,14 @@ class _Comparison:
 
         spec = self.options.objective
         assert spec is not None
-        objective = load_objective(spec, run=self.a.path, device=self.options.device, dtype="float64")
+        objective = load_objective(
+            spec,
+            run=self.a.path,
+            device=self.options.device,
+            dtype="float64",
+            trajectory=self.a,
+            choice=choice_of(self.options),
+        )
         matched, matching = match_runs(self.a, other.run, objective, spec)
         return OrderedRun(**vars(other), matched=matched, matching=matching)
 
@@ -257,7 +268,12 @@ class _Comparison:
         expected = self._line_precision
         assert self.options.objective is not None
         objective = load_objective(
-            self.options.objective, run=self.a.path, device=self.options.device, dtype=expected.own
+            self.options.objective,
+            run=self.a.path,
+            device=self.options.device,
+            dtype=expected.own,
+            trajectory=self.a,
+            choice=choice_of(self.options),
         )
         if self.choice.by_default:
             say_beforehand(self.a.path, self.cost(), objective.seconds, self.quiet)

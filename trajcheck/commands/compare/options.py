@@ -10,10 +10,12 @@ from typing import Annotated
 
 from trajcheck.errors import UsageError
 from trajcheck.measuring.options import Options
+from trajcheck.objective.common.names import check_data, choice_of
 from trajcheck.options import shared
 from trajcheck.options.checks import among, between
 from trajcheck.options.declared import Declared, Option, part_of
 from trajcheck.options.python_call import REST
+from trajcheck.runs.logs.log_choice import log_of
 
 #: Which iterates may belong together: scalars/pairs.py has a rule for each.
 ALIGNMENTS = ("step", "time", "loss")
@@ -147,6 +149,17 @@ class ComparisonOptions(Declared):
         ),
     ] = False
 
+    probe: shared.ProbeBatches = None
+    data: shared.Data = None
+    batch_size: shared.BatchSize = None
+    sequence_length: shared.SequenceLength = None
+    data_dtype: shared.DataDtype = None
+    data_seed: shared.DataSeed = 0
+    log: shared.Log = None
+    log_step: shared.LogStep = "step"
+    log_loss: shared.LogLoss = None
+    log_lr: shared.LogLr = ()
+
     @property
     def points(self) -> int:
         """Points between the ends of a line; 0: no losses along lines."""
@@ -170,6 +183,10 @@ class ComparisonOptions(Declared):
             skip_bad=self.skip_bad,
             replay_dtype=self.replay_dtype,
             device=self.device,
+            data=self.data,
+            batch_size=self.batch_size,
+            sequence_length=self.sequence_length,
+            data_dtype=self.data_dtype,
         )
 
     def check(self) -> None:
@@ -177,6 +194,8 @@ class ComparisonOptions(Declared):
         if self.tolerance is not None and not (math.isfinite(self.tolerance) and self.tolerance >= 0):
             raise UsageError(f"--tolerance {self.tolerance}: expected a number, 0 or more.")
         self.check_values()
+        check_data(self.objective, choice_of(self), self.sample)
+        log_of(self).check(runs=2)
         if self.tolerance is not None and self.align == "step":
             raise UsageError("--tolerance is of times or losses: step numbers are equal or not. Add --align time.")
         if self.interpolate and self.align != "time":

@@ -105,6 +105,7 @@ class StraightLine:
             "mode": "; ".join(sorted(self._modes)) or None,
             "interpolated_statistics": sorted(self._statistics),
             **({"rounding_failed": self.failed} if self.failed else {}),
+            **({"data": dict(self.objective.facts)} if self.objective.facts else {}),
             **({"data_set": self.fixed[0].randomness} if self.sample == "full" else {}),
         }
 

@@ -19,12 +19,14 @@ from trajcheck.files.extent_reader import ExtentReader
 from trajcheck.files.extents import Extent
 from trajcheck.files.prints import hash_file
 from trajcheck.measuring.which_objective import choose
+from trajcheck.objective.common.names import choice_of
 from trajcheck.options.python_call import takes
 from trajcheck.progress_bar import progress_bar
 from trajcheck.readable import in_lines
 from trajcheck.reports.making.folder import ReportFolder, default_folder
 from trajcheck.runs.divergence import load_trajectory, not_finite_error
 from trajcheck.runs.formats.stored_run import PROGRAM
+from trajcheck.runs.logs.log_choice import log_of
 from trajcheck.runs.snapshot import Snapshot
 from trajcheck.runs.trajectory import Trajectory
 from trajcheck.scalars.values import FlowScalars
@@ -40,7 +42,7 @@ VECTORS = 34
 #: Where times come from.
 TIMES = (
     "Recorder stores tau for optimizers with a learning rate; of a run written by hand it is summed where the rate of "
-    'every step is known: "lr" in the metadata of every step.'
+    'every step is known: "lr" in the metadata of every step, or a log (--log).'
 )
 
 
@@ -92,7 +94,8 @@ class _Flow:
         )
         options.check()
         self.run, self.options, self.quiet = run, options, quiet
-        self.trajectory: Trajectory = load_trajectory(run, options.skip_bad)
+        loaded = load_trajectory(run, options.skip_bad, log_of(options))
+        self.trajectory: Trajectory = loaded.with_drawn_probes(options.probe)
         self.place = self._start()
         self.snapshots: Sequence[Snapshot] = self.trajectory.snapshots[self.place :]
         self.steps = [snapshot.step for snapshot in self.snapshots]
@@ -183,7 +186,14 @@ class _Flow:
 
         dtype = replay_dtype(self.trajectory, self.options.replay_dtype, one=True)
         assert self.options.objective is not None
-        objective = load_objective(self.options.objective, run=self.run, device=self.options.device, dtype=dtype)
+        objective = load_objective(
+            self.options.objective,
+            run=self.run,
+            device=self.options.device,
+            dtype=dtype,
+            trajectory=self.trajectory,
+            choice=choice_of(self.options),
+        )
         self.replay: dict[str, Any] = {
             "dtype": dtype,
             "device": str(objective.device),
@@ -191,7 +201,10 @@ class _Flow:
         }
         if objective.note:
             self.replay["program"] = objective.note
-        self.sample, function = flow_function(self.trajectory, self.place, objective, self.options.sample)
+        if objective.facts:
+            self.replay["data"] = dict(objective.facts)
+        asked = self.options.sample or (None if self.options.probe is None else "probe")
+        self.sample, function = flow_function(self.trajectory, self.place, objective, asked)
         if function.weighing:
             self.replay["data_set"] = function.weighing
         for snapshot in self.snapshots:  # before anything long begins

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Annotated
 
 from trajcheck.errors import UsageError
+from trajcheck.objective.common.names import check_data, choice_of
 from trajcheck.options import shared
 from trajcheck.options.checks import among, at_least, positive
 from trajcheck.options.declared import Declared, Option, part_of
+from trajcheck.runs.logs.log_choice import log_of
 
 #: On which sample the flow may be: one function, the same at every time.
 FLOW_SAMPLES = ("full", "probe", "own")
@@ -26,7 +28,7 @@ class FlowOptions(Declared):
             "The loss f: NAME() returns (model, loss) or (model, loss, batches), loss(model, batch) a scalar tensor; "
             f"the file is executed. {shared.PROGRAM}  (default: run)",
             python='"FILE.py:NAME" or "run", as for `analyze`; "run" is the default.',
-            metavar="FILE.py:NAME|run",
+            metavar="FILE.py:NAME|run|hf-...",
         ),
     ] = None
     _: KW_ONLY
@@ -106,6 +108,16 @@ class FlowOptions(Declared):
     ] = None
     device: Annotated[str, shared.device("evaluate", after="skip_bad")] = shared.AUTO
     skip_bad: shared.SkipBad = False
+    probe: shared.ProbeBatches = None
+    data: shared.Data = None
+    batch_size: shared.BatchSize = None
+    sequence_length: shared.SequenceLength = None
+    data_dtype: shared.DataDtype = None
+    data_seed: shared.DataSeed = 0
+    log: shared.Log = None
+    log_step: shared.LogStep = "step"
+    log_loss: shared.LogLoss = None
+    log_lr: shared.LogLr = ()
 
     @property
     def start_step(self) -> int | None:
@@ -126,6 +138,8 @@ class FlowOptions(Declared):
                 "FILE.py:NAME."
             )
         self.check_values()
+        check_data(self.objective, choice_of(self), self.sample or "probe")
+        log_of(self).check()
         if self.wanted_distance is not None and self.curvature is None:
             raise UsageError("--wanted-distance is a question to the bound, which needs --curvature EVERY.")
 

@@ -140,7 +140,8 @@ def flow_function(
             if not trajectory.probes:
                 raise RunError(
                     f"{trajectory.path}: no probe batches were stored with this run (probe-000.safetensors); expected "
-                    "for --sample probe. Recorder.probe(batches) stores them."
+                    "for --sample probe. Recorder.probe(batches) stores them, and --probe N draws some of the "
+                    "objective's data."
                 )
             samples = list(probe_samples(trajectory, objective, dtype, load))
         else:

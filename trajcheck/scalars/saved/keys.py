@@ -48,7 +48,8 @@ class Identity:
 
     @cached_property
     def _probes(self) -> tuple[str, ...]:
-        return tuple(self.prints.of(probe.path) for probe in self.trajectory.probes)
+        # those that are drawn are told by what `replay` says of the objective
+        return tuple(self.prints.of(probe.path) for probe in self.trajectory.probes if probe.path)
 
     def row(self, row: Row) -> bytes:
         """A row: what is at hand for its scalars."""
