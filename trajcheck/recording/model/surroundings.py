@@ -15,7 +15,7 @@ import torch
 
 from trajcheck.recording.model.bit_prints import bit_prints
 from trajcheck.recording.model.known_contents import KnownContents, Look
-from trajcheck.recording.model.recorded_model import RecordedModel, to_host
+from trajcheck.recording.model.recorded_model import Parameter, RecordedModel, to_host
 from trajcheck.recording.model.shards import local
 from trajcheck.recording.schedule.time_spent import TimeSpent
 from trajcheck.runs.snapshot import Contents
@@ -48,6 +48,8 @@ class Surroundings:
         self._model = model
         self._contents = KnownContents(spent, say)
         self._several = model.ranks.count > 1
+        self._followed: list[Parameter] | None = None  # the frozen parameters that the next are of
+        self._frozen: dict[str, torch.Tensor] = {}
         self._held: dict[str, Hashable] = {}  # by name: the content that a step's file holds
         self._at: dict[str, int] = {}  # and which step's
         self._last: dict[str, tuple[Hashable, torch.Tensor]] = {}  # copies that were made for the coming record
@@ -116,8 +118,10 @@ class Surroundings:
         return self._tensors()
 
     def _tensors(self) -> dict[str, torch.Tensor]:
-        frozen = {f"param/{p.name}": local(p.tensor) for p in self._model.frozen if p.piece is not None}
-        return {**frozen, **{f"buffer/{name}": buffer for name, buffer in self._model.buffers.items()}}
+        if self._several or self._followed is not self._model.frozen:
+            self._followed = self._model.frozen
+            self._frozen = {f"param/{p.name}": local(p.tensor) for p in self._followed if p.piece is not None}
+        return {**self._frozen, **{f"buffer/{name}": buffer for name, buffer in self._model.buffers.items()}}
 
     def _refers(self, name: str) -> bool:
         """Whether a record may leave a tensor to another one. Buffers of several ranks are each rank's own, and are in

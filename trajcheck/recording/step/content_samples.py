@@ -132,8 +132,11 @@ class _Kind:
         if not self._views:
             self._always = [self._read(reading) for reading in self._fixed]
             self._now = [self._read(reading) for reading in self._scattered]
-        parts = self._always + self._now
-        return torch.cat([part.to(self._device) for part in parts] if self._apart else parts)
+        if self._apart:
+            return torch.cat([part.to(self._device) for part in self._always + self._now])
+        # Apart from those that lie scattered, in whose company the others would be copied one by one, too.
+        together = torch.cat(self._always)
+        return torch.cat([together, torch.cat(self._now)]) if self._now else together
 
     def moved(self, before: Tensor, now: Tensor) -> Tensor:
         """Of each tensor, whether its elements differ by more than rounding of the largest."""
