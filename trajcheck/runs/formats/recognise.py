@@ -10,6 +10,10 @@ from trajcheck.errors import RunError
 from trajcheck.readable import some_of
 from trajcheck.runs.formats.archives.dcp.run import DistributedCheckpoints
 from trajcheck.runs.formats.archives.deepspeed.run import DeepSpeedCheckpoints
+from trajcheck.runs.formats.archives.hf.accelerated import AcceleratedStates
+from trajcheck.runs.formats.archives.hf.hub_cache import HubCache
+from trajcheck.runs.formats.archives.hf.revisions import Revisions
+from trajcheck.runs.formats.archives.hf.trainer import TrainerCheckpoints
 from trajcheck.runs.formats.archives.numbered_files import NumberedFiles
 from trajcheck.runs.formats.archives.torch_saved.run import TorchFiles
 from trajcheck.runs.formats.native.run import NativeRun
@@ -20,6 +24,10 @@ FORMATS: tuple[type[StoredRun], ...] = (
     NativeRun,
     DistributedCheckpoints,
     DeepSpeedCheckpoints,
+    TrainerCheckpoints,
+    AcceleratedStates,
+    HubCache,
+    Revisions,
     NumberedFiles,
     TorchFiles,
 )
@@ -40,7 +48,7 @@ def open_run(path: Path) -> StoredRun:
         raise RunError(f"{path}: cannot be read: {error.strerror}.") from error
     if found is None:
         kind = "a folder without a run" if path.is_dir() else "a file, not a run's folder"
-        raise RunError(f"{path}: {kind} of a known format{_others_in(path)}. {known_formats()}")
+        raise RunError(f"{path}: {why_not(path) or f'{kind} of a known format{_others_in(path)}. {known_formats()}'}")
     return found
 
 
@@ -68,6 +76,26 @@ def _is_one(run: StoredRun) -> bool:
                 run.snapshot(step)
                 return True
     return False
+
+
+def why_not(path: Path) -> str:
+    """What lies there that is known and not read, with what to do; '' of anything else."""
+    try:
+        names = [path.name] if path.is_file() else sorted(os.listdir(path))
+    except OSError:
+        return ""
+    if quantized := [name for name in names if name.lower().endswith(".gguf")]:
+        return (
+            f"{some_of(quantized)}: GGUF is not read: its tensors are quantized in blocks, and distances between them "
+            "are those of the quantization. Give the weights that it was made from."
+        )
+    if path.is_dir() and ".git" in names:
+        return (
+            "a git repository, whose branches are not read, as git runs what a repository's settings name. Check each "
+            "revision out into a folder of its step, git worktree add ../revisions/step1000 step1000, and give "
+            "../revisions."
+        )
+    return ""
 
 
 def _others_in(path: Path) -> str:

@@ -20,6 +20,7 @@ from pathlib import Path
 from trajcheck.errors import StepFileError
 from trajcheck.files.extents import Extent, Extents
 from trajcheck.runs.formats.archives.checkpoint import Checkpoint
+from trajcheck.runs.formats.archives.identity import identity
 from trajcheck.runs.formats.archives.roles import Roles, find_roles, model_names
 from trajcheck.runs.formats.stored_run import StoredRun
 from trajcheck.runs.run_info import RunInfo
@@ -64,6 +65,11 @@ class Archive(StoredRun):
         """Which of the tensors are trained."""
         return find_roles(self.readable)
 
+    @cached_property
+    def identity(self) -> str | None:
+        """What stands for an id that nothing says."""
+        return identity(self.readable)
+
     def snapshot(self, step: int) -> Snapshot:
         held, roles = self.held(step), self.roles
         names = model_names(held)
@@ -96,6 +102,7 @@ class Archive(StoredRun):
         notes = dict.fromkeys([*described.notes, *roles.notes, *(n for c in self.readable for n in c.notes)])
         return replace(
             described,
+            id=described.id or self.identity,
             frozen=frozen,
             tied=roles.tied,
             optimizer=optimizer,

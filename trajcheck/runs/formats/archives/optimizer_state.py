@@ -2,7 +2,9 @@
 
 A state dict of an optimizer numbers parameters in the order of its groups, and of most says nothing but the shape of
 their moments. A group lists parameters in the order in which the model has them, so a group is matched to names where
-only one choice of names has its shapes in its order; where there are several, or none, nothing is matched.
+only one choice of names has its shapes in its order; where there are several, or none, what is trained is told by
+shapes alone (by_shapes.py), and moments are not matched. Settings with weight decay of which nobody knows what decays
+are left out.
 """
 
 from __future__ import annotations
@@ -12,8 +14,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from trajcheck.files.extents import Extent
 from trajcheck.files.pickles.tensors import StoredTensor
 from trajcheck.files.pickles.walking import find, plain, table
+from trajcheck.runs.formats.archives.by_shapes import by_shapes
 
 KEYS = (
     *("optimizer", "optimizer_state_dict", "optimizer_state", "optim", "opt", "optimizer_states", "optimizers"),
@@ -64,19 +68,27 @@ def _is_one(value: Any) -> bool:
     return all(isinstance(group, dict) and isinstance(group.get("params"), list) for group in groups)
 
 
-def match_optimizer(optimizer: Mapping[Any, Any], parameters: Mapping[str, StoredTensor]) -> OptimizerState:
-    """What the state dict of an optimizer says of a model's `parameters`, which are those that it may train in the
-    order of the model, tied ones once."""
+def match_optimizer(
+    optimizer: Mapping[Any, Any],
+    parameters: Mapping[str, StoredTensor | Extent],
+    *,
+    ordered: bool = True,
+    name: str | None = None,
+) -> OptimizerState:
+    """What the state dict of an optimizer says of a model's `parameters`, which are those that it may train, tied ones
+    once; `ordered`: in the order of the model. `name` is its class where something else says it."""
     groups = optimizer["param_groups"]
     settings, notes = [], []
     for group in groups:
         settings.append(_settings(group))
+        if name in ("Adam", "AdamW"):
+            settings[-1].setdefault("decoupled", name == "AdamW")
         if (decay := settings[-1].get("weight_decay")) and "amsgrad" in group and "decoupled" not in settings[-1]:
             del settings[-1]["weight_decay"]  # of Adam or of AdamW, which mean another thing by it
             notes.append(f"whether the weight decay of {decay:g} is Adam's or AdamW's is not said: left out")
     rates = [plain(group.get("lr")) for group in groups]
     known = all(type(rate) in (int, float) and math.isfinite(rate) and rate >= 0 for rate in rates)
-    names = _names(groups, optimizer["state"], parameters)
+    names = _names(groups, optimizer["state"], parameters, ordered)
     listed = sum(len(group["params"]) for group in groups)
     trained: frozenset[str] | None = None
     group_of: dict[str, int] = {}
@@ -89,15 +101,20 @@ def match_optimizer(optimizer: Mapping[Any, Any], parameters: Mapping[str, Store
                 for slot, value in table(_at(optimizer["state"], key)).items():
                     if isinstance(slot, str) and _is_moment(value, parameters[name].shape):
                         state[f"{slot}/{name}"] = value
-    elif listed == len(parameters):
-        trained = frozenset(parameters)
     else:
+        shapes = [[_shape(_at(optimizer["state"], key)) for key in group["params"]] for group in groups]
+        decays = [bool(group.get("weight_decay")) for group in settings]
+        trained, group_of = by_shapes(shapes, decays, {name: tensor.shape for name, tensor in parameters.items()})
+    if trained is None:
         notes.append(
             f"the optimizer's state is of {listed} tensors, and which of the {len(parameters)} those are does not "
             "follow from their order and shapes"
         )
+    if any(group.get("weight_decay") for group in settings) and (trained is None or trained != group_of.keys()):
+        settings = []
+        notes.append("the optimizer's settings were left out: which tensors its weight decay is for is not known")
     return OptimizerState(
-        _name(groups),
+        _name(groups) or name,
         tuple(settings),
         tuple(float(rate) for rate in rates) if known else None,
         any("initial_lr" in group for group in groups),
@@ -154,7 +171,10 @@ def _at(state: Mapping[Any, Any], key: Any) -> Any:
 
 
 def _names(
-    groups: Sequence[Mapping[Any, Any]], state: Mapping[Any, Any], parameters: Mapping[str, StoredTensor]
+    groups: Sequence[Mapping[Any, Any]],
+    state: Mapping[Any, Any],
+    parameters: Mapping[str, StoredTensor | Extent],
+    ordered: bool,
 ) -> list[list[str]] | None:
     """The names of each group's parameters; None where they do not follow."""
     said = [group.get("param_names") for group in groups]
@@ -162,6 +182,8 @@ def _names(
         given = [[name for name in names or () if isinstance(name, str) and name in parameters] for names in said]
         if all(len(names) == len(group["params"]) for names, group in zip(given, groups, strict=True)):
             return given
+    if not ordered:
+        return None
     shapes = [[_shape(_at(state, key)) for key in group["params"]] for group in groups]
     known = [{shape for shape in group if shape is not None} for group in shapes]
     apart = sum(map(len, known)) == len(set().union(*known)) and all(None not in group for group in shapes)
@@ -177,7 +199,7 @@ def _shape(state: Any) -> Shape | None:
     return shapes.pop() if len(shapes) == 1 else None
 
 
-def _only_choice(shapes: Sequence[Shape | None], parameters: Mapping[str, StoredTensor]) -> list[str] | None:
+def _only_choice(shapes: Sequence[Shape | None], parameters: Mapping[str, StoredTensor | Extent]) -> list[str] | None:
     """The only names, in their order, that have these shapes in theirs; None where there are none or several.
 
     There is one alone where taking each as early as possible and as late as possible gives the same."""
@@ -188,7 +210,7 @@ def _only_choice(shapes: Sequence[Shape | None], parameters: Mapping[str, Stored
 
 
 def _taken(
-    shapes: Sequence[Shape | None], names: Sequence[str], parameters: Mapping[str, StoredTensor]
+    shapes: Sequence[Shape | None], names: Sequence[str], parameters: Mapping[str, StoredTensor | Extent]
 ) -> list[str] | None:
     found: list[str] = []
     for name in names:

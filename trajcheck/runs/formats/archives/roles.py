@@ -24,12 +24,16 @@ COMPARED, PIECES, PIECE = 5, 8, 512
 #: Elements that a tensor has at least which equal bytes make a tied one.
 TIED_FROM = 256
 
-#: Buffers of BatchNorm, of rotary and other positions, of causal masks, and of windows of attention.
-BUFFERS = re.compile(
-    r"(^|\.)(running_(mean|var)|num_batches_tracked|(original_)?inv_freq|rotary_emb\.\w+|position_ids|"
-    r"attn\.(masked_)?bias|attention\.(masked_)?bias|bias_mask|causal_mask|attn_mask|relative_position_index|"
-    r"relative_coords_table|n_averaged)$"
+#: Buffers that change: statistics of BatchNorm, the count of an average.
+_STATISTICS = re.compile(r"(^|\.)(running_(mean|var)|num_batches_tracked|n_averaged)$")
+#: Buffers that do not: tables of rotary and other positions, causal masks, windows of attention. What has such a name
+#: and changes is a parameter.
+_CONSTANTS = re.compile(
+    r"(^|\.)((original_)?inv_freq|rotary_emb\.\w+|position_ids|attn\.(masked_)?bias|attention\.(masked_)?bias|"
+    r"bias_mask|causal_mask|attn_mask|relative_position_index|relative_coords_table)$"
 )
+#: The last layer of a model, which is tied to its first one, and not the other way round.
+_HEAD = re.compile(r"(^|\.)(lm_head|embed_out|proj_out|output_projection|output|decoder|head)(\.\w+)*\.\w+$")
 
 
 @dataclass(frozen=True)
@@ -58,6 +62,27 @@ def model_names(checkpoint: Checkpoint) -> dict[str, str]:
     return found
 
 
+def may_be_trained(tensors: Mapping[str, Extent]) -> dict[str, tuple[int, ...]]:
+    """The shapes of the tensors of one checkpoint that are no buffers by their names and dtypes, in their order; of
+    several names of one place the first."""
+    aliases = _one_place([tensors], list(tensors))
+    return {
+        name: extent.shape
+        for name, extent in ((name, tensors[name]) for name in tensors if name not in aliases)
+        if extent.dtype in FLOATING and not is_buffer(name, extent.shape)
+    }
+
+
+def is_buffer(name: str, shape: tuple[int, ...]) -> bool:
+    """Whether a tensor has the name of a buffer. One of those that do not change, and does, is a parameter."""
+    return bool(_STATISTICS.search(name)) or _is_constant(name, shape)
+
+
+def _is_constant(name: str, shape: tuple[int, ...]) -> bool:
+    """A vector that is called the bias of an attention is one; a mask has other dimensions."""
+    return bool(_CONSTANTS.search(name)) and not (name.endswith("bias") and len(shape) == 1)
+
+
 def find_roles(checkpoints: Sequence[Checkpoint]) -> Roles:
     """From the checkpoints of a run, in their order; some of them are read. Raises StepFileError."""
     chosen = _spread(checkpoints)
@@ -65,7 +90,9 @@ def find_roles(checkpoints: Sequence[Checkpoint]) -> Roles:
     everywhere = [name for name in tables[0] if all(name in table for table in tables)] if tables else []
     names = dict.fromkeys(name for table in tables for name in table)
     dtypes = {name: next(table[name].dtype for table in tables if name in table) for name in names}
-    buffers = {name for name in names if dtypes[name] not in FLOATING or BUFFERS.search(name)}
+    shapes = {name: next(table[name].shape for table in tables if name in table) for name in names}
+    constants = {name for name in names if _is_constant(name, shapes[name]) and dtypes[name] in FLOATING}
+    buffers = constants | {name for name in names if dtypes[name] not in FLOATING or _STATISTICS.search(name)}
     aliases = _one_place(tables, everywhere)
     trained = _trained(checkpoints)
     if trained is not None:
@@ -77,7 +104,9 @@ def find_roles(checkpoints: Sequence[Checkpoint]) -> Roles:
     frozen: set[str] = set()
     if len(tables) > 1:
         with ExtentReader() as reader:
-            samples = {name: tuple(_sample(reader, table[name]) for table in tables) for name in rest}
+            buffers -= {n for n in constants if n in buffers and n in everywhere and _changes(reader, tables, n)}
+            rest = [name for name in everywhere if name not in buffers and name not in aliases]
+            samples = {name: tuple(sample(reader, table[name]) for table in tables) for name in rest}
             still = [name for name in rest if len(set(samples[name])) == 1]
             unchanged = {name for name in still if same_bytes(reader, tables[0][name], tables[-1][name])}
             if trained is None and len(unchanged) < len(rest):
@@ -92,7 +121,19 @@ def find_roles(checkpoints: Sequence[Checkpoint]) -> Roles:
         frozen = {name for name in rest if name not in trained}
     if named := sorted(name for name in buffers if dtypes[name] in FLOATING):
         notes.append(f"{_count(named, 'is', 'are')} a buffer by the name ({some_of(named)}): in no norm")
-    return Roles(frozenset(buffers), frozenset(frozen - aliases.keys()), aliases, tuple(notes))
+    pairs = [pair for each in checkpoints for pair in _said(each).items()]
+    said = {alias: aliases.get(kept, kept) for alias, kept in pairs if alias not in names}
+    return Roles(frozenset(buffers), frozenset(frozen - aliases.keys()), {**said, **aliases}, tuple(notes))
+
+
+def _said(checkpoint: Checkpoint) -> dict[str, str]:
+    """Second names that a checkpoint speaks of and does not hold, in the model."""
+    named = {a: canonical(a.removeprefix(checkpoint.prefix)) for pair in checkpoint.tied.items() for a in pair}
+    return {named[alias]: named[kept] for alias, kept in checkpoint.tied.items()}
+
+
+def _changes(reader: ExtentReader, tables: Sequence[Mapping[str, Extent]], name: str) -> bool:
+    return len({sample(reader, table[name]) for table in tables}) > 1
 
 
 def _count(names: Sized, one: str, several: str) -> str:
@@ -116,14 +157,19 @@ def _one_place(tables: Sequence[Mapping[str, Extent]], names: Sequence[str]) -> 
     """Second names of the same bytes of the same file, in every checkpoint."""
     first: dict[tuple[object, ...], str] = {}
     aliases = {}
-    for name in names:
+    for name in _heads_last(names):
         place = tuple((e.path, e.offset, e.shape, e.dtype, e.parts) for e in (table[name] for table in tables))
         if tables[0][name].length and (kept := first.setdefault(place, name)) != name:
             aliases[name] = kept
     return aliases
 
 
-def _sample(reader: ExtentReader, extent: Extent) -> bytes:
+def _heads_last(names: Sequence[str]) -> list[str]:
+    """In their order, but for the last layers of models: of two tied names the other is kept."""
+    return sorted(names, key=lambda name: bool(_HEAD.search(name)))
+
+
+def sample(reader: ExtentReader, extent: Extent) -> bytes:
     """Pieces of a tensor, spread evenly, or all of a small one; its shape and dtype with them."""
     what = repr((extent.dtype, extent.shape)).encode()
     if extent.length <= PIECES * PIECE:
@@ -155,7 +201,7 @@ def _equal(
     they change."""
     first: dict[tuple[bytes, ...], str] = {}
     aliases = {}
-    for name in names:
+    for name in _heads_last(names):
         if tables[0][name].numel < TIED_FROM or (kept := first.setdefault(samples[name], name)) == name:
             continue
         if all(same_bytes(reader, table[kept], table[name]) for table in (tables[0], tables[-1])):

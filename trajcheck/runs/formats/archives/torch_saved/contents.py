@@ -16,7 +16,7 @@ from trajcheck.readable import some_of
 from trajcheck.runs.canonical_names import canonical
 from trajcheck.runs.formats.archives.checkpoint import Checkpoint
 from trajcheck.runs.formats.archives.optimizer_state import OptimizerState, find_optimizer, match_optimizer
-from trajcheck.runs.formats.archives.roles import BUFFERS
+from trajcheck.runs.formats.archives.roles import is_buffer
 from trajcheck.runs.formats.archives.step_names import step_in
 from trajcheck.runs.user_fields import Plain, user_fields
 
@@ -197,7 +197,8 @@ def _optimizer(value: Any, tensors: Mapping[str, StoredTensor], fixed: Collectio
         return OptimizerState()
     places: dict[object, str] = {}
     for name, tensor in tensors.items():
-        if name not in fixed and tensor.code in ("F64", "F32", "F16", "BF16") and not BUFFERS.search(canonical(name)):
+        floating = tensor.code in ("F64", "F32", "F16", "BF16")
+        if name not in fixed and floating and not is_buffer(canonical(name), tensor.shape):
             places.setdefault(tensor.place if tensor.numel else name, name)
     return match_optimizer(held, {name: tensors[name] for name in places.values()})
 
