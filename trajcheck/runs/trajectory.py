@@ -134,7 +134,7 @@ def _because(missing: str, reason: str | None) -> str:
 def open_trajectory(path: Path, *, skip_bad: bool = False, log: RunLog | None = None) -> Trajectory:
     """Open a run: read every header, check that the steps fit together, touch no tensor.
 
-    `log` stands in place of the one that the run's format finds beside it. With `skip_bad`, step files that cannot be
+    `log` comes before the one that the run's format finds beside it. With `skip_bad`, step files that cannot be
     used are left out and listed in `left_out`; a probe file that cannot is an error all the same.
     Raises RunError or StepFileError, naming path, step and tensor.
     """
@@ -178,7 +178,7 @@ def open_trajectory(path: Path, *, skip_bad: bool = False, log: RunLog | None = 
             fitting.append(_trained_alone(snapshot, shapes))
     if not fitting:
         raise RunError(f"{path}: no step fits the run's parameters; {next(iter(left_out.values()))}")
-    log = log or stored.log()
+    log = stored.log() if log is None else log.before(stored.log())
     fitting = with_times(info, fitting, log)
     files = {snapshot.step: steps[snapshot.step].files for snapshot in fitting}
     return Trajectory(path, info, tuple(fitting), shapes, files, left_out, probes=probes, log=log)

@@ -8,9 +8,13 @@ from itertools import pairwise
 
 from trajcheck.readable import some_of
 from trajcheck.reports.making.warnings import other_draws
+from trajcheck.runs.logs.run_log import MEAN
 from trajcheck.runs.snapshot import Snapshot
 from trajcheck.runs.surroundings import frozen_changes, sampled_steps
 from trajcheck.runs.trajectory import Trajectory
+
+#: Share, and amount, by which a logged loss differs from the recorded one at the most where both are one: logs round.
+SAME_LOSS, LEAST_LOSS = 1e-2, 1e-4
 
 
 def recording_warnings(trajectory: Trajectory, *, replayed: bool = False) -> list[str]:
@@ -20,7 +24,7 @@ def recording_warnings(trajectory: Trajectory, *, replayed: bool = False) -> lis
     found = [*trajectory.info.notes, ended.stopped if ended is not None else "", *_ascent(trajectory)]
     found += [*_unseen(trajectory), *_trained(trajectory)]
     found += [*_frozen(trajectory), *_doubtful(trajectory)]
-    found += _omitted(trajectory.snapshots, replayed)
+    found += [*_omitted(trajectory.snapshots, replayed), *_logged(trajectory)]
     return [warning for warning in found if warning]
 
 
@@ -103,6 +107,32 @@ def _omitted(snapshots: Iterable[Snapshot], replayed: bool) -> Iterable[str]:
             yield f"the targets of {count} steps may not be in the run: {why}"
         elif what != "randomness" or not replayed:
             yield f"the {what} of {count} steps is not in the run: {why}"
+
+
+def _logged(trajectory: Trajectory) -> Iterable[str]:
+    """What becomes of the losses of a log beside the run."""
+    log = trajectory.log
+    if log is None or not log.loss:
+        return
+    if log.loss_kind == MEAN:
+        yield (
+            f"the losses of {log.source} are means over the steps since the entry before, of no single iterate: none "
+            "of them is taken for f(x_t; z_t)"
+        )
+        return
+    known = [(each.loss, log.loss[each.step], each.step) for each in trajectory.snapshots if each.step in log.loss]
+    other = [
+        (abs(own - logged), own, logged, step)
+        for own, logged, step in known
+        if own is not None and abs(own - logged) > SAME_LOSS * max(abs(own), abs(logged)) + LEAST_LOSS
+    ]
+    if other:
+        _, own, logged, step = max(other)
+        yield (
+            f"the losses of {log.source} are others than the recorded ones at {len(other)} of {len(known)} steps, most "
+            f"at step {step}: {logged:.6g} there, {own:.6g} recorded, which is taken. The log may count its steps "
+            "otherwise, or hold means over several"
+        )
 
 
 def causes(trajectory: Trajectory, randomness: Mapping[str, int]) -> list[str]:

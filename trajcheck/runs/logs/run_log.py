@@ -25,3 +25,11 @@ class RunLog:
     loss: Mapping[int, float] = field(default_factory=dict)
     loss_kind: str = AT_STEP
     files: tuple[str, ...] = ()
+
+    def before(self, other: RunLog | None) -> RunLog:
+        """This log, with what it lacks altogether, rates or losses, from another one."""
+        if other is None or (self.lr and self.loss):
+            return self
+        losses = self if self.loss else other
+        source = ", ".join(dict.fromkeys((self.source, other.source)))
+        return RunLog(source, self.lr or other.lr, losses.loss, losses.loss_kind, (*self.files, *other.files))
