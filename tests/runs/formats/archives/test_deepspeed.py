@@ -115,8 +115,8 @@ def test_the_float32_weights_of_each_stage(stage: int, tmp_path: Path) -> None:
         assert trajectory.info.group_of["scale"] == 0 and trajectory.info.group_of["norm.bias"] == 1
     report = trajcheck.analyze(tmp_path / "run", out=tmp_path / "out")
     flat = [np.concatenate([t.numpy().ravel() for t in point(step).values()]).astype(float) for step in STEPS]
-    np.testing.assert_allclose(report.steps["param_norm"], [np.linalg.norm(each) for each in flat], rtol=1e-12)
-    np.testing.assert_allclose(report.references["ref_dist"], [np.linalg.norm(flat[0] - flat[1]), 0], rtol=1e-12)
+    np.testing.assert_allclose(report.steps["param_norm"], [float(np.linalg.norm(each)) for each in flat], rtol=1e-12)
+    np.testing.assert_allclose(report.references["ref_dist"], [float(np.linalg.norm(flat[0] - flat[1])), 0.0], rtol=1e-12)
 
 
 def test_the_step_is_that_inside(tmp_path: Path) -> None:
