@@ -9,10 +9,11 @@ from trajcheck.metrics.columns import Column, column
 from trajcheck.metrics.formulas.comparison import barrier_resolution
 from trajcheck.metrics.formulas.window_sums import window_num
 from trajcheck.metrics.judged import judged_otherwise
-from trajcheck.metrics.resolution import BOUND, MARGIN, nearest_quantile, resolution
+from trajcheck.metrics.resolution import BOUND, MARGIN, Rounding, nearest_largest, resolution
 from trajcheck.metrics.weights import Weights
 
 EPS = 2.0**-23
+ROUNDING = Rounding(EPS, EPS)
 
 
 def of(values: np.ndarray) -> Column:
@@ -24,26 +25,26 @@ def test_the_nearest_are_nearest_in_log_loss() -> None:
     rng = np.random.default_rng(0)
     loss = 10.0 ** rng.uniform(-6, 0, 200)
     found = np.where(rng.random(200) < 0.3, rng.random(200) / loss, np.nan)
-    result = nearest_quantile(found, of(loss))
+    result = nearest_largest(found, of(loss))
     known = np.flatnonzero(np.isfinite(found))
     for t in range(200):
         near = known[np.argsort(abs(np.log(loss[known]) - np.log(loss[t])), kind="stable")][:16]
-        assert result[t] == pytest.approx(np.quantile(found[near], 0.95), rel=1e-12)
-    assert np.isnan(nearest_quantile(np.full(3, np.nan), of(np.ones(3)))).all()
-    assert (nearest_quantile(np.array([1.0, np.nan, 3.0]), of(np.ones(3))) == np.quantile([1.0, 3.0], 0.95)).all()
+        assert result[t] == pytest.approx(found[near].max(), rel=1e-12)
+    assert np.isnan(nearest_largest(np.full(3, np.nan), of(np.ones(3)))).all()
+    assert (nearest_largest(np.array([1.0, np.nan, 3.0]), of(np.ones(3))) == 3.0).all()
 
 
 def test_never_below_the_bound_nor_below_what_was_seen() -> None:
     one = np.ones(5)
-    exact = resolution(of(one), of(one), of(3 * one), of(2 * one), of(one), EPS)
+    exact = resolution(of(one), of(one), of(3 * one), of(2 * one), of(one), ROUNDING)
     np.testing.assert_allclose(exact.values, BOUND * EPS * 2)
     off = one.copy()
     off[3] += 1e-3
-    wide = resolution(of(one), of(off), of(3 * one), of(2 * one), of(one), EPS)
-    assert wide.values[3] == pytest.approx(MARGIN * np.quantile([0, 0, 0, 0, 1e-3], 0.95), rel=1e-9)
-    alone = resolution(of(one), of(np.full(5, np.nan)), of(3 * one), of(2 * one), of(one), EPS)
+    wide = resolution(of(one), of(off), of(3 * one), of(2 * one), of(one), ROUNDING)
+    assert wide.values[3] == pytest.approx(MARGIN * 1e-3, rel=1e-9)
+    alone = resolution(of(one), of(np.full(5, np.nan)), of(3 * one), of(2 * one), of(one), ROUNDING)
     np.testing.assert_array_equal(alone.values, exact.values)
-    zeros = resolution(of(0 * one), of(0 * one), of(0 * one), of(0 * one), of(0 * one), EPS)
+    zeros = resolution(of(0 * one), of(0 * one), of(0 * one), of(0 * one), of(0 * one), ROUNDING)
     assert (zeros.values == 0).all() and zeros.defined.all()
 
 
@@ -66,9 +67,9 @@ def test_a_barrier_is_resolved_by_what_a_wider_precision_shows() -> None:
     s = np.linspace(0, 1, 3)
     losses = np.array([[[1.0, 1.0, 1.0]], [[1.0, 1.0, 1.0]]])
     second = np.full_like(losses, np.nan)
-    np.testing.assert_allclose(barrier_resolution(losses, second, s, EPS), 2 * BOUND * EPS)
+    np.testing.assert_allclose(barrier_resolution(losses, second, s, ROUNDING), 2 * BOUND * EPS)
     second[0] = [[1.0, 1.001, 1.0]]
-    np.testing.assert_allclose(barrier_resolution(losses, second, s, EPS), MARGIN * 1e-3, rtol=1e-9)
+    np.testing.assert_allclose(barrier_resolution(losses, second, s, ROUNDING), MARGIN * 1e-3, rtol=1e-9)
 
 
 def test_a_window_sum_below_its_rounding_is_empty() -> None:

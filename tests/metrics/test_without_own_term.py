@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dense import Nearest, Record, rows_error
+from dense import Nearest, Record, rows_error, running_sum
 from frames import col, towards
 from handwritten import write_objective, write_run
 from quadratics import Layout, Quadratic, cosine_rates, descend, pure_noise
@@ -17,9 +17,9 @@ COUNT = 300
 LAYOUT: Layout = {"x": (300,)}
 
 
-def columns(run: Path, out: Path, **options: object) -> dict[str, np.ndarray]:
-    report = trajcheck.analyze(run, refs=["final"], out=out, quiet=True, **options)  # type: ignore[arg-type]
-    table = towards(report.references, "final")
+def columns(run: Path, out: Path, ref: str = "final", **options: object) -> dict[str, np.ndarray]:
+    report = trajcheck.analyze(run, refs=[ref], out=out, quiet=True, **options)  # type: ignore[arg-type]
+    table = towards(report.references, ref)
     return {name: col(table, name) for name in table.columns if name not in ("ref", "sample")}
 
 
@@ -44,8 +44,11 @@ def thinned(records: list[Record]) -> list[Record]:
     return [record for record in records if record.step % 7 in (0, 1) or record.step == len(records) - 1]
 
 
-@pytest.mark.parametrize(("skip", "thin"), [(1, False), (5, False), (5, True)])
-def test_against_plain_numpy(tmp_path: Path, skip: int, thin: bool) -> None:
+@pytest.mark.parametrize(
+    ("skip", "thin", "end"), [(1, False, 60), (5, False, 60), (5, True, 60), (1, False, 43), (5, True, 43)]
+)
+def test_against_plain_numpy(tmp_path: Path, skip: int, thin: bool, end: int) -> None:
+    """Towards the last iterate, and towards one in the middle of the run, after which no step is counted."""
     quadratic = Quadratic.with_spectrum([0.1, 0.5, 2.0], seed=3)
     rng = np.random.default_rng(3)
     layout: Layout = {"x": (3,)}
@@ -53,13 +56,16 @@ def test_against_plain_numpy(tmp_path: Path, skip: int, thin: bool) -> None:
     kept = thinned(records) if thin else records
     run = write_run(tmp_path / "run", kept, layout)
     objective = write_objective(tmp_path / "objective.py", quadratic, layout)
-    found = columns(run, tmp_path / "report", objective=objective, replay_dtype="float64", skip=skip)
-    star, steps = np.asarray(records[-1].x), [record.step for record in kept]
-    weigh = Nearest(steps, range(60 - skip))
+    options = {"objective": objective, "replay_dtype": "float64", "skip": skip}
+    found = columns(run, tmp_path / "report", f"step:{end}", **options)
+    star, steps = np.asarray(records[end].x), [record.step for record in kept]
+    weigh, floors = Nearest(steps, range(end - skip)), np.full(len(kept), np.nan)
     top, bottom = np.full(len(kept), np.nan), np.full(len(kept), np.nan)
     for i, record in enumerate(kept):
         later = [other for other in kept if other.step >= record.step + skip]
-        if record.z is None or not later or later[0].step > records[-1].step:
+        if record.z is not None and record.step < end:
+            floors[i] = 0.1 * float(np.sum(np.square(quadratic.grad(np.asarray(record.x), record.z))))
+        if record.z is None or not later or later[0].step > end:
             continue
         x, ahead = np.asarray(record.x), np.asarray(later[0].x) - star
         g = quadratic.grad(x, record.z)
@@ -68,6 +74,8 @@ def test_against_plain_numpy(tmp_path: Path, skip: int, thin: bool) -> None:
             assert found["rsi_skip"][i] == pytest.approx(top[i] / (ahead @ ahead), rel=1e-9)
         assert found["lo_lr_skip"][i] == pytest.approx(top[i] / (g @ g), rel=1e-9, abs=1e-14)
         assert found["rsi_floor"][i] == pytest.approx(0.1 * (g @ g) / ((x - star) @ (x - star)), rel=1e-9)
+    all_floors = running_sum(floors, Nearest(steps, range(end)))
+    np.testing.assert_allclose(found["convexity_num_floor"], all_floors, rtol=1e-9)
     weights, here = np.array(weigh(top)), ~np.isnan(top)
     num, den = np.cumsum((weights * top)[here]), np.cumsum((weights * bottom)[here])
     np.testing.assert_allclose(found["convexity_num_skip"][here], num, rtol=1e-9)
@@ -81,7 +89,7 @@ def test_against_plain_numpy(tmp_path: Path, skip: int, thin: bool) -> None:
     for name, expected in errors.items():
         np.testing.assert_allclose(found[f"convexity_{name}_skip_rows_se"][here], expected, rtol=1e-9)
     np.testing.assert_array_equal(given, np.abs(den) > 2 * errors["den"])  # else within two errors of 0
-    assert 0 < given.sum() < len(given)
+    assert 0 < given.sum() <= len(given)
     for place in np.flatnonzero(given):
         error = rows_error(top - (num / den)[place] * bottom, weigh)[here][place]
         found_here = found["convexity_ratio_skip_rows_se"][here][place]

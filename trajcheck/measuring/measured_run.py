@@ -26,7 +26,7 @@ from trajcheck.metrics.families import FAMILIES, Family, choose_families
 from trajcheck.objective.common.names import choice_of, common_objective
 from trajcheck.objective.exported_modes import EXPORTED, with_program
 from trajcheck.progress_bar import progress_bar
-from trajcheck.replay.plan import Plan, second_dtype
+from trajcheck.replay.plan import Plan, rows_twice, second_dtype
 from trajcheck.runs.divergence import load_trajectory
 from trajcheck.runs.logs.log_choice import log_of
 from trajcheck.runs.optimizer_memory import skip_of
@@ -146,7 +146,12 @@ class MeasuredRun:
 
     def measurement(self, references: Sequence[Reference], store: ScalarStore) -> Measurement:
         """What is to be measured towards some references, and what of it the store lacks."""
-        return Measurement(self.request, references, store, self.identity)
+        request = self._request_in(self.precision) if self.options.objective else self.request
+        return Measurement(request, references, store, self.identity)
+
+    def _request_in(self, precision: ReplayPrecision) -> Request:
+        """The request, with as many rows in a second precision as that of the replay asks for."""
+        return replace(self.request, twice=rows_twice(precision.dtype))
 
     def compute(self, measurement: Measurement, portions: Sequence[Portion]) -> None:
         """Measure some portions, into the store of the measurement."""
@@ -196,9 +201,11 @@ class MeasuredRun:
     @cached_property
     def precision(self) -> ReplayPrecision:
         """In which precision losses are replayed, and why; loads the objective, and tries it."""
+        from trajcheck.objective.devices import slow_in_double
         from trajcheck.replay.two_precisions.trial import trial
 
-        return tried(self.expected_precision, partial(trial, self._objective, self.trajectory))
+        slow = slow_in_double(self._objective.device)
+        return tried(self.expected_precision, partial(trial, self._objective, self.trajectory), slow)
 
     @cached_property
     def expected_precision(self) -> ReplayPrecision:
@@ -286,7 +293,17 @@ class MeasuredRun:
             averaging=self.averaging,
             lags=lags,
             second=second,
+            second_epsilon=self._second_epsilon,
         )
+
+    @cached_property
+    def _second_epsilon(self) -> float:
+        """That of the precision in which rounding is measured; 0 without one."""
+        if self._objective is None or self.second_dtype is None:
+            return 0.0
+        from trajcheck.replay.fitting import epsilon
+
+        return epsilon(self.second_dtype, self.trajectory)
 
     def cost(self, references: Sequence[Reference] | None = None, *, precision: ReplayPrecision | None = None) -> Cost:
         """What `measure` towards these references, or those of the options, would read and evaluate if nothing were
@@ -303,7 +320,9 @@ class MeasuredRun:
             self.request.plan,
             self.options,
             precision=precision,
-            second=(second, self.request.second_plan, self.rows.some(self.request.second)) if second else None,
+            second=(second, self.request.second_plan, self.rows.some(self._request_in(precision).second))
+            if second
+            else None,
             windows="window_dot_ref" in self.request.reference_products,
             neighbours=bool(self.request.vectors & {"previous", "next", "skip", "first"}),
         )

@@ -27,12 +27,14 @@ _CURVATURE["both"] = tuple(dict.fromkeys(_CURVATURE["max"] + _CURVATURE["min"]))
 
 @dataclass(frozen=True)
 class Request:
-    """The union of what the families need, and nothing else."""
+    """The union of what the families need, and nothing else. `twice`: on how many rows, at most, the replay is repeated
+    in a second precision, where there is one."""
 
     trajectory: Trajectory
     rows: Rows
     options: Options
     families: Mapping[str, Family]
+    twice: int = SECOND
 
     @cached_property
     def needed(self) -> Needed:
@@ -136,7 +138,7 @@ class Request:
         able = [row for row in self.rows.rows if any(not row.no_sample_of(name) for name in self.options.samples)]
         chosen: list[int] = []
         for _, same in groupby(sorted(able, key=lacks), key=lacks):
-            chosen += evenly([row.place for row in same], SECOND - len(chosen))
+            chosen += evenly([row.place for row in same], self.twice - len(chosen))
         return frozenset(chosen)
 
     @cached_property

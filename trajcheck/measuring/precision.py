@@ -2,7 +2,8 @@
 
 It costs little where the model has at most 1,000,000 parameters, frozen ones included, and one loss with its gradient
 takes at most 2 * 10^9 floating-point operations, some tenths of a second of one processor. They are counted, not timed,
-on the first sample of the run, so that one machine decides as another, and an analysis that goes on as the one before.
+on the first sample of the run, so that one machine decides as another, and an analysis that goes on as the one before;
+only on a GPU that is not known to be fast in float64 it keeps its own precision, whatever its size.
 A loss that float64 makes another one, or that fails there, keeps its own precision, and so does a run whose parameters
 have several.
 """
@@ -65,10 +66,12 @@ def expected_precision(trajectory: Trajectory, rows: Sequence[Row], asked: str |
     return ReplayPrecision(WIDE, f"it costs little at {count:,} parameters", own, reads)
 
 
-def tried(expected: ReplayPrecision, trial: Callable[[TrialReads, str, str], Trial]) -> ReplayPrecision:
-    """After a `trial` of the two dtypes, own and wider."""
+def tried(expected: ReplayPrecision, trial: Callable[[TrialReads, str, str], Trial], slow: str = "") -> ReplayPrecision:
+    """After a `trial` of the two dtypes, own and wider; `slow` says why the wider one is slow on the device, or ''."""
     if expected.trial is None:
         return expected
+    if slow:
+        return ReplayPrecision(expected.own, slow, expected.own)
     own = replace(expected, dtype=expected.own)
     try:
         found = trial(expected.trial, expected.own, expected.dtype)

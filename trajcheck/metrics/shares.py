@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from trajcheck.metrics.columns import Column
+from trajcheck.metrics.student import ERRORS
 from trajcheck.metrics.uncertainty import weighted_mean
 from trajcheck.metrics.weights import Weights
 
@@ -24,7 +25,7 @@ def shares(gap: Column, resolution: Column, weights: Weights) -> Shares | None:
     `resolution` is gap_resolution, or the gap's standard error where that is larger.
 
     `convex` means that the inequality of convexity holds between x_t and y on this sample, no more. A share is a mean
-    over the rows, and its error that of such a mean, by batch means.
+    over the rows; `share_error` makes its error of that of such a mean, by batch means.
     """
     here = gap.defined & resolution.defined
     weight = np.where(here, weights.of(here), 0.0)
@@ -37,6 +38,26 @@ def shares(gap: Column, resolution: Column, weights: Weights) -> Shares | None:
         name: weighted_mean(Column(np.where(here, rows.astype(float), np.nan), np.where(here, "", "none")), weight)
         for name, rows in kinds.items()
     }
+    rows = float(weight.sum() ** 2 / (weight**2).sum())
     return Shares(
-        {name: each[0] for name, each in found.items() if each}, {name: each[1] for name, each in found.items() if each}
+        {name: each[0] for name, each in found.items() if each},
+        {name: share_error(*each, rows) for name, each in found.items() if each},
     )
+
+
+def share_error(share: float, error: float | None, rows: float) -> float | None:
+    """That of a share, > 0: the `error` of a mean along the path, but no less than half of what Wilson's interval of so
+    many independent `rows` reaches on its longer side. So 0% and 100%, where nothing varied along the path, have one
+    too, and two errors cover the interval.
+
+    `rows` is the effective number, (sum w)^2 / sum w^2. With k = 2 Wilson's interval is
+    (p + k^2/2n -+ k sqrt(p (1 - p)/n + k^2/4n^2)) / (1 + k^2/n); of 0 of n it reaches to 4 / (n + 4). None without an
+    error. Source: Wilson, "Probable inference, the law of succession, and statistical inference", Journal of the
+    American Statistical Association 22, 1927.
+    """
+    if error is None:
+        return None
+    square = ERRORS**2
+    off = square * abs(0.5 - share) / (rows + square)
+    half = ERRORS * (share * (1 - share) / rows + square / (4 * rows**2)) ** 0.5 / (1 + square / rows)
+    return max(error, (off + half) / ERRORS)

@@ -11,7 +11,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from trajcheck.metrics.columns import Column, lift
+from trajcheck.metrics.student import effective_freedom, widening
 from trajcheck.metrics.weights import Weights
+
+#: Rows, and degrees of freedom, below which a mean along the path has no error.
+FEWEST_ROWS, FEWEST_FREEDOM = 8, 2.0
 
 ONE_BATCH = "one probe batch has no standard error"
 
@@ -60,31 +64,49 @@ def mean_with_error(values: Column, weights: Weights) -> tuple[float, float | No
 def weighted_mean(values: Column, weights: np.ndarray) -> tuple[float, float | None] | None:
     """The same with the weights [rows] that are given.
 
-    Neighbouring rows are correlated, so the rows are cut into about sqrt(n) consecutive batches (n rows, at least 4
-    batches of at least 2), and the error is that of the mean of the batches' means. With fewer than 8 rows there is no
-    error.
+    Neighbouring rows are correlated, so the rows are cut into about sqrt(n) consecutive stretches (n rows, at least 4
+    stretches) of about equal weight, and the error is that of the mean of the stretches' means, times `widening` for
+    their number: two errors cover 95% also where stretches are few or unequal. With fewer than 8 rows, or where fewer
+    than two degrees of freedom are left, as where one row outweighs all others, there is no error.
+
+    Letters: p_i the share of the weight and m_i the mean of stretch i, m the mean of all, u_i = sum of w^2 over its
+    rows, to which the variance of p_i m_i is proportional where the rows' own is the same. The error's square is
+    sum p_i^2 (m_i - m)^2 times sum u over its expectation, and its degrees of freedom are Satterthwaite's.
     """
     here = values.defined & (weights > 0)
     value, weight = values.values[here], weights[here]
     if not len(value):
         return None
     mean = float(np.average(value, weights=weight))
-    if len(value) < 8:
+    if len(value) < FEWEST_ROWS:
         return mean, None
-    parts = np.array_split(np.arange(len(value)), max(4, round(len(value) ** 0.5)))
-    masses = np.array([weight[part].sum() for part in parts])
-    means = np.array([np.average(value[part], weights=weight[part]) for part in parts])
+    count = max(4, round(len(value) ** 0.5))
+    middles = np.cumsum(weight) - weight / 2
+    _, part = np.unique(np.minimum(middles / weight.sum() * count, count - 1).astype(int), return_inverse=True)
+    masses, squares = np.bincount(part, weight), np.bincount(part, weight**2)
     share = masses / masses.sum()
-    count = len(parts)
-    variance = count / (count - 1) * float((share**2 * (means - mean) ** 2).sum())
-    return mean, variance**0.5
+    off = share * (np.bincount(part, weight * value) / masses - mean)
+    apart = np.eye(len(share)) - share[:, None]
+    covariance = (apart * squares) @ apart.T
+    freedom = effective_freedom(covariance)
+    if freedom < FEWEST_FREEDOM:
+        return mean, None
+    variance = float((off**2).sum() * squares.sum() / np.trace(covariance))
+    return mean, variance**0.5 * widening(freedom)
 
 
 def draw_error(terms: np.ndarray, weights: np.ndarray) -> float:
     """Standard error of sum w a [rows] for the draws of the steps' own samples, >= 0, at the iterates that were
-    visited: sqrt( 1/2 sum ((w_i + w_{i+1}) (a_i - a_{i+1}) / 2)^2 ) over neighbouring rows.
+    visited: sqrt( 1/2 sum c_i^2 (a_i - a_{i+1})^2 sum w^2 / sum c^2 ), c_i = (w_i + w_{i+1}) / 2, over neighbouring
+    rows, times `widening` for its degrees of freedom, (sum c^2)^2 / (sum c_i^4 + 1/2 sum c_i^2 c_{i+1}^2).
 
     Given its iterate a term's sample is drawn anew at every step, so that terms are independent around a trend, of
     which neighbours hardly differ.
     """
-    return float(np.sqrt((((weights[1:] + weights[:-1]) / 2 * np.diff(terms)) ** 2).sum() / 2))
+    gaps = (weights[1:] + weights[:-1]) / 2
+    squares, total = gaps**2, float((gaps**2).sum())
+    if not total > 0:
+        return 0.0
+    found = float((squares * np.diff(terms) ** 2).sum()) / 2 * float((weights**2).sum()) / total
+    freedom = total**2 / float((squares**2).sum() + (squares[1:] * squares[:-1]).sum() / 2)
+    return found**0.5 * widening(max(freedom, 1.0))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from trajcheck.files.extents import EPSILON
 from trajcheck.inner_products.catalogue import REFERENCE_PRODUCTS, STEP_PRODUCTS, SUPPORT_PRODUCTS, vectors_needed
+from trajcheck.metrics.resolution import NEAREST, ROWS
 from trajcheck.objective.dtype_names import AS_IS
 from trajcheck.runs.trajectory import Trajectory
 from trajcheck.scalars.rows import Row, Rows
@@ -94,13 +95,22 @@ def replay_dtype(trajectory: Trajectory, asked: str | None, *, one: bool = False
 
 
 def second_dtype(trajectory: Trajectory, dtype: str) -> str | None:
-    """The next wider precision of a replay, in which its rounding is measured; None where there is none."""
+    """The precision in which the rounding of a replay is measured: the next wider one or, of float64, float32, which
+    shows the same rounding 2^29 times larger. None where there is none: parameters that were stored in float64 are
+    others in float32."""
+    if dtype == "float64":
+        return None if "F64" in stored_dtypes(trajectory).values() else "float32"
     if dtype != AS_IS:
         return {"bfloat16": "float32", "float32": "float64"}.get(dtype)
     codes = set(own_dtypes(trajectory).values())
     if codes <= {"F64"}:
         return None
     return "float64" if codes & {"F64", "F32"} == codes or "F64" in codes else "float32"
+
+
+def rows_twice(dtype: str) -> int:
+    """On how many rows, at most, the rounding of a replay in `dtype` is measured in its second precision."""
+    return NEAREST if dtype == "float64" else ROWS
 
 
 def stored_dtypes(trajectory: Trajectory) -> dict[str, str]:

@@ -115,10 +115,9 @@ class Rows:
         counted = self.counted_previous if sample == "previous" else self.counted
         return Weights(self._steps, counted.start, len(counted))
 
-    @cached_property
-    def skip_weights(self) -> Weights:
-        """Of those with x_s, which the last steps cannot have."""
-        return Weights(self._steps, self.counted.start, max(len(self.counted) - self.skip, 0))
+    def weights_until(self, end: int) -> Weights:
+        """Of quantities of one point that exist at steps before `end` alone."""
+        return Weights(self._steps, self.counted.start, max(min(self.counted.stop, end) - self.counted.start, 0))
 
     def pair_weights(self, sample: str) -> Weights:
         """Of quantities with d_t on a kind of sample: a chord lies at its middle, update i at i + 1/2."""

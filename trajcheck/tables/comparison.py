@@ -11,6 +11,7 @@ from trajcheck.metrics.columns import Column, column
 from trajcheck.metrics.families import Family
 from trajcheck.metrics.formulas import comparison
 from trajcheck.metrics.quantity import COMPARE
+from trajcheck.metrics.resolution import Rounding
 from trajcheck.runs.trajectory import Trajectory
 from trajcheck.scalars.pairs import Pair, agreed
 from trajcheck.scalars.rows import Rows
@@ -47,13 +48,13 @@ class Side:
 @dataclass(frozen=True)
 class Line:
     """Losses along the lines of all pairs: `losses` [pairs, samples, points], `missing` the reasons for which a pair
-    has none; `s` the points from 0 to 1, `epsilon` that of the replay's dtype, and whether the samples are probe
-    batches. `second` are the same losses in the next wider precision, NaN on pairs that were not evaluated in it."""
+    has none; `s` the points from 0 to 1, `rounding` that of the replay's dtype, and whether the samples are probe
+    batches. `second` are the same losses in another precision, NaN on pairs that were not evaluated in it."""
 
     losses: np.ndarray
     missing: Sequence[str]
     s: np.ndarray
-    epsilon: float
+    rounding: Rounding
     probe: bool
     second: np.ndarray
 
@@ -144,5 +145,5 @@ def _along_line(line: Line) -> dict[str, Column | Mapping[str, Column]]:
         if line.probe:
             spread = each.std(axis=1, ddof=1) / count**0.5 if count > 1 else np.full(len(each), np.nan)
             losses[f"{s:.6g}{SE}"] = column(spread, why, one)
-    resolution = column(comparison.barrier_resolution(finite, line.second, line.s, line.epsilon), lost)
+    resolution = column(comparison.barrier_resolution(finite, line.second, line.s, line.rounding), lost)
     return {"barrier": barrier, "barrier_resolution": resolution, "line_": losses}

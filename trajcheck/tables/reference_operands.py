@@ -17,7 +17,7 @@ from trajcheck.runs.optimizer_settings import OptimizerSettings
 from trajcheck.runs.references import Reference
 from trajcheck.runs.snapshot import Snapshot
 from trajcheck.runs.trajectory import Trajectory
-from trajcheck.scalars.rows import unseen_between
+from trajcheck.scalars.rows import Rows, unseen_between
 from trajcheck.scalars.values import LAG_PRODUCTS, LagScalars
 from trajcheck.tables.operands import Operands, operand
 
@@ -109,8 +109,25 @@ def _masked(reasons: Sequence[str]) -> NotAlong:
 
 @operand(REFERENCES)
 def skip_weights(o: Operands) -> Weights:
-    """Those of what has x_s in it, which the last steps cannot have."""
-    return o.source.rows.skip_weights
+    """Those of what has x_s in it, which the last steps before x* cannot have."""
+    assert o.reference is not None
+    return weights_with_skip(o.source.rows, o.reference)
+
+
+def weights_with_skip(rows: Rows, reference: Reference) -> Weights:
+    """Of quantities with x_s: of the steps t with x_s before x* or, where x* averages iterates, no later than the first
+    of them. Row t + skip = x* itself has no direction."""
+    depends = reference.dependence
+    averages = depends.free is not None and depends.free > depends.whole
+    return rows.weights_until(depends.whole - rows.skip + averages)
+
+
+@operand(REFERENCES)
+def floor_weights(o: Operands) -> Weights:
+    """Those of what the steps from x_t up to x* make, which exists before x* alone."""
+    assert o.reference is not None
+    rows, end = o.source.rows, o.reference.step
+    return rows.weights_until(rows.counted.stop if end is None else end)
 
 
 @operand(REFERENCES)

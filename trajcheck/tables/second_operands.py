@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from trajcheck.metrics.columns import Column
 from trajcheck.metrics.quantity import REFERENCES, STEPS
+from trajcheck.metrics.resolution import Rounding
 from trajcheck.tables.operands import Operands, operand
 
 
 @operand(STEPS, REFERENCES)
-def epsilon(o: Operands) -> float:
-    """That of the replay's dtype."""
-    return o.source.epsilon or 0.0
+def rounding(o: Operands) -> Rounding:
+    """Epsilons of the replay's dtype, and of what rounding was measured in."""
+    own = o.source.epsilon or 0.0
+    return Rounding(own, max(own, o.source.second_epsilon))
 
 
 @operand(STEPS, REFERENCES)

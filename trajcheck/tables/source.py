@@ -28,7 +28,8 @@ class Source:
     """`scalars` are by place in the trajectory, all on one kind of sample; `epsilon` is that of the replay's dtype,
     None when nothing was replayed.
 
-    `second` are those of the next wider precision, at the places that were evaluated in it. `whole`: the source of all
+    `second` are those of another precision (replay/plan.py), of epsilon `second_epsilon`, at the places that were
+    evaluated in it. `whole`: the source of all
     tensors, where this one is of some of them.
     """
 
@@ -38,6 +39,7 @@ class Source:
     skip: Skip
     smoothing: int  # rows over which lo_lr_smooth is taken
     epsilon: float | None = None
+    second_epsilon: float = 0.0
     ref_gradients: bool = False
     curvature: Collection[int] = ()  # places of the rows that were asked for it
     ends: str = "max"  # which eigenvalues were: max, min, both

@@ -35,10 +35,12 @@ from trajcheck.reports.making.publishing import empty_columns, publish, steps_le
 from trajcheck.reports.making.recording_warnings import causes, recording_warnings
 from trajcheck.reports.making.results import Report
 from trajcheck.reports.making.rounding_warnings import (
+    EPSILONS,
     other_function_warning,
     otherwise,
     otherwise_warning,
     unmeasured_warning,
+    untold_warning,
 )
 from trajcheck.reports.making.warnings import (
     data_set_warning,
@@ -53,6 +55,7 @@ from trajcheck.reports.quantities.catalogue import PREVIOUS
 from trajcheck.runs.references import Reference
 from trajcheck.runs.trajectory import Trajectory
 from trajcheck.tables.needed import needed
+from trajcheck.tables.reference_operands import weights_with_skip
 from trajcheck.tables.samples import Measured, chosen
 from trajcheck.tables.scale import ScaleInvariant, scale_invariant
 from trajcheck.tables.source import NOT_FINITE, Source
@@ -210,7 +213,7 @@ class Findings:
 
     def _headline(self, each: Measured) -> dict[str, Any]:
         rows, sample = self.source.rows, each.sample
-        weights = {"cos": rows.point_weights(sample), "cos_skip": rows.skip_weights}
+        weights = rows.point_weights(sample)
         own = sample in ("own", "previous")  # a batch a step
         references = {}
         for reference in self.references:
@@ -221,14 +224,19 @@ class Findings:
             references[reference.spec] = {
                 "point": reference.key,
                 "dependence": asdict(reference.dependence),
-                **headline_cosine(self._free(COSINE, reference, sample), weights, sample, draws),
+                **headline_cosine(
+                    self._free(COSINE, reference, sample),
+                    {COSINE[0]: weights, COSINE[1]: weights_with_skip(rows, reference)},
+                    sample,
+                    draws,
+                ),
                 **headline_ratio(
                     columns,
                     SKIP if num == SUM[1] else PLAIN,
                     along=own and not rows.steps_thinned,
                     missing=missing if nothing else "",
                 ),
-                **headline_shares(columns, weights["cos"]),
+                **headline_shares(columns, weights),
                 "judged_otherwise": self.judged_otherwise.get((reference.spec, sample)),
             }
         columns = with_hidden(self.own[sample], each.own)
@@ -354,7 +362,7 @@ class Findings:
     def judged_otherwise(self) -> dict[tuple[str, str], float | None]:
         """The share of steps whose convexity a wider precision would judge otherwise, by reference and sample."""
         found: dict[tuple[str, str], float | None] = {}
-        if self.replay is None or self.replay.second is None:
+        if self.replay is None or self.replay.second is None or not self._wider(self.replay):
             return found
         how = self.replay.epsilon, self.replay.second.dtype
         rows = self.source.rows
@@ -364,10 +372,24 @@ class Findings:
             found[PREVIOUS, each.sample] = otherwise(each.own, rows.pair_weights(each.sample), *how)
         return found
 
+    @staticmethod
+    def _wider(replay: ReplayFacts) -> bool:
+        """Whether the second precision is the wider one, which knows more of the signs."""
+        return replay.second is not None and EPSILONS[replay.second.dtype] < replay.epsilon
+
     def _rounding(self, replay: ReplayFacts) -> list[str | None]:
         """What rounding leaves open."""
         if (second := replay.second) is None:
             return []
+        if not self._wider(replay):
+            names = replay.dtype, second.dtype
+            return [
+                unmeasured_warning(second.failed, *names),
+                *(
+                    untold_warning(each.own.get("second_loss_error"), each.own.get("loss"), each.sample, *names)
+                    for each in self.measured
+                ),
+            ]
         one = len(self.measured) == 1
         shares = {
             spec if one else f"{spec} on sample {sample}": share

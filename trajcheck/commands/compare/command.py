@@ -22,13 +22,12 @@ from trajcheck.measuring.cost import Cost, extent_bytes
 from trajcheck.measuring.measured_run import MeasuredRun, check_batches
 from trajcheck.measuring.precision import ReplayPrecision, expected_precision, tried
 from trajcheck.measuring.which_objective import Choice, choose, say_beforehand
-from trajcheck.metrics.resolution import ROWS as SECOND
 from trajcheck.objective.common.names import choice_of, common_objective
 from trajcheck.objective.dtype_names import AS_IS
 from trajcheck.objective.exported_modes import EXPORTED, with_program
 from trajcheck.options.python_call import takes_more
 from trajcheck.progress_bar import progress_bar
-from trajcheck.replay.plan import replay_dtype, second_dtype
+from trajcheck.replay.plan import replay_dtype, rows_twice, second_dtype
 from trajcheck.reports.making.folder import ReportFolder
 from trajcheck.runs.divergence import load_trajectory
 from trajcheck.runs.independence.nearness import equal_points
@@ -229,8 +228,8 @@ class _Comparison:
 
     def _twice(self, lines: int) -> int:
         """On how many lines losses are taken in a second precision too."""
-        second = second_dtype(self.a, self._line_precision.dtype)
-        return min(lines, SECOND) if second else 0
+        dtype = self._line_precision.dtype
+        return min(lines, rows_twice(dtype)) if second_dtype(self.a, dtype) else 0
 
     # -- each run towards the others' last iterates -------------------------------------------------------------------
 
@@ -262,6 +261,7 @@ class _Comparison:
         if not self.options.points:
             return None
         from trajcheck.commands.compare.straight_line import StraightLine
+        from trajcheck.objective.devices import slow_in_double
         from trajcheck.objective.loading import load_objective
         from trajcheck.replay.two_precisions.trial import trial
 
@@ -277,7 +277,7 @@ class _Comparison:
         )
         if self.choice.by_default:
             say_beforehand(self.a.path, self.cost(), objective.seconds, self.quiet)
-        precision = tried(expected, partial(trial, objective, self.a))
+        precision = tried(expected, partial(trial, objective, self.a), slow_in_double(objective.device))
         return StraightLine(
             self.a, objective, precision, self.options.sample, self.options.points, mode=self.options.mode
         )
@@ -301,7 +301,7 @@ class _Comparison:
                 found[number] = losses
                 progress(1)
         second = line.in_second(other.run, pairs, missing, other.matched)
-        return Line(found, missing, line.s, line.epsilon, self.options.sample == "probe", second)
+        return Line(found, missing, line.s, line.rounding, self.options.sample == "probe", second)
 
     def _no_line(self, other: PairedRun) -> list[str]:
         """Why a pair has no sample for its line; '' where it has."""

@@ -23,14 +23,14 @@ from trajcheck.files.extent_reader import ExtentReader
 from trajcheck.files.extents import Extent
 from trajcheck.files.torch_tensors import FLOATING, read_tensor
 from trajcheck.measuring.precision import ReplayPrecision
-from trajcheck.metrics.resolution import ROWS
+from trajcheck.metrics.resolution import Rounding
 from trajcheck.objective.another_dtype import in_another_dtype
 from trajcheck.objective.objective import Objective
 from trajcheck.objective.sample import Sample
 from trajcheck.permutations.weight_matching import Matched
 from trajcheck.replay.data_set.sample import data_set
 from trajcheck.replay.fitting import epsilon, fit_objective, prepared, recorded_dtype, trained_dtypes
-from trajcheck.replay.plan import second_dtype
+from trajcheck.replay.plan import rows_twice, second_dtype
 from trajcheck.replay.sample_conventions import probe_samples, recorded_sample
 from trajcheck.runs.modes import modes_in_words
 from trajcheck.runs.snapshot import Snapshot
@@ -86,6 +86,12 @@ class StraightLine:
                 self.fixed = [data_set(objective, self.recorded_dtype)]
 
     @property
+    def rounding(self) -> Rounding:
+        """Of the losses, and of what it is measured in."""
+        second = second_dtype(self.a, self.dtype)
+        return Rounding(self.epsilon, max(self.epsilon, epsilon(second, self.a) if second else 0.0))
+
+    @property
     def draws(self) -> int:
         """How many samples a row has."""
         return max(1, len(self.fixed))
@@ -132,7 +138,9 @@ class StraightLine:
         evaluated NaN; all of it where the objective fails there, and `failed` says why."""
         found = np.full((len(pairs), self.draws, len(self.s)), np.nan)
         second = second_dtype(self.a, self.dtype)
-        chosen = evenly([number for number, why in enumerate(missing) if not why], ROWS) if second else []
+        chosen = (
+            evenly([number for number, why in enumerate(missing) if not why], rows_twice(self.dtype)) if second else []
+        )
         if second is None or not chosen:
             return found
         try:

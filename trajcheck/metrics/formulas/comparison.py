@@ -11,7 +11,7 @@ import numpy as np
 from trajcheck.metrics.columns import Column, lift
 from trajcheck.metrics.formulas import convexity, geometry, secant
 from trajcheck.metrics.quantity import COMPARE, DECLARED, LENGTH, LOSS, NONE, RATE, REFERENCES, given, quantity
-from trajcheck.metrics.resolution import resolution
+from trajcheck.metrics.resolution import Rounding, resolution
 
 for _run in "ab":
     given(
@@ -183,8 +183,8 @@ given(
 )
 given(
     *("barrier_resolution", COMPARE),
-    formula="2 r eps times twice the largest |f| on the line, r the rounding that a wider precision showed on pairs of "
-    "about this loss, and at least 8 eps times the largest |f|: a barrier below it is rounding",
+    formula="3 r eps times twice the largest |f| on the line, r the rounding that a second precision showed on pairs "
+    "of about this loss, and at least 8 eps times the largest |f|: a barrier below it is rounding",
     unit=LOSS,
     range="> 0",
     when="line",
@@ -229,7 +229,7 @@ def barrier_height(losses: np.ndarray, s: np.ndarray) -> tuple[np.ndarray, np.nd
     return height, np.where(lost, np.nan, error)
 
 
-def barrier_resolution(losses: np.ndarray, second: np.ndarray, s: np.ndarray, epsilon: float) -> np.ndarray:
+def barrier_resolution(losses: np.ndarray, second: np.ndarray, s: np.ndarray, rounding: Rounding) -> np.ndarray:
     """The resolution of a barrier, as metrics/resolution.py says, with the scale 2 max |f| over the line, > 0.
 
     `losses` and `second`, those in the second precision, are [rows, B, points]; `second` is NaN on rows that were not
@@ -237,9 +237,11 @@ def barrier_resolution(losses: np.ndarray, second: np.ndarray, s: np.ndarray, ep
     about the loss at x_a.
     """
     scale = _plain(2 * np.abs(losses).max(axis=(1, 2)))
+    second = np.where(np.isfinite(losses) & np.isfinite(second), second, np.nan)
+    losses = np.where(np.isfinite(losses), losses, np.nan)
     apart = np.abs((above_chord(losses, s) - above_chord(second, s)).mean(axis=1)).max(axis=-1)
     zero = _plain(np.zeros(len(losses)))
-    return resolution(zero, _plain(apart), scale, scale, _plain(losses[:, :, 0].mean(axis=1)), epsilon).values
+    return resolution(zero, _plain(apart), scale, scale, _plain(losses[:, :, 0].mean(axis=1)), rounding).values
 
 
 def _plain(values: np.ndarray) -> Column:

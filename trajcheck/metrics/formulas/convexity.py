@@ -13,7 +13,7 @@ from trajcheck.metrics.averaging import Averaging
 from trajcheck.metrics.columns import Column, running_sum, sum_error
 from trajcheck.metrics.quantity import LOSS, NONE, REFERENCES, STEPS, given, quantity
 from trajcheck.metrics.quotients import resolved_quotient
-from trajcheck.metrics.resolution import resolution
+from trajcheck.metrics.resolution import Rounding, resolution
 from trajcheck.metrics.weights import Weights
 
 #: The resolution of convexity_den among the columns, and its error for the choice of rows; no report shows them.
@@ -58,20 +58,20 @@ def inst_gap(loss_at_x: Column, loss_at_y: Column, grad_dot_y: Column) -> Column
 
 @quantity(
     *BOTH,
-    formula="about 2 r eps (|f(x_t; z)| + |f(y; z)| + |<g_t, x_t - y>|), r the rounding that a wider precision shows "
+    formula="about 3 r eps (|f(x_t; z)| + |f(y; z)| + |<g_t, x_t - y>|), r the rounding that a second precision shows "
     "on rows of about this loss, and at least 4 eps (|f(x_t; z)| + |f(y; z)|): below it the gap has no certain sign",
     unit=LOSS,
     range="> 0",
     family="convexity",
 )
 def gap_resolution(
-    loss_at_x: Column, loss_at_y: Column, grad_dot_y: Column, second_gap: Column, epsilon: float
+    loss_at_x: Column, loss_at_y: Column, grad_dot_y: Column, second_gap: Column, rounding: Rounding
 ) -> Column:
     """The resolution of inst_gap, as metrics/resolution.py says, > 0, in units of the loss: below it the gap has no
     certain sign. Its scale is |f(x)| + |f(y)| + |<g, x - y>|, and it is at least c eps (|f(x)| + |f(y)|), c = 4."""
     losses = abs(loss_at_x) + abs(loss_at_y)
     gap = loss_at_x - loss_at_y - grad_dot_y
-    return resolution(gap, second_gap, losses + abs(grad_dot_y), losses, loss_at_x, epsilon)
+    return resolution(gap, second_gap, losses + abs(grad_dot_y), losses, loss_at_x, rounding)
 
 
 @quantity(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from trajcheck.metrics.columns import Column
 from trajcheck.metrics.quantity import LOSS, NONE, REFERENCES, STEPS, Unit, quantity
-from trajcheck.metrics.resolution import resolution
+from trajcheck.metrics.resolution import Rounding, resolution
 
 BOTH = (STEPS, REFERENCES)
 
@@ -34,11 +34,11 @@ def second_loss_error(row_loss: Column, second_row_loss: Column) -> Column:
 
 @quantity(*BOTH, formula="the resolution of f(x_t; z) - f(y; z)", unit=LOSS, range="> 0", hidden=True)
 def difference_resolution(
-    loss_at_x: Column, loss_at_y: Column, second_loss_at_x: Column, second_loss_at_y: Column, epsilon: float
+    loss_at_x: Column, loss_at_y: Column, second_loss_at_x: Column, second_loss_at_y: Column, rounding: Rounding
 ) -> Column:
     """That of f(x) - f(y), > 0, with the scale |f(x)| + |f(y)|."""
     scale = abs(loss_at_x) + abs(loss_at_y)
-    return resolution(loss_at_x - loss_at_y, second_loss_at_x - second_loss_at_y, scale, scale, loss_at_x, epsilon)
+    return resolution(loss_at_x - loss_at_y, second_loss_at_x - second_loss_at_y, scale, scale, loss_at_x, rounding)
 
 
 @quantity(STEPS, formula="the resolution of directional_smoothness's numerator", unit=LOSS, range="> 0", hidden=True)
@@ -49,13 +49,13 @@ def directional_resolution(
     second_loss_at_x: Column,
     second_loss_at_y: Column,
     second_previous_grad_dot_step: Column,
-    epsilon: float,
+    rounding: Rounding,
 ) -> Column:
     """That of f(x) - f(y) - <grad f(y), x - y>, > 0, with the scale |f(x)| + |f(y)| + |<grad f(y), x - y>|."""
     losses = abs(loss_at_x) + abs(loss_at_y)
     numerator = loss_at_x - loss_at_y - previous_grad_dot_step
     second = second_loss_at_x - second_loss_at_y - second_previous_grad_dot_step
-    return resolution(numerator, second, losses + abs(previous_grad_dot_step), losses, loss_at_x, epsilon)
+    return resolution(numerator, second, losses + abs(previous_grad_dot_step), losses, loss_at_x, rounding)
 
 
 @quantity(
@@ -67,9 +67,9 @@ def directional_resolution(
     of_tensor=True,
 )
 def grad_change_resolution(
-    grad_change_y: Column, second_grad_change_y: Column, grad_size: Column, row_loss: Column, epsilon: float
+    grad_change_y: Column, second_grad_change_y: Column, grad_size: Column, row_loss: Column, rounding: Rounding
 ) -> Column:
     """That of |grad f(x) - grad f(y)|, > 0, with the scale 2 |grad f(x)| + |grad f(x) - grad f(y)|, which is not below
     |grad f(x)| + |grad f(y)|. Of one tensor it is that tensor's."""
     scale = 2 * grad_size + grad_change_y
-    return resolution(grad_change_y, second_grad_change_y, scale, scale, row_loss, epsilon)
+    return resolution(grad_change_y, second_grad_change_y, scale, scale, row_loss, rounding)

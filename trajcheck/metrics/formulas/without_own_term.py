@@ -87,9 +87,11 @@ def convexity_num_skip(loss_at_x: Column, loss_at_y: Column, grad_dot_skip: Colu
     family="convexity",
     when="own",
 )
-def convexity_num_floor(floor_lr: Column, eta_squares_to_ref: Column, grad_sq: Column, weights: Weights) -> Column:
+def convexity_num_floor(
+    floor_lr: Column, eta_squares_to_ref: Column, grad_sq: Column, floor_weights: Weights
+) -> Column:
     """sum_{i<=t} w_i eta_i |g_i|^2, >= 0, in units of the loss. Undefined where cos_floor is."""
-    return running_sum((floor_lr * grad_sq).along(eta_squares_to_ref), weights)
+    return running_sum((floor_lr * grad_sq).along(eta_squares_to_ref), floor_weights)
 
 
 @quantity(

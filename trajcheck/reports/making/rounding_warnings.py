@@ -16,6 +16,8 @@ from trajcheck.readable import percent_text
 EPSILONS = {"float64": 2.0**-52, "float32": 2.0**-23}
 #: Losses in two precisions are the same function where |f - f'| / |f| is no more than this, or so many epsilons.
 SAME, SAME_EPSILONS = 3e-3, 16.0
+#: On the rows of the largest losses, so many, float32 rounds by so many epsilons at most, or it tells nothing.
+LARGEST, TELLS_EPSILONS = 3, 8.0
 
 
 def otherwise(columns: Mapping[str, Column], weights: Weights, epsilon: float, second: str) -> float | None:
@@ -65,4 +67,26 @@ def other_function_warning(error: Column | None, sample: str, epsilon: float, se
     return (
         f"losses on sample {sample} differ by {apart:.1e} (median, relative) in {second}: that is not rounding, but "
         "other random draws, or code that looks at the dtype. Resolutions are too large"
+    )
+
+
+def untold_warning(error: Column | None, loss: Column | None, sample: str, dtype: str, second: str) -> str | None:
+    """That the rounding of `dtype` is not known from the coarser precision `second`, as all rows' losses are too small
+    for it; `error` is |f - f'| / |f| on the rows that were evaluated twice.
+
+    A small loss that is made of large numbers loses all of its digits in the coarser precision and keeps some in the
+    finer: what it is made of is seen where losses are larger, at the beginning of a run.
+    """
+    if error is None or loss is None or not (error.defined & loss.defined).any():
+        return None
+    here = np.flatnonzero(error.defined & loss.defined)
+    largest = here[np.argsort(-np.abs(loss.values[here]), kind="stable")[:LARGEST]]
+    apart = float(np.median(error.values[largest]))
+    if apart <= TELLS_EPSILONS * EPSILONS[second]:
+        return None
+    return (
+        f"losses on sample {sample} are at most {np.abs(loss.values[largest]).max():.1e} on the rows on which rounding "
+        f"was measured, and {second} already rounds those by {apart:.0e} of their size: it does not show how {dtype} "
+        "rounds, and resolutions may be several times too small. Rows of larger losses, as from the beginning of the "
+        "run, would show it"
     )

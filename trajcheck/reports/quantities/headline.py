@@ -99,8 +99,8 @@ def legend(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         "ratio*": "num/den = sum <g, x-y> / sum f(x)-f(y); >= 1 if convex and den > 0",
         "ratio^": "with sum f(x)-f(y) = f(x_T)-f(x_0), known, as a control variate" if _CONTROLLED in ratios else "",
         "convex": "share of steps with f(x)-f(y)-<g, x-y> < 0; not: > 0; ?: unresolved",
-        "path": "standard error along the path: of cosine and shares by means of stretches, of ratio, num and den for "
-        "other draws of the steps' batches" if "path" in kinds else "",
+        "path": "standard error along the path, two of which cover 95%: of cosine and shares by means of stretches, of "
+        "ratio, num and den for other draws of the steps' batches" if "path" in kinds else "",
         "batch": "standard error over the probe batches" if "batch" in kinds else "",
         "steps": f"standard error for the choice of the recorded steps{_peaks(run)}" if "steps" in kinds else "",
     }  # fmt: skip
