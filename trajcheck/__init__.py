@@ -35,6 +35,7 @@ _WHERE = {
     "write_tensorboard": "commands.report.trackers",
     "record": "recording.unedited_loop.record",
     "verify": "commands.verify.command",
+    "inspect": "commands.inspect.command",
     "flow": "commands.flow.command",
 }
 
@@ -58,6 +59,7 @@ __all__ = [
     "draw_report",
     "draw_together",
     "flow",
+    "inspect",
     "log_wandb",
     "record",
     "table",

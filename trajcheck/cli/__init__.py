@@ -13,6 +13,7 @@ from trajcheck.cli.batch import batch_command
 from trajcheck.cli.compare import compare_command
 from trajcheck.cli.ending import Terminated, ending_by_signals
 from trajcheck.cli.flow import flow_command
+from trajcheck.cli.inspect import inspect_command
 from trajcheck.cli.net import exit_code_of
 from trajcheck.cli.printing import hold_standard_descriptors, say
 from trajcheck.cli.report import report_command
@@ -39,6 +40,7 @@ app.command("batch")(batch_command)
 app.command("report")(report_command)
 app.command("table")(table_command)
 app.command("verify")(verify_command)
+app.command("inspect")(inspect_command)
 
 
 def _version(asked: bool) -> None:

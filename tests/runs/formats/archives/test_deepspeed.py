@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections import OrderedDict
+from enum import Enum
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -26,6 +29,23 @@ GROUPS: list[dict[str, tuple[int, ...]]] = [
     {"norm.weight": (7,), "norm.bias": (7,), "one": ()},
 ]
 FROZEN = {"still.weight": (3, 2)}
+
+
+class ZeroStageEnum(int, Enum):
+    """A class of DeepSpeed's, by which the stage is stored."""
+
+    one, two, three = 1, 2, 3
+
+
+@pytest.fixture(autouse=True)
+def known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While files are written; nothing of it is looked up in reading."""
+    ZeroStageEnum.__module__ = "deepspeed.runtime.zero.config"
+    module = ModuleType(ZeroStageEnum.__module__)
+    module.ZeroStageEnum = ZeroStageEnum  # type: ignore[attr-defined]
+    for name in ("deepspeed", "deepspeed.runtime", "deepspeed.runtime.zero"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
 
 
 def point(step: int) -> dict[str, Tensor]:
@@ -74,8 +94,9 @@ def write(folder: Path, step: int, stage: int, inside: int | None = None) -> Non
             "module": OrderedDict(module),
             "buffer_names": list(buffers),
             "param_shapes": [OrderedDict((n, torch.Size(s)) for n, s in group.items()) for group in GROUPS],
-            "frozen_param_shapes": OrderedDict((n, torch.Size(s)) for n, s in FROZEN.items()),
-            "frozen_param_fragments": OrderedDict(fragments[rank]),
+            # before stage 2 the module alone has them
+            "frozen_param_shapes": OrderedDict((n, torch.Size(s)) for n, s in FROZEN.items()) if stage > 1 else None,
+            "frozen_param_fragments": OrderedDict(fragments[rank]) if stage > 1 else None,
             "shared_params": {"head.weight": "embed.weight"},
             "global_steps": step if inside is None else inside,
             "ds_version": "0.19.8",
@@ -88,10 +109,15 @@ def write(folder: Path, step: int, stage: int, inside: int | None = None) -> Non
         groups = [{"weight_decay": decay, "betas": (0.9, 0.99), "lr": 0.1, "params": [0]} for decay in (0.1, 0.0)]
         for rank, pieces in enumerate(flat_pieces(x, stage)):
             optimizer = {
-                "zero_stage": stage,
+                "zero_stage": ZeroStageEnum(stage),
                 "partition_count": RANKS if stage == 3 else [RANKS, RANKS],
                 key: pieces,
-                ("optimizer_state_dict" if stage == 3 else "base_optimizer_state"): {"param_groups": groups},
+                ("optimizer_state_dict" if stage == 3 else "base_optimizer_state"): {
+                    "param_groups": groups,
+                    "state": {
+                        place: {"step": torch.tensor(4), "exp_avg": 2 * each} for place, each in enumerate(pieces)
+                    },
+                },
             }
             name = f"bf16_zero_pp_rank_{rank}_mp_rank_00_optim_states.pt"
             torch.save({"optimizer_state_dict": optimizer, "ds_version": "0.19.8"}, folder / name)
@@ -108,15 +134,20 @@ def test_the_float32_weights_of_each_stage(stage: int, tmp_path: Path) -> None:
             expected = point(snapshot.step)
             for name in trajectory.shapes:
                 assert torch.equal(read_tensor(reader, snapshot.parameters[name]), expected[name])
+                if stage:
+                    assert torch.equal(read_tensor(reader, snapshot.state[f"exp_avg/{name}"]), 2 * expected[name])
             assert torch.equal(read_tensor(reader, snapshot.frozen["still.weight"]), torch.ones(3, 2))
             assert set(snapshot.buffers) == {"norm.running_mean", "norm.num_batches_tracked"}
+    assert dict(trajectory.info.tied) == {"head.weight": "embed.weight"}
     if stage:
         assert [group["weight_decay"] for group in trajectory.info.groups] == [0.1, 0.0]
         assert trajectory.info.group_of["scale"] == 0 and trajectory.info.group_of["norm.bias"] == 1
     report = trajcheck.analyze(tmp_path / "run", out=tmp_path / "out")
     flat = [np.concatenate([t.numpy().ravel() for t in point(step).values()]).astype(float) for step in STEPS]
     np.testing.assert_allclose(report.steps["param_norm"], [float(np.linalg.norm(each)) for each in flat], rtol=1e-12)
-    np.testing.assert_allclose(report.references["ref_dist"], [float(np.linalg.norm(flat[0] - flat[1])), 0.0], rtol=1e-12)
+    np.testing.assert_allclose(
+        report.references["ref_dist"], [float(np.linalg.norm(flat[0] - flat[1])), 0.0], rtol=1e-12
+    )
 
 
 def test_the_step_is_that_inside(tmp_path: Path) -> None:
@@ -137,7 +168,7 @@ def test_a_shard_of_another_checkpoint(tmp_path: Path) -> None:
     """Vectors that the shapes do not fill."""
     write(tmp_path / "run", 2, 2)
     file = tmp_path / "run" / "global_step2" / "bf16_zero_pp_rank_1_mp_rank_00_optim_states.pt"
-    state = torch.load(file)
+    state = torch.load(file, weights_only=False)
     vectors = state["optimizer_state_dict"]["single_partition_of_fp32_groups"]
     vectors[0] = torch.cat([vectors[0], torch.zeros(40)])
     torch.save(state, file)

@@ -9,16 +9,18 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from trajcheck.errors import RunError, StepFileError
 from trajcheck.files.extents import Extent
+from trajcheck.files.pickles.inert import Inert
 from trajcheck.files.pickles.tensors import StoredTensor
 from trajcheck.files.pickles.torch_file import TorchFile, read_torch_file
 from trajcheck.files.pickles.walking import number, plain, table
 from trajcheck.readable import some_of
+from trajcheck.runs.canonical_names import canonical
 from trajcheck.runs.formats.archives.archive import Archive
 from trajcheck.runs.formats.archives.checkpoint import Checkpoint
 from trajcheck.runs.formats.archives.deepspeed.partitions import Flat, Shapes, in_each, in_groups, joined
@@ -97,7 +99,7 @@ class DeepSpeedCheckpoints(Archive):
             raise StepFileError(f"{models[0].path}: {error}.") from error
 
 
-_CONVERT = "Convert it to a universal checkpoint, or save its weights by themselves (zero_to_fp32.py)."
+_CONVERT = "Convert it to a universal checkpoint, or save its weights by themselves, as DeepSpeed's zero_to_fp32 does."
 
 
 def _step_folders(path: Path) -> list[str]:
@@ -144,20 +146,22 @@ def _checkpoint(models: Sequence[TorchFile], shards: Sequence[TorchFile]) -> Che
     first = models[0]
     module = _tensors(first.find("module"), first.path)
     optimizers = [table(shard.find("optimizer_state_dict")) for shard in shards]
-    stage = optimizers[0].get("zero_stage", 0) if optimizers else 0
+    stage = _stage(optimizers[0].get("zero_stage")) if optimizers else 0
     shapes = [_shapes(group) for group in first.find("param_shapes") or ()]
     notes: tuple[str, ...] = ()
+    state: dict[str, Extent] = {}
     if stage in _MASTERS and _MASTERS[stage] in optimizers[0]:
-        ranks = _ranks(shards[0])
+        paddings = plain(optimizers[0].get("param_alignment_paddings")) if stage < 3 else None
+        cut = partial(_cut, stage, shapes, _ranks(shards[0]), paddings)
         vectors = [
             _vectors(each.get(_MASTERS[stage]), shard.path) for each, shard in zip(optimizers, shards, strict=True)
         ]
-        if stage == 3:
-            trained = in_each([Flat(each) for each in vectors], {n: s for group in shapes for n, s in group.items()})
-        else:
-            groups = [Flat(pieces) for pieces in zip(*vectors, strict=True)]
-            trained = in_groups(groups, shapes, ranks, plain(optimizers[0].get("param_alignment_paddings")))
-        tensors = {**_frozen(models, stage), **_buffers(first, module), **trained}
+        trained = cut(vectors)
+        for slot, moments in _moments(optimizers, vectors).items():
+            state |= {f"{slot}/{canonical(name)}": extent for name, extent in cut(moments).items()}
+        shared = {a: trained[n] for a, n in table(first.find("shared_params")).items() if n in trained}
+        tensors = {**({} if stage == 3 else module), **_frozen(models, stage), **_buffers(first, module)}
+        tensors = {**tensors, **trained, **shared}
     elif stage == 3:
         raise ValueError("ZeRO-3 without fp32_flat_groups: the weights are nowhere whole")
     else:
@@ -170,10 +174,57 @@ def _checkpoint(models: Sequence[TorchFile], shards: Sequence[TorchFile]) -> Che
         first.path,
         tensors,
         trained=frozenset(trained) if trained else None,
+        state=state,
         groups=tuple(settings) if len(settings) == len(shapes) else (),
         group_of=group_of if len(settings) == len(shapes) else {},
         notes=notes,
     )
+
+
+def _stage(value: Any) -> int:
+    """A number, or one of DeepSpeed's own class of them. Raises ValueError."""
+    if isinstance(value, Inert) and len(value.arguments) == 1:
+        value = value.arguments[0]
+    if type(value) is not int or not 0 <= value <= 3:
+        raise ValueError(f"zero_stage is {value!r:.60}; expected 0 to 3")
+    return value
+
+
+def _cut(
+    stage: int,
+    shapes: Sequence[Shapes],
+    ranks: int,
+    paddings: Sequence[Sequence[int]] | None,
+    vectors: Sequence[Sequence[Extent]],
+) -> dict[str, Extent]:
+    """The tensors within the vectors of every rank. Raises ValueError."""
+    if stage == 3:
+        return in_each([Flat(each) for each in vectors], {n: s for group in shapes for n, s in group.items()})
+    return in_groups([Flat(pieces) for pieces in zip(*vectors, strict=True)], shapes, ranks, paddings)
+
+
+def _moments(
+    optimizers: Sequence[Mapping[Any, Any]], vectors: Sequence[Sequence[Extent]]
+) -> dict[str, list[list[Extent]]]:
+    """By slot, as exp_avg, the vectors of every rank that are laid out as the weights are."""
+    found: dict[str, list[list[Extent]]] = {}
+    held = [_states(each, len(weights)) for each, weights in zip(optimizers, vectors, strict=True)]
+    slots = [slot for slot in held[0][0] if isinstance(slot, str)] if held and held[0] else []
+    for slot in slots:
+        moments = [[states.get(slot) for states in rank] for rank in held]
+        pairs = [pair for m, w in zip(moments, vectors, strict=True) for pair in zip(m, w, strict=False)]
+        if all(isinstance(m, StoredTensor) and m.shape == w.shape and w.shape for m, w in pairs):
+            found[slot] = [[m.extent(slot) for m in rank if isinstance(m, StoredTensor)] for rank in moments]
+    return found
+
+
+def _states(optimizer: Mapping[Any, Any], count: int) -> list[Mapping[Any, Any]]:
+    """The optimizer's state of each vector of a rank; empty ones where it is not kept so."""
+    for key in ("base_optimizer_state", "optimizer_state_dict"):
+        states = table(table(optimizer.get(key)).get("state"))
+        if all(number in states for number in range(count)):
+            return [table(states[number]) for number in range(count)]
+    return [{} for _ in range(count)]
 
 
 def _tensors(value: Any, path: str) -> dict[str, Extent]:
