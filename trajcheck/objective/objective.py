@@ -66,7 +66,8 @@ class Objective:
         self.seconds = 0.0  # and how long that value took; 0 where it was not evaluated
         self.sources: Mapping[str, str] = {}  # the hash of each file that it was made from
         self.facts: Mapping[str, Any] = {}  # of its data: which, and what was drawn from it
-        self.cast_to: frozenset[torch.dtype] = frozenset()  # dtypes that its code casts to, for so many digits at least
+        self.cast_to: frozenset[torch.dtype] = frozenset()  # what its code casts to, for digits
+        self.makes: frozenset[str] = frozenset()  # buffers that follow from its config.json
         self.probes: tuple[Any, ...] = ()  # batches that were drawn from its data
         self.permutations: Any = None  # PERMUTATIONS of the objective file, not checked yet
         self.weight: Callable[[Any], Any] | None = None  # how much a batch weighs in the mean over the data set

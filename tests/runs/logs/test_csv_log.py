@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -80,7 +81,7 @@ def test_an_analysis_with_a_log(tmp_path: Path) -> None:
     run = thinned(tmp_path, "run")
     lines = [f"{t},{rate!r},{3 - t / 10!r}" for t, rate in enumerate(rates(20))]
     (run / "log.csv").write_text("\n".join(["t,rate,f", *lines]))
-    named = {"log": "{run}/log.csv", "log_step": "t", "log_loss": "f", "log_lr": "rate", "quiet": True}
+    named: dict[str, Any] = {"log": "{run}/log.csv", "log_step": "t", "log_loss": "f", "log_lr": "rate", "quiet": True}
     report = trajcheck.analyze(run, ["best"], out=tmp_path / "report", **named)
     np.testing.assert_allclose(report.steps["tau"], [sum(rates(t)) for t in range(0, 21, 5)], rtol=1e-14)
     np.testing.assert_allclose(report.steps["lr"][:4], [rates(20)[t] for t in range(0, 20, 5)], rtol=0)

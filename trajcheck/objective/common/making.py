@@ -22,6 +22,7 @@ from trajcheck.objective.common.token_batches import TokenBatches
 from trajcheck.objective.common.token_stream import TokenFile, open_tokens
 from trajcheck.objective.objective import Objective
 from trajcheck.objective.sample import process_generators_untouched, seed_generators
+from trajcheck.runs.canonical_names import canonical
 from trajcheck.runs.trajectory import Trajectory
 
 #: Under which names configurations say how many positions a model has.
@@ -52,6 +53,11 @@ def make_common(
     objective = Objective(model, loss, device=device, title=name, data=batches, as_it_is=True)
     objective.weight = batches.weight
     objective.cast_to = frozenset({torch.float32})  # logits.float() and the like are no narrower in float64
+    objective.makes = frozenset(
+        canonical(f"{path}.{name}" if path else name)
+        for path, module in model.named_modules()
+        for name in module._non_persistent_buffers_set
+    )
     objective.sources = {str(config.path): config.hash, **sources}
     objective.facts = {
         "model": type(model).__name__,
