@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,18 @@ def test_small_tensors_are_known_wholly_at_every_look() -> None:
     now = contents.look(tensors, ())
     assert [name for name in tensors if now.prints[name] != first.prints[name]] == ["nan"]
     assert contents.recorded(7, now) == {}
+
+
+def test_tensors_of_every_dtype_are_looked_at() -> None:
+    names = [n for n in dir(torch) if isinstance(getattr(torch, n), torch.dtype) and not n.startswith(("q", "bits"))]
+    tensors = {}
+    for name in names:
+        with suppress(RuntimeError, NotImplementedError, TypeError):
+            tensors[name] = torch.zeros(64, dtype=torch.uint8).view(getattr(torch, name))
+    tensors["conjugate"] = torch.zeros(8, dtype=torch.complex64).conj()
+    assert {"float8_e4m3fn", "uint16", "complex128", "bool"} <= tensors.keys()
+    contents = known()
+    assert contents.look(tensors, ()).wholly == contents.look(tensors, ()).wholly == tensors.keys()
 
 
 def test_nothing_keeps_a_tensors_memory() -> None:
