@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import closing
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ from trajcheck.runners.ray_cluster import RayRunner
 from trajcheck.runners.ray_folder import temporary_folder
 from trajcheck.runners.ray_session import ray_session
 
-pytest.importorskip("ray", reason="Ray is not installed: pip install 'trajcheck[ray]'")
+pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: pip install 'trajcheck[ray]'")
 ALLOW = (mapped_functions.THIS,)
 
 
