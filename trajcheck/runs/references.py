@@ -1,7 +1,7 @@
 """Reference points x*: from the words of a `--ref` to a vector with an identity.
 
     final           the last iterate              mean:N              the average of the last N recorded iterates
-    init            the first iterate             OTHER_RUN           the last iterate of another run
+    init            x_0                           OTHER_RUN           the last iterate of another run
     best            lowest recorded loss          OTHER_RUN@...       any of the others, of another run
     step:N          a recorded iterate            FILE or FOLDER      weights, under whatever names
 
@@ -167,6 +167,12 @@ def _point(spec: str, point: str, trajectory: Trajectory, workspace: Workspace |
     if point == "final":
         return _iterate(spec, snapshots[-1], trajectory)
     if point == "init":
+        if (first := snapshots[0].step) > 0:
+            raise InvalidReferenceError(
+                f"reference {spec!r}: {trajectory.path} does not hold x_0: its first record is step {first}. "
+                f"{spec.removesuffix('init')}step:{first} means that one; weights that training began from can be "
+                "given as a file."
+            )
         return _iterate(spec, snapshots[0], trajectory)
     if point == "best":
         scored = [snapshot for snapshot in snapshots if snapshot.loss is not None and np.isfinite(snapshot.loss)]

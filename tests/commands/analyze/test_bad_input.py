@@ -67,8 +67,8 @@ def test_a_folder_that_is_no_run(cli: Cli, tmp_path: Path) -> None:
         "trajcheck's own (step-000000120.safetensors, a file a step",
     )
     (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "step_7.safetensors").write_bytes(b"")
-    refused(cli("analyze", tmp_path / "other"), 3, "its files are called otherwise: step_7.safetensors. Known are")
+    (tmp_path / "other" / "weights.safetensors").write_bytes(b"")
+    refused(cli("analyze", tmp_path / "other"), 3, "its files are called otherwise: weights.safetensors. Known are")
 
 
 def test_an_empty_run(cli: Cli, tmp_path: Path) -> None:

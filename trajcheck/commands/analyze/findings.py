@@ -42,6 +42,7 @@ from trajcheck.reports.making.rounding_warnings import (
     unmeasured_warning,
     untold_warning,
 )
+from trajcheck.reports.making.stored_rounding import near_rounding_warning
 from trajcheck.reports.making.warnings import (
     data_set_warning,
     fidelity_warning,
@@ -345,6 +346,8 @@ class Findings:
         if self.options.convention and self.source.averaging.epochs is None:
             found.append(f"--convention {self.options.convention}: no epochs were recorded, so averages do not restart")
         found.append(rounding_warning(first.parameters.values()))
+        sample = next(iter(self.own))
+        found.append(near_rounding_warning(first.parameters.values(), self.own[sample], self.towards[sample]))
         if self.trajectory.settings.decoupled and "secant" in self.families:
             found.append("weight decay is decoupled: rsi_wd, eb_wd, cos_wd are not those of an objective's gradient")
         for spec, share in (self.scale.shares if self.scale else {}).items():

@@ -22,10 +22,15 @@ def recording_warnings(trajectory: Trajectory, *, replayed: bool = False) -> lis
     for their randomness is said with it."""
     ended = trajectory.info.ended
     found = [*trajectory.info.notes, ended.stopped if ended is not None else "", *_ascent(trajectory)]
-    found += [*_unseen(trajectory), *_trained(trajectory)]
+    found += [*_start(trajectory), *_unseen(trajectory), *_trained(trajectory)]
     found += [*_frozen(trajectory), *_doubtful(trajectory)]
     found += [*_omitted(trajectory.snapshots, replayed), *_logged(trajectory)]
     return [warning for warning in found if warning]
+
+
+def _start(trajectory: Trajectory) -> Iterable[str]:
+    if (first := trajectory.steps[0]) > 0:
+        yield f"x_0 is not in the run: init_dist and path_length are from its first record on, step {first}"
 
 
 def _ascent(trajectory: Trajectory) -> Iterable[str]:

@@ -12,9 +12,10 @@ import pytest
 import torch
 from hf_archives import LAYOUTS, Tensors, in_tar, in_zip, write_state, write_weights
 from safetensors.numpy import save_file
+from safetensors.torch import save_file as save_torch_file
 
 import trajcheck
-from trajcheck.errors import RunError, StepFileError
+from trajcheck.errors import InvalidReferenceError, RunError, StepFileError
 from trajcheck.runs.formats.archives.hf.trainer_state import Entry, losses_of_steps, rates_of_updates
 from trajcheck.runs.formats.recognise import open_run
 from trajcheck.runs.trajectory import open_trajectory
@@ -274,3 +275,33 @@ def test_an_adapter(points: list[Tensors], tmp_path: Path) -> None:
 def test_an_archive_is_verified(archive: Path) -> None:
     assert open_run(archive).name == "checkpoints of Hugging Face's Trainer"
     assert trajcheck.verify(archive).runs[0].damage == []
+
+
+def test_without_x_0(archive: Path, tmp_path: Path) -> None:
+    """What begins later than at step 0 has no init, in whatever format, and the path begins there."""
+    with pytest.raises(InvalidReferenceError, match=r"does not hold x_0: its first record is step 2\. step:2 means"):
+        trajcheck.analyze(archive, refs=["init"], out=tmp_path / "report")
+    report = trajcheck.analyze(archive, refs=["step:2"], out=tmp_path / "report")
+    assert any(
+        "init_dist and path_length are from its first record on, step 2" in w for w in report.summary["warnings"]
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision(dtype: torch.dtype, tmp_path: Path) -> None:
+    """Distances are those of the stored numbers, in float64; those near rounding are counted."""
+    stream = torch.Generator().manual_seed(0)
+    begin = torch.randn(5000, generator=stream, dtype=torch.float64)
+    move = torch.randn(5000, generator=stream, dtype=torch.float64)
+    small = 2 * 0.3 * {torch.bfloat16: 2.0**-7, torch.float16: 2.0**-10}[dtype]  # of |x|, as |move| = |x| or so
+    stored = []
+    for step, way in enumerate((0.0, 1.0, 1.0 + small, 1.0 + 2 * small)):
+        folder = tmp_path / "all" / f"step{step}"
+        folder.mkdir(parents=True)
+        stored.append((begin + way * move).to(dtype))
+        save_torch_file({"w": stored[-1]}, folder / "model.safetensors")
+    report = trajcheck.analyze(tmp_path / "all", out=tmp_path / "report")
+    distances = [float((each.double() - stored[-1].double()).norm()) for each in stored]
+    np.testing.assert_allclose(report.references["ref_dist"], distances, rtol=1e-13)
+    told = " ".join(report.summary["warnings"])
+    assert "step_norm at 2 of 3 steps; ref_dist to final at 2 of 3 steps" in told, told
