@@ -8,16 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from dense import Record
+from dense import Record, flat
 from handwritten import write_objective, write_run
-from quadratics import Quadratic, descend
+from quadratics import Layout, Quadratic, descend
 
 import trajcheck
 from trajcheck.errors import ObjectiveError, RunError, UsageError
 from trajcheck.objective.common.seeded import choose
 
 PROBLEM = Quadratic.with_spectrum([0.3, 1.0, 2.0], seed=1)
-LAYOUT = {"a": (2,), "b.c": (1,)}
+LAYOUT: Layout = {"a": (2,), "b.c": (1,)}
 DATA = [np.random.default_rng(seed).normal(size=(4, 3)) for seed in range(7)]
 
 
@@ -52,12 +52,14 @@ def test_losses_and_gradients_at_every_step(tmp_path: Path) -> None:
     report = trajcheck.analyze(run, objective=spec, probe=3, data_seed=5, out=tmp_path / "report")
     drawn = report.summary["replay"]["data"]["probe"]
     assert drawn["places"] == choose(3, 7, 5) and drawn["seed"] == 5 and drawn["batches"] == 3
-    losses = np.array([[PROBLEM.f(r.x, DATA[i]) for i in drawn["places"]] for r in records])
-    norms = np.array([[np.linalg.norm(PROBLEM.grad(r.x, DATA[i])) for i in drawn["places"]] for r in records])
+    losses = np.array([[PROBLEM.f(flat(r.x), DATA[i]) for i in drawn["places"]] for r in records])
+    norms = np.array([[np.linalg.norm(PROBLEM.grad(flat(r.x), DATA[i])) for i in drawn["places"]] for r in records])
     for name, each in {"loss": losses, "grad_norm": norms}.items():
         np.testing.assert_allclose(report.steps[name], each.mean(axis=1), rtol=1e-12)
         np.testing.assert_allclose(report.steps[f"{name}_se"], each.std(axis=1, ddof=1) / 3**0.5, rtol=1e-9)
-    towards = [[PROBLEM.grad(r.x, DATA[i]) @ (r.x - records[-1].x) for i in drawn["places"]] for r in records]
+    towards = [
+        [PROBLEM.grad(flat(r.x), DATA[i]) @ (flat(r.x) - flat(records[-1].x)) for i in drawn["places"]] for r in records
+    ]
     np.testing.assert_allclose(report.references["grad_dot_ref"], np.mean(towards, axis=1), rtol=1e-9, atol=1e-14)
     # they are kept: the same call computes nothing, another seed everything
     again = trajcheck.analyze(run, objective=spec, probe=3, data_seed=5, out=tmp_path / "report")
@@ -74,7 +76,7 @@ def test_flows_and_lines_on_drawn_batches(tmp_path: Path) -> None:
     spec = with_data(tmp_path)
     flow = trajcheck.flow(runs[0], spec, probe=2, out=tmp_path / "flow")
     places = flow.summary["replay"]["data"]["probe"]["places"]
-    wanted = [np.mean([PROBLEM.f(r.x, DATA[i]) for i in places]) for r in made]
+    wanted = [np.mean([PROBLEM.f(flat(r.x), DATA[i]) for i in places]) for r in made]
     np.testing.assert_allclose(flow.flow["loss"], wanted, rtol=1e-12)
     compared = trajcheck.compare(
         runs[0], runs[1], objective=spec, sample="probe", probe=2, line=1, out=tmp_path / "compared"
