@@ -33,6 +33,8 @@ def raising(error: BaseException) -> Any:
         (RecursionError("maximum recursion depth"), 1, "a bug: RecursionError"),
         (AssertionError(), 1, "Please report it, with what the same call prints with --debug."),
         (MemoryError(), 4, "memory ran out (MemoryError"),
+        (ImportError("libtorch_cpu.so: failed to map segment from shared object"), 4, "memory ran out (ImportError"),
+        (RuntimeError("can't start new thread"), 4, "memory ran out (RuntimeError"),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory"), 4, "memory ran out"),
         (OSError(errno.EMFILE, "Too many open files", "x\n"), 4, "Too many open files"),
         (OSError(errno.ENOSPC, "No space left on device"), 5, "No space left"),

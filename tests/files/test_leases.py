@@ -91,6 +91,8 @@ def test_a_sign_of_life_of_the_future_holds_for_no_longer_than_it_is_one(tmp_pat
     tomorrow = time.time() + 86_400
     path = lease_of(tmp_path / NAME, os.getppid(), ELSEWHERE)
     os.utime(path, (tomorrow, tomorrow))
+    holder = holder_of(tmp_path, NAME)
+    assert holder is not None and "last sign of life is 24 h ahead of this clock" in holder.words
     with take(tmp_path, NAME, wait_for_silence=print if waits else None) as lease:
         assert lease.took_over is not None and lease.took_over.place == ELSEWHERE
     lease_of(path, os.getppid(), ELSEWHERE)

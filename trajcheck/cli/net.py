@@ -23,6 +23,7 @@ BUG = 1
 _PACKAGE = Path(__file__).parents[1]
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+_NO_THREAD = "can't start new thread"
 _NOTHING_LEFT = {errno.ENOMEM, errno.EMFILE, errno.ENFILE}
 
 
@@ -103,8 +104,12 @@ def _reader_gone() -> bool:
 
 
 def _no_memory(error: Exception) -> bool:
-    """Whether it is one of torch's, which are no MemoryError."""
-    return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+    """Whether it is one of torch's, which are no MemoryError; a library that found no room for itself, or a thread that
+    found none for its stack."""
+    if isinstance(error, ImportError):
+        return "failed to map segment" in f"{error} {error.__cause__}"
+    said = str(error)
+    return type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in said or said == _NO_THREAD
 
 
 def _where(error: BaseException) -> str:

@@ -26,6 +26,7 @@ from typing import Any
 
 from trajcheck.files.folders import OpenFolder
 from trajcheck.files.other_processes import here, is_gone, started
+from trajcheck.readable import time_text
 
 #: Seconds between two signs of life, and without one after which a holder of another place counts as dead.
 BEAT, SILENT = 10.0, 90.0
@@ -53,7 +54,8 @@ class Holder:
 
     @property
     def words(self) -> str:
-        return f"process {self.process} on {self.host}, since {self.since}"
+        ahead = f", whose last sign of life is {time_text(-self.age)} ahead of this clock" if self.age < -SILENT else ""
+        return f"process {self.process} on {self.host}, since {self.since}{ahead}"
 
 
 class HeldError(Exception):
