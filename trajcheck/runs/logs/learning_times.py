@@ -9,7 +9,8 @@ loss scaler skipped adds nothing. Where the rate of one step in between is unkno
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from trajcheck.errors import RunError
@@ -106,8 +107,15 @@ class _Times:
             self._why = f"the learning rate of step {self._step} {what}"
             return
         tau, squares = _widened(self._tau, len(rates)), _widened(self._squares, len(rates))
-        self._tau = None if tau is None else tuple(a + b for a, b in zip(tau, rates, strict=True))
-        self._squares = None if squares is None else tuple(a + b * b for a, b in zip(squares, rates, strict=True))
+        self._tau = None if tau is None else _finite(a + b for a, b in zip(tau, rates, strict=True))
+        self._squares = None if squares is None else _finite(a + b * b for a, b in zip(squares, rates, strict=True))
+        if tau is not None and self._tau is None:
+            self._why = f"the sum of the learning rates up to step {self._step} is beyond the largest number"
+
+
+def _finite(sums: Iterable[float]) -> Sums | None:
+    found = tuple(sums)
+    return found if all(map(math.isfinite, found)) else None
 
 
 def _widened(sums: Sums | None, groups: int) -> Sums | None:
