@@ -4,7 +4,7 @@ from __future__ import annotations
 
 MOST_BYTES = 100_000_000  # of the pickle itself
 MOST_OPERATIONS = 20_000_000
-MOST_MEMORY = 800_000_000  # estimated; the description of a model of 100,000 tensors with Adam's state takes 300 MB
+MOST_MEMORY = 800_000_000  # estimated; a tensor takes 2,700 with its name, shape and place in the memo
 MOST_MARKS = 1_000  # open at once: containers within one another
 MOST_DEPTH = 1_000  # of what was made
 MOST_ODD_KEYS = 10_000  # tuples and sets as keys, whose hashes anybody can make equal

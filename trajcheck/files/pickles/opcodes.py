@@ -29,6 +29,7 @@ Outside = Callable[[Any], Any]
 _PLAIN_KEYS = (str, bytes, bool, float, type(None))
 _ODD_ESCAPE = re.compile(rb"""\\(?:[^\\'"ntrx]|$)""")
 _LONGEST_KEY = 64  # elements of a tuple that is one
+_AT_ONCE = 1 << 16  # bytes that are read ahead
 _SMALL, _CONTAINER, _POINTER = 32, 120, 16  # bytes of memory, about
 
 
@@ -41,19 +42,26 @@ class Pickle:
     """One pickle that begins where `file` stands; no more than `size` bytes are read."""
 
     def __init__(self, file: BinaryIO, size: int, outside: Outside = no_outside, budget: Budget | None = None) -> None:
-        self._file, self._left, self._outside = file, size, outside
+        self._file, self._size, self._outside = file, size, outside
+        self._begin = file.tell()
+        self._buffer, self._before, self._at = b"", 0, 0  # what was read, how much came before it, how far it is used
         self.budget = budget or Budget()
         self._stack: list[Any] = []
         self._marks: list[list[Any]] = []
         self._memo: dict[int, Any] = {}
 
     def load(self) -> Any:
-        """The value. Raises PickleError."""
-        operations, read = _OPERATIONS, self._read
+        """The value; `file` then stands behind the pickle. Raises PickleError."""
+        operations = _OPERATIONS
         try:
             for _ in range(MOST_OPERATIONS):
-                code = read(1)[0]
+                if self._at < len(self._buffer):
+                    code = self._buffer[self._at]
+                    self._at += 1
+                else:
+                    code = self._read(1)[0]
                 if code == 0x2E:  # STOP
+                    self._file.seek(self._begin + self._before + self._at)
                     return self._stack.pop()
                 operations[code](self)
         except PickleError:
@@ -66,14 +74,29 @@ class Pickle:
 
     # -- bytes --------------------------------------------------------------------------------------------------------
 
+    @property
+    def _left(self) -> int:
+        return self._size - self._before - self._at
+
     def _read(self, count: int) -> bytes:
-        self._left -= count
-        if count < 0 or self._left < 0:
-            raise PickleError("ends too early, or has a part that is longer than itself")
-        data = self._file.read(count)
-        if len(data) < count:
-            raise PickleError("ends too early")
+        end = self._at + count
+        if end > len(self._buffer):
+            self._fill(count)
+            end = count
+        data = self._buffer[self._at : end]
+        self._at = end
         return data
+
+    def _fill(self, count: int) -> None:
+        """Have `count` bytes in the buffer, and nothing that was used."""
+        if count > self._left:
+            raise PickleError("ends too early, or has a part that is longer than itself")
+        rest = self._buffer[self._at :]
+        self._before, self._at = self._before + self._at, 0
+        more = min(self._size - self._before, max(count, _AT_ONCE)) - len(rest)
+        self._buffer = rest + self._file.read(more)
+        if len(self._buffer) < count:
+            raise PickleError("ends too early")
 
     def _text(self, count: int) -> bytes:
         if count > self._left:
@@ -82,11 +105,12 @@ class Pickle:
         return self._read(count)
 
     def _line(self) -> bytes:
-        line = self._file.readline(LONGEST_LINE + 1)
-        self._left -= len(line)
-        if not line.endswith(b"\n") or self._left < 0:
+        if self._buffer.find(b"\n", self._at) < 0:
+            self._fill(min(self._left, LONGEST_LINE + 1))
+        end = self._buffer.find(b"\n", self._at, self._at + LONGEST_LINE + 1)
+        if end < 0:
             raise PickleError("has a name or a number that does not end")
-        return line[:-1]
+        return self._read(end + 1 - self._at)[:-1]
 
     def _number(self, count: int) -> int:
         return int.from_bytes(self._read(count), "little")
@@ -94,7 +118,10 @@ class Pickle:
     # -- the stack ----------------------------------------------------------------------------------------------------
 
     def _push(self, value: Any, size: int = _SMALL) -> None:
-        self.budget.spend(size)
+        budget = self.budget
+        budget.memory -= size
+        if budget.memory < 0:
+            budget.spend(0)
         self._stack.append(value)
 
     def _mark(self) -> None:
@@ -284,7 +311,7 @@ _OPERATIONS: dict[int, Callable[[Pickle], object]] = {
     ord("F"): lambda p: p._push(float(p._line())),
     ord("G"): lambda p: p._push(struct.unpack(">d", p._read(8))[0]),
     ord("J"): lambda p: p._push(struct.unpack("<i", p._read(4))[0]),
-    ord("K"): lambda p: p._push(p._read(1)[0], _POINTER),
+    ord("K"): lambda p: p._push(p._number(1), _POINTER),
     ord("M"): lambda p: p._push(p._number(2)),
     0x8A: lambda p: p._long(p._number(1)),
     0x8B: lambda p: p._long(p._number(4)),

@@ -19,6 +19,7 @@ from trajcheck.files.extent_reader import ExtentReader
 from trajcheck.files.torch_tensors import read_tensor
 from trajcheck.files.trees.folder import FolderTree
 from trajcheck.runs.formats.archives.torch_saved.metrics import read_metrics
+from trajcheck.runs.formats.archives.torch_saved.numbering import named_step
 from trajcheck.runs.logs.run_log import AT_STEP, MEAN
 from trajcheck.runs.trajectory import open_trajectory
 
@@ -259,6 +260,18 @@ def test_duplicates_and_strangers(training: Training, folders: dict[str, Path], 
     assert "model_best.pth.tar is checkpoint-4.pth.tar once more" in notes
     assert "as of another model: discriminator-5.pth" in notes
     assert "optim-4.pt (holds no state dict" in notes and "whole-4.pt (holds a pickled module" in notes
+
+
+@pytest.mark.parametrize(
+    ("name", "step"),
+    [
+        ("ckpt-10.pt", 10), ("epoch=3-step=800.ckpt", 800), ("best_95.pth", None), ("best_epoch_7.pth", 7),
+        ("checkpoint-12.pth.tar", 12), ("checkpoints/last.ckpt", None), ("last-v1.ckpt", None), ("0007.bin", 7),
+        ("epoch_2_iter_900.pth", 900), ("resnet50-0676ba61.pth", None),
+    ],
+)  # fmt: skip
+def test_steps_in_names(name: str, step: int | None) -> None:
+    assert named_step(name) == step
 
 
 def test_two_files_of_one_step_that_differ(training: Training, folders: dict[str, Path], tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 from trajcheck.errors import RunError, StepFileError
@@ -14,6 +15,8 @@ from trajcheck.runs.formats.archives.torch_saved.contents import EPOCHS, UPDATES
 
 #: By which numbers steps are, where it is none inside.
 NAMES = "their names"
+_SCORED = re.compile(r"(^|[_.=-])(best|last|latest|final)([_.=-]|$)", re.IGNORECASE)
+_COUNTED = re.compile(r"(step|iter|epoch|update|ckpt|checkpoint)[a-z]*[_.=-]?\d", re.IGNORECASE)
 
 
 def numbered(path: str, files: Sequence[Contents]) -> tuple[dict[int, Contents], str, list[str]]:
@@ -21,7 +24,7 @@ def numbered(path: str, files: Sequence[Contents]) -> tuple[dict[int, Contents],
     files, notes = _of_one_model(path, sorted(files, key=lambda each: natural_key(each.name)))
     schemes: list[tuple[int, dict[int, Contents], str, list[str]]] = []
     for key in (*UPDATES, *EPOCHS, NAMES):
-        numbers = {each.name: each.numbers.get(key) if key != NAMES else step_in(stem(each.name)) for each in files}
+        numbers = {each.name: each.numbers.get(key) if key != NAMES else named_step(each.name) for each in files}
         found, twice = _by(numbers, files)
         if found is not None:
             covered = len(found) + len(twice)
@@ -36,6 +39,12 @@ def numbered(path: str, files: Sequence[Contents]) -> tuple[dict[int, Contents],
         )
     _, found, key, left = max(schemes, key=lambda scheme: scheme[0])
     return dict(sorted(found.items())), key, [*notes, *left]
+
+
+def named_step(name: str) -> int | None:
+    """The step of which a file's name speaks; beside `best` or `last` a number alone may be a score."""
+    words = stem(name)
+    return step_in(words) if not _SCORED.search(words) or _COUNTED.search(words) else None
 
 
 def stem(name: str) -> str:
@@ -66,7 +75,7 @@ def _by(numbers: Mapping[str, int | None], files: Sequence[Contents]) -> tuple[d
     """The file of each number, and which of them are there twice; None where two that differ have the same."""
     found: dict[int, Contents] = {}
     twice: list[str] = []
-    for each in sorted(files, key=lambda each: step_in(stem(each.name)) is None):  # a file that says its step first
+    for each in sorted(files, key=lambda each: named_step(each.name) is None):  # a file that says its step first
         step = numbers[each.name]
         if step is None:
             continue

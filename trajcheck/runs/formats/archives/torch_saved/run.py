@@ -17,11 +17,11 @@ from trajcheck.readable import some_of
 from trajcheck.runs.formats.archives.archive import Archive
 from trajcheck.runs.formats.archives.checkpoint import Checkpoint
 from trajcheck.runs.formats.archives.roles import same_bytes
-from trajcheck.runs.formats.archives.step_names import SHARD, step_in
+from trajcheck.runs.formats.archives.step_names import SHARD
 from trajcheck.runs.formats.archives.torch_saved.contents import EPOCHS, Contents, read_contents, with_prefix
 from trajcheck.runs.formats.archives.torch_saved.metrics import NAME as METRICS
 from trajcheck.runs.formats.archives.torch_saved.metrics import read_metrics
-from trajcheck.runs.formats.archives.torch_saved.numbering import numbered, stem
+from trajcheck.runs.formats.archives.torch_saved.numbering import named_step, numbered, stem
 from trajcheck.runs.formats.stored_run import StoredStep
 from trajcheck.runs.logs.run_log import RunLog
 from trajcheck.runs.run_info import RunInfo
@@ -53,7 +53,7 @@ class TorchFiles(Archive):
         if tree is None:
             return False
         for name in _files(tree):
-            if step_in(stem(name)) is not None or _WORDS.search(stem(name)):
+            if named_step(name) is not None or _WORDS.search(stem(name)):
                 try:
                     if begins_as_one(tree.range(tree.member(name), 0, 300)):
                         return True
@@ -88,8 +88,8 @@ class TorchFiles(Archive):
         steps, key, notes = numbered(str(self.path), read)
         damaged: dict[int, tuple[str, str]] = {}
         for name, why in broken:
-            step = step_in(stem(name))
-            agree = all(step_in(stem(each.name)) in (number, None) for number, each in steps.items())
+            step = named_step(name)
+            agree = all(named_step(each.name) in (number, None) for number, each in steps.items())
             if step is None or step in steps or step in damaged or not agree:
                 raise RunError(
                     f"{why} Which step the file is of cannot be told; take it out of the folder, or copy it again."
