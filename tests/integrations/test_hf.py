@@ -478,6 +478,30 @@ def test_an_image_classifier_of_an_archive(tmp_path: Path) -> None:
         np.testing.assert_allclose(report.steps["loss"][step], loss.item(), rtol=1e-12)
 
 
+@pytest.mark.parametrize(
+    ("entries", "words"),
+    [
+        ({"problem_type": "regression"}, "problem_type regression with 3 classes is no classification"),
+        ({"problem_type": "evil"}, "problem_type evil with 3 classes"),
+        ({"id2label": {"0": "cat"}, "label2id": {"cat": 0}}, "is no classification|does not fit the run"),
+        ({"label2id": {"cat": "b"}}, "label2id gives other numbers than those of its 3 classes"),
+        ({"label2id": {"cat": 7}}, "label2id gives other numbers"),
+        ({"id2label": {"x": "cat"}}, "cannot be made from it"),
+        ({"num_labels": 10**9}, r"num_labels: 1000000000 can be no size"),
+        ({"image_size": 10**6}, "more than [0-9,]+ elements of parameters"),
+        ({"patch_size": 0}, "cannot be made from it"),
+    ],
+)
+def test_config_files_of_classifiers(entries: dict[str, Any], words: str, tmp_path: Path) -> None:
+    run = archive(tmp_path / "run", small("vit"), steps=1)
+    np.savez(tmp_path / "data.npz", images=np.zeros((2, 3, 8, 8)), labels=np.array([0, 1]))
+    known = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps({**known, **entries}))
+    choice = DataChoice(data=str(tmp_path / "data.npz"))
+    with pytest.raises(ObjectiveError, match=words):
+        load_objective("hf-image-classification", device="cpu", trajectory=open_trajectory(run), choice=choice)
+
+
 HOSTILE: dict[str, tuple[dict[str, Any], str]] = {
     "code": ({"auto_map": {"AutoModelForCausalLM": "evil.Model"}}, "auto_map names code of the archive's own"),
     "nested code": ({"text_config": {"auto_map": {"AutoModel": "evil.M"}}}, r"text_config\.auto_map names code"),

@@ -22,8 +22,12 @@ from trajcheck.objective.common.token_batches import TokenBatches
 from trajcheck.objective.common.token_stream import TokenFile, open_tokens
 from trajcheck.objective.objective import Objective
 from trajcheck.objective.sample import process_generators_untouched, seed_generators
+from trajcheck.readable import one_line
 from trajcheck.runs.canonical_names import canonical
 from trajcheck.runs.trajectory import Trajectory
+
+#: The loss of a classifier, by transformers' name for it.
+ONE_CLASS = "single_label_classification"
 
 #: Under which names configurations say how many positions a model has.
 _POSITIONS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length")
@@ -114,9 +118,24 @@ def _images(
     path: Path, config: ModelConfig, model: Any, choice: DataChoice
 ) -> tuple[ImageBatches, dict[str, str], dict[str, Any]]:
     preprocessing = read_preprocessing(config.path)
-    classes = {str(name): int(number) for name, number in (getattr(model.config, "label2id", None) or {}).items()}
-    if all(name == f"LABEL_{number}" for name, number in classes.items()):
-        classes = {}
-    images, sources = open_images(path, preprocessing, classes)
-    batches = ImageBatches(images, choice.batch_size or BATCH_SIZE, int(model.config.num_labels), str(path))
+    count = int(model.config.num_labels)
+    images, sources = open_images(path, preprocessing, _classes(config, model.config, count))
+    batches = ImageBatches(images, choice.batch_size or BATCH_SIZE, count, str(path))
     return batches, {**sources, **dict(preprocessing.files)}, {"images": len(images)}
+
+
+def _classes(config: ModelConfig, settings: Any, count: int) -> dict[str, int]:
+    """The numbers of a model's classes by their names, empty where it names none; its loss is then the cross entropy
+    of one class an image. Raises ObjectiveError for a model of another loss."""
+    kind = settings.problem_type
+    if kind not in (None, ONE_CLASS) or count < 2:
+        raise ObjectiveError(
+            f"{config.path}: problem_type {one_line(str(kind), 60)} with {count} classes is no classification into one "
+            "of several; give --objective FILE.py:NAME"
+        )
+    settings.problem_type = ONE_CLASS
+    found = settings.label2id or {}
+    if not all(type(number) is int and 0 <= number < count for number in found.values()):
+        raise ObjectiveError(f"{config.path}: label2id gives other numbers than those of its {count} classes")
+    unnamed = all(name == f"LABEL_{number}" for name, number in found.items())
+    return {} if unnamed else {str(name): number for name, number in found.items()}
