@@ -568,3 +568,135 @@ def test_own_samples_of_an_archive_are_refused(hostile: Path, tmp_path: Path) ->
     elsewhere = f"hf-causal-lm:{tmp_path / 'elsewhere'}"
     found = trajcheck.analyze(hostile, objective=elsewhere, data=data, probe=1, batch_size=1, out=tmp_path / "report")
     assert found.steps["loss"].notna().all()
+
+
+# -- what these libraries leave is an archive: norms and distances are the live model's when it was saved --------------
+
+
+class Live(transformers.TrainerCallback):
+    """The trained parameters in float64 whenever the Trainer saves, and the rate of every update."""
+
+    def __init__(self) -> None:
+        self.points: dict[int, Tensor] = {}
+        self.rates: list[float] = []
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, optimizer: Any = None, **more: Any) -> None:
+        self.rates.append(optimizer.param_groups[0]["lr"])
+
+    def on_save(self, args: Any, state: Any, control: Any, model: Any = None, **more: Any) -> None:
+        self.points[state.global_step] = flat(model)
+
+
+def flat(model: Any) -> Tensor:
+    """Tied parameters once, frozen ones not."""
+    return torch.cat([p.detach().double().reshape(-1).clone() for p in model.parameters() if p.requires_grad])
+
+
+def check_points(archive: Path, points: dict[int, Tensor], folder: Path) -> None:
+    report = trajcheck.analyze(archive, out=folder / "report")
+    assert report.steps["step"].tolist() == sorted(points)
+    last = points[max(points)]
+    norms = [points[step].norm().item() for step in sorted(points)]
+    distances = [(points[step] - last).norm().item() for step in sorted(points)]
+    np.testing.assert_allclose(report.steps["param_norm"], norms, rtol=1e-12)
+    np.testing.assert_allclose(report.references["ref_dist"], distances, rtol=1e-12)
+    assert max(distances) > 0
+
+
+def saved_by_the_trainer(folder: Path, model: Any) -> Live:
+    """With the Trainer's own AdamW, which decays some tensors, and a schedule that warms up from 0."""
+    live = Live()
+    settings = {
+        "output_dir": str(folder / "trainer"), "per_device_train_batch_size": 2, "gradient_accumulation_steps": 2,
+        "max_steps": 11, "use_cpu": True, "report_to": [], "disable_tqdm": True, "dataloader_pin_memory": False,
+        "save_steps": 3, "logging_steps": 1, "learning_rate": 0.01, "weight_decay": 0.1, "warmup_steps": 4,
+        "lr_scheduler_type": "cosine",
+    }  # fmt: skip
+    arguments = transformers.TrainingArguments(**settings)
+    transformers.Trainer(model=model, args=arguments, train_dataset=examples(), callbacks=[live]).train()
+    return live
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_checkpoints_of_the_trainer(dtype: torch.dtype, tmp_path: Path) -> None:
+    """lm_head is tied; steps 3 to 11 sort otherwise by their names; rates are those that were used."""
+    model = gpt2().to(dtype)
+    live = saved_by_the_trainer(tmp_path, model)
+    check_points(tmp_path / "trainer", live.points, tmp_path)
+    trajectory = open_trajectory(tmp_path / "trainer")
+    assert trajectory.numel == sum(p.numel() for p in model.parameters())
+    assert trajectory.info.tied == {"lm_head.weight": "transformer.wte.weight"}
+    assert trajectory.log is not None and trajectory.log.lr == {t: (rate,) for t, rate in enumerate(live.rates)}
+    for snapshot in trajectory.snapshots:
+        assert snapshot.tau == pytest.approx([sum(live.rates[: snapshot.step])] * 2, rel=1e-12)
+        assert (snapshot.lr or [None])[0] == (live.rates[snapshot.step] if snapshot.step < 11 else None)
+    decayed = {name: 0.1 for name, p in model.named_parameters() if p.dim() > 1}
+    assert trajectory.info.optimizer == "AdamW" and trajectory.settings.decay_at(0) == decayed
+
+
+def test_losses_that_the_trainer_logs(tmp_path: Path) -> None:
+    """The entry at s, of one update, is f(x_(s-1); z_(s-1)): as recorded from the same training."""
+    run = tmp_path / "run"
+    more: dict[str, Any] = {"logging_strategy": "steps", "logging_steps": 1, "save_strategy": "steps", "save_steps": 2}
+    trained(tmp_path, [TrajcheckCallback(run, every=1, quiet=True)], **more)
+    recorded = {snapshot.step: snapshot.loss for snapshot in open_trajectory(run).snapshots}
+    trajectory = open_trajectory(tmp_path / "trainer")
+    found = {snapshot.step: snapshot.loss for snapshot in trajectory.snapshots}
+    assert trajectory.info.optimizer == "SGD" and found.pop(STEPS) is None
+    assert found == {step: pytest.approx(recorded[step], rel=1e-6) for step in range(2, STEPS, 2)}
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # peft asks for it
+def test_adapters_of_peft(tmp_path: Path) -> None:
+    """With a layer that is trained whole; what lies beside is no part of the vector."""
+    peft: Any = pytest.importorskip("peft")
+    lora = peft.LoraConfig(r=2, target_modules=["c_attn"], modules_to_save=["ln_f"], fan_in_fan_out=True)
+    model = peft.get_peft_model(gpt2(), lora)
+    live = saved_by_the_trainer(tmp_path, model)
+    check_points(tmp_path / "trainer", live.points, tmp_path)
+    trajectory = open_trajectory(tmp_path / "trainer")
+    assert trajectory.numel == sum(p.numel() for p in model.parameters() if p.requires_grad)
+    assert "adapter of PEFT (LORA) of rank 2" in " ".join(trajectory.info.notes)
+    assert trajectory.snapshots[0].tau is not None  # the scheduler has gone on, so the log's rates are those used
+
+
+class Odd(torch.nn.Module):
+    """Tied, frozen, with BatchNorm's buffers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = torch.nn.Linear(20, 20)
+        self.norm = torch.nn.BatchNorm1d(20)
+        self.still = torch.nn.Linear(20, 20).requires_grad_(False)
+        self.last = torch.nn.Linear(20, 20)
+        self.last.weight = self.first.weight
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.still(self.norm(self.first(x))))
+
+
+def test_states_that_accelerate_saves(tmp_path: Path) -> None:
+    """Its folders count the saves; steps are the optimizer's."""
+    from accelerate import Accelerator
+    from accelerate.utils import ProjectConfiguration
+
+    torch.manual_seed(0)
+    project = ProjectConfiguration(str(tmp_path / "project"), automatic_checkpoint_naming=True)
+    accelerator = Accelerator(cpu=True, project_config=project)
+    model = Odd()
+    made = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=0.1)
+    prepared, optimizer, scheduler = accelerator.prepare(model, made, torch.optim.lr_scheduler.ExponentialLR(made, 0.9))
+    points, rates = {}, {}
+    for step in range(1, 12):
+        accelerator.backward(prepared(torch.randn(8, 20)).square().mean())
+        optimizer.step()
+        scheduler.step()
+        optimizer.zero_grad()
+        if step % 3 == 1:
+            accelerator.save_state()
+            points[step], rates[step] = flat(model), optimizer.param_groups[0]["lr"]
+    check_points(tmp_path / "project", points, tmp_path)
+    trajectory = open_trajectory(tmp_path / "project")
+    assert {snapshot.step: snapshot.lr for snapshot in trajectory.snapshots} == {t: (lr,) for t, lr in rates.items()}
+    assert set(trajectory.snapshots[0].frozen) == {"still.weight", "still.bias"}
+    assert set(trajectory.snapshots[0].buffers) == {f"norm.{n}" for n, _ in model.norm.named_buffers()}
