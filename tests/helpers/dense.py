@@ -490,7 +490,8 @@ def _smooth_averages(smooth: np.ndarray, weigh: Weigh, steps: Sequence[int]) -> 
 
 def _ratio(column: Columns, weigh: Weigh, error: np.ndarray) -> NDArray[np.float64]:
     """num / den, empty where |den| does not exceed the resolution of its sum, or two of its errors for the choice of
-    rows."""
+    rows, three up to the 29th row."""
     num, den = column["convexity_num"], column["convexity_den"]
-    resolution = np.fmax(running_sum(column["gap_resolution"], weigh), 2 * error)
+    times = np.where(np.cumsum(~np.isnan(den)) < 30, 3, 2)
+    resolution = np.fmax(running_sum(column["gap_resolution"], weigh), times * error)
     return np.array([over(n, d) if abs(d) > r else NAN for n, d, r in zip(num, den, resolution, strict=True)])

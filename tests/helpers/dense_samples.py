@@ -180,7 +180,8 @@ def mean_with_errors(each: Sequence[Columns], weigh: Weigh, missed: float | np.n
             result[f"{name}_se"] = values.std(axis=0, ddof=1) / math.sqrt(len(each))
     num, den = (np.array([columns[f"convexity_{part}"] for columns in each]) for part in ("num", "den"))
     resolution = running_sum(result["gap_resolution"], weigh)
-    resolution = np.fmax(resolution, 2 * result["convexity_den_rows_se"])
+    times = np.where(np.cumsum(~np.isnan(den.mean(axis=0))) < 30, 3, 2)
+    resolution = np.fmax(resolution, times * result["convexity_den_rows_se"])
     error = result["convexity_den_se"]
     clear = (np.abs(den.mean(axis=0)) > resolution) & (np.abs(den.mean(axis=0)) > error)
     for t in range(num.shape[1]):

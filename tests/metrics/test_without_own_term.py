@@ -88,7 +88,7 @@ def test_against_plain_numpy(tmp_path: Path, skip: int, thin: bool, end: int) ->
     errors = {name: rows_error(terms, weigh)[here] for name, terms in (("num", top), ("den", bottom))}
     for name, expected in errors.items():
         np.testing.assert_allclose(found[f"convexity_{name}_skip_rows_se"][here], expected, rtol=1e-9)
-    np.testing.assert_array_equal(given, np.abs(den) > 2 * errors["den"])  # else within two errors of 0
+    np.testing.assert_array_equal(given, np.abs(den) > 3 * errors["den"])  # of fewer than 30 rows
     assert 0 < given.sum() <= len(given)
     for place in np.flatnonzero(given):
         error = rows_error(top - (num / den)[place] * bottom, weigh)[here][place]

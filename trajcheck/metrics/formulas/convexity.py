@@ -148,7 +148,8 @@ def convexity_ratio(
     Convex and den > 0: >= 1; in (0, 1): weakly quasi-convex; < 0: strongly non-convex; a saddle can give 2. With den <
     0 the inequality turns round, so read num and den beside it. Undefined where |den| is not above its resolution, the
     same weighted sum of the resolutions of its terms, or, over thinned records, within two of its errors for the
-    choice of rows: there the error of a quotient is not what its first order says. Source: TZC.
+    choice of rows, three where there are fewer than 30: there the error of a quotient is not what its first order says.
+    Source: TZC.
     """
     return resolved_quotient(convexity_num, convexity_den, den_resolution, den_rows_error)
 
