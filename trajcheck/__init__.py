@@ -36,6 +36,7 @@ _WHERE = {
     "record": "recording.unedited_loop.record",
     "verify": "commands.verify.command",
     "inspect": "commands.inspect.command",
+    "convert": "commands.convert.command",
     "flow": "commands.flow.command",
 }
 
@@ -56,6 +57,7 @@ __all__ = [
     "analyze",
     "batch",
     "compare",
+    "convert",
     "draw_report",
     "draw_together",
     "flow",
@@ -72,7 +74,9 @@ if TYPE_CHECKING:
     from trajcheck.commands.batch.command import BatchResult, batch
     from trajcheck.commands.batch.options import BatchConfig
     from trajcheck.commands.compare.command import compare
+    from trajcheck.commands.convert.command import convert
     from trajcheck.commands.flow.command import flow
+    from trajcheck.commands.inspect.command import inspect
     from trajcheck.commands.report.one_report import draw_report
     from trajcheck.commands.report.several_reports import draw_together
     from trajcheck.commands.report.trackers import log_wandb, write_tensorboard

@@ -11,6 +11,7 @@ import typer
 from trajcheck.cli.analyze import analyze_command
 from trajcheck.cli.batch import batch_command
 from trajcheck.cli.compare import compare_command
+from trajcheck.cli.convert import convert_command
 from trajcheck.cli.ending import Terminated, ending_by_signals
 from trajcheck.cli.flow import flow_command
 from trajcheck.cli.inspect import inspect_command
@@ -41,6 +42,7 @@ app.command("report")(report_command)
 app.command("table")(table_command)
 app.command("verify")(verify_command)
 app.command("inspect")(inspect_command)
+app.command("convert")(convert_command)
 
 
 def _version(asked: bool) -> None:

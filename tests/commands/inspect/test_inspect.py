@@ -22,7 +22,8 @@ def archive(tmp_path: Path) -> Path:
     folder = tmp_path / "archive"
     folder.mkdir()
     for step in (10, 20, 40):
-        x = {"w": stream.normal(size=(6, 5)).astype(np.float32), "running_mean": stream.normal(size=5)}
+        x: dict[str, np.ndarray] = {"w": stream.normal(size=(6, 5)).astype(np.float32)}
+        x["running_mean"] = stream.normal(size=5)
         save_file(x, folder / f"step{step}.safetensors")
     return folder
 
