@@ -63,7 +63,7 @@ def _columns(folder: str, rows: pd.DataFrame, step: str, columns: Sequence[str])
         values = rows[column].to_numpy(dtype=np.float64)
         here = np.isfinite(values)
         if here.any():
-            yield Tagged(f"{folder}/{column}", steps[here], values[here])
+            yield Tagged(f"{folder}/{_plain(column)}", steps[here], values[here])
 
 
 def _folder(table: str, keys: Sequence[str], words: tuple[str, ...], names: dict[str, str]) -> Iterator[str]:
