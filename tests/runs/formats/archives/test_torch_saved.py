@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hostile_files import archive, called, pickled, text
 from torch import Tensor, nn
 
 import trajcheck
@@ -320,6 +321,28 @@ def test_a_damaged_file(folders: dict[str, Path], tmp_path: Path) -> None:
         open_trajectory(folder, skip_bad=True)
 
 
+def test_a_file_made_to_do_harm(folders: dict[str, Path], tmp_path: Path) -> None:
+    folder = copied(folders["bare"], tmp_path / "run")
+    archive(folder / "model_4.pth", pickled(called("os", "mkdir", text(str(tmp_path / "mark")))))
+    with pytest.raises(StepFileError, match=r"model_4\.pth: names os\.mkdir, .* made to do harm"):
+        open_trajectory(folder)
+    assert open_trajectory(folder, skip_bad=True).steps == [2, 12] and not (tmp_path / "mark").exists()
+
+
+def test_bfloat16(training: Training, tmp_path: Path) -> None:
+    points = []
+    for step in STEPS:
+        state = {name: tensor.bfloat16() for name, tensor in training.saved[step]["model"].items()}
+        state["head.weight"] = state["wte.weight"]  # still tied
+        torch.save(state, tmp_path / f"step{step}.pt")
+        names = ("wte.weight", "body.weight", "body.bias", "norm.weight", "norm.bias")
+        points.append(torch.cat([state[name].double().ravel() for name in names]))
+    report = trajcheck.analyze(tmp_path, out=tmp_path / "out")
+    np.testing.assert_allclose(report.steps["param_norm"], [float(point.norm()) for point in points], rtol=1e-12)
+    distances = [float((point - points[-1]).norm()) for point in points]
+    np.testing.assert_allclose(report.references["ref_dist"], distances, rtol=1e-12)
+
+
 def test_a_link_out_of_the_folder(folders: dict[str, Path], tmp_path: Path) -> None:
     folder = copied(folders["bare"], tmp_path / "run")
     (folder / "model_4.pth").unlink()
@@ -330,7 +353,7 @@ def test_a_link_out_of_the_folder(folders: dict[str, Path], tmp_path: Path) -> N
 
 def test_a_tar_file_in_place(training: Training, folders: dict[str, Path], tmp_path: Path) -> None:
     with tarfile.open(tmp_path / "run.tar", "w") as archive:
-        archive.add(folders["nanogpt"], arcname=".")
+        archive.add(folders["nanogpt"], arcname="run")
     report = trajcheck.analyze(tmp_path / "run.tar", out=tmp_path / "out")
     np.testing.assert_allclose(report.references["ref_dist"], training.distances(), rtol=1e-12)
 

@@ -6,7 +6,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 
 from trajcheck.errors import RunError, StepFileError
 from trajcheck.files.extent_reader import ExtentReader
@@ -14,7 +13,6 @@ from trajcheck.files.pickles.torch_file import begins_as_one
 from trajcheck.files.trees.opening import open_tree
 from trajcheck.files.trees.tree import Tree, join
 from trajcheck.readable import some_of
-from trajcheck.runs.formats.archives.archive import Archive
 from trajcheck.runs.formats.archives.checkpoint import Checkpoint
 from trajcheck.runs.formats.archives.roles import same_bytes
 from trajcheck.runs.formats.archives.step_names import SHARD
@@ -22,6 +20,7 @@ from trajcheck.runs.formats.archives.torch_saved.contents import EPOCHS, Content
 from trajcheck.runs.formats.archives.torch_saved.metrics import NAME as METRICS
 from trajcheck.runs.formats.archives.torch_saved.metrics import read_metrics
 from trajcheck.runs.formats.archives.torch_saved.numbering import named_step, numbered, stem
+from trajcheck.runs.formats.archives.tree_archive import TreeArchive
 from trajcheck.runs.formats.stored_run import StoredStep
 from trajcheck.runs.logs.run_log import RunLog
 from trajcheck.runs.run_info import RunInfo
@@ -39,7 +38,7 @@ _OTHER = re.compile(
 _WORDS = re.compile(r"(^|[_.-])(last|latest|best|final|ckpt|checkpoint|model|weights|net)([_.-]|$)", re.IGNORECASE)
 
 
-class TorchFiles(Archive):
+class TorchFiles(TreeArchive):
     """Files as training loops, nanoGPT, timm, fairseq, mmengine and Lightning leave them."""
 
     name = "a folder of files of torch.save"
@@ -48,10 +47,7 @@ class TorchFiles(Archive):
     )
 
     @classmethod
-    def recognise(cls, path: Path) -> bool:
-        tree = open_tree(path)
-        if tree is None:
-            return False
+    def found_in(cls, tree: Tree) -> bool:
         for name in _files(tree):
             if named_step(name) is not None or _WORDS.search(stem(name)):
                 try:
@@ -62,28 +58,21 @@ class TorchFiles(Archive):
         return False
 
     @cached_property
-    def _tree(self) -> Tree:
-        tree = open_tree(self.path)
-        if tree is None:
-            raise RunError(f"{self.path}: neither a folder nor an archive of files.")
-        return tree
-
-    @cached_property
     def _held(self) -> tuple[dict[int, Contents], dict[int, tuple[str, str]], list[str]]:
         """The files of the steps, those that cannot be read with the reason, and what there is to say. Raises
         RunError."""
         read: list[Contents] = []
         broken: list[tuple[str, StepFileError]] = []
         others: list[tuple[str, str]] = []
-        for name in _files(self._tree):
+        for name in _files(self.tree):
             try:
-                found = read_contents(name, self._tree.torch_file(name))
+                found = read_contents(name, self.tree.torch_file(name))
             except StepFileError as error:
                 broken.append((name, error))
                 continue
             read.append(found) if isinstance(found, Contents) else others.append((name, found))
         if not read:
-            reason = broken[0][1] if broken else f"{self._tree.shown(others[0][0])}: {others[0][1]}"
+            reason = broken[0][1] if broken else f"{self.tree.shown(others[0][0])}: {others[0][1]}"
             raise RunError(f"{self.path}: none of its {len(broken) + len(others)} torch files is read. {reason}")
         steps, key, notes = numbered(str(self.path), read)
         damaged: dict[int, tuple[str, str]] = {}
@@ -111,13 +100,13 @@ class TorchFiles(Archive):
         first, *_, last = (each.checkpoint.tensors for each in steps.values())
         with ExtentReader() as reader:
             fixed = {n for n in first if n in last and same_bytes(reader, first[n], last[n])}
-        found = {s: read_contents(each.name, self._tree.torch_file(each.name), fixed) for s, each in steps.items()}
+        found = {s: read_contents(each.name, self.tree.torch_file(each.name), fixed) for s, each in steps.items()}
         return {step: each for step, each in found.items() if isinstance(each, Contents)}
 
     def steps(self) -> Mapping[int, StoredStep]:
         steps, damaged, _ = self._held
         paths = {step: each.checkpoint.path for step, each in steps.items()}
-        paths |= {step: self._tree.shown(name) for step, (name, _) in damaged.items()}
+        paths |= {step: self.tree.shown(name) for step, (name, _) in damaged.items()}
         return {step: StoredStep(step, (paths[step],)) for step in sorted(paths)}
 
     def checkpoint(self, step: int) -> Checkpoint:
@@ -137,7 +126,7 @@ class TorchFiles(Archive):
         steps = self._held[0].values()
         if not any(each.lightning for each in steps):
             return None
-        tree = self._tree if self.path.name != INNER else open_tree(self.path.parent)
+        tree = self.tree if self.path.name != INNER else open_tree(self.path.parent)
         found = read_metrics(tree, METRICS) if tree is not None and tree.holds(METRICS) else None
         return replace(found, loss={}) if found is not None and any(each.in_parts for each in steps) else found
 
