@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hf_archives import in_tar
 from safetensors.numpy import save_file
 
 import trajcheck
@@ -98,3 +99,20 @@ def test_a_truncated_file(archive: Path, tmp_path: Path) -> None:
 def test_a_report_may_lie_beside_the_files(archive: Path) -> None:
     assert run_around(archive) == archive
     assert run_around(archive / "reports" / "mine") is None
+
+
+def test_in_a_tar_file(archive: Path, points: list[Tensors], tmp_path: Path) -> None:
+    report = trajcheck.analyze(in_tar(archive, tmp_path / "x.tar"), out=tmp_path / "out")
+    expected = [np.linalg.norm(flat(point)) for point in points]
+    np.testing.assert_allclose(report.steps["param_norm"], expected, rtol=1e-14)
+
+
+def test_a_recorded_run_in_a_tar_file(tmp_path: Path) -> None:
+    """Its gradients are no parameters."""
+    for step in (0, 1):
+        file = tmp_path / "run" / f"step-{step:09}.safetensors"
+        file.parent.mkdir(exist_ok=True)
+        words = {"trajcheck": f'{{"format": 1, "step": {step}}}'}
+        save_file({"param/w": np.ones(3) * step, "grad/w": np.ones(3)}, file, words)
+    with pytest.raises(StepFileError, match="a run that trajcheck recorded, which is read in a folder alone"):
+        open_trajectory(in_tar(tmp_path / "run", tmp_path / "x.tar"))

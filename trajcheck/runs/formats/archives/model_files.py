@@ -83,7 +83,7 @@ def read_model(tree: Tree, folder: str) -> ModelFiles:
 
 def _one(tree: Tree, folder: str, name: str) -> ModelFiles:
     path = join(folder, name)
-    _check_pointer(tree, path)
+    check_pointer(tree, path)
     if name.endswith(".safetensors"):
         file = tree.safetensors(path)
         specs = file.layout.specs
@@ -155,7 +155,7 @@ def _adapter(tree: Tree, folder: str, name: str) -> ModelFiles:
 
 def _weight_map(tree: Tree, index: str) -> dict[str, str]:
     """{tensor: file}, every file one of the folder. Raises StepFileError."""
-    _check_pointer(tree, index)
+    check_pointer(tree, index)
     whole: Any = tree.json(index, _LARGEST_INDEX)
     table = whole.get("weight_map") if isinstance(whole, dict) else None
     if not isinstance(table, dict) or not table:
@@ -171,7 +171,7 @@ def _weight_map(tree: Tree, index: str) -> dict[str, str]:
     return table
 
 
-def _check_pointer(tree: Tree, name: str) -> None:
+def check_pointer(tree: Tree, name: str) -> None:
     """Raises StepFileError for what git-lfs leaves in the place of a file that was not fetched."""
     member = tree.member(name)
     if member.size < 1024 and tree.range(member, 0, len(_POINTER)) == _POINTER:

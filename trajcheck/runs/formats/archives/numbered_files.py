@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from functools import cached_property
-from pathlib import Path
 
-from trajcheck.errors import RunError
-from trajcheck.files.safetensors_header import read_header
+from trajcheck.errors import RunError, StepFileError
+from trajcheck.files.trees.tree import Tree
 from trajcheck.readable import some_of
-from trajcheck.runs.formats.archives.archive import Archive
 from trajcheck.runs.formats.archives.checkpoint import Checkpoint
+from trajcheck.runs.formats.archives.model_files import check_pointer
 from trajcheck.runs.formats.archives.step_names import SHARD, natural_key, step_in
+from trajcheck.runs.formats.archives.tree_archive import TreeArchive
 from trajcheck.runs.formats.stored_run import StoredStep
 from trajcheck.runs.run_info import RunInfo
 
@@ -20,50 +19,62 @@ SUFFIX = ".safetensors"
 _BATCHES = "probe-"  # what a Recorder sets aside, and no weights
 
 
-class NumberedFiles(Archive):
+class NumberedFiles(TreeArchive):
     """Files that save_file wrote. One without a step in its name is left out, and named."""
 
     name = "a folder of weights"
     looks = "step_100.safetensors, step_200.safetensors, ..., a file a step"
 
     @classmethod
-    def recognise(cls, path: Path) -> bool:
-        return path.is_dir() and any(step_in(name[: -len(SUFFIX)]) is not None for name in _weights_in(path))
+    def found_in(cls, tree: Tree) -> bool:
+        return any(step_in(name[: -len(SUFFIX)]) is not None for name in _weights_in(tree))
 
     @cached_property
-    def _sorted(self) -> tuple[Mapping[int, StoredStep], tuple[str, ...]]:
-        """The steps, and the names of files that are none."""
+    def _sorted(self) -> tuple[Mapping[int, str], tuple[str, ...]]:
+        """The file of each step, and those that are of none."""
         found: dict[int, str] = {}
         others = []
-        try:
-            names = sorted(_weights_in(self.path), key=natural_key)
-        except OSError as error:
-            raise RunError(f"{self.path}: cannot be read: {error.strerror}.") from error
-        for name in names:
+        for name in sorted(_weights_in(self.tree), key=natural_key):
             step = step_in(name[: -len(SUFFIX)])
             if step is None:
                 others.append(name)
             elif found.setdefault(step, name) != name:
                 raise RunError(
-                    f"{self.path}: {found[step]} and {name} would both be step {step}. Leave one of them in the "
+                    f"{self.tree.root}: {found[step]} and {name} would both be step {step}. Leave one of them in the "
                     "folder, or name them so that each says its step."
                 )
-        steps = {step: StoredStep(step, (str(self.path / found[step]),)) for step in sorted(found)}
-        return steps, tuple(others)
+        return dict(sorted(found.items())), tuple(others)
+
+    @cached_property
+    def _stored(self) -> Mapping[int, StoredStep]:
+        return {step: StoredStep(step, (self._path(name),)) for step, name in self._sorted[0].items()}
+
+    def _path(self, name: str) -> str:
+        try:
+            return self.tree.member(name).path
+        except StepFileError:  # which reading it says
+            return self.tree.shown(name)
 
     def steps(self) -> Mapping[int, StoredStep]:
-        return self._sorted[0]
+        return self._stored
 
     def checkpoint(self, step: int) -> Checkpoint:
-        file = read_header(self.steps()[step].files[0])
-        return Checkpoint(file.path, file.extents({name: name for name in file.layout.specs}))
+        name = self._sorted[0][step]
+        check_pointer(self.tree, name)
+        file = self.tree.safetensors(name)
+        if "trajcheck" in file.metadata:
+            raise StepFileError(
+                f"{self.tree.shown(name)}: a step of a run that trajcheck recorded, which is read in a folder alone: "
+                "unpack it."
+            )
+        return Checkpoint(self.tree.shown(name), file.extents({each: each for each in file.layout.specs}))
 
     def described(self) -> RunInfo:
         others = self._sorted[1]
         return RunInfo(notes=(f"left out, as no step is in their names: {some_of(others)}",) if others else ())
 
 
-def _weights_in(folder: Path) -> list[str]:
+def _weights_in(tree: Tree) -> list[str]:
     """The names of files of weights that are whole checkpoints by themselves."""
-    names = [name for name in os.listdir(folder) if name.endswith(SUFFIX)]
+    names = [name for name in tree.files() if name.endswith(SUFFIX)]
     return [name for name in names if not (SHARD.search(name) or name.startswith(_BATCHES))]
