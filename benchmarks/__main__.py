@@ -18,6 +18,7 @@ COMMANDS: tuple[str, ...] = (
     "resolution",
     "choice_of_rows",
     "pure_noise",
+    "archives",
 )
 
 for name in COMMANDS:
