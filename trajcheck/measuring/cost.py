@@ -5,7 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby, zip_longest
+from itertools import groupby
 
 from trajcheck.files.extents import Extent
 from trajcheck.measuring.options import Options
@@ -77,7 +77,7 @@ class Cost:
             )
         for head, said in (("precision", self.precision), ("objective", self.replayed)):
             words = textwrap.wrap(plain(said), 69) if said else []
-            lines += [f"{first:<11}{line}" for first, line in zip_longest([head], words, fillvalue="")]
+            lines += [f"{first:<11}{line}" for first, line in zip((head, *[""] * len(words)), words, strict=False)]
         return in_lines(lines)
 
 

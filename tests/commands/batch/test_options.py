@@ -10,6 +10,7 @@ import pytest
 from trajcheck.commands.batch.command import with_command_line
 from trajcheck.commands.batch.config_file import read_config
 from trajcheck.commands.batch.options import BatchConfig, seconds
+from trajcheck.commands.batch.run_state import Fingerprint, RunState
 from trajcheck.errors import UsageError
 from trajcheck.measuring.options import Options
 
@@ -122,3 +123,23 @@ def test_times() -> None:
     for text in ("", "h", "-1s", "1w", True, None, "0"):
         with pytest.raises(UsageError):
             seconds(text)
+
+
+def test_objectives_of_common_models_and_their_data(tmp_path: Path) -> None:
+    """Paths are from the file's folder; what a batch remembers of such an objective are its files, and no others."""
+    path = tmp_path / "batch.toml"
+    lines = ['objective = "hf-causal-lm:base"', 'data = "tokens"', "probe = 3", 'log = "{run}/log.csv"']
+    path.write_text("\n".join(["[options]", *lines, 'log-lr = "lr"']))
+    options = read_config(path).options
+    assert options.objective == f"hf-causal-lm:{tmp_path / 'base'}" and options.data == str(tmp_path / "tokens")
+    assert options.log == "{run}/log.csv" and options.log_lr == ("lr",) and options.samples == ("probe",)
+    path.write_text('[options]\nobjective = "hf-causal-lm"\ndata = "/x/tokens.bin"\nlog = "all.csv"\nlog-lr = "lr"\n')
+    other = read_config(path).options
+    assert (other.objective, other.data, other.log) == ("hf-causal-lm", "/x/tokens.bin", str(tmp_path / "all.csv"))
+
+    def state(*files: str) -> RunState:
+        return RunState("run", Fingerprint("", ""), {}, dict.fromkeys(files, "sha256:0"))
+
+    assert state("run/config.json", "/x/tokens.bin").is_of(other)
+    assert state(f"{tmp_path}/base/config.json", f"{tmp_path}/tokens/a.jsonl").is_of(options)
+    assert not state("run/config.json", "/etc/passwd").is_of(other) and not state().is_of(other)

@@ -33,8 +33,10 @@ from trajcheck.commands.batch.roles import has_places
 from trajcheck.errors import UsageError
 from trajcheck.files.opening import read_text
 from trajcheck.measuring.options import Options
+from trajcheck.objective.common.names import common_objective
 from trajcheck.options.declared import annotations_of, declarations, is_sequence
 from trajcheck.options.shared import NONE
+from trajcheck.runs.logs.log_choice import RUN
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -96,9 +98,16 @@ def _options(where: str, table: Mapping[str, Any], folder: Path) -> dict[str, An
     options = _typed(where, Options, chosen)
     if "refs" in options:
         options["refs"] = tuple(_below(folder, spec) for spec in options["refs"])
-    if options.get("objective") not in (None, "run", NONE):
+    objective = options.get("objective")
+    if (common := common_objective(objective)) is not None:
+        name, beside = common
+        options["objective"] = name if beside is None else f"{name}:{folder / Path(beside).expanduser()}"
+    elif objective not in (None, "run", NONE):
         file, colon, name = options["objective"].rpartition(":")
         options["objective"] = f"{folder / Path(file).expanduser()}{colon}{name}"
+    for key in ("data", "log"):
+        if options.get(key) is not None and not options[key].startswith(RUN):
+            options[key] = str(folder / Path(options[key]).expanduser())
     return options
 
 
