@@ -17,12 +17,13 @@ from pathlib import Path
 
 import numpy as np
 
-from trajcheck.errors import InvalidReferenceError, StepFileError, TrajcheckError
+from trajcheck.errors import InvalidReferenceError, RunError, StepFileError, TrajcheckError
 from trajcheck.files.extent_reader import ExtentReader
 from trajcheck.files.extents import FLOATING, ITEM_SIZE, Extent
 from trajcheck.files.kept_vectors import Workspace, header_block, kept_file, kept_vector, origin_of
 from trajcheck.files.pickles.tensors import StoredTensor
 from trajcheck.files.prints import FilePrints
+from trajcheck.files.trees.opening import open_tree
 from trajcheck.runs.divergence import cut_at_divergence, not_finite
 from trajcheck.runs.formats.recognise import recognise
 from trajcheck.runs.formats.weights_file import Weights, are_weights, read_weights
@@ -114,8 +115,8 @@ def _resolve(spec: str, trajectory: Trajectory, workspace: Workspace | None) -> 
         return own
     if are_weights(spec) and "@" not in Path(spec).name and not _is_run(spec):
         return _from_file(spec, trajectory, workspace)
-    run, _, point = spec.rpartition("@") if not _is_folder(spec) and "@" in spec else (spec, "", "final")
-    if not _is_folder(run):
+    run, _, point = spec.rpartition("@") if not _may_be_run(spec) and "@" in spec else (spec, "", "final")
+    if not _may_be_run(run):
         raise InvalidReferenceError(
             f"reference {spec!r}: neither a point of the run nor an existing run or file. Possible are: {KINDS}."
         )
@@ -138,16 +139,19 @@ def _resolve(spec: str, trajectory: Trajectory, workspace: Workspace | None) -> 
 
 def _is_run(path: str) -> bool:
     try:
-        return _is_folder(path) and recognise(Path(path)) is not None
+        return _may_be_run(path) and recognise(Path(path)) is not None
     except OSError:
         return False
 
 
-def _is_folder(path: str) -> bool:
+def _may_be_run(path: str) -> bool:
+    """Whether there is a folder, or a tar or zip file."""
     try:
-        return Path(path).is_dir()
-    except OSError:  # no path at all: too long
+        return open_tree(Path(path)) is not None
+    except (OSError, ValueError):  # nothing there, or no path at all: too long
         return False
+    except RunError:  # a damaged one, which opening it says
+        return True
 
 
 def _is_of(trajectory: Trajectory, other: Trajectory, step: int) -> bool:

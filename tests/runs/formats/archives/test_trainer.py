@@ -305,3 +305,15 @@ def test_half_precision(dtype: torch.dtype, tmp_path: Path) -> None:
     np.testing.assert_allclose(report.references["ref_dist"], distances, rtol=1e-13)
     told = " ".join(report.summary["warnings"])
     assert "step_norm at 2 of 3 steps; ref_dist to final at 2 of 3 steps" in told, told
+
+
+def test_a_tar_file_is_a_reference(archive: Path, points: list[Tensors], tmp_path: Path) -> None:
+    """The same run: its iterates are known as the run's own."""
+    file = in_tar(archive, tmp_path / "x.tar")
+    report = trajcheck.analyze(archive, refs=[str(file), f"{file}@step:10"], out=tmp_path / "report")
+    towards = report.references[report.references["ref"] == f"{file}@step:10"]
+    distances = [np.linalg.norm(flat(point) - flat(points[1])) for point in points]
+    np.testing.assert_allclose(towards["ref_dist"], distances, rtol=1e-14)
+    file.write_bytes(file.read_bytes()[:5000])
+    with pytest.raises(InvalidReferenceError, match=r"x\.tar: has no end, so it is truncated"):
+        trajcheck.analyze(archive, refs=[str(file)], out=tmp_path / "report")
