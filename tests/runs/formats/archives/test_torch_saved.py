@@ -129,7 +129,7 @@ LAYOUTS: dict[str, Layout] = {
     "timm": lambda t, s: (
         f"checkpoint-{t}.pth.tar",
         {
-            "epoch": t,
+            "epoch": STEPS.index(t),
             "arch": "net",
             "state_dict": s["model"],
             "optimizer": s["optimizer"],
@@ -168,7 +168,7 @@ LAYOUTS: dict[str, Layout] = {
             "model": wrapped(s["model"], "module."),
             "optimizer": s["optimizer"],
             "lr_scheduler": s["schedule"],
-            "epoch": t - 1,
+            "epoch": STEPS.index(t),  # of so many updates as Adam counts
             "args": argparse.Namespace(model="net", lr=0.01),
             "model_ema": s["ema"],
         },
@@ -200,14 +200,12 @@ def folders(training: Training, tmp_path_factory: pytest.TempPathFactory) -> dic
 @pytest.mark.parametrize("name", LAYOUTS)
 def test_norms_and_distances(name: str, training: Training, folders: dict[str, Path], tmp_path: Path) -> None:
     report = trajcheck.analyze(folders[name], out=tmp_path / "out")
-    expected = [step - 1 for step in STEPS] if name == "torchvision" else list(STEPS)
-    assert report.steps["step"].tolist() == expected
+    assert report.steps["step"].tolist() == list(STEPS)
     norms = [np.linalg.norm(training.points[step]) for step in STEPS]
     np.testing.assert_allclose(report.steps["param_norm"], norms, rtol=1e-12)
     np.testing.assert_allclose(report.references["ref_dist"], training.distances(), rtol=1e-12)
     warnings = " ".join(report.summary["warnings"])
     assert ("averages of iterates" in warnings) == (name in ("timm", "mmengine", "torchvision"))
-    assert ("numbered by epochs" in warnings) == (name in ("timm", "torchvision"))
 
 
 @pytest.mark.parametrize("name", sorted(LAYOUTS.keys() - {"bare"}))
@@ -356,6 +354,22 @@ def test_a_tar_file_in_place(training: Training, folders: dict[str, Path], tmp_p
         archive.add(folders["nanogpt"], arcname="run")
     report = trajcheck.analyze(tmp_path / "run.tar", out=tmp_path / "out")
     np.testing.assert_allclose(report.references["ref_dist"], training.distances(), rtol=1e-12)
+
+
+def test_epochs_of_an_optimizer_that_counts_nothing(tmp_path: Path) -> None:
+    """An epoch is no update: its rate is none of a step, and no time follows from it."""
+    model = nn.Linear(3, 3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    for epoch in range(3):
+        for _ in range(4):
+            model(torch.ones(1, 3)).sum().backward()
+            optimizer.step()
+        value = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "epoch": epoch}
+        torch.save(value, tmp_path / f"model_{epoch}.pth")
+    trajectory = open_trajectory(tmp_path)
+    assert trajectory.steps == [0, 1, 2] and trajectory.info.optimizer == "SGD"
+    assert [(each.lr, each.tau) for each in trajectory.snapshots] == [(None, None)] * 3
+    assert any("numbered by epochs" in note and "one is not one update" in note for note in trajectory.info.notes)
 
 
 def test_a_group_without_state_and_names_of_torch(training: Training, tmp_path: Path) -> None:

@@ -14,6 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
+from trajcheck.files.extent_reader import ExtentReader
 from trajcheck.files.extents import Extent
 from trajcheck.files.pickles.tensors import StoredTensor
 from trajcheck.files.pickles.walking import find, plain, table
@@ -217,3 +220,27 @@ def _taken(
         if len(found) < len(shapes) and shapes[len(found)] in (None, parameters[name].shape):
             found.append(name)
     return found if len(found) == len(shapes) else None
+
+
+def updates_counted(optimizer: Mapping[Any, Any]) -> int | None:
+    """How many updates an optimizer, as Adam, counts of the parameter that had most; None where it counts none. Raises
+    StepFileError."""
+    counts = [table(slots).get("step") for slots in optimizer["state"].values()]
+    with ExtentReader() as reader:
+        numbers = [_value(reader, each) if isinstance(each, StoredTensor) else each for each in counts]
+    known = [each for each in numbers if isinstance(each, (int, float)) and 0 <= each < 2**53 and each == each // 1]
+    return int(max(known)) if known else None
+
+
+def _value(reader: ExtentReader, tensor: StoredTensor) -> float | None:
+    """Of a tensor of one number."""
+    extent = tensor.extent("step")
+    if extent.numel != 1:
+        return None
+    if extent.dtype in ("I64", "I32"):
+        return int.from_bytes(bytes(reader.raw(extent, 0, extent.length)), "little", signed=True)
+    if extent.dtype not in ("F32", "F64"):
+        return None
+    out = np.empty(1)
+    reader.widen(extent, 0, out)
+    return float(out[0])

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-
 from trajcheck.errors import StepFileError
-from trajcheck.files.extent_reader import ExtentReader
-from trajcheck.files.pickles.tensors import StoredTensor
-from trajcheck.files.pickles.walking import find, table
+from trajcheck.files.pickles.walking import find
 from trajcheck.files.trees.tree import Tree, join
 from trajcheck.runs.canonical_names import canonical
 from trajcheck.runs.formats.archives.checkpoint import Checkpoint
 from trajcheck.runs.formats.archives.model_files import ModelFiles
-from trajcheck.runs.formats.archives.optimizer_state import OptimizerState, find_optimizer, match_optimizer
+from trajcheck.runs.formats.archives.optimizer_state import (
+    OptimizerState,
+    find_optimizer,
+    match_optimizer,
+    updates_counted,
+)
 from trajcheck.runs.formats.archives.roles import may_be_trained
 
 #: Classes of torch by the Trainer's `optim`.
@@ -84,24 +85,6 @@ def updates_made(tree: Tree, folder: str, file: str) -> int | None:
     """How many updates the optimizer counts, of the parameter that had most; None where it counts none."""
     try:
         state = find_optimizer(tree.torch_file(join(folder, file)).value)
-        counts = [table(slots).get("step") for slots in state["state"].values()] if state is not None else []
-        with ExtentReader() as reader:
-            numbers = [_value(reader, each) if isinstance(each, StoredTensor) else each for each in counts]
+        return None if state is None else updates_counted(state)
     except StepFileError:
         return None
-    known = [each for each in numbers if isinstance(each, (int, float)) and 0 <= each < 2**53 and each == each // 1]
-    return int(max(known)) if known else None
-
-
-def _value(reader: ExtentReader, tensor: StoredTensor) -> float | None:
-    """Of a tensor of one number."""
-    extent = tensor.extent("step")
-    if extent.numel != 1:
-        return None
-    if extent.dtype in ("I64", "I32"):
-        return int.from_bytes(bytes(reader.raw(extent, 0, extent.length)), "little", signed=True)
-    if extent.dtype not in ("F32", "F64"):
-        return None
-    out = np.empty(1)
-    reader.widen(extent, 0, out)
-    return float(out[0])

@@ -15,7 +15,12 @@ from trajcheck.files.pickles.walking import find, number, plain, table
 from trajcheck.readable import some_of
 from trajcheck.runs.canonical_names import canonical
 from trajcheck.runs.formats.archives.checkpoint import Checkpoint
-from trajcheck.runs.formats.archives.optimizer_state import OptimizerState, find_optimizer, match_optimizer
+from trajcheck.runs.formats.archives.optimizer_state import (
+    OptimizerState,
+    find_optimizer,
+    match_optimizer,
+    updates_counted,
+)
 from trajcheck.runs.formats.archives.roles import is_buffer
 from trajcheck.runs.formats.archives.step_names import step_in
 from trajcheck.runs.user_fields import Plain, user_fields
@@ -26,6 +31,8 @@ UPDATES = (
     *("iter", "meta.iter", "n_iter", "num_steps", "global_iter", "current_step", "step_num", "it"),
 )
 EPOCHS = ("epoch", "meta.epoch", "extra_state.epoch", "extra_state.train_iterator.epoch", "epochs", "epoch_num")
+#: Under which the updates stand that the optimizer's state counts, of a file that says no number of them.
+COUNTED = "the optimizer's own count"
 #: fairseq's: a list of what each run of the job did.
 HISTORY = "optimizer_history"
 #: Where the model stands, by the last of the keys.
@@ -95,6 +102,9 @@ def read_contents(name: str, file: TorchFile, fixed: Collection[str] = ()) -> Co
         )
     extents = shared_extents(file.path, {name: _extent(name, tensor) for name, tensor in tensors.items()})
     numbers = _numbers(value)
+    held = find_optimizer(value)
+    if held is not None and not numbers.keys() & {*UPDATES} and (counted := updates_counted(held)) is not None:
+        numbers[COUNTED] = counted
     if _is_behind(value, step_in(name.rpartition("/")[2])):
         numbers["meta.iter"] += 1
     checkpoint = Checkpoint(
@@ -235,7 +245,7 @@ def _rate_of_next(value: Any, numbers: Mapping[str, int]) -> bool:
     optimizer, or once for each epoch that is over, has moved on before the file was written."""
     if "iter_num" in numbers and find(value, "model_args") is not None:
         return True
-    updates = [numbers[key] for key in UPDATES if key in numbers][:1]
+    updates = [numbers[key] for key in (*UPDATES, COUNTED) if key in numbers][:1]
     epochs = [numbers[key] + 1 for key in EPOCHS if key in numbers][:1] if LIGHTNING not in table(value) else []
     for key in _SCHEDULERS:
         held = find(value, key)

@@ -11,7 +11,7 @@ from trajcheck.readable import some_of
 from trajcheck.runs.canonical_names import canonical
 from trajcheck.runs.formats.archives.roles import same_bytes
 from trajcheck.runs.formats.archives.step_names import natural_key, step_in
-from trajcheck.runs.formats.archives.torch_saved.contents import EPOCHS, UPDATES, Contents
+from trajcheck.runs.formats.archives.torch_saved.contents import COUNTED, EPOCHS, UPDATES, Contents
 
 #: By which numbers steps are, where it is none inside.
 NAMES = "their names"
@@ -23,7 +23,7 @@ def numbered(path: str, files: Sequence[Contents]) -> tuple[dict[int, Contents],
     """The files of each step in order, what they are numbered by, and which were left out and why. Raises RunError."""
     files, notes = _of_one_model(path, sorted(files, key=lambda each: natural_key(each.name)))
     schemes: list[tuple[int, dict[int, Contents], str, list[str]]] = []
-    for key in (*UPDATES, *EPOCHS, NAMES):
+    for key in (*UPDATES, COUNTED, *EPOCHS, NAMES):
         numbers = {each.name: each.numbers.get(key) if key != NAMES else named_step(each.name) for each in files}
         found, twice = _by(numbers, files)
         if found is not None:

@@ -16,7 +16,14 @@ from trajcheck.readable import some_of
 from trajcheck.runs.formats.archives.checkpoint import Checkpoint
 from trajcheck.runs.formats.archives.roles import same_bytes
 from trajcheck.runs.formats.archives.step_names import SHARD
-from trajcheck.runs.formats.archives.torch_saved.contents import EPOCHS, Contents, read_contents, with_prefix
+from trajcheck.runs.formats.archives.torch_saved.contents import (
+    COUNTED,
+    EPOCHS,
+    UPDATES,
+    Contents,
+    read_contents,
+    with_prefix,
+)
 from trajcheck.runs.formats.archives.torch_saved.metrics import NAME as METRICS
 from trajcheck.runs.formats.archives.torch_saved.metrics import read_metrics
 from trajcheck.runs.formats.archives.torch_saved.numbering import named_step, numbered, stem
@@ -89,8 +96,12 @@ class TorchFiles(TreeArchive):
         if any(each.in_parts for each in steps.values()):
             notes.append("losses that were logged are not taken: an update is of another number of batches than one")
         if key in EPOCHS:
-            notes.append("steps are numbered by epochs, as no number of updates is said in the files")
+            notes.append(
+                "steps are numbered by epochs, as no number of updates is said in the files: one is not one update"
+            )
         steps = self._matched_by_bytes(steps)
+        if key not in (*UPDATES, COUNTED):  # a rate is that of an update, and would be summed as such
+            steps = {step: replace(each, rates=None) for step, each in steps.items()}
         return _with_prefix(steps), damaged, [*notes, *_constant_rates(steps)[1]]
 
     def _matched_by_bytes(self, steps: dict[int, Contents]) -> dict[int, Contents]:
