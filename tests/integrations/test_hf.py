@@ -478,6 +478,21 @@ def test_an_image_classifier_of_an_archive(tmp_path: Path) -> None:
         np.testing.assert_allclose(report.steps["loss"][step], loss.item(), rtol=1e-12)
 
 
+def test_an_archive_without_the_name_of_the_inner_model(tmp_path: Path) -> None:
+    """GPT-2 as it was published: `h.0.ln_1.weight`, where the model with a head has `transformer.` before it."""
+    model = small("gpt2").double()
+    model.config.save_pretrained(tmp_path / "run")
+    tensors = {f"param/{name}": p.detach() for name, p in model.transformer.named_parameters()}
+    save_file(tensors, tmp_path / "run" / "step-000000000.safetensors", {"trajcheck": '{"format": 1, "step": 0}'})
+    tokens = np.arange(16) % 40
+    tokens.astype("<u2").tofile(tmp_path / "tokens.bin")
+    data = str(tmp_path / "tokens.bin")
+    report = trajcheck.analyze(tmp_path / "run", objective="hf-causal-lm", data=data, sample="full", out=tmp_path / "o")
+    ids = torch.tensor(tokens[None])
+    loss = torch.nn.functional.cross_entropy(model.eval()(ids).logits[0, :-1], ids[0, 1:])
+    np.testing.assert_allclose(report.steps["loss"], loss.item(), rtol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("entries", "words"),
     [

@@ -195,7 +195,7 @@ def types_of_calls() -> None:
     trajcheck.analyze("run", ["final"], "f.py:f", skip=2, out=Path("x"))
     trajcheck.analyze(run="run", skip="2")  # type: ignore[arg-type]
     trajcheck.analyze("run", skipp=2)  # type: ignore[call-arg]
-    trajcheck.flow("run")  # type: ignore[call-arg]
+    _ = trajcheck.flow("run").flow
     _ = trajcheck.flow("run", "f.py:f", rtol=1e-3).flow
     _ = trajcheck.compare("a", "b", align="time").pairs
     _ = trajcheck.compare("a", "b", "c", "d", align="time").pairs

@@ -181,7 +181,7 @@ class Objective:
         Errors: ObjectiveError where names or shapes differ, or where only one of the two ties a pair.
         """
         shapes = {name: tuple(p.shape) for name, (_, p) in self._parameters.items()}
-        self._around = attribute_around({*parameters, *(aliases or {})}, self._aliases)
+        self._around = attribute_around({*parameters, *(aliases or {})}, self._aliases.values())
         known = {name.removeprefix(self._around): here for name, here in self._aliases.items()}
         matched, problems = match_parameters(parameters, aliases or {}, shapes, known)
         if problems:

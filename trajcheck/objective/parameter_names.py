@@ -45,7 +45,7 @@ def buffer_names(model: nn.Module) -> dict[str, tuple[str, ...]]:
 
 def attribute_around(run: Iterable[str], here: Iterable[str]) -> str:
     """Of an objective whose model holds the run's in one attribute, as a LightningModule does: that attribute with its
-    dot, `net.`, which all names here begin with and none of the run's. Else ''."""
+    dot, `net.`, which all names here, tied ones once, begin with, and none of the run's. Else ''."""
     known = set(here)
     first = {name.partition(".")[0] for name in known}
     if len(first) != 1:

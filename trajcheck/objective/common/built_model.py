@@ -26,7 +26,7 @@ from trajcheck.errors import ObjectiveError
 from trajcheck.objective.common.config_file import ModelConfig
 from trajcheck.objective.common.names import CAUSAL_LM
 from trajcheck.objective.full_precision import value_for_a_while
-from trajcheck.objective.parameter_names import match_parameters, parameter_aliases
+from trajcheck.objective.parameter_names import attribute_around, match_parameters, parameter_aliases
 from trajcheck.readable import one_line, some_of
 from trajcheck.runs.canonical_names import canonical
 from trajcheck.runs.trajectory import Shapes
@@ -47,7 +47,9 @@ def build(config: ModelConfig, kind: str, shapes: Shapes, tied: Mapping[str, str
         outline = make(dtype)
     here = {canonical(name): tuple(p.shape) for name, p in outline.named_parameters()}
     aliases = parameter_aliases(outline, str(config.path))
-    _, problems = match_parameters(shapes, tied, here, aliases)
+    around = attribute_around({*shapes, *tied}, aliases.values())
+    known = {name.removeprefix(around): own for name, own in aliases.items()}
+    _, problems = match_parameters(shapes, tied, here, known)
     if problems:
         name = type(outline).__name__
         raise ObjectiveError(f"{config.path}: its {name} does not fit the run: {'; '.join(problems)}")
