@@ -178,6 +178,22 @@ def test_folders_whose_step_is_another(archive: Path) -> None:
     assert open_trajectory(archive, skip_bad=True).steps == [2, 30]
 
 
+def test_a_long_log(archive: Path) -> None:
+    """Of most checkpoints it is not read, and their step is."""
+    for step in STEPS:
+        write_state(archive / f"checkpoint-{step}", step, [*log(step), *({"eval_loss": 1.0, "step": 1},) * 3000])
+    trajectory = open_trajectory(archive)
+    assert [snapshot.epoch for snapshot in trajectory.snapshots] == [0.2, 1.0, 3.0]
+    assert trajectory.snapshots[0].lr == (rate(2),)
+    write_state(archive / "checkpoint-10", 20, [{"eval_loss": 1.0, "step": 1}] * 3000)
+    with pytest.raises(StepFileError, match="says step 20, its name 10"):
+        open_trajectory(archive)
+    write_state(archive / "checkpoint-10", 10)
+    write_state(archive / "checkpoint-30", 30, [*({"eval_loss": 1.0, "step": 1},) * 3000, {"loss": 1}])
+    notes = " ".join(open_trajectory(archive).info.notes)
+    assert "a log was left out" in notes and "checkpoint-30/trainer_state.json" in notes
+
+
 def test_copies_and_strange_names(archive: Path, tmp_path: Path) -> None:
     shutil.copytree(archive / "checkpoint-30", archive / "checkpoint-best")
     shutil.copytree(archive / "checkpoint-10", archive / "epoch-1")

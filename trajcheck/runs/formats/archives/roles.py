@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence, Sized
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from trajcheck.errors import StepFileError
 from trajcheck.files.extent_reader import BLOCK, ExtentReader
@@ -34,6 +35,9 @@ _CONSTANTS = re.compile(
 )
 #: The last layer of a model, which is tied to its first one, and not the other way round.
 _HEAD = re.compile(r"(^|\.)(lm_head|embed_out|proj_out|output_projection|output|decoder|head)(\.\w+)*\.\w+$")
+
+
+Each = TypeVar("Each")
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,7 @@ def _is_constant(name: str, shape: tuple[int, ...]) -> bool:
 
 def find_roles(checkpoints: Sequence[Checkpoint]) -> Roles:
     """From the checkpoints of a run, in their order; some of them are read. Raises StepFileError."""
-    chosen = _spread(checkpoints)
+    chosen = spread(checkpoints)
     tables = [{shown: each.tensors[name] for shown, name in model_names(each).items()} for each in chosen]
     everywhere = [name for name in tables[0] if all(name in table for table in tables)] if tables else []
     names = dict.fromkeys(name for table in tables for name in table)
@@ -140,7 +144,7 @@ def _count(names: Sized, one: str, several: str) -> str:
     return f"1 tensor {one}" if len(names) == 1 else f"{len(names)} tensors {several}"
 
 
-def _spread(checkpoints: Sequence[Checkpoint]) -> list[Checkpoint]:
+def spread(checkpoints: Sequence[Each]) -> list[Each]:
     """At most COMPARED, the first and the last among them."""
     last = len(checkpoints) - 1
     places = sorted({round(last * part / (COMPARED - 1)) for part in range(COMPARED)}) if last > 0 else range(last + 1)

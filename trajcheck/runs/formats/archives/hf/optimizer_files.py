@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
+from typing import Any
 
 from trajcheck.errors import StepFileError
 from trajcheck.files.pickles.walking import find
@@ -22,13 +24,19 @@ from trajcheck.runs.formats.archives.roles import may_be_trained
 _BY_WORD = {"adamw": "AdamW", "sgd": "SGD", "adagrad": "Adagrad", "rmsprop": "RMSprop", "adafactor": "Adafactor"}
 
 
+@lru_cache(maxsize=4)
+def _held(tree: Tree, name: str) -> Any:
+    """What a file of torch.save holds, which several ask for. Raises StepFileError."""
+    return tree.torch_file(name).value
+
+
 def optimizer_beside(tree: Tree, folder: str, file: str, model: ModelFiles) -> OptimizerState:
     """What an optimizer's file says of the weights beside it, by their names there; nothing where there is none, and
     what cannot be read is said in its notes."""
     if not tree.holds(join(folder, file)):
         return OptimizerState()
     try:
-        found = find_optimizer(tree.torch_file(join(folder, file)).value)
+        found = find_optimizer(_held(tree, join(folder, file)))
     except StepFileError as error:
         return OptimizerState(notes=(f"left out: {str(error).removesuffix('.')}",))
     if found is None:
@@ -75,7 +83,7 @@ def next_rates(tree: Tree, folder: str, scheduler: str, optimizer: str) -> tuple
     except (StepFileError, TypeError):
         pass
     try:
-        state = find_optimizer(tree.torch_file(join(folder, optimizer)).value)
+        state = find_optimizer(_held(tree, join(folder, optimizer)))
     except StepFileError:
         return None
     return match_optimizer(state, {}).lr if state is not None else None
@@ -84,7 +92,7 @@ def next_rates(tree: Tree, folder: str, scheduler: str, optimizer: str) -> tuple
 def updates_made(tree: Tree, folder: str, file: str) -> int | None:
     """How many updates the optimizer counts, of the parameter that had most; None where it counts none."""
     try:
-        state = find_optimizer(tree.torch_file(join(folder, file)).value)
+        state = find_optimizer(_held(tree, join(folder, file)))
         return None if state is None else updates_counted(state)
     except StepFileError:
         return None

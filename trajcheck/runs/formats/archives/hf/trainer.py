@@ -28,9 +28,11 @@ from trajcheck.runs.formats.archives.hf.trainer_state import (
     contradictions,
     losses_of_steps,
     rates_of_updates,
+    read_step,
     read_trainer_state,
 )
 from trajcheck.runs.formats.archives.model_files import model_files
+from trajcheck.runs.formats.archives.roles import spread
 from trajcheck.runs.formats.archives.step_names import step_said
 from trajcheck.runs.logs.run_log import RunLog
 from trajcheck.runs.run_info import RunInfo
@@ -56,8 +58,8 @@ class TrainerCheckpoints(WeightFolders):
         """The folder's number, which reading it compares; else what is said inside."""
         if (number := _number(place)) is not None:
             return number
-        state = self._state(place)
-        return step_said(place.label) if state is None else state.step
+        said = self._said(place)
+        return said[0] if isinstance(said, tuple) else step_said(place.label)
 
     def again(self, place: Place, other: Place) -> bool:
         return _number(place) is None or _number(other) is None  # checkpoint-best is one of the others
@@ -70,30 +72,40 @@ class TrainerCheckpoints(WeightFolders):
         return f"no {STATE}, which is written last"
 
     @cached_property
-    def _states(self) -> dict[str, TrainerState | StepFileError | None]:
+    def _steps_said(self) -> dict[str, tuple[int, float | None] | StepFileError | None]:
         return {}
 
-    def _state(self, place: Place) -> TrainerState | None:
-        """None where there is none, or it cannot be read, which reading the step says."""
-        if place.folder not in self._states:
+    def _said(self, place: Place) -> tuple[int, float | None] | StepFileError | None:
+        """The step that is said inside, and the epoch; None where there is nothing, or why it cannot be read."""
+        if place.folder not in self._steps_said:
             name = join(place.folder, STATE)
             try:
-                self._states[place.folder] = read_trainer_state(self.tree, name) if self.tree.holds(name) else None
+                self._steps_said[place.folder] = read_step(self.tree, name) if self.tree.holds(name) else None
             except StepFileError as error:
-                self._states[place.folder] = error
-        found = self._states[place.folder]
-        return found if isinstance(found, TrainerState) else None
+                self._steps_said[place.folder] = error
+        return self._steps_said[place.folder]
 
     @cached_property
     def _complete(self) -> list[int]:
         return [step for step, stored in self.steps().items() if stored.missing is None]
 
     @cached_property
-    def _all_states(self) -> list[TrainerState]:
-        """Of the checkpoints, and of the folder as a whole where the Trainer left one there, in order."""
-        found = [state for step in self._complete if (state := self._state(self.place(step))) is not None]
-        whole = self._state(Place("", "")) if self.tree.holds(STATE) else None
-        return [*found, *([whole] if whole is not None and (not found or whole.step >= found[-1].step) else [])]
+    def _unread(self) -> list[str]:
+        """What could not be read of logs."""
+        return []
+
+    @cached_property
+    def _logs(self) -> list[TrainerState]:
+        """Of some checkpoints, the first and the last among them, and of the folder as a whole where the Trainer left
+        one there, in order: a log holds those before it."""
+        said = [step for step in self._complete if isinstance(self._said(self.place(step)), tuple)]
+        found = []
+        for name in [join(self.place(step).folder, STATE) for step in spread(said)] + [STATE] * self.tree.holds(STATE):
+            try:
+                found.append(read_trainer_state(self.tree, name))
+            except StepFileError as error:
+                self._unread.append(f"a log was left out: {str(error).removesuffix('.')}")
+        return sorted(found, key=lambda state: state.step)
 
     @cached_property
     def _next(self) -> dict[int, tuple[float, ...]]:
@@ -108,9 +120,9 @@ class TrainerCheckpoints(WeightFolders):
     @cached_property
     def _log(self) -> tuple[RunLog | None, tuple[str, ...]]:
         """The longest of the logs, and what there is to say of it."""
-        if not self._all_states:
+        if not self._logs:
             return None, ()
-        last = self._all_states[-1]
+        last = self._logs[-1]
         versions = filter(
             None, (self._version(self.place(step)) for step in (*self._complete[:1], *self._complete[-1:]))
         )
@@ -118,7 +130,7 @@ class TrainerCheckpoints(WeightFolders):
         if rates and any(len(set(each)) > 1 for each in self._next.values()):
             rates, why = {}, "the log's rates were left out: they are those of the first group, and others differ"
         losses, kind, told = losses_of_steps(last.entries)
-        notes = tuple(filter(None, (why, told, contradictions(self._all_states))))
+        notes = tuple(filter(None, (why, told, contradictions(self._logs))))
         if not rates and not losses:
             return None, notes
         file = self.tree.member(last.name).path
@@ -138,33 +150,37 @@ class TrainerCheckpoints(WeightFolders):
 
     def checkpoint(self, step: int) -> Checkpoint:
         place = self.place(step)
-        state = self._state(place)
-        if isinstance(error := self._states[place.folder], StepFileError):
-            raise error
-        if state is None:
+        said = self._said(place)
+        if isinstance(said, StepFileError):
+            raise said
+        if said is None:
             return super().checkpoint(step)
-        if state.step != step:
+        if said[0] != step:
             raise StepFileError(
-                f"{self.tree.shown(place.folder)}: its {STATE} says step {state.step}, its name {step}: of which of "
+                f"{self.tree.shown(place.folder)}: its {STATE} says step {said[0]}, its name {step}: of which of "
                 "them its weights are cannot be told. Rename the folder, or copy it again."
             )
         held = super().checkpoint(step)
         log = self.log()
         logged = log.lr.get(step) if log is not None else None
-        follows = state.planned is None or step < state.planned
-        rates = self._next.get(step) if follows else None
+        planned = self._logs[-1].planned if self._logs else None
+        rates = self._next.get(step) if planned is None or step < planned else None
         if logged is not None:
             rates = logged * len(rates or logged)
-        held = replace(held, lr=rates, epoch=state.epoch)
+        held = replace(held, lr=rates, epoch=said[1])
         if step not in (self._complete[0], self._complete[-1]):  # settings seldom change, and take time to read
             return held
         return with_optimizer(held, optimizer_beside(self.tree, place.folder, OPTIMIZER, self.model(step)))
 
     def described(self) -> RunInfo:
         info = super().described()
-        names = [state.name for state in self._all_states]
+        names = [state.name for state in self._logs]
         files = tuple(dict.fromkeys(self.tree.member(name).path for name in names))
-        return replace(info, files=files, notes=(*info.notes, *self._log[1], *self._skipped(), *self._other_settings()))
+        return replace(
+            info,
+            files=files,
+            notes=(*info.notes, *self._log[1], *self._unread, *self._skipped(), *self._other_settings()),
+        )
 
     def _skipped(self) -> list[str]:
         """How many updates the optimizer counts fewer than the Trainer."""

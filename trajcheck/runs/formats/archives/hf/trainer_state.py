@@ -15,15 +15,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 from trajcheck.errors import StepFileError
+from trajcheck.files.plain_json import parse_json
 from trajcheck.files.trees.tree import Tree
 from trajcheck.runs.logs.run_log import AT_STEP, MEAN
 
 STATE = "trainer_state.json"
+#: Bytes of a state that are read first.
+HEAD = 65536
 #: Versions of transformers: from the first on, and before the second.
 USED_SINCE, NEXT_BEFORE = (4, 52), (4, 51)
 
@@ -60,6 +64,19 @@ def read_trainer_state(tree: Tree, name: str) -> TrainerState:
     except (KeyError, TypeError, AttributeError, ValueError, OverflowError) as error:
         raise StepFileError(f"{tree.shown(name)}: not a state of the Trainer ({error!r:.200}).") from error
     return TrainerState(name, step, int(planned) if planned and planned > 0 else None, epoch, entries)
+
+
+def read_step(tree: Tree, name: str) -> tuple[int, float | None]:
+    """The step of a state and its epoch alone. They stand before the log, which may be long, and is then not read.
+    Raises StepFileError."""
+    member = tree.member(name)
+    if member.size > HEAD:
+        before, found, _ = tree.range(member, 0, HEAD).partition(b'"log_history"')
+        with suppress(ValueError, TypeError, KeyError):
+            whole = parse_json(before.decode("utf-8") + '"log_history": []}') if found else {}
+            return _natural(whole["global_step"]), _number(whole.get("epoch"))
+    state = read_trainer_state(tree, name)
+    return state.step, state.epoch
 
 
 def _entry(value: Any) -> Entry | None:
