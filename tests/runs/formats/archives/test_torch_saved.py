@@ -21,6 +21,7 @@ from trajcheck.files.torch_tensors import read_tensor
 from trajcheck.files.trees.folder import FolderTree
 from trajcheck.runs.formats.archives.torch_saved.metrics import read_metrics
 from trajcheck.runs.formats.archives.torch_saved.numbering import named_step
+from trajcheck.runs.formats.archives.torch_saved.run import TorchFiles
 from trajcheck.runs.logs.run_log import AT_STEP, MEAN
 from trajcheck.runs.trajectory import open_trajectory
 
@@ -266,7 +267,7 @@ def test_duplicates_and_strangers(training: Training, folders: dict[str, Path], 
     [
         ("ckpt-10.pt", 10), ("epoch=3-step=800.ckpt", 800), ("best_95.pth", None), ("best_epoch_7.pth", 7),
         ("checkpoint-12.pth.tar", 12), ("checkpoints/last.ckpt", None), ("last-v1.ckpt", None), ("0007.bin", 7),
-        ("epoch_2_iter_900.pth", 900), ("resnet50-0676ba61.pth", None),
+        ("epoch_2_iter_900.pth", 900), ("step_30/model_0.pt", 30), ("resnet50-0676ba61.pth", None),
     ],
 )  # fmt: skip
 def test_steps_in_names(name: str, step: int | None) -> None:
@@ -325,6 +326,20 @@ def test_a_file_made_to_do_harm(folders: dict[str, Path], tmp_path: Path) -> Non
     with pytest.raises(StepFileError, match=r"model_4\.pth: names os\.mkdir, .* made to do harm"):
         open_trajectory(folder)
     assert open_trajectory(folder, skip_bad=True).steps == [2, 12] and not (tmp_path / "mark").exists()
+
+
+def test_a_folder_a_step(training: Training, folders: dict[str, Path], tmp_path: Path) -> None:
+    for file in folders["bare"].iterdir():
+        inner = tmp_path / "run" / file.stem.replace("model_", "step-")
+        inner.mkdir(parents=True)
+        (inner / "model.pth").write_bytes(file.read_bytes())
+        (inner / "optimizer.pt").write_bytes(file.read_bytes())
+    trajectory = open_trajectory(tmp_path / "run")
+    assert trajectory.steps == list(STEPS) and TorchFiles(tmp_path / "run").folders() == {"step-2", "step-4", "step-12"}
+    for number in (1, 2):  # runs, and no steps
+        (tmp_path / "seeds" / f"seed{number}").mkdir(parents=True)
+        (tmp_path / "seeds" / f"seed{number}" / "model_1.pth").write_bytes(file.read_bytes())
+    assert not TorchFiles.recognise(tmp_path / "seeds")
 
 
 def test_bfloat16(training: Training, tmp_path: Path) -> None:

@@ -13,6 +13,8 @@ from trajcheck.runs.formats.archives.roles import same_bytes
 from trajcheck.runs.formats.archives.step_names import natural_key, step_in
 from trajcheck.runs.formats.archives.torch_saved.contents import COUNTED, EPOCHS, UPDATES, Contents
 
+#: Lightning's folder of checkpoints, within that of a version.
+INNER = "checkpoints"
 #: By which numbers steps are, where it is none inside.
 NAMES = "their names"
 _SCORED = re.compile(r"(^|[_.=-])(best|last|latest|final)([_.=-]|$)", re.IGNORECASE)
@@ -41,8 +43,16 @@ def numbered(path: str, files: Sequence[Contents]) -> tuple[dict[int, Contents],
     return dict(sorted(found.items())), key, [*notes, *left]
 
 
+def says_its_step(folder: str) -> bool:
+    """Whether a folder is called as that of one checkpoint, step_100, and not as a run's, seed1."""
+    return _COUNTED.search(folder) is not None and step_in(folder) is not None
+
+
 def named_step(name: str) -> int | None:
     """The step of which a file's name speaks; beside `best` or `last` a number alone may be a score."""
+    folder = name.rpartition("/")[0]
+    if folder and folder != INNER:
+        return step_in(folder)
     words = stem(name)
     return step_in(words) if not _SCORED.search(words) or _COUNTED.search(words) else None
 

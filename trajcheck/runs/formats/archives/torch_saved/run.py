@@ -26,14 +26,12 @@ from trajcheck.runs.formats.archives.torch_saved.contents import (
 )
 from trajcheck.runs.formats.archives.torch_saved.metrics import NAME as METRICS
 from trajcheck.runs.formats.archives.torch_saved.metrics import read_metrics
-from trajcheck.runs.formats.archives.torch_saved.numbering import named_step, numbered, stem
+from trajcheck.runs.formats.archives.torch_saved.numbering import INNER, named_step, numbered, says_its_step, stem
 from trajcheck.runs.formats.archives.tree_archive import TreeArchive
 from trajcheck.runs.formats.stored_run import StoredStep
 from trajcheck.runs.logs.run_log import RunLog
 from trajcheck.runs.run_info import RunInfo
 
-#: Lightning's, within the folder of a version.
-INNER = "checkpoints"
 _FILE = re.compile(r"\.(pt|pth|th|bin|ckpt)(\.tar)?$", re.IGNORECASE)
 #: What libraries put beside a model, or shards that an index lists.
 _OTHER = re.compile(
@@ -146,13 +144,17 @@ class TorchFiles(TreeArchive):
 
 
 def _files(tree: Tree) -> list[str]:
-    """The files that may be checkpoints, of a folder or, of Lightning's, in the folder inside."""
+    """The files that may be checkpoints: in a folder, in Lightning's inside, or the one in each step's folder."""
     for folder in ("", INNER):
-        names = [join(folder, name) for name in tree.files(folder) if _FILE.search(name)]
-        names = [name for name in names if not _OTHER.search(name.rpartition("/")[2]) and not SHARD.search(name)]
-        if names:
+        if names := _files_in(tree, folder):
             return names
-    return []
+    inner = [_files_in(tree, folder) for folder in tree.folders() if says_its_step(folder)]
+    return [names[0] for names in inner if len(names) == 1]
+
+
+def _files_in(tree: Tree, folder: str) -> list[str]:
+    names = [name for name in tree.files(folder) if _FILE.search(name)]
+    return [join(folder, name) for name in names if not _OTHER.search(name) and not SHARD.search(name)]
 
 
 def _with_prefix(steps: Mapping[int, Contents]) -> dict[int, Contents]:
