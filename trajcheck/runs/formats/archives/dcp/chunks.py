@@ -6,26 +6,27 @@ Each chunk is a box of the tensor, and lies as a file of torch.save within a fil
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator, Mapping
 from itertools import product
 
 from trajcheck.errors import StepFileError
 from trajcheck.files.extents import ITEM_SIZE, Extent, Part
-from trajcheck.files.pickles.tensors import MOST_PARTS, StoredTensor
-from trajcheck.files.pickles.torch_file import read_torch_file
-from trajcheck.runs.formats.archives.dcp.metadata import Chunk, ListedTensor
+from trajcheck.files.pickles.tensors import MOST_PARTS
+from trajcheck.runs.formats.archives.dcp.items import Items
+from trajcheck.runs.formats.archives.dcp.metadata import NAME, Chunk, ListedTensor
 
 
 class Chunked(Mapping[str, Extent]):
     """Tensors by name, each found in its files when it is asked for. Raises StepFileError there."""
 
-    def __init__(self, path: str, tensors: Mapping[str, ListedTensor]) -> None:
-        self._path, self._tensors = path, tensors
+    def __init__(self, folder: str, tensors: Mapping[str, ListedTensor], items: Items) -> None:
+        self._folder, self._tensors, self._items = folder, tensors, items
         self._known: dict[str, Extent] = {}
 
     def __getitem__(self, name: str) -> Extent:
         if name not in self._known:
-            self._known[name] = _extent(self._path, name, self._tensors[name])
+            self._known[name] = _extent(self._folder, name, self._tensors[name], self._items)
         return self._known[name]
 
     def __contains__(self, name: object) -> bool:
@@ -38,11 +39,12 @@ class Chunked(Mapping[str, Extent]):
         return len(self._tensors)
 
 
-def _extent(path: str, name: str, listed: ListedTensor) -> Extent:
+def _extent(folder: str, name: str, listed: ListedTensor, items: Items) -> Extent:
+    path = os.path.join(folder, NAME)
     if listed.dtype not in ITEM_SIZE:
         raise StepFileError(f"{path}: tensor {name!r:.200} has dtype {listed.dtype}, which is not read.")
     size = ITEM_SIZE[listed.dtype]
-    pieces = [(chunk, _stored(name, listed, chunk)) for chunk in listed.chunks if math.prod(chunk.sizes)]
+    pieces = [(chunk, _stored(folder, name, listed, chunk, items)) for chunk in listed.chunks if math.prod(chunk.sizes)]
     parts = [part for chunk, stored in pieces for part in _parts(path, name, listed, chunk, stored, size)]
     parts.sort()
     position = 0
@@ -66,18 +68,15 @@ def _extent(path: str, name: str, listed: ListedTensor) -> Extent:
     )
 
 
-def _stored(name: str, listed: ListedTensor, chunk: Chunk) -> Extent:
+def _stored(folder: str, name: str, listed: ListedTensor, chunk: Chunk, items: Items) -> Extent:
     """Where the numbers of a chunk lie, which must be what .metadata says. Raises StepFileError."""
-    path, offset, length = chunk.item
-    found = read_torch_file(path, offset, length).value
-    if not isinstance(found, StoredTensor):
-        raise StepFileError(f"{path}: holds at byte {offset:,} no tensor, where a chunk of {name!r:.200} is expected.")
-    if (found.code, found.shape) != (listed.dtype, chunk.sizes):
+    found = items.tensor((name, chunk.offsets), folder, chunk.item, name)
+    if (found.dtype, found.shape) != (listed.dtype, chunk.sizes):
         raise StepFileError(
-            f"{path}: holds at byte {offset:,} a tensor {found.code} of shape {list(found.shape)}, where a chunk of "
-            f"{name!r:.200} is expected, {listed.dtype} of shape {list(chunk.sizes)}."
+            f"{found.path}: holds at byte {chunk.item.offset:,} a tensor {found.dtype} of shape {list(found.shape)}, "
+            f"where a chunk of {name!r:.200} is expected, {listed.dtype} of shape {list(chunk.sizes)}."
         )
-    return found.extent(name)
+    return found
 
 
 def _parts(path: str, name: str, listed: ListedTensor, chunk: Chunk, stored: Extent, size: int) -> Iterator[Part]:

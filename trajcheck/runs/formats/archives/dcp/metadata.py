@@ -6,29 +6,27 @@ names of files are those of files beside it, boxes lie in their tensors.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, TypeGuard
 
 from trajcheck.errors import StepFileError
+from trajcheck.files.opening import read_bytes
+from trajcheck.files.pickles.budget import MOST_BYTES
 from trajcheck.files.pickles.inert import Global, Inert
 from trajcheck.files.pickles.tensors import CODES
 from trajcheck.files.pickles.torch_file import read_pickle
 from trajcheck.files.safetensors_header import LONGEST, MOST_DIMENSIONS
+from trajcheck.runs.formats.archives.dcp.items import Item
 
 NAME = ".metadata"
 MOST_CHUNKS = 10_000_000
+#: Bytes of what follows the listing.
+_MOST_OWN = 4096
 
 Place = tuple[object, ...]
-
-
-class Item(NamedTuple):
-    """A file of torch.save that lies in a file of the checkpoint."""
-
-    path: str
-    offset: int
-    length: int
 
 
 class Chunk(NamedTuple):
@@ -51,17 +49,56 @@ class Metadata(NamedTuple):
     """`tensors` and `objects` (pickled values) by where they were in what was saved: ("model", "layer.weight"),
     ("optim", "param_groups", 0, "lr"); by their whole name alone where that is not said."""
 
-    path: str
+    folder: str
     tensors: Mapping[Place, ListedTensor]
     objects: Mapping[Place, Item]
 
+    @property
+    def path(self) -> str:
+        """The file itself."""
+        return os.path.join(self.folder, NAME)
 
-def read_metadata(folder: str) -> Metadata:
-    """What a checkpoint's folder says of itself. Raises StepFileError."""
-    path = os.path.join(folder, NAME)
+
+class MetadataFiles:
+    """`.metadata` of the steps of a run, each interpreted once; those that list the same, but for the checkpoint's own
+    place and number, together."""
+
+    def __init__(self) -> None:
+        self._by_folder: dict[str, Metadata] = {}
+        self._by_content: dict[bytes, Metadata] = {}
+
+    def of(self, folder: str) -> Metadata:
+        """What a checkpoint's folder says of itself. Raises StepFileError."""
+        if folder not in self._by_folder:
+            path = os.path.join(folder, NAME)
+            content = _listing(path)
+            known = self._by_content.get(content)
+            found = _interpreted(folder, path) if known is None else known._replace(folder=folder)
+            self._by_folder[folder] = self._by_content[content] = found
+        return self._by_folder[folder]
+
+
+def _listing(path: str) -> bytes:
+    """The hash of the part of a pickle that lists tensors and where they are stored: without the lengths of its frames,
+    and without what follows it, the checkpoint's own place and number."""
+    try:
+        data = bytearray(read_bytes(path, MOST_BYTES))
+    except OSError as error:
+        raise StepFileError(f"{path}: cannot be read: {error.strerror or error}.") from error
+    frame = 2  # protocol 4: a frame is \x95, its length in 8 bytes, and so many bytes
+    while data[frame : frame + 1] == b"\x95":
+        length = int.from_bytes(data[frame + 1 : frame + 9], "little")
+        data[frame + 1 : frame + 9] = bytes(8)
+        frame += 9 + length
+    end = data.rfind(b"\x8c\x0cstorage_meta")
+    rest = len(data) - end if end >= 0 else 0
+    return hashlib.sha256(data[:end] if 0 < rest < _MOST_OWN else data).digest()
+
+
+def _interpreted(folder: str, path: str) -> Metadata:
     value = read_pickle(path)
     try:
-        return _metadata(folder, path, value)
+        return _metadata(folder, value)
     except _DamagedError as error:
         raise StepFileError(f"{path}: {error}.") from error
 
@@ -70,12 +107,12 @@ class _DamagedError(ValueError):
     pass
 
 
-def _metadata(folder: str, path: str, value: Any) -> Metadata:
+def _metadata(folder: str, value: Any) -> Metadata:
     attributes = _of(value, "Metadata")
     listed, stored, places = (attributes.get(k) for k in ("state_dict_metadata", "storage_data", "planner_data"))
     if not isinstance(listed, dict) or not isinstance(stored, dict):
         raise _DamagedError("lists no tensors, or not where they are stored")
-    items = dict(_items(folder, stored))
+    items = dict(_items(stored))
     flattened = places if isinstance(places, dict) else {}
     tensors: dict[Place, ListedTensor] = {}
     objects: dict[Place, Item] = {}
@@ -90,14 +127,14 @@ def _metadata(folder: str, path: str, value: Any) -> Metadata:
                 objects[place] = item
         else:
             tensors[place] = _tensor(name, described, items)
-    return Metadata(path, tensors, objects)
+    return Metadata(folder, tensors, objects)
 
 
-def _items(folder: str, stored: Mapping[Any, Any]) -> Iterator[tuple[tuple[str, tuple[int, ...] | None], Item]]:
+def _items(stored: Mapping[Any, Any]) -> Iterator[tuple[tuple[str, tuple[int, ...] | None], Item]]:
     """{(name, offsets): where it is stored}."""
     if len(stored) > MOST_CHUNKS:
         raise _DamagedError(f"has {len(stored):,} chunks; expected {MOST_CHUNKS:,} at most")
-    known: dict[str, str] = {}
+    known: set[str] = set()
     for index, info in stored.items():
         key, place = _of(index, "MetadataIndex"), _of(info, "_StorageInfo")
         name, offsets, file = key.get("fqn"), key.get("offset"), place.get("relative_path")
@@ -109,8 +146,8 @@ def _items(folder: str, stored: Mapping[Any, Any]) -> Iterator[tuple[tuple[str, 
         if file not in known:
             if file != os.path.basename(file) or file in ("", ".", "..") or "\0" in file:
                 raise _DamagedError(f"names file {file!r:.200}; expected the name of a file beside it")
-            known[file] = os.path.join(folder, file)
-        yield (name, None if offsets is None else _shape(offsets, name)), Item(known[file], offset, length)
+            known.add(file)
+        yield (name, None if offsets is None else _shape(offsets, name)), Item(file, offset, length)
 
 
 def _tensor(name: str, described: Inert, items: Mapping[Any, Item]) -> ListedTensor:

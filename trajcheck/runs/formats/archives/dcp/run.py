@@ -17,7 +17,8 @@ from trajcheck.readable import some_of
 from trajcheck.runs.formats.archives.archive import Archive
 from trajcheck.runs.formats.archives.checkpoint import Checkpoint
 from trajcheck.runs.formats.archives.dcp.chunks import Chunked
-from trajcheck.runs.formats.archives.dcp.metadata import NAME, ListedTensor, Metadata, read_metadata
+from trajcheck.runs.formats.archives.dcp.items import Items
+from trajcheck.runs.formats.archives.dcp.metadata import NAME, ListedTensor, Metadata, MetadataFiles
 from trajcheck.runs.formats.archives.step_names import natural_key, step_in
 from trajcheck.runs.formats.stored_run import StoredStep
 
@@ -37,7 +38,7 @@ class DistributedCheckpoints(Archive):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self._listed: dict[Path, Metadata] = {}
+        self._listed, self._items = MetadataFiles(), Items()
 
     @classmethod
     def recognise(cls, path: Path) -> bool:
@@ -45,9 +46,7 @@ class DistributedCheckpoints(Archive):
 
     def _metadata(self, folder: Path) -> Metadata:
         """What a step's folder says of itself, read once. Raises StepFileError."""
-        if folder not in self._listed:
-            self._listed[folder] = read_metadata(str(folder))
-        return self._listed[folder]
+        return self._listed.of(str(folder))
 
     @cached_property
     def _folders(self) -> Mapping[int, Path]:
@@ -94,7 +93,7 @@ class DistributedCheckpoints(Archive):
         for key in _STEP_KEYS:
             for place in metadata.objects:
                 if place[-1] == key and not _OPTIMIZER.match(str(place[0])):
-                    found = _value(metadata, place)
+                    found = _value(self._items, metadata, place)
                     if type(found) is int and found >= 0:
                         return found
         return None
@@ -111,7 +110,8 @@ class DistributedCheckpoints(Archive):
         except StepFileError:  # which reading it says
             return StoredStep(step, (str(listing),))
         items = [chunk.item for tensor in metadata.tensors.values() for chunk in tensor.chunks]
-        files = sorted({item.path for item in (*items, *metadata.objects.values())})
+        names = sorted({item.file for item in (*items, *metadata.objects.values())})
+        files = [str(folder / name) for name in names]
         absent = [os.path.basename(file) for file in files if not os.path.isfile(file)]
         missing_files = f"{some_of(absent)}, which its {NAME} names, is not there" if absent else None
         return StoredStep(step, (str(listing), *(file for file in files if os.path.isfile(file))), missing_files)
@@ -123,15 +123,15 @@ class DistributedCheckpoints(Archive):
         folder = self._folders[step]
         metadata = self._metadata(folder)
         model, others = _model(metadata)
-        trained, state, groups, group_of = _optimizer(metadata, model)
+        trained, state, groups, group_of = _optimizer(metadata, model, self._items)
         beside = folder.with_name("optimizer_0")  # accelerate's
         if not trained and (beside / NAME).is_file():
-            trained, state, groups, group_of = _optimizer(read_metadata(str(beside)), model)
+            trained, state, groups, group_of = _optimizer(self._metadata(beside), model, self._items)
         return Checkpoint(
             metadata.path,
-            Chunked(metadata.path, model),
+            Chunked(metadata.folder, model, self._items),
             trained=frozenset(trained) if trained else None,
-            state=Chunked(metadata.path, state),
+            state=Chunked(metadata.folder, state, self._items),
             groups=groups,
             group_of=group_of,
             notes=(f"beside the model there are {some_of(others)}, which were left out",) if others else (),
@@ -163,13 +163,13 @@ def _is_checkpoint(folder: Path) -> bool:
     return any(name.endswith(".distcp") for name in names)
 
 
-def _value(metadata: Metadata, place: tuple[object, ...]) -> Any:
+def _value(items: Items, metadata: Metadata, place: tuple[object, ...]) -> Any:
     """A pickled value, or a small tensor's place; None where it cannot be read."""
     item = metadata.objects.get(place)
     if item is None:
         return None
     with suppress(StepFileError):
-        return read_torch_file(*item).value
+        return items.value(metadata.folder, item)
     return None
 
 
@@ -195,7 +195,7 @@ def _model(metadata: Metadata) -> tuple[dict[str, ListedTensor], list[str]]:
 _Optimizer = tuple[set[str], dict[str, ListedTensor], tuple[Mapping[str, Any], ...], dict[str, int]]
 
 
-def _optimizer(metadata: Metadata, model: Mapping[str, ListedTensor]) -> _Optimizer:
+def _optimizer(metadata: Metadata, model: Mapping[str, ListedTensor], items: Items) -> _Optimizer:
     """The names that the optimizer trains, its tensors "slot/name", its groups' settings, and each name's group."""
     trained: set[str] = set()
     state: dict[str, ListedTensor] = {}
@@ -209,7 +209,7 @@ def _optimizer(metadata: Metadata, model: Mapping[str, ListedTensor]) -> _Optimi
     group_of: dict[str, int] = {}
     for place in metadata.objects:
         if len(place) >= 3 and place[-3] == "param_groups" and type(place[-2]) is int:
-            value = plain(_value(metadata, place))
+            value = plain(_value(items, metadata, place))
             if place[-1] == "params":
                 group_of.update((name, place[-2]) for name in value or () if isinstance(name, str) and name in model)
             elif value is not None and place[-1] not in ("lr", "initial_lr"):  # of which step is not known
