@@ -89,6 +89,8 @@ def why_not(path: Path) -> str:
             f"{some_of(quantized)}: GGUF is not read: its tensors are quantized in blocks, and distances between them "
             "are those of the quantization. Give the weights that it was made from."
         )
+    if path.name == "snapshots" and (path.parent / "refs").is_dir():
+        return f"snapshots by their commits, whose steps are in the folder above: give {path.parent}."
     if path.is_dir() and ".git" in names:
         return (
             "a git repository, whose branches are not read, as git runs what a repository's settings name. Check each "

@@ -91,6 +91,8 @@ def test_the_hub_s_own_folder(points: list[Tensors], tmp_path: Path) -> None:
         assert report.steps["step"].tolist() == list(STEPS)
         np.testing.assert_allclose(report.references["ref_dist"], distances(points), rtol=1e-14)
         assert any("1 snapshots have no step in refs/" in warning for warning in report.summary["warnings"])
+    with pytest.raises(RunError, match=r"steps are in the folder above: give .*models--org--name\."):
+        open_run(folder / "snapshots")
 
 
 def test_revisions_that_are_one_commit(points: list[Tensors], tmp_path: Path) -> None:
@@ -143,3 +145,11 @@ def test_what_is_not_read(tmp_path: Path) -> None:
     (tmp_path / "repository" / ".git").mkdir(parents=True)
     with pytest.raises(RunError, match=r"git worktree add"):
         open_run(tmp_path / "repository")
+
+
+def test_quantized_weights_are_named(points: list[Tensors], tmp_path: Path) -> None:
+    for step, tensors in zip(STEPS, points, strict=True):
+        write_weights(tmp_path / f"step{step}", {**tensors, "q.weight": np.full((3, 4), step % 100, np.int8)})
+    trajectory = open_trajectory(tmp_path)
+    assert set(trajectory.shapes) == set(SHAPES)
+    assert "1 tensor is called weight and stored in I8 (q.weight): in no norm" in trajectory.info.notes

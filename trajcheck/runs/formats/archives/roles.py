@@ -125,6 +125,9 @@ def find_roles(checkpoints: Sequence[Checkpoint]) -> Roles:
         frozen = {name for name in rest if name not in trained}
     if named := sorted(name for name in buffers if dtypes[name] in FLOATING):
         notes.append(f"{_count(named, 'is', 'are')} a buffer by the name ({some_of(named)}): in no norm")
+    if odd := sorted(name for name in names if name.endswith("weight") and dtypes[name] not in FLOATING):
+        kinds = ", ".join(sorted({dtypes[name] for name in odd}))
+        notes.append(f"{_count(odd, 'is', 'are')} called weight and stored in {kinds} ({some_of(odd)}): in no norm")
     pairs = [pair for each in checkpoints for pair in _said(each).items()]
     said = {alias: aliases.get(kept, kept) for alias, kept in pairs if alias not in names}
     return Roles(frozenset(buffers), frozenset(frozen - aliases.keys()), {**said, **aliases}, tuple(notes))
