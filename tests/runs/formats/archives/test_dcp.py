@@ -87,6 +87,7 @@ def test_two_ranks_of_fsdp(sharded: Path, tmp_path: Path) -> None:
     live = {int(step): point for step, point in json.loads((sharded / "points.json").read_text()).items()}
     trajectory = open_trajectory(sharded / "run")
     assert trajectory.steps == STEPS and set(trajectory.shapes) == {"embed.weight", "norm.weight", "norm.bias", "scale"}
+    assert trajectory.info.optimizer == "AdamW" and trajectory.settings.decoupled
     with ExtentReader() as reader:
         for snapshot in trajectory.snapshots:
             for name in trajectory.shapes:

@@ -106,7 +106,8 @@ def write(folder: Path, step: int, stage: int, inside: int | None = None) -> Non
         torch.save(state, folder / name)
     if stage:
         key = "fp32_flat_groups" if stage == 3 else "single_partition_of_fp32_groups"
-        groups = [{"weight_decay": decay, "betas": (0.9, 0.99), "lr": 0.1, "params": [0]} for decay in (0.1, 0.0)]
+        usual = {"betas": (0.9, 0.99), "amsgrad": False, "decoupled_weight_decay": True, "lr": 0.1, "params": [0]}
+        groups = [{"weight_decay": decay, **usual} for decay in (0.1, 0.0)]
         for rank, pieces in enumerate(flat_pieces(x, stage)):
             optimizer = {
                 "zero_stage": ZeroStageEnum(stage),
@@ -140,6 +141,7 @@ def test_the_float32_weights_of_each_stage(stage: int, tmp_path: Path) -> None:
             assert set(snapshot.buffers) == {"norm.running_mean", "norm.num_batches_tracked"}
     assert dict(trajectory.info.tied) == {"head.weight": "embed.weight"}
     if stage:
+        assert trajectory.info.optimizer == "AdamW" and trajectory.settings.decoupled
         assert [group["weight_decay"] for group in trajectory.info.groups] == [0.1, 0.0]
         assert trajectory.info.group_of["scale"] == 0 and trajectory.info.group_of["norm.bias"] == 1
     report = trajcheck.analyze(tmp_path / "run", out=tmp_path / "out")

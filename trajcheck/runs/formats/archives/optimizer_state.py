@@ -83,7 +83,7 @@ def match_optimizer(
     groups = optimizer["param_groups"]
     settings, notes = [], []
     for group in groups:
-        settings.append(_settings(group))
+        settings.append(group_settings(group))
         if name in ("Adam", "AdamW"):
             settings[-1].setdefault("decoupled", name == "AdamW")
         if (decay := settings[-1].get("weight_decay")) and "amsgrad" in group and "decoupled" not in settings[-1]:
@@ -117,7 +117,7 @@ def match_optimizer(
         settings = []
         notes.append("the optimizer's settings were left out: which tensors its weight decay is for is not known")
     return OptimizerState(
-        _name(groups) or name,
+        optimizer_name(groups) or name,
         tuple(settings),
         tuple(float(rate) for rate in rates) if known else None,
         any("initial_lr" in group for group in groups),
@@ -135,7 +135,7 @@ def _is_moment(value: Any, shape: Shape) -> bool:
     return value.in_place or (value.channels_last and not value.said)
 
 
-def _settings(group: Mapping[Any, Any]) -> dict[str, Any]:
+def group_settings(group: Mapping[Any, Any]) -> dict[str, Any]:
     """Numbers, flags, words and short lists of numbers; `decoupled` as trajcheck calls it."""
     found: dict[str, Any] = {}
     for name, value in group.items():
@@ -158,7 +158,7 @@ def _is_sgd(group: Mapping[Any, Any]) -> bool:
     return {"momentum", "dampening", "nesterov"} <= group.keys()
 
 
-def _name(groups: Sequence[Mapping[Any, Any]]) -> str | None:
+def optimizer_name(groups: Sequence[Mapping[Any, Any]]) -> str | None:
     """The class of the optimizer, where its settings are those of one alone."""
     first = groups[0]
     if all(map(_is_sgd, groups)):

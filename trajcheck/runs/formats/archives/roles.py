@@ -14,11 +14,12 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from trajcheck.errors import StepFileError
-from trajcheck.files.extent_reader import BLOCK, ExtentReader
+from trajcheck.files.extent_reader import ExtentReader
 from trajcheck.files.extents import FLOATING, ITEM_SIZE, Extent
 from trajcheck.readable import some_of
 from trajcheck.runs.canonical_names import canonical
 from trajcheck.runs.formats.archives.checkpoint import Checkpoint
+from trajcheck.runs.surroundings import same_bytes
 
 #: Checkpoints whose samples are compared, spread over the archive; pieces of each tensor, and bytes of each piece.
 COMPARED, PIECES, PIECE = 5, 8, 512
@@ -184,17 +185,6 @@ def sample(reader: ExtentReader, extent: Extent) -> bytes:
     size = ITEM_SIZE[extent.dtype]
     starts = [part * (extent.length - PIECE) // (PIECES - 1) // size * size for part in range(PIECES)]
     return what + b"".join(bytes(reader.raw(extent, start, PIECE)) for start in starts)
-
-
-def same_bytes(reader: ExtentReader, one: Extent, other: Extent) -> bool:
-    """Whether two tensors have the same bytes; reads no further than where they differ."""
-    if (one.dtype, one.shape) != (other.dtype, other.shape):
-        return False
-    for start in range(0, one.length, BLOCK):
-        size = min(BLOCK, one.length - start)
-        if bytes(reader.raw(one, start, size)) != bytes(reader.raw(other, start, size)):
-            return False
-    return True
 
 
 def _equal(

@@ -19,6 +19,7 @@ from trajcheck.runs.formats.archives.checkpoint import Checkpoint
 from trajcheck.runs.formats.archives.dcp.chunks import Chunked
 from trajcheck.runs.formats.archives.dcp.items import Items
 from trajcheck.runs.formats.archives.dcp.metadata import NAME, ListedTensor, Metadata, MetadataFiles
+from trajcheck.runs.formats.archives.optimizer_state import group_settings, optimizer_name
 from trajcheck.runs.formats.archives.step_names import natural_key, step_in
 from trajcheck.runs.formats.stored_run import StoredStep
 
@@ -123,15 +124,16 @@ class DistributedCheckpoints(Archive):
         folder = self._folders[step]
         metadata = self._metadata(folder)
         model, others = _model(metadata)
-        trained, state, groups, group_of = _optimizer(metadata, model, self._items)
+        trained, state, kind, groups, group_of = _optimizer(metadata, model, self._items)
         beside = folder.with_name("optimizer_0")  # accelerate's
         if not trained and (beside / NAME).is_file():
-            trained, state, groups, group_of = _optimizer(self._metadata(beside), model, self._items)
+            trained, state, kind, groups, group_of = _optimizer(self._metadata(beside), model, self._items)
         return Checkpoint(
             metadata.path,
             Chunked(metadata.folder, model, self._items),
             trained=frozenset(trained) if trained else None,
             state=Chunked(metadata.folder, state, self._items),
+            optimizer=kind,
             groups=groups,
             group_of=group_of,
             notes=(f"beside the model there are {some_of(others)}, which were left out",) if others else (),
@@ -192,11 +194,11 @@ def _model(metadata: Metadata) -> tuple[dict[str, ListedTensor], list[str]]:
     return groups[models[0]], sorted(key or "tensors without a name around them" for key in groups if key != models[0])
 
 
-_Optimizer = tuple[set[str], dict[str, ListedTensor], tuple[Mapping[str, Any], ...], dict[str, int]]
+_Optimizer = tuple[set[str], dict[str, ListedTensor], str | None, tuple[Mapping[str, Any], ...], dict[str, int]]
 
 
 def _optimizer(metadata: Metadata, model: Mapping[str, ListedTensor], items: Items) -> _Optimizer:
-    """The names that the optimizer trains, its tensors "slot/name", its groups' settings, and each name's group."""
+    """What the optimizer trains, its tensors "slot/name", its class, its groups' settings, each name's group."""
     trained: set[str] = set()
     state: dict[str, ListedTensor] = {}
     settings: dict[int, dict[str, Any]] = {}
@@ -210,13 +212,13 @@ def _optimizer(metadata: Metadata, model: Mapping[str, ListedTensor], items: Ite
     for place in metadata.objects:
         if len(place) >= 3 and place[-3] == "param_groups" and type(place[-2]) is int:
             value = plain(_value(items, metadata, place))
+            settings.setdefault(place[-2], {})[str(place[-1])] = value
             if place[-1] == "params":
                 group_of.update((name, place[-2]) for name in value or () if isinstance(name, str) and name in model)
-            elif value is not None and place[-1] not in ("lr", "initial_lr"):  # of which step is not known
-                settings.setdefault(place[-2], {})[str(place[-1])] = value
     trained |= group_of.keys()
-    groups = tuple(settings.get(number, {}) for number in range(max(settings, default=-1) + 1))
-    return trained, state, groups, group_of
+    whole = [settings.get(number, {}) for number in range(max(settings, default=-1) + 1)]
+    kind = optimizer_name(whole) if whole else None
+    return trained, state, kind, tuple(map(group_settings, whole)), group_of
 
 
 def _slot(place: tuple[object, ...]) -> tuple[str, str]:

@@ -24,6 +24,7 @@ from trajcheck.runs.canonical_names import canonical
 from trajcheck.runs.formats.archives.archive import Archive
 from trajcheck.runs.formats.archives.checkpoint import Checkpoint
 from trajcheck.runs.formats.archives.deepspeed.partitions import Flat, Shapes, in_each, in_groups, joined
+from trajcheck.runs.formats.archives.optimizer_state import group_settings, optimizer_name
 from trajcheck.runs.formats.archives.step_names import natural_key, step_in
 from trajcheck.runs.formats.stored_run import StoredStep
 
@@ -168,15 +169,17 @@ def _checkpoint(models: Sequence[TorchFile], shards: Sequence[TorchFile]) -> Che
         tensors, trained = module, {name: module[name] for group in shapes for name in group if name in module}
         if stage:
             notes = ("the optimizer's float32 weights are not there: those of the module's own dtype were taken",)
-    settings = [each for each in _groups(optimizers, first) if each]
+    held = _groups(optimizers, first)
+    held = held if len(held) == len(shapes) else []
     group_of = {name: place for place, group in enumerate(shapes) for name in group}
     return Checkpoint(
         first.path,
         tensors,
         trained=frozenset(trained) if trained else None,
         state=state,
-        groups=tuple(settings) if len(settings) == len(shapes) else (),
-        group_of=group_of if len(settings) == len(shapes) else {},
+        optimizer=optimizer_name(held) if held else None,
+        groups=tuple(map(group_settings, held)),
+        group_of=group_of if held else {},
         notes=notes,
     )
 
@@ -271,15 +274,11 @@ def _buffers(model: TorchFile, module: Mapping[str, Extent]) -> dict[str, Extent
 
 
 def _groups(optimizers: Sequence[Mapping[Any, Any]], model: TorchFile) -> list[dict[str, Any]]:
-    """The settings of the parameter groups, without rates: of which step those are is not known."""
+    """The parameter groups as they are stored."""
     base = optimizers[0].get("base_optimizer_state") if optimizers else table(model.find("optimizer"))
     inside = optimizers[0].get("optimizer_state_dict") if optimizers else None
     for source in (base, inside):
         groups = table(source).get("param_groups")
-        if isinstance(groups, list):
-            kept = [
-                {k: v for k, v in (plain(group) or {}).items() if k not in ("params", "lr", "initial_lr")}
-                for group in groups
-            ]
-            return kept
+        if isinstance(groups, list) and all(isinstance(group, dict) for group in groups):
+            return groups
     return []

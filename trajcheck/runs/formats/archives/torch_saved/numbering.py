@@ -9,9 +9,9 @@ from trajcheck.errors import RunError, StepFileError
 from trajcheck.files.extent_reader import ExtentReader
 from trajcheck.readable import some_of
 from trajcheck.runs.canonical_names import canonical
-from trajcheck.runs.formats.archives.roles import same_bytes
 from trajcheck.runs.formats.archives.step_names import natural_key, step_in
 from trajcheck.runs.formats.archives.torch_saved.contents import COUNTED, EPOCHS, UPDATES, Contents
+from trajcheck.runs.surroundings import same_bytes
 
 #: Lightning's folder of checkpoints, within that of a version.
 INNER = "checkpoints"

@@ -14,7 +14,6 @@ from trajcheck.files.trees.opening import open_tree
 from trajcheck.files.trees.tree import Tree, join
 from trajcheck.readable import some_of
 from trajcheck.runs.formats.archives.checkpoint import Checkpoint
-from trajcheck.runs.formats.archives.roles import same_bytes
 from trajcheck.runs.formats.archives.step_names import SHARD
 from trajcheck.runs.formats.archives.torch_saved.contents import (
     COUNTED,
@@ -31,6 +30,7 @@ from trajcheck.runs.formats.archives.tree_archive import TreeArchive
 from trajcheck.runs.formats.stored_run import StoredStep
 from trajcheck.runs.logs.run_log import RunLog
 from trajcheck.runs.run_info import RunInfo
+from trajcheck.runs.surroundings import same_bytes
 
 _FILE = re.compile(r"\.(pt|pth|th|bin|ckpt)(\.tar)?$", re.IGNORECASE)
 #: What libraries put beside a model, or shards that an index lists.
