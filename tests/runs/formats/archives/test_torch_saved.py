@@ -387,6 +387,24 @@ def test_epochs_of_an_optimizer_that_counts_nothing(tmp_path: Path) -> None:
     assert any("numbered by epochs" in note and "one is not one update" in note for note in trajectory.info.notes)
 
 
+def test_a_choice_that_shapes_leave_open(tmp_path: Path) -> None:
+    """The first of two layers alike is frozen: one file does not say which, two do by their bytes."""
+    model = nn.Sequential(nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False))
+    optimizer = torch.optim.Adam([model[1].weight], lr=0.1)
+    schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
+    for step in (1, 2):
+        model(torch.ones(1, 3)).sum().backward()
+        optimizer.step()
+        state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "scheduler": schedule.state_dict()}
+        torch.save({**state, "step": step}, tmp_path / f"step{step}.pt")
+        schedule.step()  # after the file is written: the rate in it is of the update before
+        info = open_trajectory(tmp_path).info
+        assert dict(info.group_of) == ({} if step == 1 else {"1.weight": 0})
+        assert [*info.frozen] == ([] if step == 1 else ["0.weight"])
+        assert any("does not follow from their order and shapes" in note for note in info.notes) == (step == 1)
+    assert [each.lr for each in open_trajectory(tmp_path).snapshots] == [None, None]
+
+
 def test_a_group_without_state_and_names_of_torch(training: Training, tmp_path: Path) -> None:
     """SGD without momentum keeps nothing of a parameter: all that may be are trained, or their names are in it."""
     model = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
