@@ -207,6 +207,10 @@ def test_checkpoints_of_two_trainings(archive: Path) -> None:
     write_state(archive / "checkpoint-2", 2, [{**entry, "loss": 7.0} for entry in log(2)])
     notes = " ".join(open_trajectory(archive).info.notes)
     assert "say different things of step 1: the checkpoints are not all of one training" in notes
+    twice = [{"step": 1, "loss": 7.0}, {"step": 1, "loss": 8.0}]  # as some trainers log it
+    for step in STEPS:
+        write_state(archive / f"checkpoint-{step}", step, twice)
+    assert "say different things" not in " ".join(open_trajectory(archive).info.notes)
 
 
 def test_a_job_that_was_killed(archive: Path) -> None:

@@ -37,6 +37,8 @@ from trajcheck.runs.formats.archives.step_names import step_said
 from trajcheck.runs.logs.run_log import RunLog
 from trajcheck.runs.run_info import RunInfo
 
+#: Bytes of all logs together up to which all of them are read and compared.
+MOST_LOGS = 5_000_000
 OPTIMIZER, SCHEDULER = "optimizer.pt", "scheduler.pt"
 _NUMBERED = re.compile(r"checkpoint-(\d{1,15})")
 
@@ -96,11 +98,14 @@ class TrainerCheckpoints(WeightFolders):
 
     @cached_property
     def _logs(self) -> list[TrainerState]:
-        """Of some checkpoints, the first and the last among them, and of the folder as a whole where the Trainer left
-        one there, in order: a log holds those before it."""
+        """Of the checkpoints, of some where they are long, the first and the last among them, and of the folder as a
+        whole where the Trainer left one there, in order: a log holds those before it."""
         said = [step for step in self._complete if isinstance(self._said(self.place(step)), tuple)]
+        names = {step: join(self.place(step).folder, STATE) for step in said}
+        if sum(self.tree.member(name).size for name in names.values()) > MOST_LOGS:
+            names = {step: names[step] for step in spread(said)}
         found = []
-        for name in [join(self.place(step).folder, STATE) for step in spread(said)] + [STATE] * self.tree.holds(STATE):
+        for name in [*names.values(), *[STATE] * self.tree.holds(STATE)]:
             try:
                 found.append(read_trainer_state(self.tree, name))
             except StepFileError as error:

@@ -171,9 +171,9 @@ def losses_of_steps(entries: Sequence[Entry]) -> tuple[dict[int, float], str, st
 def contradictions(states: Sequence[TrainerState]) -> str:
     """What checkpoints say of one step in different ways, as those of two trainings do; '' where they agree."""
     for one, other in pairwise(states):
-        later = {entry.step: entry for entry in other.entries}
+        steps, known = {entry.step for entry in other.entries}, set(other.entries)
         for entry in one.entries:
-            if entry.step in later and later[entry.step] != entry:
+            if entry.step in steps and entry not in known:
                 return (
                     f"{one.name} and {other.name} say different things of step {entry.step}: the checkpoints are not "
                     "all of one training"
