@@ -10,20 +10,28 @@ from trajcheck.files.trees.tree import Member, Tree
 
 class MembersTree(Tree):
     """Files by their names, which are plain (`is_plain`). `refused` are names that are there, and cannot be read, with
-    the reason in words."""
+    the reason in words; `folders` those that may be empty."""
 
-    def __init__(self, root: str, members: Iterable[Member], refused: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        root: str,
+        members: Iterable[Member],
+        refused: Mapping[str, str] | None = None,
+        folders: Iterable[str] = (),
+    ) -> None:
         super().__init__(root)
         self._members = {member.name: member for member in members}
         self._refused = dict(refused or {})
         self._folders: dict[str, set[str]] = {"": set()}
         self._files: dict[str, set[str]] = {}
         for name in (*self._members, *self._refused):
-            self._place(name)
+            folder, _, last = name.rpartition("/")
+            self._files.setdefault(folder, set()).add(last)
+            self._place(folder)
+        for folder in folders:
+            self._place(folder)
 
-    def _place(self, name: str) -> None:
-        folder, _, last = name.rpartition("/")
-        self._files.setdefault(folder, set()).add(last)
+    def _place(self, folder: str) -> None:
         while folder:
             above, _, last = folder.rpartition("/")
             inside = self._folders.setdefault(above, set())

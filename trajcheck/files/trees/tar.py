@@ -81,7 +81,8 @@ def _tree(path: str, entries: list[_Entry]) -> MembersTree:
             members[name] = members[target]._replace(name=name)
         else:
             refused[name] = f"is a link out of the archive, or to nothing in it ({target!r:.200})"
-    return MembersTree(path, members.values(), refused)
+    folders = [entry.name for entry in entries if entry.kind == _FOLDER]
+    return MembersTree(path, members.values(), refused, folders)
 
 
 def _entries(file: BinaryIO, size: int) -> Iterator[_Entry]:

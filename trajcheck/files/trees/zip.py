@@ -21,15 +21,15 @@ def zip_tree(path: Path) -> MembersTree:
             entries = all_entries(file, 0, os.fstat(file.fileno()).st_size)
     except PickleError as error:
         raise RunError(f"{path}: {error}.") from error
-    members, refused = [], {}
+    members, refused, folders = [], {}, []
     for raw, entry in entries.items():
         name = raw.decode("utf-8", "surrogateescape")
-        if name.endswith("/"):
-            continue
-        if not is_plain(name):
+        if not is_plain(name.removesuffix("/")):
             raise RunError(f"{path}: holds an entry {name!r:.200}, whose name would lead out of it, or is none.")
-        if isinstance(entry, Entry):
+        if name.endswith("/"):
+            folders.append(name[:-1])
+        elif isinstance(entry, Entry):
             members.append(Member(name, entry.length, str(path), entry.offset))
         else:
             refused[name] = f"is {entry}, in a zip file, and is read in place alone: unpack it, or store it by zip -0"
-    return MembersTree(str(path), members, refused)
+    return MembersTree(str(path), members, refused, folders)

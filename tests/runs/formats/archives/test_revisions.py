@@ -153,3 +153,19 @@ def test_quantized_weights_are_named(points: list[Tensors], tmp_path: Path) -> N
     trajectory = open_trajectory(tmp_path)
     assert set(trajectory.shapes) == set(SHAPES)
     assert "1 tensor is called weight and stored in I8 (q.weight): in no norm" in trajectory.info.notes
+
+
+def test_a_revision_without_weights(points: list[Tensors], tmp_path: Path) -> None:
+    """In the middle something was lost, at the end it is not there yet; in a tar file as well."""
+    for step, tensors in zip(STEPS, points, strict=True):
+        write_weights(tmp_path / "all" / f"step{step}", tensors)
+    (tmp_path / "all" / "step2000").mkdir()
+    (tmp_path / "all" / "step2000" / "config.json").write_text("{}")
+    for place in (tmp_path / "all", in_tar(tmp_path / "all", tmp_path / "x.tar")):
+        assert "step2000: no file of weights" in open_trajectory(place).left_out[2000]
+        assert open_run(place).files()
+    (tmp_path / "all" / "step20" / "model.safetensors").unlink()
+    for place in (tmp_path / "all", in_tar(tmp_path / "all", tmp_path / "x.tar")):
+        with pytest.raises(StepFileError, match="step20: no file of weights"):
+            open_trajectory(place)
+        assert open_trajectory(place, skip_bad=True).steps == [1, 1000]

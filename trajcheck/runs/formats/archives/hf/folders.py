@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import cached_property
 from typing import NamedTuple
 
@@ -82,13 +83,10 @@ class WeightFolders(TreeArchive):
     def _stored_step(self, step: int, place: Place, others: Iterable[Place]) -> StoredStep:
         missing = self.incomplete(place, others)
         files: dict[str, None] = {}
-        for name in model_files(self.tree, place.folder):
-            try:
+        for name in model_files(self.tree, place.folder) or self.tree.files(place.folder):
+            with suppress(StepFileError):  # which reading it says
                 files.setdefault(self.tree.member(join(place.folder, name)).path)
-            except StepFileError as error:  # which reading it says
-                if not files:
-                    missing = missing or f"{str(error).removesuffix('.')}"
-        return StoredStep(step, tuple(files) or (self.tree.shown(place.folder),), missing)
+        return StoredStep(step, tuple(files) or (str(self.path),), missing and f"{place.label}: {missing}")
 
     def steps(self) -> Mapping[int, StoredStep]:
         return self._stored

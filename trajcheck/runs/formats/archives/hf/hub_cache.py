@@ -47,6 +47,9 @@ class HubCache(WeightFolders):
             if _COMMIT.fullmatch(commit) and (name := commit.decode().strip()) in commits:
                 yield Place(join("snapshots", name), ref.removeprefix("refs/"))
 
+    def is_place(self, place: Place) -> bool:
+        return super().is_place(place) or step_said(place.label) is not None
+
     def step_of(self, place: Place) -> int | None:
         return step_said(place.label)
 

@@ -19,5 +19,8 @@ class Revisions(WeightFolders):
     def found_in(cls, tree: Tree) -> bool:
         return any(step_said(place.label) is not None and model_files(tree, place.folder) for place in cls.places(tree))
 
+    def is_place(self, place: Place) -> bool:
+        return super().is_place(place) or step_said(place.label) is not None
+
     def step_of(self, place: Place) -> int | None:
         return step_said(place.label)
