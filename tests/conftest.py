@@ -22,6 +22,7 @@ from plain_run_files import SHAPES, Outcome, write_plain_step
 
 from trajcheck.files.extent_reader import ExtentReader
 
+gc.disable()  # while modules are imported, which stay: looking for garbage among them is a quarter of the collection
 sys.path.append(str(ROOT))  # for benchmarks; behind the installed package, whose inner loop is compiled
 
 # As from a terminal: what a script starts with & or nohup ignores them, and so would all that the tests start.
@@ -31,6 +32,10 @@ for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHU
 
 if os.environ.get("TRAJCHECK_NO_SKIPS"):  # the gate sets it
     from no_skips import pytest_make_collect_report, pytest_runtest_makereport  # noqa: F401
+
+
+def pytest_collection_finish() -> None:
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)

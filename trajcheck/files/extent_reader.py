@@ -10,13 +10,14 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from operator import attrgetter
 from threading import Lock
-from typing import NamedTuple
-
-import numpy as np
+from typing import TYPE_CHECKING, NamedTuple
 
 from trajcheck.errors import StepFileError
 from trajcheck.files.extents import ITEM_SIZE, ZEROS, Extent
 from trajcheck.files.opening import open_regular
+
+if TYPE_CHECKING:
+    import numpy as np
 
 #: Elements per block: 1 MB as float64, so that the handful of vectors a row needs stay in cache.
 BLOCK = 131072
@@ -117,6 +118,8 @@ class ExtentReader:
 
     def widen(self, extent: Extent, start: int, out: np.ndarray) -> None:
         """Elements [start, start + len(out)) of a floating tensor into `out`, a float64 array; exact."""
+        import numpy as np  # here, so that formats are recognised without it
+
         size = ITEM_SIZE[extent.dtype]
         raw = np.frombuffer(self.raw(extent, start * size, len(out) * size), _NUMPY[extent.dtype])
         if extent.dtype == "BF16":

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from trajcheck.files.pickles.budget import Budget, PickleError
 from trajcheck.files.pickles.inert import Global, Inert
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _CODES = frozenset({"f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1", "c8", "c16"})
 
@@ -31,6 +32,8 @@ class NumpyDtype:
 
     @property
     def plain(self) -> np.dtype | None:
+        import numpy as np  # here, so that formats are recognised without it
+
         return np.dtype(self.order + self.code) if self.code in _CODES else None
 
 
@@ -92,4 +95,6 @@ def _array(data: Any, kind: Any, shape: Any, order: Any) -> np.ndarray | None:
         raise PickleError("has an array of numpy whose shape is none")
     if math.prod(shape) * kind.plain.itemsize != len(data):
         raise PickleError(f"has an array of numpy of shape {list(shape)!s:.100} and {len(data):,} bytes")
+    import numpy as np
+
     return np.frombuffer(data, kind.plain).reshape(shape, order=order)

@@ -9,16 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from itertools import product
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from trajcheck.errors import StepFileError
-from trajcheck.files.extent_reader import ExtentReader
 from trajcheck.files.extents import ITEM_SIZE, PAIRS, Extent, Part
 from trajcheck.files.pickles.budget import PickleError
 from trajcheck.files.pickles.inert import Global, Inert
 from trajcheck.files.safetensors_header import LONGEST, MOST_DIMENSIONS
+
+if TYPE_CHECKING:
+    from trajcheck.files.extent_reader import ExtentReader
 
 #: safetensors' codes by torch's names of dtypes, and PAIRS.
 CODES = {
@@ -131,6 +131,8 @@ class StoredTensor:
     def in_order(self, reader: ExtentReader, start: int, stop: int) -> bytes:
         """The bytes of elements [start, stop) in C order, whatever the order in which they lie; what of the storage
         they lie between is held in memory. Raises StepFileError."""
+        import numpy as np  # here, so that formats are recognised without it
+
         size, whole = _SIZES[self.dtype], (start, stop) == (0, self.numel)
         if start == stop:
             return b""

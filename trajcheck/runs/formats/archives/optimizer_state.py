@@ -14,8 +14,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from trajcheck.files.extent_reader import ExtentReader
 from trajcheck.files.extents import Extent
 from trajcheck.files.pickles.tensors import StoredTensor
@@ -241,6 +239,8 @@ def _value(reader: ExtentReader, tensor: StoredTensor) -> float | None:
         return int.from_bytes(bytes(reader.raw(extent, 0, extent.length)), "little", signed=True)
     if extent.dtype not in ("F32", "F64"):
         return None
+    import numpy as np  # here, so that formats are recognised without it
+
     out = np.empty(1)
     reader.widen(extent, 0, out)
     return float(out[0])
