@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -18,10 +19,12 @@ from safetensors.numpy import load_file
 from benchmarks.runs import gpt_shapes, small_shapes, workspace, write_run
 from benchmarks.table import Row, show
 from benchmarks.timing import Task, Times, in_turn, peak_memory
+from trajcheck.audit.audit import quick_audit
 from trajcheck.inner_products import loop as kernel
 from trajcheck.inner_products.catalogue import REFERENCE_PRODUCTS, STEP_PRODUCTS
 from trajcheck.measuring.measured_run import MeasuredRun
 from trajcheck.measuring.options import Options
+from trajcheck.runs.divergence import load_trajectory
 from trajcheck.runs.references import Reference, resolve_references
 from trajcheck.scalars.saved.store import ScalarStore
 from trajcheck.scalars.values import RowScalars
@@ -61,6 +64,13 @@ def the_pass(run: Path, references: Sequence[str] = ("final",), threads: int | N
     analysis = MeasuredRun(run, Options(tuple(references), threads=threads), quiet=True)
     points = resolve_references(references, analysis.trajectory, run.parent)
     return lambda: stored_rows(analysis, points)
+
+
+def the_audit(run: Path, recorded: bool) -> Task:
+    """What comes before an analysis: of a run as a Recorder writes it, or of an archive of somebody else."""
+    trajectory = load_trajectory(run, skip_bad=False)
+    trajectory = replace(trajectory, info=replace(trajectory.info, versions={"trajcheck": "1"} if recorded else {}))
+    return lambda: quick_audit(trajectory)
 
 
 def stored_rows(analysis: MeasuredRun, points: Sequence[Reference]) -> Mapping[int, RowScalars]:
@@ -113,6 +123,7 @@ def with_numpy(task: Task) -> Task:
 def _against_reading(run: Path, files: Sequence[Path], rounds: int) -> list[Row]:
     two, one = the_pass(run, threads=2), the_pass(run, threads=1)
     tasks = {"cat": reading(files), "2": two, "1": one, "numpy 2": with_numpy(two), "numpy 1": with_numpy(one)}
+    tasks |= {"audit": the_audit(run, recorded=True), "audit whole": the_audit(run, recorded=False)}
     times = in_turn(tasks, rounds)
     loop = kernel.description()
     return [
@@ -121,6 +132,8 @@ def _against_reading(run: Path, files: Sequence[Path], rounds: int) -> list[Row]
         Row(f"pass, K=1, 1 thread, {loop} / reading", times.ratio("1", "cat"), target=1.9),
         Row("pass, K=1, 2 threads, numpy / reading", times.ratio("numpy 2", "cat"), target=2.3),
         Row("pass, K=1, 1 thread, numpy / reading", times.ratio("numpy 1", "cat"), target=4.0),
+        Row("audit before it, of a Recorder's run / pass, 1 thread", times.ratio("audit", "1"), target=0.05),
+        Row("audit before it, of an archive / pass, 1 thread", times.ratio("audit whole", "1")),
     ]
 
 

@@ -336,6 +336,10 @@ def record(run: Path, start_step: int = 0, steps: int = 6) -> int:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        for _ in range(start_step):  # as a job that goes on from its checkpoint
+            model(torch.randn(4, 3)).square().mean().backward()
+            optimizer.step()
+            optimizer.zero_grad()
         with trajcheck.Recorder(run, model, optimizer, every=1, start_step=start_step) as recorder:
             for _ in range(steps):
                 batch = torch.randn(4, 3)

@@ -65,6 +65,7 @@ def summary(refs: Sequence[str], samples: Sequence[str] = ("own",), **more: Any)
             },
         },
         "scale_invariant": None,
+        "audit": None,
         "warnings": [],
         "incomplete": [],
         "left_out": {"steps": {}, "columns": {"steps": [], "references": []}},

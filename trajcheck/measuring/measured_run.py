@@ -11,9 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from trajcheck.audit.findings import Audit
 from trajcheck.errors import RunError, UsageError
 from trajcheck.files.kept_vectors import Workspace
 from trajcheck.files.prints import FilePrints
+from trajcheck.measuring.audited import load_audited
 from trajcheck.measuring.cost import Cost, cost
 from trajcheck.measuring.measured_columns import MeasuredColumns, ReplayFacts, ResolvedReferences
 from trajcheck.measuring.needs import Request
@@ -27,7 +29,6 @@ from trajcheck.objective.common.names import choice_of, common_objective
 from trajcheck.objective.exported_modes import EXPORTED, with_program
 from trajcheck.progress_bar import progress_bar
 from trajcheck.replay.plan import Plan, rows_twice, second_dtype
-from trajcheck.runs.divergence import load_trajectory
 from trajcheck.runs.logs.log_choice import log_of
 from trajcheck.runs.optimizer_memory import skip_of
 from trajcheck.runs.references import Reference, resolve_references
@@ -59,6 +60,7 @@ class MeasuredRun:
         deep: bool = False,
         device: str | None = None,
         choice: Choice | None = None,
+        audit: Audit | None = None,
     ) -> None:
         self.families = choose_families(options.metrics) if families is None else families
         self.choice = choice or choose(
@@ -72,7 +74,11 @@ class MeasuredRun:
         replace(options, objective=self.choice.objective or options.objective).check()
         self.prints = FilePrints(deep)
         self.device = options.device if device is None or options.device != "auto" else device
-        self.trajectory = trajectory or load_trajectory(run, options.skip_bad, log_of(options))
+        self.audit = audit
+        if trajectory is None:
+            self.trajectory, self.audit = load_audited(run, options.skip_bad, log_of(options))
+        else:
+            self.trajectory = trajectory
         self.trajectory = self.trajectory.with_drawn_probes(options.probe)
         self._given = options, families, deep, device
         self.options = options = replace(options, objective=self.choice.objective)
@@ -110,6 +116,7 @@ class MeasuredRun:
             deep=deep,
             device=device,
             choice=self.choice.without(why),
+            audit=self.audit,
         )
 
     def resolve(self, workspace: Path) -> ResolvedReferences:

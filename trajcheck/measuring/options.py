@@ -112,7 +112,15 @@ class Options(Declared):
             "optimizer carries a gradient on, 5/(1 - beta) with a momentum or beta1 of beta, 1 for plain SGD.",
         ),
     ] = None
-    skip_bad: shared.SkipBad = False
+    skip_bad: Annotated[
+        bool,
+        Option(
+            "Leave out steps that cannot be read, hold NaN or Inf, or in which the audit finds damage; the summary "
+            "lists them.",
+            python="leave out steps that cannot be read, hold NaN or Inf, or in which the audit finds damage, and list "
+            "them.",
+        ),
+    ] = False
     replay_dtype: Annotated[
         str | None,
         Option(

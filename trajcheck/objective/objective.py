@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.modules.dropout import _DropoutNd
 
-from trajcheck.curvature.hessian import Hessian, functions_checked
 from trajcheck.errors import ObjectiveError, TrajcheckError
 from trajcheck.files.torch_tensors import FLOATING
+from trajcheck.objective.curvature.hessian import Hessian, functions_checked
 from trajcheck.objective.dispatch.draws import DrawnElsewhere, DrawsIn, drawn_since, states
 from trajcheck.objective.dtype_names import AS_IS
 from trajcheck.objective.exported import ExportedModel

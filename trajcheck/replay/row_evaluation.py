@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trajcheck.curvature.lanczos import TOLERANCE, extreme_eigenvalues
 from trajcheck.errors import ObjectiveError
+from trajcheck.objective.curvature.lanczos import TOLERANCE, extreme_eigenvalues
 from trajcheck.replay.data_set.sample import DataSet
 from trajcheck.replay.evaluations import Evaluations
 from trajcheck.replay.reducer import Reducer, Shares, Vector

@@ -337,13 +337,13 @@ def test_a_run_that_changes_while_it_is_read(archive: Path, tmp_path: Path, monk
 
 
 def test_a_run_that_vanishes_is_no_bug(archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from trajcheck.measuring import measured_run as analysis
+    from trajcheck.measuring import audited as analysis
 
     opened = analysis.load_trajectory
 
-    def gone(run: Path, skip_bad: bool) -> Any:
+    def gone(run: Path, skip_bad: bool, *more: Any) -> Any:
         shutil.rmtree(run)
-        return opened(run, skip_bad) if run.name == "c" else os.listdir(run)
+        return opened(run, skip_bad, *more) if run.name == "c" else os.listdir(run)
 
     monkeypatch.setattr(analysis, "load_trajectory", gone)
     assert analyzed(archive, tmp_path / "out") == {"failed": 3}

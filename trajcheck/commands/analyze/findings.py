@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from trajcheck.files.extents import EPSILON
+from trajcheck.measuring.audited import audit_warnings
 from trajcheck.measuring.measured_columns import MeasuredColumns, ReplayFacts, ResolvedReferences
 from trajcheck.measuring.measured_run import MeasuredRun
 from trajcheck.measuring.options import Options
@@ -270,6 +271,7 @@ class Findings:
                 "permutations": self._permutations(),
                 "trajectory": None if self.plane is None else self.plane.facts,
                 "scale_invariant": None if self.scale is None else asdict(self.scale),
+                "audit": None if self.run.audit is None else self.run.audit.as_json(),
             },
             warnings=self.warnings(),
             incomplete=self.incomplete(),
@@ -328,7 +330,8 @@ class Findings:
             causes(self.trajectory, self.replay.randomness if self.replay else {}),
         )
         choice = self.run.choice
-        found = [unlike_training, choice.warning, *(self._not_replayed() if choice.by_default else [])]
+        audited = [] if self.run.audit is None else audit_warnings(self.run.audit)
+        found = [*audited, unlike_training, choice.warning, *(self._not_replayed() if choice.by_default else [])]
         found += recording_warnings(self.trajectory, replayed=self.replay is not None)
         if self.source.rows.stride > 1:
             found.append(f"pair quantities (steps.csv) are over chords of {self.source.rows.stride} steps")

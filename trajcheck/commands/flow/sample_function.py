@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from trajcheck.commands.flow.options import FLOW_SAMPLES
-from trajcheck.curvature.lanczos import TOLERANCE, Extremes, extreme_eigenvalues
 from trajcheck.errors import RunError
 from trajcheck.files.extent_reader import ExtentReader
 from trajcheck.files.extents import Extent
 from trajcheck.files.torch_tensors import read_tensor
+from trajcheck.objective.curvature.lanczos import TOLERANCE, Extremes, extreme_eigenvalues
 from trajcheck.objective.objective import Objective
 from trajcheck.objective.sample import Sample
 from trajcheck.replay.data_set.sample import DataSet, data_set

@@ -1,49 +1,59 @@
 """Reading runs from the first byte to the last: is what lies on the disk what was recorded?
 
 Each format compares its files with what it knows of them: checksums, files that should be there. Then whether the
-steps make a run: frozen parameters where they say, shapes those of the others.
+steps make a run: frozen parameters where they say, shapes those of the others, each step where its number says.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
+from trajcheck.commands.verify.audited import audited, opened
 from trajcheck.commands.verify.every_number import read_numbers
 from trajcheck.errors import RunError, UsageError
 from trajcheck.files.walking import walk
 from trajcheck.objective.program.stored import program_damage
 from trajcheck.options.checks import MOST_WORKERS, within
-from trajcheck.reports.making.results import RunVerification, Verification
+from trajcheck.reports.making.results import Verification
 from trajcheck.runs.formats.recognise import known_formats, recognise
 from trajcheck.runs.formats.stored_run import PROGRAM, StoredRun
-from trajcheck.runs.trajectory import open_trajectory
 
 
-def verify(*paths: str | os.PathLike[str], threads: int | None = None, quiet: bool = True) -> Verification:
-    """Verify every run at or below `paths`: headers, checksums, shapes, finite values, and that all files are there.
+def verify(
+    *paths: str | os.PathLike[str],
+    against: Sequence[str | os.PathLike[str]] = (),
+    threads: int | None = None,
+    quiet: bool = True,
+) -> Verification:
+    """Verify every run at or below `paths`: headers, checksums, shapes, finite values, and that all files are there;
+    and audit a sample of each tensor: is each step what its number says?
 
-    Memory is bounded by the headers and one megabyte a thread; `threads` defaults to all processors. Raises RunError
-    where a path holds no run, and UsageError; what is wrong with a run is said in its `damage`.
+    The steps are held `against` other runs too: does one descend from another run's step 0, or lie on its path? Memory
+    is bounded by the headers, the samples and one megabyte a thread; `threads` defaults to all processors. Raises
+    RunError where a path holds no run, and UsageError; what is wrong with a run is said in its findings.
     """
     from trajcheck.progress_bar import progress_bar
 
     if threads is not None and (wrong := within(1, MOST_WORKERS, "a number")(threads)):
         raise UsageError(f"--threads {threads}: {wrong}.")
     found = {run.path: run for path in paths for run in runs_below(Path(path))}
-    runs = []
+    others = {str(path): opened(str(path)) for path in dict.fromkeys(map(str, against))}
+    runs, audits = [], []
     with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
         for stored in found.values():
             with progress_bar(f"verify {stored.path.name}", _count(stored), quiet) as progress:
                 run = stored.verify(pool, progress) or read_numbers(stored, pool, progress)
-            _fit(run, stored)
             if damage := program_damage(stored.path / PROGRAM):
                 run.damage.append(damage)
+            with progress_bar(f"audit {stored.path.name}", run.steps, quiet) as progress:
+                audits.append(audited(run, stored, others, progress))
             runs.append(run)
-    return Verification(tuple(runs))
+    return Verification(tuple(runs), tuple(audits))
 
 
 def runs_below(path: Path) -> list[StoredRun]:
@@ -81,14 +91,3 @@ def _count(run: StoredRun) -> int:
     with suppress(RunError):
         return sum(len(step.files) for step in run.steps().values())
     return 0
-
-
-def _fit(run: RunVerification, stored: StoredRun) -> None:
-    """Whether the steps fit together, as far as nothing else is said of them."""
-    try:
-        if any(step.missing is None for step in stored.steps().values()):
-            left_out = open_trajectory(stored.path, skip_bad=True).left_out
-            run.damage += [reason for step, reason in left_out.items() if step not in run.told]
-    except RunError as error:
-        if not run.damage:  # else it says again what was said
-            run.damage.append(str(error))

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from trajcheck.audit.findings import Audit
 from trajcheck.reports.notebook.shown import Shown
 from trajcheck.reports.reading.report import SavedReport, as_saved
 from trajcheck.runs.formats.verification import RunVerification
@@ -15,13 +16,29 @@ from trajcheck.runs.formats.verification import RunVerification
 
 @dataclass(frozen=True)
 class Verification:
-    """All runs that were found, in the order of their paths."""
+    """All runs that were found, in the order of their paths, and of each what was found."""
 
     runs: tuple[RunVerification, ...]
+    audits: tuple[Audit, ...]
 
     @property
     def damaged(self) -> bool:
-        return any(run.damage for run in self.runs)
+        return any(audit.damage for audit in self.audits)
+
+    def as_json(self) -> dict[str, Any]:
+        """With stable keys, as docs/verify.md names them."""
+        runs = [
+            {
+                "path": str(run.path),
+                "files": run.files,
+                "bytes_of_files": run.bytes,
+                "checksums": run.checked,
+                **audit.as_json(),
+                "steps": run.steps,
+            }
+            for run, audit in zip(self.runs, self.audits, strict=True)
+        ]
+        return {"format": 1, "damaged": self.damaged, "runs": runs}
 
 
 @dataclass(frozen=True)

@@ -7,13 +7,14 @@ knows about it. Three questions it has to answer:
     steps       which steps does it hold, and in which files is each?
     snapshot    where do the tensors of one step lie, and what was written down of it: loss, rates, batch?
 
-Six more have an answer that holds for any run, to be replaced by a format that knows more:
+Seven more have an answer that holds for any run, to be replaced by a format that knows more:
 
     info        id, parameters in their order, frozen and tied ones, optimizer       nothing is known
     probes      batches set aside                                                    there are none
     log         rates and losses of all steps, from beside the records               there is none
     files       whatever an analysis may read                                        those of the three above
     folders     which folders inside are parts of the run                            those that its files lie in
+    listed_hashes   of each step's content, as a hub's listing gives them            none
     verify      what reading every byte shows, with checksums and such               every number is looked at
 
 Nothing here reads tensors (but `verify`): a snapshot is made of headers, and answers with extents (file, offset,
@@ -112,6 +113,11 @@ class StoredRun(ABC):
     def _first_folders(self, files: Iterable[str]) -> set[str]:
         below = (Path(file).relative_to(self.path) for file in files if Path(file).is_relative_to(self.path))
         return {path.parts[0] for path in below if len(path.parts) > 1}
+
+    def listed_hashes(self) -> Mapping[int, str]:
+        """Of the steps of which a listing tells it, without a read: one text of the hashes of the files that hold its
+        weights. Equal texts are equal weights."""
+        return {}
 
     def verify(self, pool: Executor, progress: Callable[[float], object]) -> RunVerification | None:
         """Read every file from its first byte to its last, several at once in `pool`, `progress(1)` after each step.

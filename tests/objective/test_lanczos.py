@@ -1,4 +1,4 @@
-"""trajcheck/curvature/lanczos.py: against numpy's and scipy's eigenvalues."""
+"""trajcheck/objective/curvature/lanczos.py: against numpy's and scipy's eigenvalues."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from scipy.sparse.linalg import eigsh
 from torch import Tensor
 
-from trajcheck.curvature.lanczos import Extremes, extreme_eigenvalues
 from trajcheck.errors import UsageError
+from trajcheck.objective.curvature.lanczos import Extremes, extreme_eigenvalues
 
 
 def rotated(eigenvalues: np.ndarray, seed: int = 0) -> np.ndarray:

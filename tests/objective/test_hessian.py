@@ -1,4 +1,4 @@
-"""trajcheck/curvature/hessian.py and Objective.hessian: against the dense Hessian of torch.func."""
+"""trajcheck/objective/curvature/hessian.py and Objective.hessian: against the dense Hessian of torch.func."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.checkpoint import checkpoint
 
-from trajcheck.curvature.hessian import Hessian
-from trajcheck.curvature.lanczos import extreme_eigenvalues
 from trajcheck.errors import ObjectiveError, StepFileError
+from trajcheck.objective.curvature.hessian import Hessian
+from trajcheck.objective.curvature.lanczos import extreme_eigenvalues
 from trajcheck.objective.objective import Objective
 from trajcheck.objective.sample import Sample, make_sample, seed_generators
 
