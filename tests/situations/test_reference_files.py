@@ -132,7 +132,7 @@ WAYS: dict[str, Callable[[Trained, Path], Any]] = {
 @pytest.mark.parametrize("way", list(WAYS))
 def test_a_file_of_the_end_of_the_run_is_read(way: str, language: Trained, tmp_path: Path) -> None:
     path = WAYS[way](language, tmp_path) or str(tmp_path / "x.safetensors")
-    report = trajcheck.analyze(language.run, refs=[path], out=tmp_path / "report")
+    report = trajcheck.analyze(language.run, refs=[path], objective="none", out=tmp_path / "report")
     assert report.references["ref_dist"][0] == pytest.approx(language.distance(language.model), rel=1e-6)
     assert report.references["ref_dist"].iloc[-1] == 0
 
@@ -141,11 +141,13 @@ def test_other_points_than_the_end(language: Trained, tmp_path: Path) -> None:
     average = {name: tensor.clone() for name, tensor in language.average.state_dict().items()}
     swa = saved(average, tmp_path / "a.safetensors")
     half = saved({name: tensor.bfloat16() for name, tensor in language.state().items()}, tmp_path / "b.pt")
-    report = trajcheck.analyze(language.run, refs=[swa, half], out=tmp_path / "report")
+    report = trajcheck.analyze(language.run, refs=[swa, half], objective="none", out=tmp_path / "report")
     first = report.references[report.references["step"] == 0].set_index("ref")["ref_dist"]
     assert first[swa] == pytest.approx(language.distance(language.average.module), rel=1e-6)
     assert first[half] == pytest.approx(language.distance(language.model, lambda p: p.bfloat16()), rel=1e-6)
-    again = trajcheck.analyze(language.run, refs=[swa, half], out=tmp_path / "report")  # from what is kept beside
+    again = trajcheck.analyze(
+        language.run, refs=[swa, half], objective="none", out=tmp_path / "report"
+    )  # from what is kept beside
     assert again.references.equals(report.references)
 
 
@@ -154,7 +156,7 @@ def test_numbers_in_another_order(language: Trained, tmp_path: Path, monkeypatch
     monkeypatch.setattr("trajcheck.files.pickles.tensors.MOST_PARTS", 1)
     path = saved(by_columns(language.state()), tmp_path / "x.pt")
     for _ in range(2):
-        report = trajcheck.analyze(language.run, refs=[path], out=tmp_path / "report")
+        report = trajcheck.analyze(language.run, refs=[path], objective="none", out=tmp_path / "report")
         assert report.references["ref_dist"][0] == pytest.approx(language.distance(language.model), rel=1e-6)
         assert report.references["ref_dist"].iloc[-1] == 0
     assert len(list((tmp_path / "report").rglob("weights-*.safetensors"))) == 1
@@ -165,11 +167,11 @@ def test_an_adapter_as_peft_saves_it(tmp_path: Path) -> None:
     adapted = Trained(tmp_path / "run", Adapted("default"))
     adapter = {name.replace(".default", ""): t for name, t in adapted.state().items() if "lora" in name}
     path = saved(adapter, tmp_path / "adapter_model.safetensors")
-    report = trajcheck.analyze(adapted.run, refs=[path], out=tmp_path / "report")
+    report = trajcheck.analyze(adapted.run, refs=[path], objective="none", out=tmp_path / "report")
     assert report.references["ref_dist"][0] == pytest.approx(adapted.distance(adapted.model), rel=1e-6)
     two = Trained(tmp_path / "two", Adapted("one", "other"))
     with pytest.raises(InvalidReferenceError, match=r"it lacks: lora_A"):  # of which adapter the file is, nobody says
-        trajcheck.analyze(two.run, refs=[path], out=tmp_path / "no")
+        trajcheck.analyze(two.run, refs=[path], objective="none", out=tmp_path / "no")
 
 
 class Harm:
@@ -193,7 +195,7 @@ def packed(path: Path) -> str:
 def test_what_does_harm_or_is_not_clear_is_refused_with_the_reason(language: Trained, tmp_path: Path) -> None:
     def refused(path: str, message: str) -> None:
         with pytest.raises(InvalidReferenceError, match=message):
-            trajcheck.analyze(language.run, refs=[path], out=tmp_path / "report")
+            trajcheck.analyze(language.run, refs=[path], objective="none", out=tmp_path / "report")
 
     state = language.state()
     refused(saved({"model": Harm(tmp_path / "mark")}, tmp_path / "harm.pt"), "names posix.mkdir, .* made to do harm")
