@@ -104,7 +104,7 @@ def test_records_say_what_is_trained(tmp_path: Path) -> None:
 @pytest.mark.parametrize("every", [1, 2])
 def test_distances_are_over_all_that_was_ever_trained(every: int, tmp_path: Path) -> None:
     iterates, gradients, _ = trained(tmp_path / "run", every=every)
-    report = trajcheck.analyze(tmp_path / "run", out=tmp_path / "out", quiet=True)
+    report = trajcheck.analyze(tmp_path / "run", objective="none", out=tmp_path / "out", quiet=True)
     x, g = [flat(each) for each in iterates], [flat(each) for each in gradients]
     towards, steps = report.references.set_index("step"), report.steps.set_index("step")
     for step in range(0, STEPS, every):
@@ -146,7 +146,7 @@ def test_a_replay_is_of_the_loss_in_all_of_them(tmp_path: Path) -> None:
 
 def test_window_sums_of_what_was_not_trained_are_zero(tmp_path: Path) -> None:
     iterates, gradients, _ = trained(tmp_path / "run", windows=True)
-    report = trajcheck.analyze(tmp_path / "run", out=tmp_path / "out", quiet=True)
+    report = trajcheck.analyze(tmp_path / "run", objective="none", out=tmp_path / "out", quiet=True)
     towards = report.references.set_index("step")
     total = 0.0
     for step in range(1, STEPS + 1):

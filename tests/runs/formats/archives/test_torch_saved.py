@@ -390,7 +390,7 @@ def test_epochs_of_an_optimizer_that_counts_nothing(tmp_path: Path) -> None:
 def test_a_choice_that_shapes_leave_open(tmp_path: Path) -> None:
     """The first of two layers alike is frozen: one file does not say which, two do by their bytes."""
     model = nn.Sequential(nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False))
-    optimizer = torch.optim.Adam([model[1].weight], lr=0.1)
+    optimizer = torch.optim.Adam(model[1].parameters(), lr=0.1)
     schedule = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
     for step in (1, 2):
         model(torch.ones(1, 3)).sum().backward()
