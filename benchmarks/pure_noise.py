@@ -87,6 +87,8 @@ TRAININGS: dict[str, tuple[Update, Callable[[int, int], float], int, str, dict[s
     "schedule-free": (schedule_free, constant, STEPS, "SGDScheduleFree", {"weight_decay": 0}),
 }
 REFS = ("final", "init", "mean:20", "average", "other")
+#: Samples, and the steps that are analyzed on each; None for all.
+ROWS_OF = {"own": None, "probe": "::30"}
 
 
 def walk(name: str, seed: int) -> tuple[list[tuple[np.ndarray, np.ndarray, float]], np.ndarray]:
@@ -125,7 +127,7 @@ def written(folder: Path, name: str, seed: int) -> Path:
 Found = tuple[str, str, str, float | None, float | None]
 
 
-def offered(run: Path, name: str, seed: int) -> Iterator[Found]:
+def offered(run: Path, name: str, seed: int, samples: tuple[str, ...] = tuple(ROWS_OF)) -> Iterator[Found]:
     """Reference, sample, quantity, its value and its error, both None where it is withheld."""
     folder = run.parent
     other = written(folder / "second" / "other", name, seed + 1000)
@@ -133,7 +135,8 @@ def offered(run: Path, name: str, seed: int) -> Iterator[Found]:
     options: dict[str, Any] = {"metrics": ["secant", "convexity", "progress"], "quiet": True}
     objective = f"{folder / 'noise.py'}:objective"
     (folder / "noise.py").write_text(OBJECTIVE)
-    for sample, steps in (("own", None), ("probe", "::30")):
+    for sample in samples:
+        steps = ROWS_OF[sample]
         out = folder / f"report-{sample}"
         report = trajcheck.analyze(
             run, list(specs.values()), objective, out=out, sample=(sample,), steps=steps, **options
@@ -178,15 +181,18 @@ def _of_rows(report: Any, ref: str, spec: str) -> Iterator[Found]:
 def main(
     seeds: Annotated[int, typer.Option(help="Trainings of each kind, of the seeds 1, 2, ...")] = 12,
     only: Annotated[str, typer.Option(help="Only trainings whose name holds this.")] = "",
+    sample: Annotated[str, typer.Option(help="Only this sample, own or probe: each takes half the time.")] = "",
 ) -> None:
     """How often what is offered as free of noise is 0 within two of its errors, where gradients are noise."""
     sys.path.insert(0, str(HELPERS))
+    samples = (sample,) if sample else tuple(ROWS_OF)
     total: dict[tuple[str, ...], Counter[str]] = {}
     for name in TRAININGS:
         for seed in range(1, seeds + 1) if only in name else ():
             with TemporaryDirectory(prefix="trajcheck-noise-") as folder:
-                for ref, sample, what, value, error in offered(written(Path(folder) / "run", name, seed), name, seed):
-                    counts = total.setdefault((name, ref, sample, what), Counter())
+                run = written(Path(folder) / "run", name, seed)
+                for ref, on, what, value, error in offered(run, name, seed, samples):
+                    counts = total.setdefault((name, ref, on, what), Counter())
                     if value is None:
                         counts["withheld"] += 1
                     elif error is None:
@@ -195,7 +201,7 @@ def main(
                         counts["within" if abs(value) <= 2 * error else "beyond"] += 1
                         if abs(value) > 2 * error:
                             typer.echo(
-                                f"{name}, seed {seed}: {what} towards {ref} on {sample}: {value:.4g} +- {error:.2g}",
+                                f"{name}, seed {seed}: {what} towards {ref} on {on}: {value:.4g} +- {error:.2g}",
                                 err=True,
                             )
             if seed == seeds:

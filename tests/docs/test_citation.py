@@ -11,7 +11,7 @@ from places import ROOT
 from trajcheck.metrics.catalogue import TABLES, quantities
 from trajcheck.version import __version__
 
-PAPER = re.compile(r"\d{4}\.\d{5}")
+PAPER = re.compile(r"(?<![\d.])\d{4}\.\d{5}(?!\d)")  # arXiv's numbers, and no part of a DOI
 TEXT = (ROOT / "CITATION.cff").read_text()
 
 

@@ -17,6 +17,7 @@ from sample_cases import assert_same_values
 import trajcheck
 from trajcheck.errors import ObjectiveError, StepFileError, UsageError
 from trajcheck.inner_products.catalogue import REFERENCE_PRODUCTS, STEP_PRODUCTS
+from trajcheck.measuring import measured_run
 from trajcheck.measuring.measured_run import MeasuredRun
 from trajcheck.measuring.options import Options
 from trajcheck.objective.objective import Objective
@@ -37,6 +38,12 @@ def options(**chosen: Any) -> dict[str, Any]:
 
 def reading_threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("trajcheck")]
+
+
+@pytest.fixture(autouse=True)
+def one_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No row is evaluated in a second precision, which reads and keeps for itself what the first does."""
+    monkeypatch.setattr(measured_run, "rows_twice", lambda dtype: 0)
 
 
 @pytest.fixture

@@ -71,7 +71,7 @@ def weighted_mean(values: Column, weights: np.ndarray) -> tuple[float, float | N
 
     Letters: p_i the share of the weight and m_i the mean of stretch i, m the mean of all, u_i = sum of w^2 over its
     rows, to which the variance of p_i m_i is proportional where the rows' own is the same. The error's square is
-    sum p_i^2 (m_i - m)^2 times sum u over its expectation, and its degrees of freedom are Satterthwaite's.
+    sum p_i^2 (m_i - m)^2 times sum u over its expectation, and its degrees of freedom are Satterthwaite's (1946).
     """
     here = values.defined & (weights > 0)
     value, weight = values.values[here], weights[here]
