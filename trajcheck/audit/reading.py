@@ -10,6 +10,8 @@ import numpy as np
 from trajcheck.audit.positions import WHOLE, Much, ranges
 from trajcheck.files.extent_reader import ExtentReader
 from trajcheck.files.extents import ITEM_SIZE, Extent, Extents, Spec
+from trajcheck.files.remote.address import is_remote
+from trajcheck.files.remote.file import fetch_pieces
 
 #: Ranges of one file with at most so many bytes between them are read at once.
 NEAR = 2048
@@ -66,6 +68,7 @@ class SampleReader:
         if isinstance(tensors, Extents) and (plan := self._plan(tensors)) is not None:
             bits = self._by_plan(tensors.base, plan)
             return bits.astype(np.uint64), values(bits, plan.dtype)
+        self._fetch(tensors)
         whole_bits, whole = np.empty(self._places.count, np.uint64), np.empty(self._places.count)
         done = 0
         for name, each in zip(self._places.names, self._places.ranges, strict=True):
@@ -79,8 +82,20 @@ class SampleReader:
                 done += len(bits)
         return whole_bits, whole
 
+    def _fetch(self, tensors: Mapping[str, Extent]) -> None:
+        """What lies in remote files: several pieces at once, for the reading of each to find."""
+        pieces: list[tuple[str, int, int]] = []
+        for name, each in zip(self._places.names, self._places.ranges, strict=True):
+            extent = tensors[name]
+            size = ITEM_SIZE[extent.dtype]
+            if not extent.parts and is_remote(extent.path):
+                pieces += [(extent.path, extent.offset + start * size, (stop - start) * size) for start, stop in each]
+        fetch_pieces(pieces)
+
     def _by_plan(self, base: tuple[str, int], plan: _Plan) -> np.ndarray:
         path, start = base
+        if is_remote(path):
+            fetch_pieces([(path, start + offset, length) for offset, length in plan.reads])
         total = sum(length for _, length in plan.reads)
         if len(self._buffer) < total:
             self._buffer = bytearray(total)

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from trajcheck.cli.finishing import DryRun, Form, Plots, Quiet, finish_report
-from trajcheck.cli.parameters import named_path, with_options
+from trajcheck.cli.parameters import archive_path, with_options
 from trajcheck.cli.printing import say
 from trajcheck.commands.compare.options import CompareArguments
 
@@ -17,12 +17,12 @@ from trajcheck.commands.compare.options import CompareArguments
 @with_options(CompareArguments)
 def compare_command(
     run_a: Annotated[
-        Path, typer.Argument(parser=named_path, metavar="RUN_A", help="Folder of a recorded run; it is only read.")
+        Path, typer.Argument(parser=archive_path, metavar="RUN_A", help="Folder of a recorded run; it is only read.")
     ],
     run_b: Annotated[
         list[Path],
         typer.Argument(
-            parser=named_path, metavar="RUN_B [RUN...]", help="Runs of the same model, each compared with RUN_A."
+            parser=archive_path, metavar="RUN_B [RUN...]", help="Runs of the same model, each compared with RUN_A."
         ),
     ],
     *,

@@ -7,14 +7,14 @@ from typing import Annotated
 
 import typer
 
-from trajcheck.cli.parameters import named_path
+from trajcheck.cli.parameters import archive_path, named_path
 from trajcheck.cli.printing import complain, say
 from trajcheck.readable import size_text
 
 
 def convert_command(
     source: Annotated[
-        Path, typer.Argument(parser=named_path, metavar="SRC", help="A run, or an archive of checkpoints; only read.")
+        Path, typer.Argument(parser=archive_path, metavar="SRC", help="A run, or an archive of checkpoints; only read.")
     ],
     run: Annotated[Path, typer.Argument(parser=named_path, metavar="RUN", help="The folder of the new run.")],
     dtype: Annotated[

@@ -7,13 +7,18 @@ from typing import Annotated
 
 import typer
 
-from trajcheck.cli.parameters import named_path
+from trajcheck.cli.parameters import archive_path
 from trajcheck.cli.printing import say
 
 
 def inspect_command(
     path: Annotated[
-        Path, typer.Argument(parser=named_path, metavar="PATH", help="A run, or an archive of checkpoints; only read.")
+        Path,
+        typer.Argument(
+            parser=archive_path,
+            metavar="PATH",
+            help="A run, or an archive of checkpoints, here or at an address; only read.",
+        ),
     ],
 ) -> None:
     """Say what a run or an archive is: format, steps, sizes, what can be measured and what the rest would need.

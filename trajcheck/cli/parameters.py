@@ -13,19 +13,30 @@ from typing import Annotated, Any
 import typer
 
 from trajcheck.errors import UsageError
+from trajcheck.files.remote.address import as_path, is_remote
 from trajcheck.options.declared import Declaration, declarations
 
 
 def named_path(text: str) -> Path:
-    """The path that an option or argument names. Raises UsageError for none: it would be the working folder."""
+    """The path of this machine that an option or argument names. Raises UsageError for an address, and for none: it
+    would be the working folder."""
+    if is_remote(text):
+        raise UsageError(
+            f"{text}: expected a folder or file of this machine; addresses are read, as runs, and no more."
+        )
+    return archive_path(text)
+
+
+def archive_path(text: str) -> Path:
+    """The path or address of a run. Raises UsageError for none."""
     if not text:
         raise UsageError("a folder or file was named '': give its name, or . for the working folder.")
-    return Path(text)
+    return as_path(text)
 
 
 #: The argument of a command about one run.
 RecordedRun = Annotated[
-    Path, typer.Argument(metavar="RUN", parser=named_path, help="Folder of a recorded run; it is only read.")
+    Path, typer.Argument(metavar="RUN", parser=archive_path, help="Folder of a recorded run; it is only read.")
 ]
 
 #: The argument that stands for the declared options.

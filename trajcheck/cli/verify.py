@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from trajcheck.cli.parameters import named_path
+from trajcheck.cli.parameters import archive_path
 from trajcheck.cli.printing import complain, say
 from trajcheck.errors import RunError
 
@@ -23,13 +23,13 @@ def verify_command(
     paths: Annotated[
         list[Path],
         typer.Argument(
-            parser=named_path, metavar="PATH...", help="Folders of runs, or folders that hold runs; only read."
+            parser=archive_path, metavar="PATH...", help="Folders of runs, or folders that hold runs; only read."
         ),
     ],
     against: Annotated[
         list[Path] | None,
         typer.Option(
-            parser=named_path,
+            parser=archive_path,
             metavar="RUN",
             help="Another run: does a step descend from its step 0, or lie on its path? Repeat for several.",
         ),

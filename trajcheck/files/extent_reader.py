@@ -1,4 +1,4 @@
-"""Reading extents: positioned reads into reused buffers, widened to float64."""
+"""Reading extents: positioned reads into reused buffers, widened to float64; ranges of remote files are fetched."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from trajcheck.errors import StepFileError
 from trajcheck.files.extents import ITEM_SIZE, ZEROS, Extent
 from trajcheck.files.opening import open_regular
+from trajcheck.files.remote.address import is_remote
+from trajcheck.files.remote.file import remote_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -105,8 +107,11 @@ class ExtentReader:
             self._close_oldest()
 
     def share(self, path: str) -> int:
-        """A descriptor for several threads, open until this reader is closed; -1 where `capacity` are open already.
+        """A descriptor for several threads, open until this reader is closed; -1 where `capacity` are open already, and
+        for a remote file.
         Not to be mixed with the reading below, which closes what was not used for long. Raises StepFileError."""
+        if is_remote(path):
+            return -1
         with self._lock:
             return self._descriptor(path) if path in self._open or path == ZEROS or not self._full else -1
 
@@ -149,6 +154,17 @@ class ExtentReader:
 
     def range(self, path: str, offset: int, view: memoryview) -> None:
         """Fill `view` with the bytes of a file from `offset` on. Raises StepFileError on a short read."""
+        try:
+            remote = remote_file(path)
+        except OSError as error:
+            raise unreadable(path, error) from error
+        if remote is not None:
+            data = remote.read(offset, len(view))
+            if len(data) < len(view):
+                raise early_end(path, len(view) - len(data))
+            view[:] = data
+            self.bytes_read += len(view)
+            return
         descriptor = self._descriptor(path)
         done = 0
         while done < len(view):

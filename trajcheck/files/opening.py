@@ -1,4 +1,4 @@
-"""The one way to open a file for reading, whoever has put it there.
+"""The one way to open a file for reading, whoever has put it there, and wherever it lies.
 
 A pipe, a socket or a device at a file's name is refused, and never waited for: the file is opened without blocking,
 what was opened is looked at through its descriptor, and this same descriptor is read. So nothing that takes the name's
@@ -9,6 +9,7 @@ sparse one of 64 GB costs nothing.
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
 from collections.abc import Iterator
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from trajcheck.files.plain_json import parse_json
+from trajcheck.files.remote.file import BLOCK, OpenRemote, remote_file
 
 #: Bytes of a text, a table or a JSON file that is read whole. The run.json of a model of 100,000 tensors has 20 MB.
 MOST_TEXT = 100_000_000
@@ -58,9 +60,22 @@ def open_regular(path: str | bytes | os.PathLike[str], *, folder: int | None = N
 
 @contextmanager
 def opened(path: str | os.PathLike[str], *, folder: int | None = None, follow: bool = True) -> Iterator[BinaryIO]:
-    """A regular file, open for reading while the context lasts. Raises as `open_regular`."""
+    """A regular file, or a remote one, open for reading while the context lasts; only the former has a descriptor.
+    Raises as `open_regular`."""
+    if folder is None and (remote := remote_file(path)) is not None:
+        with io.BufferedReader(OpenRemote(remote), BLOCK) as there:
+            yield there
+        return
     with os.fdopen(open_regular(path, folder=folder, follow=follow), "rb") as file:
         yield file
+
+
+def size_of(file: BinaryIO) -> int:
+    """The bytes of an open file."""
+    place = file.tell()
+    size = file.seek(0, os.SEEK_END)
+    file.seek(place)
+    return size
 
 
 def read_bytes(
@@ -68,7 +83,7 @@ def read_bytes(
 ) -> bytes:
     """The bytes of a regular file of at most `most`. Raises OSError: NotRegularError, TooLargeError."""
     with opened(path, folder=folder, follow=follow) as file:
-        size = os.fstat(file.fileno()).st_size
+        size = size_of(file)
         if size > most:
             raise TooLargeError(path, size, most)
         data = file.read(size + 1)

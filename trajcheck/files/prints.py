@@ -8,15 +8,25 @@ from pathlib import Path
 
 from trajcheck.errors import RunError
 from trajcheck.files.opening import opened
+from trajcheck.files.remote.file import remote_file
 
 
 def file_print(path: str | Path) -> str:
-    """Name, size and time of the last change. Raises RunError for a file that is not there."""
+    """Name, size and time of the last change; of a remote file what its listing says of its content in the place of
+    that. Raises RunError for a file that is not there."""
     try:
+        if (remote := remote_file(path)) is not None:
+            return f"{os.path.basename(remote.path)}:{remote.size}:{remote.print}"
         found = os.stat(path)
     except OSError as error:
         raise RunError(f"{path}: cannot be read: {error.strerror}.") from error
     return f"{os.path.basename(path)}:{found.st_size}:{found.st_mtime_ns}"
+
+
+def file_size(path: str | Path) -> int:
+    """Bytes of a file, here or elsewhere. Raises OSError."""
+    remote = remote_file(path)
+    return os.path.getsize(path) if remote is None else remote.size
 
 
 class FilePrints:
@@ -38,7 +48,9 @@ class FilePrints:
 
 
 def hash_file(path: str | Path) -> str:
-    """sha256:... of a file's bytes, read in parts."""
+    """sha256:... of a file's bytes, read in parts; of a remote one as its listing says it, where it does."""
+    if (remote := remote_file(path)) is not None and remote.sha256:
+        return f"sha256:{remote.sha256}"
     digest = hashlib.sha256()
     with opened(path) as file:
         while part := file.read(1 << 20):

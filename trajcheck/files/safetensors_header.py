@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -17,7 +16,7 @@ from typing import NamedTuple
 
 from trajcheck.errors import StepFileError
 from trajcheck.files.extents import ITEM_SIZE, Extents, Spec
-from trajcheck.files.opening import NotRegularError, opened
+from trajcheck.files.opening import NotRegularError, opened, size_of
 from trajcheck.files.plain_json import DECODER, parse_json
 
 NOTHING: Mapping[str, str] = {}  # one object, by which equal layouts are known
@@ -64,7 +63,7 @@ def read_header(path: str, remedy: str = REMEDY) -> TensorFile:
                 file.seek(start)
                 return file.read(length)
 
-            return header_of(path, path, read, os.fstat(file.fileno()).st_size, remedy=remedy)
+            return header_of(path, path, read, size_of(file), remedy=remedy)
     except NotRegularError as error:
         raise StepFileError(f"{path}: not a regular file; expected a safetensors file.") from error
     except OSError as error:

@@ -139,6 +139,7 @@ def open_trajectory(path: Path, *, skip_bad: bool = False, log: RunLog | None = 
     Raises RunError or StepFileError, naming path, step and tensor.
     """
     stored = open_run(path)
+    path = stored.path
     steps = stored.steps()
     if not steps:
         raise RunError(f"{path}: an empty run: there is no step file yet.")

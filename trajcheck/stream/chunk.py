@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Collection, Mapping, Sequence
+from functools import cached_property
 
 import numpy as np
 
 from trajcheck.files.extent_reader import ExtentReader, early_end, most_open, unreadable
 from trajcheck.files.extents import ITEM_SIZE, Extent
 from trajcheck.files.opening import NotRegularError
+from trajcheck.files.remote.staging import Staging
 from trajcheck.inner_products.blocks import NOT_REGULAR, Block, Filling, Memory, Segments, Stage, Unread
 from trajcheck.inner_products.catalogue import REFERENCE_PRODUCTS, STEP_PRODUCTS, SUPPORT_PRODUCTS, vectors_needed
 from trajcheck.inner_products.loop import Stages, compiled
@@ -52,6 +54,11 @@ class Worker:
     def __init__(self) -> None:
         self._memory = Memory.of(np.empty(0, dtype=np.uint8))
         self._chunk: ChunkPass | None = None
+
+    @cached_property
+    def staging(self) -> Staging:
+        """Where ranges of remote files are brought."""
+        return Staging()
 
     def stages(self, chunk: ChunkPass) -> tuple[Stages, np.ndarray]:
         """A chunk's stages in this thread's memory, and the addresses of its buffers."""
@@ -162,6 +169,8 @@ class ChunkPass:
         stages, addresses = worker.stages(self)
         spans = [(section.start, section.stop) for section in sections]
         ranges = self.vectors.ranges(spans, addresses)
+        if self.vectors.remote:
+            self.vectors.bring([table for table, _ in ranges], worker.staging)
         try:
             shares = stages.run(
                 [Filling(self._segments(each), *some) for each, some in zip(sections, ranges, strict=True)]

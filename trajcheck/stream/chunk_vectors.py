@@ -10,6 +10,8 @@ import numpy as np
 
 from trajcheck.files.extent_reader import ExtentReader
 from trajcheck.files.extents import ITEM_SIZE
+from trajcheck.files.remote.address import is_remote
+from trajcheck.files.remote.staging import Staging
 from trajcheck.inner_products.blocks import RANGE, TYPES
 from trajcheck.inner_products.program import Key
 from trajcheck.stream.flat_vector import FlatVector, Range
@@ -51,6 +53,9 @@ class ChunkVectors:
             held = {key: held[key] for key in held.keys() & set(following)}
         self._widths = widths
         self._paths: dict[str, ctypes.c_char_p] = {}
+        #: Files that are not on this machine, by the addresses (in memory) of their paths: a range of one is brought
+        #: here first.
+        self.remote: dict[int, str] = {}
         self._counts = np.array([len(reads) for reads in self._reads], dtype=np.int64)
         self._table = self._simple_table()
         #: Bytes that are read into the buffers for each element of a block.
@@ -79,6 +84,23 @@ class ChunkVectors:
             table["to"] = addresses[buffers]
             return [(ranges, self._counts) for ranges in table]
         return [self._ranges(start, stop, addresses) for start, stop in spans]
+
+    def bring(self, tables: Sequence[np.ndarray], staging: Staging) -> None:
+        """Fetch what of some ranges lies in remote files, and let them lie where it was brought. Raises
+        StepFileError."""
+        if not self.remote:
+            return
+        whole = np.concatenate(tables)
+        numbers = np.flatnonzero(np.isin(whole["path"], list(self.remote)))
+        some = whole[numbers]
+        lengths = some["count"] * _SIZES[some["type"]]
+        wanted = zip(some["path"].tolist(), some["offset"].tolist(), lengths.tolist(), strict=True)
+        whole["offset"][numbers] = staging.bring([(self.remote[path], *rest) for path, *rest in wanted])
+        whole["file"][numbers] = staging.descriptor
+        begin = 0
+        for table in tables:
+            table[:] = whole[begin : begin + len(table)]
+            begin += len(table)
 
     def _ranges(self, start: int, stop: int, addresses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         rows: list[tuple[int, ...]] = []
@@ -120,6 +142,8 @@ class ChunkVectors:
         """A row of RANGE."""
         if part.path not in self._paths:
             self._paths[part.path] = ctypes.c_char_p(os.fsencode(part.path))
+            if is_remote(part.path):
+                self.remote[ctypes.cast(self._paths[part.path], ctypes.c_void_p).value or 0] = part.path
         path = ctypes.cast(self._paths[part.path], ctypes.c_void_p).value or 0
         place = to + part.place * ITEM_SIZE[dtype]
         file = self._reader.share(part.path)

@@ -41,6 +41,9 @@ ROOM = 4_000_000
 #: word with the interpreter, which has to find its own data in memory again, costs a tenth of a small block's work.
 AT_ONCE = 128_000_000
 
+#: The same of remote files, all threads together.
+BROUGHT = 512_000_000
+
 #: Bytes of sums that it brings along, where they are not those of one block.
 SUMS = 4_000_000
 
@@ -94,7 +97,8 @@ def gather(
             with chunk_pass(members, room) as work:
                 sums = ChunkSums(work.programs, [row.place in by_tensor for row in members], list(tensors))
                 sections = pieces.sections(work.block_size)
-                stretches = _stretches(sections, work.vectors.bytes_per_element, work.programs[0].outputs, threads)
+                read, outputs = work.vectors.bytes_per_element, work.programs[0].outputs
+                stretches = _stretches(sections, read, outputs, threads, _at_once(work, threads, memory))
 
                 def share(stretch: Sequence[Section], work: ChunkPass = work) -> list[np.ndarray]:
                     return work.shares(workers.mine(), stretch)
@@ -109,12 +113,22 @@ def gather(
             yield from done
 
 
-def _stretches(sections: Sequence[Section], read: int, sums: int, threads: int) -> Iterator[Sequence[Section]]:
+def _at_once(work: ChunkPass, threads: int, memory: int | None) -> int:
+    """Bytes that a thread goes through at a time: of remote files they are in memory together, and the more they are,
+    the fewer the requests."""
+    if not work.vectors.remote:
+        return AT_ONCE
+    return max(1, (BROUGHT if memory is None else memory) // threads)
+
+
+def _stretches(
+    sections: Sequence[Section], read: int, sums: int, threads: int, at_once: int
+) -> Iterator[Sequence[Section]]:
     """Blocks that a thread works on at a time; fewer towards the end, where threads wait for the last one. For each
     element `read` bytes are read, and each piece has so many `sums`."""
     longest = max((section.length for section in sections), default=1)
     pieces = max((len(section.tensors) for section in sections), default=1)
-    most = min(AT_ONCE // max(1, read * longest), SUMS // max(1, 8 * sums * pieces))
+    most = min(at_once // max(1, read * longest), SUMS // max(1, 8 * sums * pieces))
     done = 0
     while done < len(sections):
         many = max(1, min(most, (len(sections) - done) // (2 * threads)))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from trajcheck.commands.analyze.options import AnalyzeArguments
 from trajcheck.errors import ObjectiveError
+from trajcheck.files.remote.address import as_path
 from trajcheck.measuring.measured_columns import ResolvedReferences
 from trajcheck.measuring.measured_run import MeasuredRun
 from trajcheck.measuring.options import Options
@@ -35,7 +36,7 @@ def analyze(given: AnalyzeArguments) -> Report:
     Raises:
         TrajcheckError: see errors.py; no report has then been written.
     """
-    return run_analysis(Path(given.run), given.options, given.folder, fresh=given.fresh, quiet=given.quiet)
+    return run_analysis(as_path(given.run), given.options, given.folder, fresh=given.fresh, quiet=given.quiet)
 
 
 def run_analysis(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property, partial
@@ -28,7 +27,7 @@ from trajcheck.objective.exported_modes import EXPORTED, with_program
 from trajcheck.options.python_call import takes_more
 from trajcheck.progress_bar import progress_bar
 from trajcheck.replay.plan import replay_dtype, rows_twice, second_dtype
-from trajcheck.reports.making.folder import ReportFolder
+from trajcheck.reports.making.folder import ReportFolder, name_of
 from trajcheck.runs.divergence import load_trajectory
 from trajcheck.runs.independence.nearness import equal_points
 from trajcheck.runs.logs.log_choice import log_of
@@ -74,7 +73,7 @@ def estimate_comparison(runs: Sequence[Path], options: ComparisonOptions) -> Cos
 
 def default_comparison_folder(runs: Sequence[Path]) -> Path:
     """reports/compare/<the runs' names, joined by -->."""
-    return Path("reports") / "compare" / "--".join(Path(os.path.abspath(run)).name for run in runs)
+    return Path("reports") / "compare" / "--".join(map(name_of, runs))
 
 
 class _Comparison:

@@ -73,7 +73,7 @@ def convert(
         raise UsageError(f"--dtype {dtype!r}: expected one of {', '.join(DTYPES)}.")
     chosen = parse_steps(steps)
     stored = open_run(Path(source))
-    trajectory = open_trajectory(Path(source), skip_bad=skip_bad)
+    trajectory = open_trajectory(stored.path, skip_bad=skip_bad)
     kept = [step for step in trajectory.steps if step in range(*chosen.indices(trajectory.steps[-1] + 1))]
     if not kept:
         raise RunError(f"{source}: no step in {steps}; it has {trajectory.steps[0]} to {trajectory.steps[-1]}.")

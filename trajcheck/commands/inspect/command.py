@@ -6,8 +6,9 @@ import os
 from collections import Counter
 from contextlib import suppress
 from itertools import pairwise
-from pathlib import Path
 
+from trajcheck.files.prints import file_size
+from trajcheck.files.remote.address import as_path
 from trajcheck.reports.making.inspection import Inspection
 from trajcheck.runs.formats.recognise import open_run
 from trajcheck.runs.formats.stored_run import PROGRAM
@@ -19,13 +20,13 @@ def inspect(path: str | os.PathLike[str]) -> Inspection:
 
     Memory is that of the headers. Raises RunError where a path holds no run, or none of its steps can be read.
     """
-    stored = open_run(Path(path))
-    trajectory = open_trajectory(Path(path), skip_bad=True)
+    stored = open_run(as_path(path))
+    trajectory = open_trajectory(stored.path, skip_bad=True)
     snapshots, info = trajectory.snapshots, trajectory.info
     first = snapshots[0]
     log = stored.log()
     return Inspection(
-        path=Path(path),
+        path=stored.path,
         format=stored.name,
         steps=tuple(trajectory.steps),
         left_out=dict(trajectory.left_out),
@@ -62,5 +63,5 @@ def _bytes(files: tuple[str, ...]) -> int:
     total = 0
     for file in files:
         with suppress(OSError):
-            total += os.path.getsize(file)
+            total += file_size(file)
     return total

@@ -16,11 +16,12 @@ from typing import NoReturn
 from trajcheck.commands.verify.audited import audited, opened
 from trajcheck.commands.verify.every_number import read_numbers
 from trajcheck.errors import RunError, UsageError
+from trajcheck.files.remote.address import is_remote
 from trajcheck.files.walking import walk
 from trajcheck.objective.program.stored import program_damage
 from trajcheck.options.checks import MOST_WORKERS, within
 from trajcheck.reports.making.results import Verification
-from trajcheck.runs.formats.recognise import known_formats, recognise
+from trajcheck.runs.formats.recognise import known_formats, open_run, recognise
 from trajcheck.runs.formats.stored_run import PROGRAM, StoredRun
 
 
@@ -59,6 +60,8 @@ def verify(
 def runs_below(path: Path) -> list[StoredRun]:
     """The runs at and below a path, without what is a part of one. Raises RunError where there is none."""
     try:
+        if is_remote(path):
+            return [open_run(path)]
         if not path.is_dir():
             kind = "a file, not a run's folder" if path.exists() else "no such run"
             if not path.exists() or (one := recognise(path)) is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from concurrent.futures import Executor
 from contextlib import suppress
@@ -10,6 +9,8 @@ from typing import NamedTuple
 
 from trajcheck.errors import RunError
 from trajcheck.files.extent_reader import ExtentReader
+from trajcheck.files.prints import file_size
+from trajcheck.files.remote.address import is_remote
 from trajcheck.reports.making.results import RunVerification
 from trajcheck.runs.divergence import not_finite_in
 from trajcheck.runs.formats.stored_run import StoredRun, StoredStep
@@ -24,7 +25,8 @@ class _Read(NamedTuple):
 
 
 def read_numbers(stored: StoredRun, pool: Executor, progress: Callable[[float], object]) -> RunVerification:
-    """Headers, sizes, and whether all is there and finite; several steps at once."""
+    """Headers, sizes, and whether all is there and finite; several steps at once. Of what is not on this machine the
+    numbers are not read."""
     run = RunVerification(stored.path)
     try:
         thinned, steps = stored.info().thinned, stored.steps()
@@ -36,7 +38,11 @@ def read_numbers(stored: StoredRun, pool: Executor, progress: Callable[[float], 
     if not steps:
         run.notes.append("there is no step file yet")
         return run
-    run.notes.append(f"no checksums are stored in this format ({stored.name}): headers were read, and every number")
+    if is_remote(stored.path):
+        read = "headers were read, and a sample of the numbers; a copy on this machine is read whole"
+    else:
+        read = "headers were read, and every number"
+    run.notes.append(f"no checksums are stored in this format ({stored.name}): {read}")
     for step in steps.values():
         if step.missing is not None:
             run.told.add(step.step)
@@ -59,6 +65,8 @@ def read_numbers(stored: StoredRun, pool: Executor, progress: Callable[[float], 
 def _read(stored: StoredRun, step: StoredStep) -> _Read:
     try:
         snapshot = stored.snapshot(step.step)
+        if is_remote(stored.path):
+            return _Read(step)
         with ExtentReader() as reader:
             return _Read(step, not_finite_in(reader, snapshot, snapshot.parameters))
     except RunError as error:
@@ -67,5 +75,5 @@ def _read(stored: StoredRun, step: StoredStep) -> _Read:
 
 def _size(path: str) -> int:
     with suppress(OSError):
-        return os.path.getsize(path)
+        return file_size(path)
     return 0

@@ -12,12 +12,11 @@ TorchScript program and the archives of torch before 0.1.10 are refused.
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Callable
 from typing import Any, BinaryIO, NamedTuple
 
 from trajcheck.errors import StepFileError
-from trajcheck.files.opening import NotRegularError, opened
+from trajcheck.files.opening import NotRegularError, opened, size_of
 from trajcheck.files.pickles.budget import MOST_BYTES, PickleError
 from trajcheck.files.pickles.legacy import is_legacy, read_legacy
 from trajcheck.files.pickles.opcodes import Outside, Pickle, no_outside
@@ -100,7 +99,7 @@ def read_pickle(path: str, outside: Outside = no_outside) -> Any:
 def _read(path: str, begin: int, length: int | None, read: Callable[[BinaryIO, int], Any]) -> Any:
     try:
         with opened(path) as file:
-            size = os.fstat(file.fileno()).st_size - begin
+            size = size_of(file) - begin
             if begin < 0 or size < (length or 0) or (length or 0) < 0:
                 raise PickleError(f"has no {length or 0:,} bytes from {begin:,} on")
             file.seek(begin)

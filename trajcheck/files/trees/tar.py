@@ -6,14 +6,13 @@ when somebody asks for them. Formats: POSIX.1-2001, and GNU tar's manual.
 
 from __future__ import annotations
 
-import os
 import posixpath
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 from trajcheck.errors import RunError
-from trajcheck.files.opening import opened
+from trajcheck.files.opening import opened, size_of
 from trajcheck.files.trees.members import MembersTree
 from trajcheck.files.trees.tree import Member, is_plain
 
@@ -47,7 +46,7 @@ def tar_tree(path: Path) -> MembersTree:
     """The files in a tar file. Raises RunError, OSError."""
     try:
         with opened(path) as file:
-            entries = list(_entries(file, os.fstat(file.fileno()).st_size))
+            entries = list(_entries(file, size_of(file)))
         return _tree(str(path), entries)
     except TarError as error:
         raise RunError(f"{path}: {error}.") from error

@@ -15,6 +15,7 @@ from trajcheck.errors import StepFileError
 from trajcheck.files.opening import MOST_TEXT, NotRegularError, opened
 from trajcheck.files.pickles.torch_file import TorchFile, read_torch_file
 from trajcheck.files.plain_json import parse_json
+from trajcheck.files.remote.file import remote_file
 from trajcheck.files.safetensors_header import TensorFile, header_of
 
 #: Letters and folders of a name.
@@ -64,6 +65,8 @@ class Tree(ABC):
         """Bytes of a file from `start` on, fewer where it ends. Raises StepFileError."""
         length = max(0, min(length, member.size - start))
         try:
+            if (remote := remote_file(member.path)) is not None:
+                return remote.read(member.offset + start, length)
             with opened(member.path) as file:
                 file.seek(member.offset + start)
                 return file.read(length)

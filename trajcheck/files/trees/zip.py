@@ -3,11 +3,10 @@ named when somebody asks for it, and never unpacked. Format: PKWARE's APPNOTE 6.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from trajcheck.errors import RunError
-from trajcheck.files.opening import opened
+from trajcheck.files.opening import opened, size_of
 from trajcheck.files.pickles.budget import PickleError
 from trajcheck.files.pickles.zip_entries import Entry, all_entries
 from trajcheck.files.trees.members import MembersTree
@@ -18,7 +17,7 @@ def zip_tree(path: Path) -> MembersTree:
     """The files in a zip file. Raises RunError, OSError."""
     try:
         with opened(path) as file:
-            entries = all_entries(file, 0, os.fstat(file.fileno()).st_size)
+            entries = all_entries(file, 0, size_of(file))
     except PickleError as error:
         raise RunError(f"{path}: {error}.") from error
     members, refused, folders = [], {}, []

@@ -12,6 +12,7 @@ from trajcheck.files.folders import OpenFolder, StagedFile
 from trajcheck.files.leases import HeldError, take
 from trajcheck.files.opening import read_json
 from trajcheck.files.presence import Presence
+from trajcheck.files.remote.address import folder_name, is_remote
 from trajcheck.files.walking import make_folders
 from trajcheck.runs.formats.recognise import run_around
 
@@ -28,10 +29,18 @@ class ChangedError(Exception):
 
 
 def default_folder(run: Path) -> Path:
-    """reports/<the run's path below the working folder>; reports/<its name> for a run that lies elsewhere."""
+    """reports/<the run's path below the working folder>; reports/<its name> for a run that lies elsewhere;
+    reports/ORG--NAME@step for hf://ORG/NAME@step*."""
+    if is_remote(run):
+        return Path("reports") / name_of(run)
     with suppress(ValueError):
         return Path("reports") / Path(os.path.abspath(run)).relative_to(Path.cwd())
-    return Path("reports") / Path(os.path.abspath(run)).name
+    return Path("reports") / name_of(run)
+
+
+def name_of(run: str | os.PathLike[str]) -> str:
+    """What a run is called in the name of a report's folder."""
+    return folder_name(run) if is_remote(run) else Path(os.path.abspath(run)).name
 
 
 class ReportFolder:

@@ -8,6 +8,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from trajcheck.audit.findings import NOTE, SEVERITIES, Finding, in_words
+from trajcheck.files.remote.address import is_remote
 from trajcheck.readable import in_lines, plain, size_text, some_of
 from trajcheck.reports.terminal.layout import WIDTH, aligned, wrapped
 
@@ -40,7 +41,7 @@ def verification_text(found: Verification) -> str:
     lines = [
         *aligned([_HEAD, *rows]),
         "",
-        "files      of steps and probes, read whole",
+        f"files      of steps and probes, {_read(found)}",
         "checksums  files of which every tensor has one, and equals it",
     ]
     for run, audit in zip(found.runs, found.audits, strict=True):
@@ -53,6 +54,15 @@ def verification_text(found: Verification) -> str:
             words += [f"not judged: {each}" for each in audit.not_judged]
             lines += [f"  {line}" for each in words for line in wrapped(each, 2, WIDTH - 7)]
     return in_lines(lines)
+
+
+def _read(found: Verification) -> str:
+    elsewhere = sum(is_remote(run.path) for run in found.runs)
+    if not elsewhere:
+        return "read whole"
+    return (
+        "of which headers and samples were read" if elsewhere == len(found.runs) else "those of this machine read whole"
+    )
 
 
 def damage_lines(found: Verification) -> Iterator[str]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from trajcheck.errors import RunError
+from trajcheck.files.remote.address import as_path, is_remote
 from trajcheck.readable import some_of
 from trajcheck.runs.formats.archives.dcp.run import DistributedCheckpoints
 from trajcheck.runs.formats.archives.deepspeed.run import DeepSpeedCheckpoints
@@ -35,17 +37,27 @@ FORMATS: tuple[type[StoredRun], ...] = (
 
 def recognise(path: Path) -> StoredRun | None:
     """The run at `path`, in the format that it is in; None where there is no run of a known format. Raises OSError."""
-    return next((each(path) for each in FORMATS if each.recognise(path)), None)
+    return next((each(path) for each in formats_of(path) if each.recognise(path)), None)
+
+
+def formats_of(path: Path) -> tuple[type[StoredRun], ...]:
+    """Those that may be at a path: what is not on this machine is read through a listing, which not all can."""
+    return tuple(each for each in FORMATS if each.elsewhere) if is_remote(path) else FORMATS
 
 
 def open_run(path: Path) -> StoredRun:
     """The run at `path`. Raises RunError where there is none, saying which formats are known."""
-    if not path.exists():
+    remote = is_remote(path)
+    if remote:
+        path = as_path(path)
+    elif not path.exists():
         raise RunError(f"{path}: no such run. Give the folder that holds its files.")
     try:
         found = recognise(path)
     except OSError as error:
         raise RunError(f"{path}: cannot be read: {error.strerror}.") from error
+    if found is None and remote:
+        raise RunError(f"{path}: no run of a format that is read from elsewhere. {known_formats(formats_of(path))}")
     if found is None:
         kind = "a folder without a run" if path.is_dir() else "a file, not a run's folder"
         raise RunError(f"{path}: {why_not(path) or f'{kind} of a known format{_others_in(path)}. {known_formats()}'}")
@@ -109,6 +121,6 @@ def _others_in(path: Path) -> str:
     return f"; its files are called otherwise: {some_of(names)}" if names else ""
 
 
-def known_formats() -> str:
+def known_formats(formats: Iterable[type[StoredRun]] = FORMATS) -> str:
     """What a run may look like, in a sentence."""
-    return f"Known are: {'; '.join(f'{each.name} ({each.looks})' for each in FORMATS)}."
+    return f"Known are: {'; '.join(f'{each.name} ({each.looks})' for each in formats)}."

@@ -68,6 +68,8 @@ class StoredRun(ABC):
     looks: ClassVar[str]
     #: Whether all that lies in the folder is the run's, so that nothing is ever written there.
     closed: ClassVar[bool] = True
+    #: Whether it reads its files through a tree, so that they need not be on this machine.
+    elsewhere: ClassVar[bool] = False
 
     def __init__(self, path: Path) -> None:
         self.path = path

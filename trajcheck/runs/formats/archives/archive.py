@@ -12,6 +12,7 @@ names, is decided here for all steps alike (roles.py).
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property
@@ -19,6 +20,7 @@ from pathlib import Path
 
 from trajcheck.errors import StepFileError
 from trajcheck.files.extents import Extent, Extents
+from trajcheck.files.remote.file import HASHES, remote_file
 from trajcheck.runs.formats.archives.checkpoint import Checkpoint
 from trajcheck.runs.formats.archives.identity import identity
 from trajcheck.runs.formats.archives.roles import Roles, find_roles, model_names
@@ -69,6 +71,17 @@ class Archive(StoredRun):
     def identity(self) -> str | None:
         """What stands for an id that nothing says."""
         return identity(self.readable)
+
+    def listed_hashes(self) -> Mapping[int, str]:
+        """Of remote files; a text file beside the weights, as an index, has a hash of git's."""
+        found = {}
+        for step, stored in self.steps().items():
+            with suppress(FileNotFoundError):
+                files = [remote_file(path) for path in stored.files]
+                hashes = [file.print for file in files if file is not None and file.print.startswith(HASHES)]
+                if hashes and len(hashes) == len(files):
+                    found[step] = " ".join(hashes)
+        return found
 
     def snapshot(self, step: int) -> Snapshot:
         held, roles = self.held(step), self.roles

@@ -9,13 +9,15 @@ another's equal in every one, while both change, is tied to it.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence, Sized
+from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from trajcheck.errors import StepFileError
 from trajcheck.files.extent_reader import ExtentReader
 from trajcheck.files.extents import FLOATING, ITEM_SIZE, Extent
+from trajcheck.files.remote.address import is_remote
+from trajcheck.files.remote.file import fetch_pieces
 from trajcheck.readable import some_of
 from trajcheck.runs.canonical_names import canonical
 from trajcheck.runs.formats.archives.checkpoint import Checkpoint
@@ -111,6 +113,7 @@ def find_roles(checkpoints: Sequence[Checkpoint]) -> Roles:
         with ExtentReader() as reader:
             buffers -= {n for n in constants if n in buffers and n in everywhere and _changes(reader, tables, n)}
             rest = [name for name in everywhere if name not in buffers and name not in aliases]
+            _fetch_samples([table[name] for name in rest for table in tables])
             samples = {name: tuple(sample(reader, table[name]) for table in tables) for name in rest}
             still = [name for name in rest if len(set(samples[name])) == 1]
             unchanged = {name for name in still if same_bytes(reader, tables[0][name], tables[-1][name])}
@@ -180,11 +183,21 @@ def _heads_last(names: Sequence[str]) -> list[str]:
 def sample(reader: ExtentReader, extent: Extent) -> bytes:
     """Pieces of a tensor, spread evenly, or all of a small one; its shape and dtype with them."""
     what = repr((extent.dtype, extent.shape)).encode()
+    return what + b"".join(bytes(reader.raw(extent, start, length)) for start, length in _pieces(extent))
+
+
+def _pieces(extent: Extent) -> list[tuple[int, int]]:
+    """(start, length) of what is looked at in a tensor."""
     if extent.length <= PIECES * PIECE:
-        return what + bytes(reader.raw(extent, 0, extent.length))
+        return [(0, extent.length)]
     size = ITEM_SIZE[extent.dtype]
-    starts = [part * (extent.length - PIECE) // (PIECES - 1) // size * size for part in range(PIECES)]
-    return what + b"".join(bytes(reader.raw(extent, start, PIECE)) for start in starts)
+    return [(part * (extent.length - PIECE) // (PIECES - 1) // size * size, PIECE) for part in range(PIECES)]
+
+
+def _fetch_samples(extents: Iterable[Extent]) -> None:
+    """Of tensors that lie in remote files, each in one run: several pieces at once, for `sample` to find."""
+    whole = [each for each in extents if not each.parts and is_remote(each.path)]
+    fetch_pieces([(each.path, each.offset + start, length) for each in whole for start, length in _pieces(each)])
 
 
 def _equal(

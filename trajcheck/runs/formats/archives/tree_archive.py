@@ -18,6 +18,8 @@ from trajcheck.runs.formats.archives.archive import Archive
 class TreeArchive(Archive):
     """Of its two questions of recognition, a format answers `found_in`."""
 
+    elsewhere = True
+
     @classmethod
     @abstractmethod
     def found_in(cls, tree: Tree) -> bool:

@@ -46,6 +46,7 @@ _WORDS = re.compile(r"(^|[_.-])(last|latest|best|final|ckpt|checkpoint|model|wei
 class TorchFiles(TreeArchive):
     """Files as training loops, nanoGPT, timm, fairseq, mmengine and Lightning leave them."""
 
+    elsewhere = True
     name = "a folder of files of torch.save"
     looks = (
         "ckpt-100.pt, ckpt-200.pt, ..., or .pth, .ckpt, .bin, a file a step; Lightning's checkpoints/ and metrics.csv"
