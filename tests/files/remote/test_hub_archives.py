@@ -205,7 +205,9 @@ def test_addresses(hub: Hub) -> None:
         inspect("hf://lab/other@step*")
     with pytest.raises(RunError, match="expected hf://ORG/NAME@REVISION"):
         inspect("hf://lab")
-    with pytest.raises(RunError, match="no run of a format that is read from elsewhere"):
+    with pytest.raises(
+        RunError, match=r"read from elsewhere\. A revision a step is given by a pattern"
+    ):
         inspect("hf://lab/model")  # one revision, one file
     assert default_folder(Path(ADDRESS)) == Path("reports/lab--model@-step")
 

@@ -57,7 +57,10 @@ def open_run(path: Path) -> StoredRun:
     except OSError as error:
         raise RunError(f"{path}: cannot be read: {error.strerror}.") from error
     if found is None and remote:
-        raise RunError(f"{path}: no run of a format that is read from elsewhere. {known_formats(formats_of(path))}")
+        hint = " A revision a step is given by a pattern: hf://ORG/NAME@step*." if str(path).startswith("hf:") else ""
+        raise RunError(
+            f"{path}: no run of a format that is read from elsewhere.{hint} {known_formats(formats_of(path))}"
+        )
     if found is None:
         kind = "a folder without a run" if path.is_dir() else "a file, not a run's folder"
         raise RunError(f"{path}: {why_not(path) or f'{kind} of a known format{_others_in(path)}. {known_formats()}'}")
