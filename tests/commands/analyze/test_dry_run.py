@@ -65,7 +65,7 @@ def test_evaluations_on_every_sample(
         metrics=("progress", "smoothness"),
         out=tmp_path / "report",
     )
-    losses[0] -= "full" in sample  # on its first batch, before all else: whether the loss returns a count
+    losses[0] -= 2 * ("full" in sample)  # on its first batch in each precision, before all else: whether it counts
     assert (cost.losses, cost.gradients) == (losses[0], gradients[0])
     assert report.summary["replay"]["evaluations"] == losses[0] + gradients[0]
     assert ("whole data set" in str(cost)) == ("full" in sample)
