@@ -22,6 +22,7 @@ EPSILON = {"F64": 2.0**-52, "F32": 2.0**-23, "F16": 2.0**-10, "BF16": 2.0**-7}
 
 
 FLOATING = tuple(EPSILON)
+COMPLEX = ("C64", PAIRS)
 
 #: The one path of an extent that is no regular file: as many zeros as are asked for.
 ZEROS = "/dev/zero"

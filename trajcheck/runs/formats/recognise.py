@@ -116,12 +116,23 @@ def why_not(path: Path) -> str:
 
 
 def _others_in(path: Path) -> str:
-    """The files of tensors that a folder holds under other names than those of a format."""
+    """What a folder without a run holds that a reader may have meant: nothing, links out of it, files of tensors under
+    other names than those of a format."""
     try:
-        names = sorted(file.name for file in path.glob("*.safetensors")) if path.is_dir() else []
-    except OSError:
-        names = []
-    return f"; its files are called otherwise: {some_of(names)}" if names else ""
+        files = sorted(path.iterdir()) if path.is_dir() else []
+        empty = path.is_dir() and not files
+        real = os.path.realpath(path)
+        outward = [
+            file.name for file in files if file.is_symlink() and os.path.commonpath((real, file.resolve())) != real
+        ]
+    except (OSError, RuntimeError, ValueError):
+        return ""
+    if empty:
+        return "; it is empty"
+    if outward:
+        return f"; links out of it are not followed: {some_of(outward)} (copy what they mean into it)"
+    names = [file.name for file in files if file.suffix in (".safetensors", ".pt", ".pth", ".ckpt")]
+    return f"; its files are called otherwise, and their names say no step: {some_of(names)}" if names else ""
 
 
 def known_formats(formats: Iterable[type[StoredRun]] = FORMATS) -> str:

@@ -81,6 +81,45 @@ def test_a_file_that_is_no_step_is_named(archive: Path, tmp_path: Path) -> None:
     assert "left out, as no step is in their names: best.safetensors" in open_trajectory(archive).info.notes
 
 
+def test_files_of_torch_beside_them_are_named(archive: Path) -> None:
+    for name in ("step_2.pt", "step_10.pt", "notes.pt"):
+        (archive / name).write_bytes(b"")
+    assert any(
+        "lie 2 of torch.save with a number (step_2.pt, step_10.pt)" in n for n in open_trajectory(archive).info.notes
+    )
+
+
+def test_small_tied_matrices_and_complex_tensors(tmp_path: Path) -> None:
+    """A matrix of 66 elements is tied by its bytes, a vector of 66 is not; a complex tensor is named."""
+    stream = np.random.default_rng(1)
+    points = []
+    for step in (1, 2, 3):
+        matrix, vector = stream.normal(size=(11, 6)), stream.normal(size=66)
+        points.append(np.concatenate([matrix.ravel(), vector, vector]))
+        tensors = {"emb": matrix, "head": matrix, "a": vector, "b": vector, "z": np.ones(3, np.complex64) * step}
+        save_file(tensors, tmp_path / f"step{step}.safetensors")
+    trajectory = open_trajectory(tmp_path)
+    assert trajectory.shapes.keys() == {"emb", "a", "b"} and dict(trajectory.info.tied) == {"head": "emb"}
+    assert "1 tensor is complex (z), which no norm is of" in trajectory.info.notes
+    report = trajcheck.analyze(tmp_path, out=tmp_path / "out")
+    np.testing.assert_allclose(report.steps["param_norm"], [np.linalg.norm(point) for point in points], rtol=1e-14)
+
+
+def test_what_a_folder_without_a_run_holds(archive: Path, tmp_path: Path) -> None:
+    for name in ("empty", "links", "unnamed"):
+        (tmp_path / name).mkdir()
+    (archive / "step_2.pt").write_bytes(b"")
+    (tmp_path / "links" / "step_2.pt").symlink_to(archive / "step_2.pt")
+    (tmp_path / "unnamed" / "a.pt").write_bytes(b"")
+    for name, reason in {
+        "empty": "it is empty",
+        "links": "links out of it are not followed: step_2.pt",
+        "unnamed": "their names say no step: a.pt",
+    }.items():
+        with pytest.raises(RunError, match=reason):
+            open_trajectory(tmp_path / name)
+
+
 def test_two_names_of_one_parameter(tmp_path: Path) -> None:
     for step in (1, 2):
         save_file({"w": np.ones(3) * step, "module.w": np.ones(3)}, tmp_path / f"step{step}.safetensors")

@@ -229,6 +229,23 @@ def test_what_the_optimizer_says(name: str, training: Training, folders: dict[st
         assert rates == [(training.rates[step],) * 2 for step in STEPS]
 
 
+def test_an_average_that_lightning_puts_in_the_place_of_the_model(training: Training, tmp_path: Path) -> None:
+    """WeightAveraging writes the average as state_dict, and the trained weights as current_model_state."""
+    for step in STEPS:
+        state = {f"model.{name}": tensor for name, tensor in training.saved[step]["model"].items()}
+        average = {name: tensor * 0.9 if tensor.is_floating_point() else tensor for name, tensor in state.items()}
+        value = {
+            "state_dict": average,
+            "current_model_state": state,
+            "averaging_state": {"n_averaged": torch.tensor(3)},
+        }
+        torch.save({**value, "global_step": step, "pytorch-lightning_version": "2.6.0"}, tmp_path / f"step={step}.ckpt")
+    report = trajcheck.analyze(tmp_path, out=tmp_path / "out")
+    norms = [np.linalg.norm(training.points[step]) for step in STEPS]
+    np.testing.assert_allclose(report.steps["param_norm"], norms, rtol=1e-12)
+    assert any("averages of iterates" in warning for warning in report.summary["warnings"])
+
+
 def test_settings_are_fields_of_the_run(folders: dict[str, Path]) -> None:
     assert open_trajectory(folders["timm"]).info.user == {"args.lr": 0.01, "args.opt": "adamw"}
     user = open_trajectory(folders["nanogpt"]).info.user

@@ -16,6 +16,7 @@ from trajcheck.runs.formats.stored_run import StoredStep
 from trajcheck.runs.run_info import RunInfo
 
 SUFFIX = ".safetensors"
+PICKLED = (".pt", ".pth", ".ckpt", ".bin")
 _BATCHES = "probe-"  # what a Recorder sets aside, and no weights
 
 
@@ -71,7 +72,18 @@ class NumberedFiles(TreeArchive):
 
     def described(self) -> RunInfo:
         others = self._sorted[1]
-        return RunInfo(notes=(f"left out, as no step is in their names: {some_of(others)}",) if others else ())
+        notes = [f"left out, as no step is in their names: {some_of(others)}"] if others else []
+        if pickled := sorted((name for name in self.tree.files() if _is_pickled_step(name)), key=natural_key):
+            notes.append(
+                f"beside the safetensors files lie {len(pickled)} of torch.save with a number ({some_of(pickled)}), "
+                "which are not read: give them a folder of their own where they are steps"
+            )
+        return RunInfo(notes=tuple(notes))
+
+
+def _is_pickled_step(name: str) -> bool:
+    beginning, dot, ending = name.rpartition(".")
+    return bool(dot) and f".{ending.lower()}" in PICKLED and step_in(beginning) is not None
 
 
 def _weights_in(tree: Tree) -> list[str]:

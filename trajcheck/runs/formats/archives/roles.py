@@ -15,7 +15,7 @@ from typing import TypeVar
 
 from trajcheck.errors import StepFileError
 from trajcheck.files.extent_reader import ExtentReader
-from trajcheck.files.extents import FLOATING, ITEM_SIZE, Extent
+from trajcheck.files.extents import COMPLEX, FLOATING, ITEM_SIZE, Extent
 from trajcheck.files.remote.address import is_remote
 from trajcheck.files.remote.file import fetch_pieces
 from trajcheck.readable import some_of
@@ -25,8 +25,9 @@ from trajcheck.runs.surroundings import same_bytes
 
 #: Checkpoints whose samples are compared, spread over the archive; pieces of each tensor, and bytes of each piece.
 COMPARED, PIECES, PIECE = 5, 8, 512
-#: Elements that a tensor has at least which equal bytes make a tied one.
-TIED_FROM = 256
+#: Elements that a vector and a matrix have at least which equal bytes make a tied one: vectors begin at one value each,
+#: and one sign of their gradients makes short ones equal.
+TIED_FROM, TIED_MATRIX_FROM = 256, 32
 
 #: Buffers that change: statistics of BatchNorm, the count of an average.
 _STATISTICS = re.compile(r"(^|\.)(running_(mean|var)|num_batches_tracked|n_averaged)$")
@@ -132,6 +133,8 @@ def find_roles(checkpoints: Sequence[Checkpoint]) -> Roles:
     if odd := sorted(name for name in names if name.endswith("weight") and dtypes[name] not in FLOATING):
         kinds = ", ".join(sorted({dtypes[name] for name in odd}))
         notes.append(f"{_count(odd, 'is', 'are')} called weight and stored in {kinds} ({some_of(odd)}): in no norm")
+    if pairs_of := sorted(name for name in names if dtypes[name] in COMPLEX):
+        notes.append(f"{_count(pairs_of, 'is', 'are')} complex ({some_of(pairs_of)}), which no norm is of")
     pairs = [pair for each in checkpoints for pair in _said(each).items()]
     said = {alias: aliases.get(kept, kept) for alias, kept in pairs if alias not in names}
     return Roles(frozenset(buffers), frozenset(frozen - aliases.keys()), {**said, **aliases}, tuple(notes))
@@ -212,7 +215,9 @@ def _equal(
     first: dict[tuple[bytes, ...], str] = {}
     aliases = {}
     for name in _heads_last(names):
-        if tables[0][name].numel < TIED_FROM or (kept := first.setdefault(samples[name], name)) == name:
+        first_of = tables[0][name]
+        least = TIED_FROM if len(first_of.shape) < 2 else TIED_MATRIX_FROM
+        if first_of.numel < least or (kept := first.setdefault(samples[name], name)) == name:
             continue
         if all(same_bytes(reader, table[kept], table[name]) for table in (tables[0], tables[-1])):
             aliases[name] = kept

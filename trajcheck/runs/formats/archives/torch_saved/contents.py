@@ -52,6 +52,8 @@ _SCHEDULERS = (
 )
 _SETTINGS = ("config", "cfg", "args", "hyper_parameters", "model_args", "train_args", "hparams", "opts")
 LIGHTNING = "pytorch-lightning_version"
+#: Where Lightning's WeightAveraging puts x_t; `state_dict` of such a file is the average.
+_CURRENT = "current_model_state"
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,8 @@ def read_contents(name: str, file: TorchFile, fixed: Collection[str] = ()) -> Co
     if any(_is_large(each) for each in models.values()):  # and not a loss, or a best score
         models = {place: each for place, each in models.items() if _is_large(each)}
     averages = {place: each for place, each in models.items() if _is_average(place)}
+    if _CURRENT in models:
+        averages |= {place: models[place] for place in ("state_dict",) if place in models}
     raw = {place: each for place, each in models.items() if place not in averages}
     if not models:
         return f"holds nothing but {some_of([place or 'tensors' for place in found])}"
