@@ -124,7 +124,7 @@ def read_samples(
             previous = bits if previous is None else previous
             nonzero = np.add.reduceat((bits != 0).astype(np.int64), places.range_starts)
             steps.append(snapshot.step)
-            rows["moved"].append(sketch(x - base).astype(np.float32))
+            rows["moved"].append(np.clip(sketch(x - base), -_LARGEST, _LARGEST).astype(np.float32))
             rows["prints"].append(np.add.reduceat(bits * multipliers, places.starts))
             rows["changed"].append(np.add.reduceat((bits != previous).astype(np.int64), places.starts))
             rows["finite"].append(np.logical_and.reduceat(finite, places.starts))
@@ -152,6 +152,10 @@ def read_samples(
         unreadable=unreadable,
         **{name: np.array(each) for name, each in rows.items()},
     )
+
+
+#: A run that diverges may hold numbers that float32 does not.
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 #: What has a row a step.
