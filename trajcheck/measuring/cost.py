@@ -229,9 +229,12 @@ class _Count:
         ]
         self.losses = self.gradients = 0
         known: dict[tuple[str, int], _Known] = {}
+        before = -1
         for read in reads:
             kept = 0
-            own_before = known.get(("own", 0))
+            # what the row before was evaluated on, where that is the record before, is this one's previous sample
+            own_before = known.get(("own", 0)) if read.row.place == before + 1 else None
+            before = read.row.place
             for name, numbers in zip(read.samples, self.draws(read), strict=True):
                 for number in numbers:
                     shared = name in FIXED and self.always_fixed
