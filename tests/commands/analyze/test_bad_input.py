@@ -68,7 +68,7 @@ def test_a_folder_that_is_no_run(cli: Cli, tmp_path: Path) -> None:
     )
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "weights.safetensors").write_bytes(b"")
-    refused(cli("analyze", tmp_path / "other"), 3, "its files are called otherwise: weights.safetensors. Known are")
+    refused(cli("analyze", tmp_path / "other"), 3, "and their names say no step: weights.safetensors. Known are")
 
 
 def test_an_empty_run(cli: Cli, tmp_path: Path) -> None:

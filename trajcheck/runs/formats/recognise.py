@@ -69,14 +69,17 @@ def open_run(path: Path) -> StoredRun:
 
 def run_around(path: Path) -> Path | None:
     """The folder of the run that a path is, or lies in: one of which something can be read. An empty file of a run's
-    name, as anybody may leave it in a folder for temporary files, makes no run. In a folder that is not a run's alone,
-    other folders than the run's own are nobody's."""
+    name, as anybody may leave it in a folder for temporary files, makes no run. In a folder that is not a run's alone
+    other folders are nobody's: of those around the path only those of formats are looked into that have theirs to
+    themselves."""
     whole = Path(os.path.abspath(path))
+    closed = tuple(each for each in FORMATS if each.closed)
     for folder in (whole, *whole.parents):
+        formats = FORMATS if folder == whole else closed
         with suppress(OSError):
-            if folder.is_dir() and (found := recognise(folder)) is not None and _is_one(found):
-                inside = whole.relative_to(folder).parts
-                if found.closed or not inside or inside[0] in found.folders():
+            if folder.is_dir():
+                found = next((each(folder) for each in formats if each.recognise(folder)), None)
+                if found is not None and _is_one(found):
                     return folder
     return None
 
