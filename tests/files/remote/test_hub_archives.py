@@ -205,9 +205,7 @@ def test_addresses(hub: Hub) -> None:
         inspect("hf://lab/other@step*")
     with pytest.raises(RunError, match="expected hf://ORG/NAME@REVISION"):
         inspect("hf://lab")
-    with pytest.raises(
-        RunError, match=r"read from elsewhere\. A revision a step is given by a pattern"
-    ):
+    with pytest.raises(RunError, match=r"read from elsewhere\. A revision a step is given by a pattern"):
         inspect("hf://lab/model")  # one revision, one file
     assert default_folder(Path(ADDRESS)) == Path("reports/lab--model@-step")
 
