@@ -138,6 +138,6 @@ def _others_in(path: Path) -> str:
     return f"; its files are called otherwise, and their names say no step: {some_of(names)}" if names else ""
 
 
-def known_formats(formats: Iterable[type[StoredRun]] = FORMATS) -> str:
-    """What a run may look like, in a sentence."""
-    return f"Known are: {'; '.join(f'{each.name} ({each.looks})' for each in formats)}."
+def known_formats(formats: Iterable[type[StoredRun]] | None = None) -> str:
+    """What a run may look like, in a sentence: in any format, or in some."""
+    return f"Known are: {'; '.join(f'{each.name} ({each.looks})' for each in formats or FORMATS)}."
