@@ -15,7 +15,7 @@ DEAR = frozenset(
     }
 )
 #: Files that are about such a library, whose classes theirs are made of.
-ABOUT = {"integrations/test_hf.py", "integrations/test_lightning.py"}
+ABOUT = {"files/remote/test_hub_archives.py", "integrations/test_hf.py", "integrations/test_lightning.py"}
 
 
 def imported_on_collection(nodes: list[ast.stmt]) -> Iterator[str]:

@@ -94,4 +94,4 @@ def at_once(function: Callable[[A], T], items: Sequence[A]) -> list[T]:
 
 @cache
 def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(AT_ONCE, "trajcheck-remote")
+    return ThreadPoolExecutor(AT_ONCE, "ranges")
