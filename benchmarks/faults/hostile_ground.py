@@ -276,11 +276,15 @@ def forked(work: Callable[[], int], said: Path, before: Callable[[], object] | N
     sys.stdout.flush()
     sys.stderr.flush()
     said.touch()
+    # an interrupt that comes at once must find the child where it knows what to do, and not in what called this
+    before_fork = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     child = os.fork()
     if child:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before_fork)
         return Call(child, "", said, said)
     code = 70
     try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before_fork)
         descriptor = os.open(said, os.O_WRONLY | os.O_APPEND)
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
