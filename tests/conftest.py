@@ -91,6 +91,15 @@ def bytes_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return sizes
 
 
+@pytest.fixture(autouse=True, scope="module")
+def handlers_as_before() -> Iterator[None]:
+    """Libraries that come with a file, as Ray, leave handlers of their own, which end the process without a word."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    if signal.getsignal(signal.SIGTERM) is not before:
+        signal.signal(signal.SIGTERM, before)
+
+
 @pytest.fixture
 def objective_file(tmp_path: Path) -> Path:
     """The linear model of `plain_run` with a squared loss, and objectives that fail each in its own way."""

@@ -34,7 +34,7 @@ FROZEN = {"still.weight": (3, 2)}
 class ZeroStageEnum(int, Enum):
     """A class of DeepSpeed's, by which the stage is stored."""
 
-    one, two, three = 1, 2, 3
+    disabled, optimizer_states, gradients, weights = range(4)
 
 
 @pytest.fixture(autouse=True)

@@ -96,7 +96,8 @@ def test_small_tied_matrices_and_complex_tensors(tmp_path: Path) -> None:
     for step in (1, 2, 3):
         matrix, vector = stream.normal(size=(11, 6)), stream.normal(size=66)
         points.append(np.concatenate([matrix.ravel(), vector, vector]))
-        tensors = {"emb": matrix, "head": matrix, "a": vector, "b": vector, "z": np.ones(3, np.complex64) * step}
+        tensors: dict[str, np.ndarray] = {"emb": matrix, "head": matrix, "a": vector, "b": vector}
+        tensors["z"] = np.ones(3, np.complex64) * step
         save_file(tensors, tmp_path / f"step{step}.safetensors")
     trajectory = open_trajectory(tmp_path)
     assert trajectory.shapes.keys() == {"emb", "a", "b"} and dict(trajectory.info.tied) == {"head": "emb"}

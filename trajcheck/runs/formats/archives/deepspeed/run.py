@@ -31,6 +31,8 @@ from trajcheck.runs.formats.stored_run import StoredStep
 _MODEL = re.compile(r"(?:zero_pp_rank_\d+_)?mp_rank_(\d+)_model_states\.pt")
 _OPTIMIZER = re.compile(r"(?:\w+_)?zero_pp_rank_(\d+)_mp_rank_\d+_optim_states\.pt")
 _LAYER = re.compile(r"layer_\d+-model_\d+-model_states\.pt")
+#: The stages' names in DeepSpeed, 0 to 3.
+_STAGES = ("disabled", "optimizer_states", "gradients", "weights")
 #: Where the float32 vectors are, by ZeRO's stage.
 _MASTERS = {1: "single_partition_of_fp32_groups", 2: "single_partition_of_fp32_groups", 3: "fp32_flat_groups"}
 
@@ -185,9 +187,11 @@ def _checkpoint(models: Sequence[TorchFile], shards: Sequence[TorchFile]) -> Che
 
 
 def _stage(value: Any) -> int:
-    """A number, or one of DeepSpeed's own class of them. Raises ValueError."""
-    if isinstance(value, Inert) and len(value.arguments) == 1:
-        value = value.arguments[0]
+    """A number, or one of DeepSpeed's own class of them: stored by its number or, by some releases of Python, by its
+    name there. Raises ValueError."""
+    if isinstance(value, Inert) and value.arguments:
+        value = value.arguments[-1]
+        value = _STAGES.index(value) if value in _STAGES else value
     if type(value) is not int or not 0 <= value <= 3:
         raise ValueError(f"zero_stage is {value!r:.60}; expected 0 to 3")
     return value
