@@ -74,7 +74,8 @@ def flat_pieces(x: dict[str, Tensor], stage: int) -> list[list[Tensor]]:
     return ranks
 
 
-def write(folder: Path, step: int, stage: int, inside: int | None = None) -> None:
+def write(folder: Path, step: int, stage: int, inside: int | None = None, foreign: int = 0) -> None:
+    """`foreign`: so many elements more in the first vector of rank 1."""
     folder = folder / f"global_step{step}"
     folder.mkdir(parents=True)
     x = point(step)
@@ -109,6 +110,8 @@ def write(folder: Path, step: int, stage: int, inside: int | None = None) -> Non
         usual = {"betas": (0.9, 0.99), "amsgrad": False, "decoupled_weight_decay": True, "lr": 0.1, "params": [0]}
         groups = [{"weight_decay": decay, **usual} for decay in (0.1, 0.0)]
         for rank, pieces in enumerate(flat_pieces(x, stage)):
+            if rank == 1:
+                pieces[0] = torch.cat([pieces[0], torch.zeros(foreign)])
             optimizer = {
                 "zero_stage": ZeroStageEnum(stage),
                 "partition_count": RANKS if stage == 3 else [RANKS, RANKS],
@@ -168,12 +171,7 @@ def test_a_shard_is_gone(tmp_path: Path) -> None:
 
 def test_a_shard_of_another_checkpoint(tmp_path: Path) -> None:
     """Vectors that the shapes do not fill."""
-    write(tmp_path / "run", 2, 2)
-    file = tmp_path / "run" / "global_step2" / "bf16_zero_pp_rank_1_mp_rank_00_optim_states.pt"
-    state = torch.load(file, weights_only=False)
-    vectors = state["optimizer_state_dict"]["single_partition_of_fp32_groups"]
-    vectors[0] = torch.cat([vectors[0], torch.zeros(40)])
-    torch.save(state, file)
+    write(tmp_path / "run", 2, 2, foreign=40)
     with pytest.raises(StepFileError, match="elements where the shapes make"):
         open_trajectory(tmp_path / "run")
 
