@@ -132,15 +132,18 @@ def _because(missing: str, reason: str | None) -> str:
 
 
 def open_trajectory(path: Path, *, skip_bad: bool = False, log: RunLog | None = None) -> Trajectory:
-    """Open a run: read every header, check that the steps fit together, touch no tensor.
+    """Open the run at a path, as `trajectory_of`. Raises RunError where there is none."""
+    return trajectory_of(open_run(path), skip_bad=skip_bad, log=log)
+
+
+def trajectory_of(stored: StoredRun, *, skip_bad: bool = False, log: RunLog | None = None) -> Trajectory:
+    """Read every header of a run, check that the steps fit together, touch no tensor.
 
     `log` comes before the one that the run's format finds beside it. With `skip_bad`, step files that cannot be
     used are left out and listed in `left_out`; a probe file that cannot is an error all the same.
     Raises RunError or StepFileError, naming path, step and tensor.
     """
-    stored = open_run(path)
-    path = stored.path
-    steps = stored.steps()
+    path, steps = stored.path, stored.steps()
     if not steps:
         raise RunError(f"{path}: an empty run: there is no step file yet.")
     info = stored.info()

@@ -27,7 +27,7 @@ from trajcheck.files.whole_files import json_bytes
 from trajcheck.runs.formats.recognise import open_run, recognise
 from trajcheck.runs.formats.stored_run import PROGRAM, PROGRAM_TENSORS
 from trajcheck.runs.surroundings import same_bytes
-from trajcheck.runs.trajectory import Trajectory, open_trajectory
+from trajcheck.runs.trajectory import Trajectory, trajectory_of
 from trajcheck.scalars.rows import parse_steps
 from trajcheck.version import __version__
 
@@ -73,7 +73,7 @@ def convert(
         raise UsageError(f"--dtype {dtype!r}: expected one of {', '.join(DTYPES)}.")
     chosen = parse_steps(steps)
     stored = open_run(Path(source))
-    trajectory = open_trajectory(stored.path, skip_bad=skip_bad)
+    trajectory = trajectory_of(stored, skip_bad=skip_bad)
     kept = [step for step in trajectory.steps if step in range(*chosen.indices(trajectory.steps[-1] + 1))]
     if not kept:
         raise RunError(f"{source}: no step in {steps}; it has {trajectory.steps[0]} to {trajectory.steps[-1]}.")

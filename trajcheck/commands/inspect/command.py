@@ -12,7 +12,7 @@ from trajcheck.files.remote.address import as_path
 from trajcheck.reports.making.inspection import Inspection
 from trajcheck.runs.formats.recognise import open_run
 from trajcheck.runs.formats.stored_run import PROGRAM
-from trajcheck.runs.trajectory import Trajectory, open_trajectory
+from trajcheck.runs.trajectory import Trajectory, trajectory_of
 
 
 def inspect(path: str | os.PathLike[str]) -> Inspection:
@@ -21,7 +21,7 @@ def inspect(path: str | os.PathLike[str]) -> Inspection:
     Memory is that of the headers. Raises RunError where a path holds no run, or none of its steps can be read.
     """
     stored = open_run(as_path(path))
-    trajectory = open_trajectory(stored.path, skip_bad=True)
+    trajectory = trajectory_of(stored, skip_bad=True)
     snapshots, info = trajectory.snapshots, trajectory.info
     first = snapshots[0]
     log = stored.log()

@@ -10,7 +10,7 @@ import codecs
 import re
 import struct
 from collections.abc import Callable, Hashable
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 from trajcheck.files.pickles.budget import (
     LONGEST_LINE,
@@ -25,6 +25,7 @@ from trajcheck.files.pickles.inert import Global, Inert
 
 #: What a reference of the pickle to something outside it means: of torch's, to a storage.
 Outside = Callable[[Any], Any]
+Operations = dict[int, Callable[[Any], object]]
 
 _PLAIN_KEYS = (str, bytes, bool, float, type(None))
 _ODD_ESCAPE = re.compile(rb"""\\(?:[^\\'"ntrx]|$)""")
@@ -39,7 +40,10 @@ def no_outside(_: Any) -> Any:
 
 
 class Pickle:
-    """One pickle that begins where `file` stands; no more than `size` bytes are read."""
+    """One pickle that begins where `file` stands; no more than `size` bytes are read. `operations` are what each does,
+    by its byte; STOP stands in `load`."""
+
+    operations: ClassVar[Operations]
 
     def __init__(self, file: BinaryIO, size: int, outside: Outside = no_outside, budget: Budget | None = None) -> None:
         self._file, self._size, self._outside = file, size, outside
@@ -52,7 +56,7 @@ class Pickle:
 
     def load(self) -> Any:
         """The value; `file` then stands behind the pickle. Raises PickleError."""
-        operations = _OPERATIONS
+        operations = self.operations
         try:
             for _ in range(MOST_OPERATIONS):
                 if self._at < len(self._buffer):
@@ -112,6 +116,13 @@ class Pickle:
             raise PickleError("has a name or a number that does not end")
         return self._read(end + 1 - self._at)[:-1]
 
+    def _byte(self) -> int:
+        at = self._at
+        if at < len(self._buffer):
+            self._at = at + 1
+            return self._buffer[at]
+        return self._read(1)[0]
+
     def _number(self, count: int) -> int:
         return int.from_bytes(self._read(count), "little")
 
@@ -140,7 +151,10 @@ class Pickle:
     # -- the memo -----------------------------------------------------------------------------------------------------
 
     def _put(self, place: int) -> None:
-        self.budget.spend(_CONTAINER)
+        budget = self.budget
+        budget.memory -= _CONTAINER
+        if budget.memory < 0:
+            budget.spend(0)
         self._memo[place] = self._stack[-1]
 
     def _get(self, place: int) -> None:
@@ -294,8 +308,7 @@ def _last(pickle: Pickle, count: int) -> list[Any]:
     return found
 
 
-#: What each operation does, by its byte; STOP stands in `load`.
-_OPERATIONS: dict[int, Callable[[Pickle], object]] = {
+Pickle.operations = {
     0x80: Pickle._protocol,
     0x95: Pickle._frame,
     ord("("): Pickle._mark,
@@ -311,20 +324,20 @@ _OPERATIONS: dict[int, Callable[[Pickle], object]] = {
     ord("F"): lambda p: p._push(float(p._line())),
     ord("G"): lambda p: p._push(struct.unpack(">d", p._read(8))[0]),
     ord("J"): lambda p: p._push(struct.unpack("<i", p._read(4))[0]),
-    ord("K"): lambda p: p._push(p._number(1), _POINTER),
+    ord("K"): lambda p: p._push(p._byte(), _POINTER),
     ord("M"): lambda p: p._push(p._number(2)),
-    0x8A: lambda p: p._long(p._number(1)),
+    0x8A: lambda p: p._long(p._byte()),
     0x8B: lambda p: p._long(p._number(4)),
     # texts
     ord("S"): lambda p: p._string(_quoted(p._line())),
     ord("T"): lambda p: p._string(p._text(p._number(4))),
-    ord("U"): lambda p: p._string(p._text(p._number(1))),
+    ord("U"): lambda p: p._string(p._text(p._byte())),
     ord("V"): lambda p: p._push(p._line().decode("raw-unicode-escape"), 4 * LONGEST_LINE),
     ord("X"): lambda p: p._unicode(p._number(4)),
-    0x8C: lambda p: p._unicode(p._number(1)),
+    0x8C: lambda p: p._unicode(p._byte()),
     0x8D: lambda p: p._unicode(p._number(8)),
     ord("B"): lambda p: p._stack.append(p._text(p._number(4))),
-    ord("C"): lambda p: p._stack.append(p._text(p._number(1))),
+    ord("C"): lambda p: p._stack.append(p._text(p._byte())),
     0x8E: lambda p: p._stack.append(p._text(p._number(8))),
     0x96: lambda p: p._stack.append(p._text(p._number(8))),  # BYTEARRAY8
     # containers
@@ -346,11 +359,11 @@ _OPERATIONS: dict[int, Callable[[Pickle], object]] = {
     0x91: Pickle._frozen,
     # the memo
     ord("p"): lambda p: p._put(int(p._line())),
-    ord("q"): lambda p: p._put(p._number(1)),
+    ord("q"): lambda p: p._put(p._byte()),
     ord("r"): lambda p: p._put(p._number(4)),
     0x94: lambda p: p._put(len(p._memo)),  # MEMOIZE
     ord("g"): lambda p: p._get(int(p._line())),
-    ord("h"): lambda p: p._get(p._number(1)),
+    ord("h"): lambda p: p._get(p._byte()),
     ord("j"): lambda p: p._get(p._number(4)),
     # names and calls
     ord("c"): lambda p: p._global(p._line().decode("utf-8"), p._line().decode("utf-8")),

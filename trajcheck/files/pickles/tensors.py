@@ -74,6 +74,12 @@ class StoredTensor:
         self.dtype, self.said = dtype, said
         self.parameter = self.requires_grad = False
 
+    def in_storage(self, storage: Storage) -> StoredTensor:
+        """The same tensor in another file's storage, which is of the same dtype and length."""
+        made = StoredTensor(storage, self.offset, self.shape, self.strides, self.dtype, self.said)
+        made.parameter, made.requires_grad = self.parameter, self.requires_grad
+        return made
+
     @property
     def code(self) -> str:
         """safetensors' code of its dtype; torch's name where there is none."""

@@ -11,12 +11,12 @@ TorchScript program and the archives of torch before 0.1.10 are refused.
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable
 from typing import Any, BinaryIO, NamedTuple
 
 from trajcheck.errors import StepFileError
 from trajcheck.files.opening import NotRegularError, opened, size_of
+from trajcheck.files.pickles.alike import AlikePickles
 from trajcheck.files.pickles.budget import MOST_BYTES, PickleError
 from trajcheck.files.pickles.legacy import is_legacy, read_legacy
 from trajcheck.files.pickles.opcodes import Outside, Pickle, no_outside
@@ -24,6 +24,8 @@ from trajcheck.files.pickles.tensors import Storage, StoredTensor, storage
 from trajcheck.files.pickles.walking import check_depth, find, modules, state_dicts, table
 from trajcheck.files.pickles.zip_entries import entries, is_archive
 from trajcheck.readable import some_of
+
+_ALIKE = AlikePickles()
 
 SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".pth.tar")
 
@@ -74,7 +76,9 @@ def read_torch_file(path: str, begin: int = 0, length: int | None = None) -> Tor
         if is_archive(beginning):
             return _archived(file, path, begin, size)
         if is_legacy(beginning):
-            return read_legacy(file, path, size, storage)
+            value = read_legacy(file, path, size, storage)
+            check_depth(value)
+            return value
         if beginning[257:262] == b"ustar":
             raise PickleError("is a tar archive, as torch before 0.1.10 wrote them: load and save it again")
         raise PickleError("does not begin as a file of torch.save does: it is truncated, or of another format")
@@ -91,6 +95,7 @@ def read_pickle(path: str, outside: Outside = no_outside) -> Any:
         value = Pickle(file, size, outside).load()
         if file.tell() != size:
             raise PickleError(f"goes on for {size - file.tell():,} bytes behind its value")
+        check_depth(value)
         return value
 
     return _read(path, 0, None, read)
@@ -103,9 +108,7 @@ def _read(path: str, begin: int, length: int | None, read: Callable[[BinaryIO, i
             if begin < 0 or size < (length or 0) or (length or 0) < 0:
                 raise PickleError(f"has no {length or 0:,} bytes from {begin:,} on")
             file.seek(begin)
-            value = read(file, size if length is None else length)
-            check_depth(value)
-            return value
+            return read(file, size if length is None else length)
     except NotRegularError as error:
         raise StepFileError(f"{path}: not a regular file; expected one of torch.save.") from error
     except OSError as error:
@@ -125,20 +128,14 @@ def _archived(file: BinaryIO, path: str, begin: int, size: int) -> Any:
     if described.length > MOST_BYTES:
         raise PickleError(f"has {described.length:,} bytes of description; expected {MOST_BYTES:,} at most")
 
-    def outside(given: Any) -> Storage:
-        made = storage(given)
+    def place(made: Storage) -> None:
         entry = found.get(f"data/{made.key}")
         if entry is None or entry.length != made.nbytes:
             there = "is not there" if entry is None else f"has {entry.length:,}"
             raise PickleError(f"has a storage {made.key!r:.60} of {made.nbytes:,} bytes whose entry {there}")
         made.path, made.offset = path, begin + entry.offset
-        return made
 
-    data = io.BytesIO(_bytes(file, begin + described.offset, described.length))
-    value = Pickle(data, described.length, outside).load()
-    if data.tell() != described.length:
-        raise PickleError("goes on behind the value of its description")
-    return value
+    return _ALIKE.load(_bytes(file, begin + described.offset, described.length), place)
 
 
 def _bytes(file: BinaryIO, offset: int, length: int) -> bytes:

@@ -9,6 +9,7 @@ another's equal in every one, while both change, is tied to it.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -114,8 +115,7 @@ def find_roles(checkpoints: Sequence[Checkpoint]) -> Roles:
         with ExtentReader() as reader:
             buffers -= {n for n in constants if n in buffers and n in everywhere and _changes(reader, tables, n)}
             rest = [name for name in everywhere if name not in buffers and name not in aliases]
-            _fetch_samples([table[name] for name in rest for table in tables])
-            samples = {name: tuple(sample(reader, table[name]) for table in tables) for name in rest}
+            samples = _samples(reader, tables, rest)
             still = [name for name in rest if len(set(samples[name])) == 1]
             unchanged = {name for name in still if same_bytes(reader, tables[0][name], tables[-1][name])}
             if trained is None and len(unchanged) < len(rest):
@@ -185,8 +185,12 @@ def _heads_last(names: Sequence[str]) -> list[str]:
 
 def sample(reader: ExtentReader, extent: Extent) -> bytes:
     """Pieces of a tensor, spread evenly, or all of a small one; its shape and dtype with them."""
+    return _taken(reader, extent, _pieces(extent))
+
+
+def _taken(reader: ExtentReader, extent: Extent, pieces: Iterable[tuple[int, int]]) -> bytes:
     what = repr((extent.dtype, extent.shape)).encode()
-    return what + b"".join(bytes(reader.raw(extent, start, length)) for start, length in _pieces(extent))
+    return what + b"".join(bytes(reader.raw(extent, start, length)) for start, length in pieces)
 
 
 def _pieces(extent: Extent) -> list[tuple[int, int]]:
@@ -197,10 +201,29 @@ def _pieces(extent: Extent) -> list[tuple[int, int]]:
     return [(part * (extent.length - PIECE) // (PIECES - 1) // size * size, PIECE) for part in range(PIECES)]
 
 
-def _fetch_samples(extents: Iterable[Extent]) -> None:
-    """Of tensors that lie in remote files, each in one run: several pieces at once, for `sample` to find."""
-    whole = [each for each in extents if not each.parts and is_remote(each.path)]
-    fetch_pieces([(each.path, each.offset + start, length) for each in whole for start, length in _pieces(each)])
+def _samples(
+    reader: ExtentReader, tables: Sequence[Mapping[str, Extent]], names: Sequence[str]
+) -> dict[str, tuple[bytes, ...]]:
+    """Of each tensor, something that is equal where samples of it are, in all checkpoints, and tells whether they are
+    equal in these: of one that changes and has no equal, a piece in the first and the last is enough."""
+    ends = (tables[0], tables[-1])
+    _fetch((table[name], [_middle(table[name])]) for name in names for table in ends)
+    found = {name: tuple(_taken(reader, table[name], [_middle(table[name])]) for table in ends) for name in names}
+    counts = Counter(found.values())
+    unclear = [name for name in names if found[name][0] == found[name][1] or counts[found[name]] > 1]
+    _fetch((table[name], _pieces(table[name])) for name in unclear for table in tables)
+    return found | {name: tuple(sample(reader, table[name]) for table in tables) for name in unclear}
+
+
+def _middle(extent: Extent) -> tuple[int, int]:
+    pieces = _pieces(extent)
+    return pieces[len(pieces) // 2]
+
+
+def _fetch(places: Iterable[tuple[Extent, list[tuple[int, int]]]]) -> None:
+    """Pieces of tensors that lie in remote files, each in one run: several at once, for those who read them to find."""
+    whole = [(each, pieces) for each, pieces in places if not each.parts and is_remote(each.path)]
+    fetch_pieces([(each.path, each.offset + start, length) for each, pieces in whole for start, length in pieces])
 
 
 def _equal(

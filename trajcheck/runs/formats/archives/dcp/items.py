@@ -33,12 +33,14 @@ class Item(NamedTuple):
 
 
 class _Known(NamedTuple):
-    """An item that was interpreted: where its numbers lie in it, and what is around them."""
+    """An item that was interpreted: where its numbers lie in it, what is around them, and where of that the bytes are
+    that vary, which are 0 there."""
 
     length: int
     begin: int
     extent: Extent
     around: bytes
+    varying: tuple[slice, ...]
 
 
 class Items:
@@ -54,7 +56,7 @@ class Items:
         known = self._known.get(key)
         if known is not None and known.length == item.length:
             end = known.begin + known.extent.length
-            if self._around(path, item, known.begin, end) == known.around:
+            if _without(self._around(path, item, known.begin, end), known.varying) == known.around:
                 return known.extent._replace(path=path, offset=item.offset + known.begin)
         found = read_torch_file(path, item.offset, item.length).value
         if not isinstance(found, StoredTensor):
@@ -63,7 +65,8 @@ class Items:
         begin = extent.offset - item.offset
         if not extent.parts and item.length - extent.length <= _MOST_AROUND:
             around = self._around(path, item, begin, begin + extent.length)
-            self._known[key] = _Known(item.length, begin, extent, around)
+            varying = tuple(slice(*match.span()) for match in _VARYING.finditer(around, begin))
+            self._known[key] = _Known(item.length, begin, extent, _without(around, varying), varying)
         return extent
 
     def value(self, folder: str, item: Item) -> Any:
@@ -71,7 +74,7 @@ class Items:
         path = os.path.join(folder, item.file)
         content = b""
         if item.length <= _MOST_AROUND:
-            content = self._around(path, item, 0, 0)
+            content = _VARYING.sub(b"", self._around(path, item, 0, 0))
             if content in self._values:
                 return self._values[content]
         value = read_torch_file(path, item.offset, item.length).value
@@ -94,4 +97,11 @@ class Items:
             os.close(descriptor)
         if len(before) + len(behind) < item.length - (end - begin):
             raise StepFileError(f"{path}: ends before byte {item.offset + item.length:,}, where an item of it should.")
-        return before + _VARYING.sub(b"", behind)
+        return before + behind
+
+
+def _without(around: bytes, varying: tuple[slice, ...]) -> bytes:
+    bare = bytearray(around)
+    for each in varying:
+        bare[each] = bytes(each.stop - each.start)
+    return bytes(bare)

@@ -124,8 +124,11 @@ class TorchFiles(TreeArchive):
         if step in damaged:
             raise StepFileError(damaged[step][1])
         found = steps[step]
-        constant, _ = _constant_rates(steps)
-        return replace(found.checkpoint, lr=found.rates if found.rate_of_next or constant else None)
+        return replace(found.checkpoint, lr=found.rates if found.rate_of_next or self._constant else None)
+
+    @cached_property
+    def _constant(self) -> bool:
+        return _constant_rates(self._held[0])[0]
 
     def described(self) -> RunInfo:
         steps, _, notes = self._held
