@@ -52,14 +52,17 @@ def die(task: Task) -> str:
 
 
 def rest(task: Task) -> int:
-    """Sleeps; its process is written to `folder`. One that is deaf "to the kernel" is not told by it that its parent is
-    gone; one that is deaf "to the interpreter" lets no other Python thread of its process run."""
+    """Sleeps; its process is written to `folder`, where it waits until there are `beside`. One that is deaf "to the
+    kernel" is not told by it that its parent is gone; one that is deaf "to the interpreter" lets no other Python thread
+    of its process run."""
     if task.get("deaf") == "to the kernel":
         ctypes.CDLL(None).prctl(1, 0, 0, 0, 0)
     if "folder" in task:
         file = Path(task["folder"]) / f"{task['name']}.pid"
         file.with_suffix(".part").write_text(str(os.getpid()))
         file.with_suffix(".part").rename(file)  # whoever sees the file sees the number in it
+        while len(list(file.parent.glob("*.pid"))) < task.get("beside", 0):
+            time.sleep(0.02)
     if task.get("deaf") == "to the interpreter":
         ctypes.PyDLL(None).sleep(task["seconds"])
     time.sleep(task["seconds"])

@@ -26,9 +26,11 @@ from trajcheck.runners import Done, Failed, Lost
 from trajcheck.runners.ray_cluster import RayRunner
 from trajcheck.runners.ray_folder import temporary_folder
 from trajcheck.runners.ray_session import ray_session
+from trajcheck.runners.ray_start import only_what_tasks_need
 
 pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: pip install 'trajcheck[ray]'")
 ALLOW = (mapped_functions.THIS,)
+MARK = f"TRAJCHECK_TESTS_RAY={os.getpid()}"  # in the environment of all that is started here
 
 
 def mapped(name: str) -> str:
@@ -36,14 +38,14 @@ def mapped(name: str) -> str:
 
 
 def ray_processes() -> set[int]:
-    """Those of any Ray whose files are in a temporary folder made here or by the runner."""
+    """Those of any Ray that these tests have started, or that the runner has for them."""
     found = set()
     for path in Path("/proc").glob("[0-9]*"):
         try:
-            words = (path / "cmdline").read_bytes() + (path / "environ").read_bytes()
+            words = (path / "environ").read_bytes()
         except OSError:
             continue
-        if (b"trajcheck-ray-" in words or b"ray::" in words[:8]) and runs(int(path.name)):
+        if MARK.encode() in words and runs(int(path.name)):
             found.add(int(path.name))
     return found - {os.getpid()}
 
@@ -52,42 +54,70 @@ def ray_folders() -> set[str]:
     return {path.name for path in Path(tempfile.gettempdir()).glob("trajcheck-ray-*")}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def marked() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(*MARK.split("="))
+        yield
+
+
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
-    """A head of one processor; more nodes are each test's affair."""
+def nodes(marked: None) -> Iterator[Any]:
+    """A head of one processor; more nodes are each test's affair. They are started as the runner's own Ray is, without
+    what no task needs."""
+    import ray
     from ray.cluster_utils import Cluster
 
     folder = tempfile.mkdtemp(prefix="trajcheck-test-", dir="/tmp")
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, only_what_tasks_need():
         patch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(HELPERS), os.environ.get("PYTHONPATH")])))
         patch.setenv("RAY_TMPDIR", folder)
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-        patch.setenv("RAY_health_check_period_ms", "1000")  # a dead node is known to be dead after 3 s, not 15
-        patch.setenv("RAY_health_check_failure_threshold", "3")
+        patch.setenv("RAY_health_check_period_ms", "500")  # a dead node is known to be dead after 1 s, not 15
+        patch.setenv("RAY_health_check_failure_threshold", "2")
         patch.setenv("RAY_enable_worker_prestart", "0")  # each costs an import of Ray
-        head = {"num_cpus": 1, "memory": 2_000_000_000, "include_dashboard": False}
-        without = {"no_monitor": True, "include_log_monitor": False}  # of what nobody here asks
-        cluster = Cluster(initialize_head=True, head_node_args={**head, **without})
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "memory": 2_000_000_000})
         yield cluster
+        ray.shutdown()
         cluster.shutdown()
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def cluster(nodes: Any) -> Any:
+    """To be joined by the test."""
+    import ray
+
+    ray.shutdown()
+    return nodes
+
+
+@pytest.fixture
+def joined(nodes: Any) -> Any:
+    """This process has joined it, and stays for the tests that follow: every connection has workers of its own, which
+    import Ray."""
+    import ray
+
+    if not ray.is_initialized():
+        ray.init(nodes.address, log_to_driver=False, logging_level="error")
+    return nodes
 
 
 def on(cluster: Any, **options: Any) -> RayRunner:
     return RayRunner(cluster.address, allow=ALLOW, **options)
 
 
-def test_every_task_has_its_own_outcome_once(cluster: Any) -> None:
+def test_every_task_has_its_own_outcome_once(joined: Any) -> None:
     tasks = [{"name": f"task {n}", "number": n} for n in range(200)]
-    outcomes = list(on(cluster).map(mapped("square"), tasks))
+    outcomes = list(on(joined).map(mapped("square"), tasks))
     assert sorted(task["number"] for task, _ in outcomes) == list(range(200))
     assert all(outcome == Done(task["number"] ** 2) for task, outcome in outcomes)
 
 
-def test_what_a_function_raises_survives_and_a_bug_is_called_one(cluster: Any) -> None:
+def test_what_a_function_raises_survives_and_a_bug_is_called_one(joined: Any) -> None:
     tasks = [{"name": how, "how": how} for how in ("trajcheck", "bug", "exit")]
     outcomes: dict[str, Failed] = {}
-    for task, outcome in on(cluster).map(mapped("fail"), tasks):
+    for task, outcome in on(joined).map(mapped("fail"), tasks):
         assert isinstance(outcome, Failed)
         outcomes[task["name"]] = outcome
     assert type(outcomes["trajcheck"].error) is NotFiniteError and not outcomes["trajcheck"].is_bug
@@ -95,43 +125,30 @@ def test_what_a_function_raises_survives_and_a_bug_is_called_one(cluster: Any) -
     assert outcomes["exit"].kind == "SystemExit"
 
 
-def test_results_huge_or_not_to_be_sent(cluster: Any) -> None:
+def test_results_huge_or_not_to_be_sent(joined: Any) -> None:
     size = 20_000_000
-    for task, outcome in on(cluster).map(mapped("huge"), [{"name": "a", "number": n, "size": size} for n in (1, 2, 3)]):
+    for task, outcome in on(joined).map(mapped("huge"), [{"name": "a", "number": n, "size": size} for n in (1, 2, 3)]):
         assert outcome == Done(bytes([task["number"]]) * size)
     for name in ("no_json", "endless"):
-        ((_, outcome),) = on(cluster).map(mapped(name), [{"name": "a"}])
+        ((_, outcome),) = on(joined).map(mapped(name), [{"name": "a"}])
         assert isinstance(outcome, Failed) and outcome.is_bug
 
 
-def test_a_killed_worker_costs_a_second_try_and_three_are_enough(cluster: Any, tmp_path: Path) -> None:
+def test_a_killed_worker_costs_a_second_try_and_three_are_enough(joined: Any, tmp_path: Path) -> None:
     times = {"well": 0, "once": 1, "always": 99}
     tasks = [{"name": name, "folder": str(tmp_path), "times": times[name]} for name in times]
-    outcomes = {task["name"]: outcome for task, outcome in on(cluster).map(mapped("die"), tasks)}
+    outcomes = {task["name"]: outcome for task, outcome in on(joined).map(mapped("die"), tasks)}
     lost = outcomes.pop("always")
     assert lost == Lost("worker died (out of memory?) three times")
     assert outcomes == {"well": Done("alive"), "once": Done("alive")}
     assert {name: len(list(tmp_path.glob(f"{name}-*"))) for name in times} == {"well": 1, "once": 2, "always": 3}
 
 
-def test_a_node_killed_in_the_middle_loses_nothing(cluster: Any, tmp_path: Path) -> None:
-    node = cluster.add_node(num_cpus=2)
-    tasks = [{"name": f"t{n}", "seconds": 0.1, "folder": str(tmp_path)} for n in range(60)]
-    seen: list[str] = []
-    with closing(on(cluster).map(mapped("rest"), tasks)) as outcomes:
-        for task, outcome in outcomes:
-            assert isinstance(outcome, Done)
-            seen.append(task["name"])
-            if len(seen) == 15:
-                cluster.remove_node(node, allow_graceful=False)
-    assert sorted(seen) == sorted(str(task["name"]) for task in tasks)
-
-
-def test_what_no_node_can_give_is_refused_with_what_they_have(cluster: Any) -> None:
+def test_what_no_node_can_give_is_refused_with_what_they_have(joined: Any) -> None:
     tasks = [{"name": "a", "number": 1}]
     for options, asked in [({"gpus_per_task": 2}, "1 CPU, 2 GPU"), ({"memory": 10**15}, "1e+06 GB of memory")]:
         with pytest.raises(UsageError) as refused:
-            list(on(cluster, **options).map(mapped("square"), tasks))
+            list(on(joined, **options).map(mapped("square"), tasks))
         assert asked in str(refused.value)
         assert "): 1 CPU, 2 GB of memory" in str(refused.value)
 
@@ -142,55 +159,76 @@ def test_gpus_are_whole_or_a_share_of_one(gpus: float) -> None:
         RayRunner(gpus_per_task=gpus)
 
 
-def test_gpus_are_asked_for_and_tasks_that_outlive_them_are_lost(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The one node with GPUs (said to be there) dies: Ray itself would wait for ever."""
-    monkeypatch.setattr("trajcheck.runners.ray_cluster._LOOK", 0.5)
-    monkeypatch.setattr("trajcheck.runners.ray_cluster._WAIT_FOR_NODES", 2.0)
-    node = cluster.add_node(num_cpus=1, num_gpus=1)
-    runner = on(cluster, gpus_per_task=1)
+def test_a_node_killed_in_the_middle_loses_nothing_but_its_gpus(
+    joined: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tasks that any node can do are done by the others. For those that need the one GPU (said to be there) Ray itself
+    would wait for ever."""
+    monkeypatch.setattr("trajcheck.runners.ray_cluster._LOOK", 0.25)
+    monkeypatch.setattr("trajcheck.runners.ray_cluster._WAIT_FOR_NODES", 1.0)
+    node = joined.add_node(num_cpus=2, num_gpus=1)
+    runner = on(joined, gpus_per_task=1)
     outcomes = list(runner.map(mapped("seen"), [{"name": str(n)} for n in range(3)]))
     values = [outcome.value for _, outcome in outcomes if isinstance(outcome, Done)]
     assert [value["task"]["device"] for value in values] == ["cuda"] * 3
 
-    tasks = [{"name": str(n), "seconds": 0.2} for n in range(20)]
-    late: list[Any] = []
-    for number, (_, outcome) in enumerate(runner.map(mapped("rest"), tasks)):
-        late.append(outcome)
-        if number == 2:
-            cluster.remove_node(node, allow_graceful=False)
-    assert len(late) == 20 and isinstance(late[0], Done)
+    folder = {"folder": str(tmp_path)}
+    tasks = [{"name": f"t{n}", "seconds": 0.05, **folder, **({"beside": 2} if n < 2 else {})} for n in range(30)]
+    bound = [{"name": f"g{n}", "seconds": 0.05} for n in range(20)]
+    with (
+        closing(on(joined).map(mapped("rest"), tasks)) as anywhere,
+        closing(runner.map(mapped("rest"), bound)) as there,
+    ):
+        early = [next(anywhere) for _ in range(4)]
+        first = next(there)[1]
+        joined.remove_node(node, allow_graceful=False)
+        done, late = [*early, *anywhere], [outcome for _, outcome in there]
+    assert all(isinstance(outcome, Done) for _, outcome in done)
+    assert sorted(task["name"] for task, _ in done) == sorted(str(task["name"]) for task in tasks)
+    assert isinstance(first, Done) and len(late) == 19
     assert isinstance(late[-1], Lost) and "no node of the Ray cluster has" in late[-1].reason
 
 
-def test_at_most_so_many_workers_run_at_a_time(cluster: Any) -> None:
-    outcomes = list(on(cluster, workers=1).map(mapped("seen"), [{"name": str(n)} for n in range(5)]))
+def test_at_most_so_many_workers_run_at_a_time(joined: Any) -> None:
+    outcomes = list(on(joined, workers=1).map(mapped("seen"), [{"name": str(n)} for n in range(5)]))
     assert len({outcome.value["pid"] for _, outcome in outcomes if isinstance(outcome, Done)}) == 1
 
 
-def test_closing_early_frees_the_workers_and_leaves_the_cluster(cluster: Any, tmp_path: Path) -> None:
-    tasks = [{"name": f"t{n}", "seconds": 0 if n == 0 else 600, "folder": str(tmp_path)} for n in range(4)]
-    outcomes = on(cluster).map(mapped("rest"), tasks)
-    next(outcomes)
-    assert eventually(lambda: (tmp_path / "t1.pid").exists())
-    outcomes.close()
-    pid = int((tmp_path / "t1.pid").read_text())
-    assert eventually(lambda: not runs(pid))
-    assert len(list(on(cluster).map(mapped("square"), [{"name": "a", "number": 3}]))) == 1
+def test_another_version_on_a_node_is_an_error(joined: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trajcheck.runners.ray_cluster.__version__", "9.9")
+    with pytest.raises(RunnerError, match=r"on a node of the Ray cluster; expected 9\.9"):
+        list(on(joined).map(mapped("square"), [{"name": "a", "number": 3}]))
 
 
-def test_an_interrupt_frees_the_workers(cluster: Any, tmp_path: Path) -> None:
+def test_a_function_that_workers_cannot_import_is_an_error(joined: Any) -> None:
+    with pytest.raises(RunnerError, match=r"workers cannot import .*nothing"):
+        list(on(joined).map(mapped("nothing"), [{"name": "a"}]))
+
+
+def test_an_interrupt_frees_the_workers(joined: Any, tmp_path: Path) -> None:
     old = signal.signal(signal.SIGALRM, _stop)
-    signal.setitimer(signal.ITIMER_REAL, 5.0)
+    signal.setitimer(signal.ITIMER_REAL, 1.5)
     try:
         with pytest.raises(KeyboardInterrupt):
-            list(on(cluster).map(mapped("rest"), [{"name": "a", "seconds": 600, "folder": str(tmp_path)}]))
+            list(on(joined).map(mapped("rest"), [{"name": "a", "seconds": 600, "folder": str(tmp_path)}]))
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, old)
     assert eventually(lambda: not any(runs(int(path.read_text())) for path in tmp_path.glob("*.pid")))
 
 
+def test_closing_early_frees_the_workers_and_leaves_the_cluster(cluster: Any, tmp_path: Path) -> None:
+    tasks = [{"name": f"t{n}", "seconds": 0 if n == 0 else 600, "folder": str(tmp_path)} for n in range(3)]
+    outcomes = on(cluster).map(mapped("rest"), tasks)
+    next(outcomes)
+    assert eventually(lambda: (tmp_path / "t1.pid").exists())
+    outcomes.close()
+    pid = int((tmp_path / "t1.pid").read_text())
+    assert eventually(lambda: not runs(pid))
+
+
 def test_one_connection_serves_several_maps(cluster: Any) -> None:
+    """Of the cluster that the test before has left."""
     import ray
 
     with ray_session(cluster.address, 1):
@@ -200,17 +238,6 @@ def test_one_connection_serves_several_maps(cluster: Any) -> None:
         with pytest.raises(UsageError, match="is connected to the Ray at"):
             list(RayRunner("elsewhere:1", allow=ALLOW).map(mapped("square"), [{"name": "a", "number": 3}]))
     assert not ray.is_initialized()
-
-
-def test_another_version_on_a_node_is_an_error(cluster: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("trajcheck.runners.ray_cluster.__version__", "9.9")
-    with pytest.raises(RunnerError, match=r"on a node of the Ray cluster; expected 9\.9"):
-        list(on(cluster).map(mapped("square"), [{"name": "a", "number": 3}]))
-
-
-def test_a_function_that_workers_cannot_import_is_an_error(cluster: Any) -> None:
-    with pytest.raises(RunnerError, match=r"workers cannot import .*nothing"):
-        list(on(cluster).map(mapped("nothing"), [{"name": "a"}]))
 
 
 def test_a_cluster_that_does_not_answer_is_an_error_at_once() -> None:
@@ -242,11 +269,14 @@ except RunnerError as error:
     assert "does not answer any more" in said or "cluster is gone" in said
 
 
-def test_a_ray_started_for_the_work_leaves_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_ray_started_for_the_work_leaves_nothing(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)  # by which Ray tells a worker of its processors
     processes, folders, environment = ray_processes(), ray_folders(), dict(os.environ)
     old = signal.signal(signal.SIGTERM, _stop)
     try:
-        outcomes = RayRunner(workers=2, allow=ALLOW).map(mapped("seen"), [{"name": str(n)} for n in range(20)])
+        outcomes = RayRunner(workers=1, allow=ALLOW).map(mapped("seen"), [{"name": str(n)} for n in range(20)])
         first = next(outcomes)[1]
         assert ray_processes() - processes and ray_folders() > folders
         assert signal.getsignal(signal.SIGTERM) is _stop and dict(os.environ) == environment
@@ -320,12 +350,12 @@ def test_a_killed_parent_leaves_no_worker(tmp_path: Path) -> None:
     code = f"""
 import sys; sys.path.insert(0, {str(HELPERS)!r})
 from trajcheck.runners.ray_cluster import RayRunner
-tasks = [{{"name": name, "seconds": 600, "folder": {str(tmp_path)!r}}} for name in "ab"]
-list(RayRunner(workers=2, allow=["mapped_functions"]).map("mapped_functions:rest", tasks))
+tasks = [{{"name": name, "seconds": 600, "folder": {str(tmp_path)!r}}} for name in "a"]
+list(RayRunner(workers=1, allow=["mapped_functions"]).map("mapped_functions:rest", tasks))
 """
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     parent = subprocess.Popen([sys.executable, "-c", code], env={**environment, "HOME": str(tmp_path)})
-    assert eventually(lambda: len(list(tmp_path.glob("*.pid"))) == 2, 60, 0.1)
+    assert eventually(lambda: len(list(tmp_path.glob("*.pid"))) == 1, 60, 0.1)
     assert not (tmp_path / ".ray").exists()  # where Ray keeps a password, if it is given none
     parent.kill()
     parent.wait()

@@ -19,6 +19,7 @@ from typing import Any
 
 from trajcheck.errors import RunnerError, UsageError
 from trajcheck.runners.ray_folder import temporary_folder
+from trajcheck.runners.ray_start import only_what_tasks_need
 
 #: Variables that Ray changes.
 _SET_BY_RAY = ("RAY_AUTH_MODE", "PYTHONBREAKPOINT")
@@ -78,7 +79,7 @@ def ray_session(address: str | None, processors: int) -> Iterator[None]:
                     if address is not None:
                         ray.init(answering(address), **quiet)
                     else:
-                        with _closed():
+                        with _closed(), only_what_tasks_need():
                             ray.init(
                                 "local", num_cpus=processors, include_dashboard=False, _temp_dir=str(folder), **quiet
                             )
@@ -99,6 +100,7 @@ def _environment() -> dict[str, str]:
     who are sent a password alone may use it, and the password is not written into the home folder, as Ray would."""
     return {
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_enable_worker_prestart": "0",  # one for each processor, however many of them a task takes
         "PYTHONPATH": os.pathsep.join(sys.path),
         LOOPBACK: "0",
         "RAY_AUTH_MODE": "token",
