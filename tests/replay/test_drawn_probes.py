@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from dense import Record, flat
 from handwritten import write_objective, write_run
 from quadratics import Layout, Quadratic, descend
@@ -118,3 +119,30 @@ def test_a_data_set_that_shuffles_is_drawn_from_in_one_order(tmp_path: Path) -> 
     found = [trajcheck.analyze(run, objective=spec, probe=3, out=tmp_path / name) for name in ("one", "other")]
     assert len({json.dumps(each.summary["replay"]["data"]) for each in found}) == 1
     assert (found[0].steps["loss"] == found[1].steps["loss"]).all()
+
+
+def test_the_data_set_alone_is_replayed_in_float64_too(tmp_path: Path) -> None:
+    """As every other sample of a small model in float32, which files of torch.save hold no batches of."""
+    draw = np.random.default_rng(0)
+    points = [draw.normal(size=3).astype(np.float32) for _ in range(5)]
+    data = [draw.normal(size=(4, 3)) for _ in range(3)]
+    (tmp_path / "run").mkdir()
+    for step, x in enumerate(points):
+        torch.save({"model": {"w": torch.from_numpy(x)}, "iter_num": step}, tmp_path / "run" / f"ckpt-{step}.pt")
+    (tmp_path / "objective.py").write_text(f"""
+import torch
+
+class Model(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.w = torch.nn.Parameter(torch.zeros(3))
+
+def objective():
+    batches = [torch.tensor(each, dtype=torch.float64) for each in {[each.tolist() for each in data]!r}]
+    return Model(), lambda model, z: ((model.w - z) ** 2).sum(1).exp().mean(), batches
+""")
+    spec = f"{tmp_path / 'objective.py'}:objective"
+    report = trajcheck.analyze(tmp_path / "run", objective=spec, sample="full", out=tmp_path / "report")
+    assert report.summary["replay"]["dtype"] == "float64"
+    wanted = [np.mean([np.exp(((x - z) ** 2).sum(1)).mean() for z in data]) for x in np.float64(points)]
+    np.testing.assert_allclose(report.steps["loss"], wanted, rtol=1e-13)

@@ -217,7 +217,8 @@ class MeasuredRun:
     @cached_property
     def expected_precision(self) -> ReplayPrecision:
         """The same as far as headers tell."""
-        return expected_precision(self.trajectory, self.rows.rows, self.options.replay_dtype)
+        options = self.options
+        return expected_precision(self.trajectory, self.rows.rows, options.replay_dtype, options.samples)
 
     @property
     def second_dtype(self) -> str | None:

@@ -11,7 +11,7 @@ have several.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -47,7 +47,9 @@ class ReplayPrecision:
         return 0 if self.trial is None else 2
 
 
-def expected_precision(trajectory: Trajectory, rows: Sequence[Row], asked: str | None) -> ReplayPrecision:
+def expected_precision(
+    trajectory: Trajectory, rows: Sequence[Row], asked: str | None, samples: Collection[str]
+) -> ReplayPrecision:
     """What is known from headers alone."""
     own = replay_dtype(trajectory, None)
     if asked is not None:
@@ -60,7 +62,7 @@ def expected_precision(trajectory: Trajectory, rows: Sequence[Row], asked: str |
     if count > PARAMETERS:
         why = f"the model has {count:,} parameters; up to {PARAMETERS:,} it would be {WIDE}"
         return ReplayPrecision(own, why, own)
-    reads = trial_reads(trajectory, rows)
+    reads = trial_reads(trajectory, rows, samples)
     if reads is None:
         return ReplayPrecision(own, "no row has a sample of its own or a probe batch to try float64 on", own)
     return ReplayPrecision(WIDE, f"it costs little at {count:,} parameters", own, reads)

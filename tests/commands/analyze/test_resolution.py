@@ -365,7 +365,7 @@ def test_float64_is_the_default_on_a_gpu_only_where_that_is_fast(
     monkeypatch.setattr(torch.version, "hip", hip)
     slow = slow_in_double(torch.device("cuda", 0))
     assert slow == words and slow_in_double(torch.device("cpu")) == ""
-    expected = ReplayPrecision("float64", "it costs little", "float32", TrialReads(0, True, {}, ()))
+    expected = ReplayPrecision("float64", "it costs little", "float32", TrialReads(0, "own", {}, ()))
     tries: list[str] = []
 
     def trial(reads: TrialReads, own: str, wider: str) -> Trial:

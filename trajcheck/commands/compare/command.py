@@ -285,7 +285,7 @@ class _Comparison:
     def _line_precision(self) -> ReplayPrecision:
         """One for all runs, as far as headers tell: one that has several dtypes, or float64, has its own."""
         asked = self.options.replay_dtype
-        expected = expected_precision(self.a, self.all_a.rows, asked)
+        expected = expected_precision(self.a, self.all_a.rows, asked, (self.options.sample,))
         own = {replay_dtype(each.run, asked) for each in self.others}
         widest = next((name for name in (AS_IS, "float64") if name in own), expected.dtype)
         if asked is not None or widest == expected.dtype:

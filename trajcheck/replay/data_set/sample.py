@@ -11,7 +11,7 @@ from torch import Tensor
 
 from trajcheck.errors import ObjectiveError, TrajcheckError
 from trajcheck.objective.objective import Objective
-from trajcheck.objective.sample import Sample, cast, process_generators_untouched, seed_generators
+from trajcheck.objective.sample import Sample, cast, make_sample, process_generators_untouched, seed_generators
 from trajcheck.replay.data_set.weights import weigh
 from trajcheck.runs.batch_flattening import flatten
 from trajcheck.runs.batch_restoring import unflatten
@@ -81,6 +81,18 @@ def data_set(objective: Objective, recorded_dtype: torch.dtype | None) -> DataSe
             )
 
     return DataSet(tensors={}, weights=found.shares, randomness=found.words, walk=walk)
+
+
+def first_of_data_set(objective: Objective, recorded_dtype: torch.dtype | None) -> Sample:
+    """The first batch as a sample of its own. Raises ObjectiveError where there is none."""
+    with process_generators_untouched(objective.device):
+        seed_generators(0, objective.device)
+        for batch in _walk(objective):
+            tensors, tree = _flatten(objective, batch)
+            return make_sample(
+                tensors, device=objective.device, tree=tree, dtype=objective.dtype, recorded_dtype=recorded_dtype
+            )
+    raise ObjectiveError(f"objective {objective.title}: its data set has no batches")
 
 
 def _walk(objective: Objective) -> Iterator[Any]:

@@ -17,6 +17,7 @@ from trajcheck.files.torch_tensors import read_tensor
 from trajcheck.objective.another_dtype import in_another_dtype
 from trajcheck.objective.dispatch.mode import Mode
 from trajcheck.objective.objective import Objective
+from trajcheck.replay.data_set.sample import first_of_data_set
 from trajcheck.replay.fitting import fit_objective, recorded_dtype, trained_dtypes
 from trajcheck.replay.sample_conventions import probe_samples, recorded_sample
 from trajcheck.replay.two_precisions.trial_reads import TrialReads
@@ -59,10 +60,12 @@ def _evaluated(
     snapshot, load = trajectory.snapshots[reads.place], tensors.__getitem__
     with in_another_dtype(objective, dtype, trained_dtypes(trajectory)):
         recorded = recorded_dtype(trajectory)
-        if reads.own:
+        if reads.sample == "own":
             sample = recorded_sample(trajectory, snapshot, objective, recorded, load)
-        else:
+        elif reads.sample == "probe":
             sample = probe_samples(trajectory, objective, recorded, load)[0]
+        else:
+            sample = first_of_data_set(objective, recorded)
         point = {name: load(extent).to(objective.device) for name, extent in reads.point.items()}
         with _Operations() as counted:
             loss, _ = objective.loss_and_gradient(point, sample, where=f"step {snapshot.step}, at x_t")

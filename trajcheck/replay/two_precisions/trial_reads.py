@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from trajcheck.files.extents import Extent
@@ -13,28 +13,31 @@ from trajcheck.scalars.rows import Row
 
 @dataclass(frozen=True)
 class TrialReads:
-    """The iterate at `place`, frozen parameters included, on its `own` sample or on the probe batches; `extents` are
-    all that is read, each once."""
+    """The iterate at `place`, frozen parameters included, on its own sample, the first of the probe batches, or the
+    first batch of the objective's data set, as `sample` says; `extents` are all that is read, each once."""
 
     place: int
-    own: bool
+    sample: str
     point: Mapping[str, Extent]
     extents: tuple[Extent, ...]
 
 
-def trial_reads(trajectory: Trajectory, rows: Sequence[Row]) -> TrialReads | None:
-    """Those of the first row that has a sample of its own, or can be evaluated on probe batches; None without any."""
-    snapshots = trajectory.snapshots
+def trial_reads(trajectory: Trajectory, rows: Sequence[Row], samples: Collection[str]) -> TrialReads | None:
+    """Those of the first row that has a sample of its own, or can be evaluated on probe batches or on the data set, as
+    `samples` ask for; None without any."""
     own = next((row.place for row in rows if not row.no_sample), None)
-    probe = next((row.place for row in rows if trajectory.probes and not row.no_evaluation), None)
-    place = probe if own is None else own
-    if place is None:
+    other = next((row.place for row in rows if not row.no_evaluation), None)
+    if own is not None:
+        place, sample = own, "own"
+    elif other is not None and (trajectory.probes or "full" in samples):
+        place, sample = other, "probe" if trajectory.probes else "full"
+    else:
         return None
-    snapshot = snapshots[place]
+    snapshot = trajectory.snapshots[place]
     point = {**dict(snapshot.frozen), **{name: snapshot.parameters[name] for name in trajectory.shapes}}
     beside = [extent for each in trajectory.probes for extent in each.batch.values()]
-    if own is not None:
+    if sample == "own":
         source = trajectory.batch_source(snapshot)
         assert source is not None
         beside = [*source.batch.values(), *snapshot.generators.values(), *extents_around(snapshot)]
-    return TrialReads(place, own is not None, point, tuple(dict.fromkeys([*point.values(), *beside])))
+    return TrialReads(place, sample, point, tuple(dict.fromkeys([*point.values(), *beside])))
