@@ -26,4 +26,4 @@ def with_complex(file: TensorFile, metadata: Mapping[str, Any]) -> TensorFile:
             found = "no tensor" if spec is None else f"{spec.dtype} of shape {list(spec.shape)}"
             raise ValueError(f"metadata {COMPLEX!r} lists {name!r:.80}, which is {found}; expected F64 [..., 2]")
         specs[name] = Spec(PAIRS, spec.shape[:-1], spec.begin, spec.end)
-    return file._replace(layout=file.layout._replace(specs=specs))
+    return file._replace(layout=file.layout.with_specs(specs))

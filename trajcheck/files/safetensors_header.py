@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
@@ -16,11 +17,13 @@ from typing import NamedTuple
 
 from trajcheck.errors import StepFileError
 from trajcheck.files.extents import ITEM_SIZE, Extents, Spec
-from trajcheck.files.opening import NotRegularError, opened, size_of
+from trajcheck.files.opening import NotRegularError, open_regular, opened, size_of
 from trajcheck.files.plain_json import DECODER, parse_json
+from trajcheck.files.remote.address import is_remote
 
 NOTHING: Mapping[str, str] = {}  # one object, by which equal layouts are known
 MAX_HEADER = 100_000_000  # safetensors' own limit
+BEGINNING = 1 << 14  # so many bytes are read at once, in which most headers end
 _SPACE = " \t\r\n"  # JSON's
 REMEDY = "remove it (analyze --skip-bad leaves such steps out)"
 MOST_DIMENSIONS, LONGEST = 64, 2**63 - 1  # those of numpy and torch
@@ -32,6 +35,11 @@ class Layout(NamedTuple):
     specs: Mapping[str, Spec]
     sections: Mapping[str, Mapping[str, str]]  # what stands before the first "/" -> {the rest: whole name}
     size: int
+    dtypes: Mapping[str, frozenset[str]]  # those of each section
+
+    def with_specs(self, specs: Mapping[str, Spec]) -> Layout:
+        """The same tensors, with other dtypes or shapes."""
+        return self._replace(specs=specs, dtypes=_dtypes(specs, self.sections))
 
 
 class TensorFile(NamedTuple):
@@ -57,13 +65,26 @@ def read_header(path: str, remedy: str = REMEDY) -> TensorFile:
     Raises StepFileError when the file cannot be read, is truncated, or is not a sound safetensors file.
     """
     try:
-        with opened(path) as file:
+        if is_remote(path):
+            with opened(path) as file:
+
+                def read_there(start: int, length: int) -> bytes:
+                    file.seek(start)
+                    return file.read(length)
+
+                return header_of(path, path, read_there, size_of(file), remedy=remedy)
+        descriptor = open_regular(path)
+        try:
+            beginning = os.pread(descriptor, BEGINNING, 0)
 
             def read(start: int, length: int) -> bytes:
-                file.seek(start)
-                return file.read(length)
+                if start + length <= len(beginning):
+                    return beginning[start : start + length]
+                return os.pread(descriptor, length, start)
 
-            return header_of(path, path, read, size_of(file), remedy=remedy)
+            return header_of(path, path, read, os.fstat(descriptor).st_size, remedy=remedy)
+        finally:
+            os.close(descriptor)
     except NotRegularError as error:
         raise StepFileError(f"{path}: not a regular file; expected a safetensors file.") from error
     except OSError as error:
@@ -136,4 +157,8 @@ def _parse_table(table: str) -> Layout:
         if spec.begin != position:
             raise ValueError("tensors overlap or leave holes")
         position = spec.end
-    return Layout(specs, sections, position)
+    return Layout(specs, sections, position, _dtypes(specs, sections))
+
+
+def _dtypes(specs: Mapping[str, Spec], sections: Mapping[str, Mapping[str, str]]) -> Mapping[str, frozenset[str]]:
+    return {kind: frozenset(specs[name].dtype for name in names.values()) for kind, names in sections.items()}

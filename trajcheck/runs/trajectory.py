@@ -171,9 +171,10 @@ def trajectory_of(stored: StoredRun, *, skip_bad: bool = False, log: RunLog | No
     if not any(math.prod(shape) for shape in shapes.values()):
         raise RunError(f"{path}: holds no number: its parameters ({some_of(list(shapes))}) have 0 elements.")
     fitting = []
+    checked = set[tuple[str, int, int, int]]()
     for snapshot in snapshots:
         try:
-            _check(snapshot, shapes)
+            _check(snapshot, shapes, checked)
         except StepFileError as error:
             if not skip_bad:
                 raise
@@ -232,14 +233,20 @@ def _usual_shapes(snapshots: list[Snapshot]) -> Shapes:
     return dict(counts.most_common(1)[0][0])
 
 
-def _check(snapshot: Snapshot, shapes: Shapes) -> None:
+def _check(snapshot: Snapshot, shapes: Shapes, checked: set[tuple[str, int, int, int]]) -> None:
     """Every parameter there, of the run's shape, and no other; a gradient for all of them or for none, and as many sums
-    of gradients."""
+    of gradients. `checked` are layouts of files, which steps share, that were found right before."""
     hint = "All steps of a run must hold the same tensors (analyze --skip-bad leaves such steps out)."
     kinds = {"param": snapshot.parameters, "grad": snapshot.gradients, "window": snapshot.window_gradient}
     for kind, tensors in kinds.items():
         if kind != "param" and not tensors:
             continue
+        alike = None
+        if isinstance(tensors, Extents):
+            specs, names = tensors.layout
+            alike = kind, id(specs), id(names), id(snapshot.frozen) if snapshot.frozen else 0
+            if alike in checked:
+                continue
         for name, shape in shapes.items():
             if name not in tensors:
                 raise StepFileError(
@@ -262,3 +269,5 @@ def _check(snapshot: Snapshot, shapes: Shapes) -> None:
                     f"{snapshot.path}: step {snapshot.step} holds {kind}/{name}, which the run's other steps or its "
                     f"run.json do not have. {hint}"
                 )
+        if alike is not None:
+            checked.add(alike)

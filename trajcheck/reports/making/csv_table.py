@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from trajcheck.metrics.catalogue import TABLES, quantities
-from trajcheck.metrics.columns import Column, column
+from trajcheck.metrics.columns import Column
 from trajcheck.readable import plain, runs_of_steps
 
 INTEGERS = frozenset(name for table in TABLES for name, each in quantities(table).items() if each.integer)
@@ -50,34 +50,42 @@ class CsvTable:
         self.parts.append(TablePart(keys, columns))
 
     def frame(self) -> pd.DataFrame:
-        names, keys = self._filled(), list(self.parts[0].keys)
+        names, keys = self.filled(), list(self.parts[0].keys)
         early = keys.index(self.late) if self.late else len(keys)
         before = max((names.index(name) + 1 for name in self.after if name in names), default=0)
         order = [*keys[:early], *names[:before], *keys[early:], *names[before:]]
-        cells = {name: [_cells(part, name) for part in self.parts] for name in order}
-        return pd.DataFrame({name: pd.concat(values, ignore_index=True) for name, values in cells.items()})
+        return pd.DataFrame({name: self._keys(name) if name in keys else self._values(name) for name in order})
 
-    def columns(self, part: TablePart) -> dict[str, Column]:
-        """The columns of a part, with those that only other parts have."""
-        missing = {
-            name: column([None] * len(part.steps), _why_missing(name, part, self.parts))
-            for name in self._filled()
-            if name not in part.columns
-        }
-        return {**part.columns, **missing}
+    def missing(self) -> Callable[[TablePart], dict[str, str]]:
+        """Of the columns that only other parts have, why a part has them not, by name; told of one part at a time,
+        once all are there."""
+        filled = self.filled()
+        having: dict[str, dict[str, None]] = {name: {} for name in filled}
+        for part in self.parts:
+            for name in having.keys() & part.columns.keys():
+                having[name][part.where[1]] = None
+        return lambda part: {name: _why_missing(part, having[name]) for name in filled if name not in part.columns}
 
-    def _filled(self) -> list[str]:
-        filled = {name for part in self.parts for name, each in part.columns.items() if each.defined.any()}
-        return [name for name in _merged([list(part.columns) for part in self.parts]) if name in filled]
+    def filled(self) -> list[str]:
+        """The columns with a value in any part, in order; looks through all parts."""
+        found: set[str] = set()
+        for part in self.parts:
+            found |= {name for name, each in part.columns.items() if name not in found and each.defined.any()}
+        lists = dict.fromkeys(tuple(part.columns) for part in self.parts)
+        return [name for name in _merged(lists) if name in found]
 
+    def _keys(self, name: str) -> list[Any] | np.ndarray:
+        keys = [(part.keys[name], len(part.steps)) for part in self.parts]
+        return [each for key, rows in keys for each in (key if isinstance(key, list) else [key] * rows)]
 
-def _cells(part: TablePart, name: str) -> pd.Series:
-    if name in part.keys:
-        key = part.keys[name]
-        return pd.Series(key if isinstance(key, list) else [key] * len(part.steps))
-    each = part.columns.get(name)
-    series = pd.Series(np.full(len(part.steps), np.nan) if each is None else each.values)
-    return series.astype("Int64") if name in INTEGERS else series
+    def _values(self, name: str) -> np.ndarray | pd.arrays.IntegerArray:
+        """NaN, or <NA> of whole numbers, where a part does not have the column."""
+        columns = [(part.columns.get(name), len(part.steps)) for part in self.parts]
+        values = np.concatenate([np.full(rows, np.nan) if each is None else each.values for each, rows in columns])
+        if name not in INTEGERS:
+            return values
+        none = np.isnan(values)
+        return pd.arrays.IntegerArray(np.where(none, 1, values).astype(np.int64), none)
 
 
 def _merged(lists: Iterable[Sequence[str]]) -> list[str]:
@@ -96,12 +104,10 @@ def _merged(lists: Iterable[Sequence[str]]) -> list[str]:
     return result
 
 
-def _why_missing(name: str, part: TablePart, parts: Iterable[TablePart]) -> str:
-    """Why some rows of a table do not have a column at all."""
-    others = [other.keys for other in parts if name in other.columns]
-    if not any(keys["sample"] == part.keys["sample"] for keys in others):
-        samples = ", ".join(dict.fromkeys(str(keys["sample"]) for keys in others))
-        return f"given on sample {samples} only"
+def _why_missing(part: TablePart, samples: Collection[str]) -> str:
+    """Why some rows of a table do not have a column at all, which those on some samples have."""
+    if part.where[1] not in samples:
+        return f"given on sample {', '.join(samples)} only"
     return "towards references only" if not part.keys.get("ref") else "of the path itself, not towards references"
 
 
@@ -110,21 +116,39 @@ def undefined_frame(tables: Iterable[CsvTable]) -> pd.DataFrame:
 
     Where a table has rows for single tensors and only some of them are concerned, the reason names them.
     """
-    found: dict[tuple[str, ...], list[str]] = {}
-    tensors: dict[str, set[str]] = {}
-    for table in tables:
-        for part in table.parts:
-            tensor = str(part.keys.get("tensor", ""))
-            tensors.setdefault(table.name, set()).add(tensor)
-            for name, each in table.columns(part).items():
-                for reason in dict.fromkeys(each.reasons[~each.defined]):
-                    steps = [part.steps[int(index)] for index in np.flatnonzero(each.reasons == reason)]
-                    key = (table.name, name, *part.where, runs_of_steps(steps, table.recorded), reason)
-                    found.setdefault(key, []).append(tensor)
     rows = []
-    for (*start, reason), concerned in found.items():
-        if len(concerned) < len(tensors[start[0]]):
-            more = f" and {len(concerned) - 3} more" if len(concerned) > 3 else ""
-            reason += f" ({', '.join(concerned[:3])}{more})"
-        rows.append((*start, plain(reason)))
+    for table in tables:
+        tensors = {str(part.keys.get("tensor", "")) for part in table.parts}
+        for (*start, reason), concerned in _undefined(table).items():
+            if len(concerned) < len(tensors):
+                more = f" and {len(concerned) - 3} more" if len(concerned) > 3 else ""
+                reason += f" ({', '.join(concerned[:3])}{more})"
+            rows.append((table.name, *start, plain(reason)))
     return pd.DataFrame(rows, columns=list(UNDEFINED))
+
+
+def _undefined(table: CsvTable) -> dict[tuple[str, ...], list[str]]:
+    """The tensors by column, ref, sample, steps in words, and reason."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    missing = table.missing()
+    in_words: dict[tuple[int, bytes], str] = {}  # of steps, and which of them
+
+    def steps_of(part: TablePart, where: np.ndarray) -> str:
+        key = id(part.steps), where.tobytes()
+        if key not in in_words:
+            in_words[key] = runs_of_steps([part.steps[int(index)] for index in np.flatnonzero(where)], table.recorded)
+        return in_words[key]
+
+    for part in table.parts:
+        tensor = str(part.keys.get("tensor", ""))
+        reasons = [
+            (name, reason, each.reasons == reason)
+            for name, each in part.columns.items()
+            if not each.defined.all()
+            for reason in dict.fromkeys(each.reasons[~each.defined])
+        ]
+        everywhere = np.ones(len(part.steps), bool)
+        reasons += [(name, reason, everywhere) for name, reason in missing(part).items()]
+        for name, reason, where in reasons:
+            found.setdefault((name, *part.where, steps_of(part, where), reason), []).append(tensor)
+    return found

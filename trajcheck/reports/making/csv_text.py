@@ -12,13 +12,16 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from trajcheck.readable import plain
 
 if TYPE_CHECKING:
     import pandas as pd
+
+#: Rows that are written at a time, so that not all numbers of a long table are objects at once.
+ROWS = 4096
 
 _FORMULA = re.compile("[\t\r\n ]*[=+\\-@＝＋－＠]")
 #: Letters that act on a terminal, but for tabs and ends of lines; marks of writing direction; halves of letters.
@@ -37,11 +40,26 @@ def cell(value: Any) -> Any:
 
 def frame_text(frame: pd.DataFrame) -> str:
     """A data frame."""
-    words = {str(name): column for name, column in frame.items() if column.dtype.kind not in "iufb"}
     text = _Rows()
-    cells = {name: column.map({word: cell(word) for word in column.unique()}) for name, column in words.items()}
-    frame.assign(**cells).to_csv(text, index=False, lineterminator=_END)
+    writer = csv.writer(text, lineterminator=_END)
+    writer.writerow(frame.columns)
+    cells = [_cells(column) for _, column in frame.items()]
+    for start in range(0, len(frame), ROWS):
+        writer.writerows(zip(*(some(start, start + ROWS) for some in cells), strict=True))
     return text.getvalue()
+
+
+def _cells(column: pd.Series) -> Callable[[int, int], list[Any]]:
+    """What stands in the cells of some rows of a column, as the writer takes it: None is an empty cell."""
+    if column.dtype == "float64":
+        numbers = column.to_numpy()
+        return lambda start, stop: [None if each != each else each for each in numbers[start:stop].tolist()]
+    nothing: Any = None
+    values = column.to_numpy(dtype=object, na_value=nothing).tolist()
+    if column.dtype.kind not in "iufb":
+        words = {each: cell(each) for each in set(values)}
+        values = [words[each] for each in values]
+    return lambda start, stop: values[start:stop]
 
 
 def rows_text(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

@@ -7,6 +7,7 @@ import platform
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -86,5 +87,11 @@ def versions(replayed: bool) -> dict[str, str]:
     return {
         "trajcheck": __version__,
         "python": platform.python_version(),
-        **{name: version(name) for name in packages},
+        **{name: _installed(name) for name in packages},
     }
+
+
+@cache
+def _installed(package: str) -> str:
+    """The version of a package; it is parsed from a long text."""
+    return version(package)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,12 +21,12 @@ def probe_files(folder: Path) -> list[Path]:
     """The files of batches set aside with a run, in the order of their numbers."""
     found: dict[int, Path] = {}
     try:
-        entries = sorted(folder.iterdir())
+        names = sorted(os.listdir(folder))
     except OSError as error:
         raise RunError(f"{folder}: cannot be read: {error.strerror}.") from error
-    for path in entries:
-        if match := PROBE_FILE.fullmatch(path.name):
-            number = int(match[1])
+    for name in names:
+        if match := PROBE_FILE.fullmatch(name):
+            number, path = int(match[1]), folder / name
             if number in found:
                 raise RunError(f"{folder}: {path.name} and {found[number].name} are both probe {number}.")
             if not path.is_file():

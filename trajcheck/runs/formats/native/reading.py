@@ -6,7 +6,7 @@ checked by the trajectory.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,31 @@ from trajcheck.runs.formats.native.rank_steps import Share, join
 from trajcheck.runs.formats.native.step_files import RANK_FILE, STEP_FILE, StepFiles
 from trajcheck.runs.formats.native.unseen import read_unseen
 from trajcheck.runs.snapshot import Snapshot, Window
+
+#: Entries of a step's metadata that are fields of its snapshot. One that is not there, or says nothing (0, false, an
+#: empty list or object), leaves the field as it is by default, but for those of EXACT.
+ENTRIES: Mapping[str, Callable[[Any], Any]] = {
+    "skipped": as_flag,
+    "frozen_from": as_places,
+    "buffers_from": as_places,
+    "micro_batches": as_micro_batches,
+    "forwards": as_naturals,
+    "omitted": as_table(as_reason),
+    "groups": as_groups,
+    "trained": as_table(as_group),
+}
+EXACT: Mapping[str, Callable[[Any], Any]] = {
+    "loss": as_loss,
+    "epoch": as_number,
+    "lr": as_numbers,
+    "tau": as_numbers,
+    "tau_squares": as_numbers,
+    "batch_from": as_natural,
+    "modes": as_modes,
+    "micro_weights": as_weights,
+    "autocast": as_reason,
+}
+_FLOATING = frozenset(FLOATING)
 
 
 def read_step(files: Mapping[int, StepFiles], step: int) -> Snapshot:
@@ -113,31 +138,16 @@ def _snapshot(file: TensorFile, metadata: Mapping[str, Any]) -> Snapshot:
         buffers=file.section("buffer"),
         generators=file.section("rng"),
         state=file.section("state"),
-        loss=entry(metadata, "loss", as_loss),
-        epoch=entry(metadata, "epoch", as_number),
-        lr=entry(metadata, "lr", as_numbers),
-        tau=entry(metadata, "tau", as_numbers),
-        tau_squares=entry(metadata, "tau_squares", as_numbers),
         clip=entry(metadata, "clip", as_factor) if "clip" in metadata else 1.0,
-        skipped=entry(metadata, "skipped", as_flag) or False,
-        batch_from=entry(metadata, "batch_from", as_natural),
         batch_tree=metadata.get("batch_tree"),
-        frozen_from=entry(metadata, "frozen_from", as_places) or {},
-        buffers_from=entry(metadata, "buffers_from", as_places) or {},
-        modes=entry(metadata, "modes", as_modes),
-        micro_batches=entry(metadata, "micro_batches", as_micro_batches) or 1,
-        micro_weights=entry(metadata, "micro_weights", as_weights),
-        forwards=entry(metadata, "forwards", as_naturals) or (),
-        omitted=entry(metadata, "omitted", as_table(as_reason)) or {},
-        groups=entry(metadata, "groups", as_groups) or (),
         window=_window(metadata),
         unseen=read_unseen(metadata),
         contents=read_contents(metadata),
-        trained=entry(metadata, "trained", as_table(as_group)) or {},
-        autocast=entry(metadata, "autocast", as_reason),
         window_gradient=vectors["window"],
+        **{key: entry(metadata, key, read) for key, read in EXACT.items() if key in metadata},
+        **{key: found for key, read in ENTRIES.items() if key in metadata and (found := entry(metadata, key, read))},
     )
-    _check(snapshot)
+    _check(snapshot, file)
     return snapshot
 
 
@@ -161,7 +171,7 @@ def _window(metadata: Mapping[str, Any]) -> Window | None:
     return Window(start, steps, offset, losses, entry(found, "window.grad_sq_sum", as_factor))
 
 
-def _check(snapshot: Snapshot) -> None:
+def _check(snapshot: Snapshot, file: TensorFile) -> None:
     """What the tensors of a step say must fit what its metadata say. Raises ValueError."""
     count, weights = snapshot.micro_batches, snapshot.micro_weights
     if snapshot.batch and snapshot.batch_tree is None and count > len(snapshot.batch):
@@ -183,6 +193,8 @@ def _check(snapshot: Snapshot) -> None:
     # Of the parameters frozen ones may have any dtype, and which are is not known here: trajectory.py looks at them.
     kinds = {"grad": snapshot.gradients, "window": snapshot.window_gradient}
     for kind, tensors in kinds.items():
+        if file.layout.dtypes.get(kind, _FLOATING) <= _FLOATING:
+            continue
         for name, extent in tensors.items():
             if extent.dtype not in FLOATING:
                 raise ValueError(

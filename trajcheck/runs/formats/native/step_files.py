@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
 
 from trajcheck.errors import RunError
@@ -55,35 +57,37 @@ def is_step_file(name: str) -> bool:
 def step_files(folder: Path) -> dict[int, StepFiles]:
     """The files of each step of a run, in the order of the steps. Raises RunError where a step has two sets of them."""
     found: dict[int, StepFiles] = {}
-    for path in _entries(folder):
-        if not (match := STEP_FILE.fullmatch(path.name) or RANK_FILE.fullmatch(path.name)):
+    for entry in _entries(folder):
+        if not (match := STEP_FILE.fullmatch(entry.name) or RANK_FILE.fullmatch(entry.name)):
             continue
         step, rank, ranks = (int(part) for part in (*match.groups(), "0", "1")[:3])
-        if not path.is_file():
+        path = folder / entry.name
+        if not entry.is_file():
             raise RunError(f"{path}: not a regular file; a step is one safetensors file, or one for each rank.")
         if rank >= ranks:
             raise RunError(f"{path}: rank {rank} of {ranks}; expected ranks from 0 to {ranks - 1}.")
-        there = found.setdefault(step, StepFiles(step, ranks, {}))
-        if there.ranks != ranks or rank in there.paths:
+        there = found.get(step)
+        if there is not None and (there.ranks != ranks or rank in there.paths):
             raise RunError(f"{folder}: {path.name} and {there.path.name} are both step {step}.")
-        found[step] = replace(there, paths={**there.paths, rank: path})
+        found[step] = StepFiles(step, ranks, {**(there.paths if there else {}), rank: path})
     return {step: found[step] for step in sorted(found)}
 
 
 def foreign_files(folder: Path, ranks: int) -> dict[int, list[Path]]:
     """The files, by step, that a job of another number of ranks wrote."""
     found: dict[int, list[Path]] = {}
-    for path in _entries(folder):
-        if match := STEP_FILE.fullmatch(path.name) or RANK_FILE.fullmatch(path.name):
+    for name in (entry.name for entry in _entries(folder)):
+        if match := STEP_FILE.fullmatch(name) or RANK_FILE.fullmatch(name):
             step, _, count = (int(part) for part in (*match.groups(), "0", "1")[:3])
             if count != ranks:
-                found.setdefault(step, []).append(path)
+                found.setdefault(step, []).append(folder / name)
     return found
 
 
-def _entries(folder: Path) -> list[Path]:
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
     """What is in a folder, in order. Raises RunError, as for a run that was removed meanwhile."""
     try:
-        return sorted(folder.iterdir())
+        with os.scandir(folder) as entries:
+            return sorted(entries, key=attrgetter("name"))
     except OSError as error:
         raise RunError(f"{folder}: cannot be read: {error.strerror}.") from error
