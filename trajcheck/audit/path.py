@@ -96,6 +96,9 @@ def straightened(distances: np.ndarray, path: Sequence[int]) -> tuple[list[int],
     while length <= len(whole) // 2 and len(path) >= length + 4:
         found = bridges(distances, path, length)
         place = int(np.argmax(found))
+        if not found[place] >= ODD:
+            length += 1
+            continue
         elsewhere = np.abs(np.arange(len(found)) - place) > length
         usual = np.quantile(found[elsewhere], 0.9) if elsewhere.sum() >= 2 else np.inf
         if not found[place] >= max(ODD, USUAL * usual):

@@ -61,6 +61,7 @@ class SampleReader:
     def __init__(self, places: Places, reader: ExtentReader) -> None:
         self._places, self._reader = places, reader
         self._plans: dict[tuple[int, tuple[str, ...]], tuple[Mapping[str, Spec], _Plan | None]] = {}
+        self._last: tuple[Mapping[str, Spec], Mapping[str, str], _Plan | None] | None = None
         self._buffer = bytearray()
 
     def read(self, tensors: Mapping[str, Extent]) -> tuple[np.ndarray, np.ndarray]:
@@ -107,12 +108,15 @@ class SampleReader:
 
     def _plan(self, tensors: Extents) -> _Plan | None:
         specs, names = tensors.layout
+        if self._last is not None and self._last[0] is specs and self._last[1] is names:
+            return self._last[2]
         key = id(specs), tuple(names.get(name, "") for name in self._places.names)
         if key not in self._plans:  # the layout is kept, so that its id stays its own
             if len(self._plans) >= MOST_PLANS:
                 self._plans.clear()
             self._plans[key] = specs, _plan_of([specs[name] for name in key[1]], self._places.ranges)
-        return self._plans[key][1]
+        self._last = specs, names, self._plans[key][1]
+        return self._last[2]
 
 
 def _plan_of(specs: Sequence[Spec], places: Sequence[Sequence[tuple[int, int]]]) -> _Plan | None:

@@ -19,6 +19,10 @@ from trajcheck.runs.snapshot import Snapshot
 COORDINATES, KEPT_BYTES = 512, 1 << 27
 #: A range of at least so many elements that are all 0 is looked at.
 LONG = 64
+#: So many samples are looked at at once, of several steps where one has fewer.
+AT_ONCE = 1 << 17
+#: A run that diverges may hold numbers that float32 does not.
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -86,10 +90,70 @@ class _Sketch:
             self._weights = np.where(many, self._weights * signs, self._weights)
 
     def __call__(self, difference: np.ndarray) -> np.ndarray:
+        """Of one difference, or of several, a row each."""
         weighted = difference * self._weights
         if not self._summed:
-            return weighted
-        return np.bincount(self._bin, weighted, minlength=int(self.starts[-1]))
+            return np.asarray(weighted)
+        count = int(self.starts[-1])
+        rows = [np.bincount(self._bin, each, minlength=count) for each in weighted.reshape(-1, weighted.shape[-1])]
+        return np.array(rows).reshape(*weighted.shape[:-1], count)
+
+
+class _Rows:
+    """What `Samples` says of each step, a row a step, made of some steps at a time: of single ones with few samples
+    the calls would cost more than the work."""
+
+    def __init__(self, places: Places, sketch: _Sketch, multipliers: np.ndarray) -> None:
+        self._places, self._sketch, self._multipliers = places, sketch, multipliers
+        self._found: dict[str, list[np.ndarray]] = {}
+        self._bits: list[np.ndarray] = []
+        self._values: list[np.ndarray] = []
+        self._first: np.ndarray | None = None
+        self._before: np.ndarray | None = None  # the bits of the last step whose rows are made
+
+    @property
+    def first(self) -> np.ndarray:
+        """x_0, 0 where it is not finite."""
+        assert self._first is not None
+        return self._first
+
+    def add(self, bits: np.ndarray, values: np.ndarray) -> None:
+        """The samples of the next step."""
+        self._bits.append(bits)
+        self._values.append(values)
+        if (len(self._bits) + 1) * max(1, self._places.count) > AT_ONCE:
+            self._make()
+
+    def found(self) -> dict[str, np.ndarray]:
+        """The rows of all steps, by name."""
+        self._make()
+        return {name: np.concatenate(each) for name, each in self._found.items()}
+
+    def _make(self) -> None:
+        if not self._bits:
+            return
+        bits, x, starts = np.array(self._bits), np.array(self._values), self._places.starts
+        self._bits, self._values = [], []
+        finite = np.isfinite(x)
+        x = np.where(finite, x, 0.0)
+        if self._first is None or self._before is None:
+            self._first, self._before = x[0].copy(), bits[0]
+        changed = bits != np.concatenate([self._before[None], bits[:-1]])
+        self._before = bits[-1].copy()
+        nonzero = (bits != 0).astype(np.int64)
+        rows = {
+            "moved": np.clip(self._sketch(x - self._first), -_LARGEST, _LARGEST).astype(np.float32),
+            "prints": np.add.reduceat(bits * self._multipliers, starts, axis=1),
+            "changed": np.add.reduceat(changed.astype(np.int64), starts, axis=1),
+            "finite": np.logical_and.reduceat(finite, starts, axis=1),
+            "zeros": np.add.reduceat(nonzero, starts, axis=1) == 0,
+            "range_zero": np.add.reduceat(nonzero, self._places.range_starts, axis=1) == 0,
+            "sums": np.add.reduceat(x, starts, axis=1),
+            "squares": np.add.reduceat(x * x, starts, axis=1),
+            "with_first": np.add.reduceat(x * self._first, starts, axis=1),
+        }
+        for name, each in rows.items():
+            self._found.setdefault(name, []).append(each)
 
 
 def read_samples(
@@ -104,10 +168,9 @@ def read_samples(
     most = KEPT_BYTES // (4 * max(1, len(snapshots) * len(places.names)))
     sketch = _Sketch(places, numels, max(4, min(COORDINATES, most)))
     multipliers = np.random.default_rng(1).integers(0, 2**63, places.count, np.uint64) * np.uint64(2) + np.uint64(1)
-    rows: dict[str, list[np.ndarray]] = {name: [] for name in _ROWS}
     steps: list[int] = []
     unreadable: dict[int, str] = {}
-    base = previous = None
+    rows = _Rows(places, sketch, multipliers)
     with ExtentReader() as reader:
         samples = SampleReader(places, reader)
         for snapshot in snapshots:
@@ -118,25 +181,12 @@ def read_samples(
                 continue
             finally:
                 progress(1)
-            finite = np.isfinite(x)
-            x = np.where(finite, x, 0.0)
-            base = x if base is None else base
-            previous = bits if previous is None else previous
-            nonzero = np.add.reduceat((bits != 0).astype(np.int64), places.range_starts)
             steps.append(snapshot.step)
-            rows["moved"].append(np.clip(sketch(x - base), -_LARGEST, _LARGEST).astype(np.float32))
-            rows["prints"].append(np.add.reduceat(bits * multipliers, places.starts))
-            rows["changed"].append(np.add.reduceat((bits != previous).astype(np.int64), places.starts))
-            rows["finite"].append(np.logical_and.reduceat(finite, places.starts))
-            rows["zeros"].append(np.add.reduceat((bits != 0).astype(np.int64), places.starts) == 0)
-            rows["range_zero"].append(nonzero == 0)
-            rows["sums"].append(np.add.reduceat(x, places.starts))
-            rows["squares"].append(np.add.reduceat(x * x, places.starts))
-            rows["with_first"].append(np.add.reduceat(x * base, places.starts))
-            previous = bits
+            rows.add(bits, x)
         read = reader.bytes_read
-    if base is None:
+    if not steps:
         return None
+    found = rows.found()
     lengths = np.diff(np.append(places.range_starts, places.count))
     return Samples(
         tuple(steps),
@@ -146,17 +196,9 @@ def read_samples(
         starts=sketch.starts,
         range_tensor=places.range_tensor,
         range_long=lengths >= LONG,
-        first=base,
+        first=rows.first,
         sketch=sketch,
         bytes=read,
         unreadable=unreadable,
-        **{name: np.array(each) for name, each in rows.items()},
+        **found,
     )
-
-
-#: A run that diverges may hold numbers that float32 does not.
-_LARGEST = float(np.finfo(np.float32).max)
-
-
-#: What has a row a step.
-_ROWS = ("moved", "prints", "changed", "finite", "zeros", "range_zero", "sums", "squares", "with_first")

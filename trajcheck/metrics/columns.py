@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
 from trajcheck.metrics.weights import Weights
 
+NOT_PRODUCED = "not finite, or not produced"
 OVERFLOW = "not finite: the operands are too large or too small for float64"
 
 
@@ -27,9 +29,15 @@ class Column:
     def __len__(self) -> int:
         return len(self.values)
 
-    @property
+    @cached_property
     def defined(self) -> np.ndarray:
-        return self.reasons == ""
+        """Where there is a value [rows], bool; not to be written into, as neither are the others."""
+        return np.asarray(self.reasons == "")
+
+    @cached_property
+    def whole(self) -> bool:
+        """Whether it is defined on every row."""
+        return bool(self.defined.all())
 
     def __add__(self, other: Column) -> Column:
         return lift(np.add, self, other)
@@ -67,6 +75,8 @@ class Column:
     def except_where(self, mask: np.ndarray, reason: str | np.ndarray) -> Column:
         """Undefined, with `reason`, where `mask` holds and the column was defined."""
         fresh = np.asarray(mask, dtype=bool) & self.defined
+        if not fresh.any():
+            return self
         return Column(np.where(fresh, np.nan, self.values), np.where(fresh, reason, self.reasons))
 
 
@@ -76,10 +86,13 @@ def column(values: Iterable[float | None], *reasons: str | Iterable[str]) -> Col
     numbers = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
     why = np.full(len(numbers), "", dtype=object)
     for reason in reasons:
-        each = np.array([reason] * len(numbers) if isinstance(reason, str) else list(reason), dtype=object)
-        why = np.where(why == "", each, why)
-    why = np.where((why == "") & np.isnan(numbers), "not finite, or not produced", why)
-    return Column(np.where(why == "", numbers, np.nan), why)
+        each = [reason] * len(numbers) if isinstance(reason, str) else list(reason)
+        if any(each):
+            why = np.where(why == "", np.array(each, dtype=object), why)
+    defined, missing = why == "", np.isnan(numbers)
+    if (defined & missing).any():
+        why, defined = np.where(defined & missing, NOT_PRODUCED, why), defined & ~missing
+    return _of(numbers if defined.all() else np.where(defined, numbers, np.nan), why, defined)
 
 
 def constant(value: float, length: int) -> Column:
@@ -88,13 +101,23 @@ def constant(value: float, length: int) -> Column:
 
 def lift(function: Callable[..., np.ndarray], *columns: Column) -> Column:
     """Apply an elementwise function where all columns are defined; elsewhere the first reason is carried along."""
-    reasons = columns[0].reasons
+    reasons, defined = columns[0].reasons, columns[0].defined
     for other in columns[1:]:
-        reasons = np.where(reasons == "", other.reasons, reasons)
+        if not other.whole and other.reasons is not reasons:
+            reasons, defined = np.where(defined, other.reasons, reasons), defined & other.defined
     with np.errstate(all="ignore"):
         values = function(*(each.values for each in columns))
-    reasons = np.where((reasons == "") & ~np.isfinite(values), OVERFLOW, reasons)
-    return Column(np.where(reasons == "", values, np.nan), reasons)
+    finite = np.isfinite(values)
+    if (defined & ~finite).any():
+        reasons, defined = np.where(defined & ~finite, OVERFLOW, reasons), defined & finite
+    return _of(np.where(defined, values, np.nan), reasons, defined)
+
+
+def _of(values: np.ndarray, reasons: np.ndarray, defined: np.ndarray) -> Column:
+    """A column of which it is known where it is defined: comparing words is most of the work on short ones."""
+    made = Column(values, reasons)
+    made.__dict__["defined"] = defined
+    return made
 
 
 def running_sum(terms: Column, weights: Weights) -> Column:

@@ -25,30 +25,30 @@ class OptimizerSettings:
     name: str | None = None
     groups: tuple[Group, ...] = ()
 
-    @property
+    @cached_property
     def heavy_ball(self) -> bool | None:
         """Whether any parameter group of SGD has momentum; None where the optimizer is unknown or not SGD."""
         if self.name != "SGD" or not self.groups:
             return None
         return any(group.get("momentum") for group in self.groups)
 
-    @property
+    @cached_property
     def plain_sgd(self) -> bool | None:
         """SGD without momentum, in the descending direction; None where the optimizer or its momentum is unknown."""
         if self.name is None or (self.name == "SGD" and not self.groups):
             return None
         return self.heavy_ball is False and not self.ascends
 
-    @property
+    @cached_property
     def weight_decay(self) -> bool:
         return any(group.get("weight_decay") for group in self.groups)
 
-    @property
+    @cached_property
     def decoupled(self) -> bool:
         """Whether some of the weight decay is decoupled (AdamW): then g + lambda x is no objective's gradient."""
         return any(group.get("weight_decay") and group.get("decoupled") for group in self.groups)
 
-    @property
+    @cached_property
     def words(self) -> str:
         """The optimizer, for a report."""
         what = str(self.name)
@@ -58,7 +58,7 @@ class OptimizerSettings:
             what = "SGD with weight decay"
         return f"{what} that ascends (maximize=True)" if self.ascends else what
 
-    @property
+    @cached_property
     def ascends(self) -> bool:
         """Whether the updates of some groups are along their gradients, and not against them."""
         return any(group.get("maximize") for group in self.groups)

@@ -133,7 +133,7 @@ def floor_weights(o: Operands) -> Weights:
 @operand(REFERENCES)
 def floor_lr(o: Operands) -> Column:
     """eta_t where the cosine of pure noise is known."""
-    return o.source.per_group("lr").except_where(*_masked(_no_floor(o)))
+    return o.source.per_group("lr").except_where(*_masked(o["no_floor"]))
 
 
 @operand(REFERENCES)
@@ -141,7 +141,7 @@ def eta_squares_to_ref(o: Operands) -> Column:
     """sum of eta_i^2 over the steps from t up to x*."""
     trajectory, reference = o.source.trajectory, o.reference
     if reference is None or reference.step is None:
-        return column([None] * len(o.source.rows.rows), _no_floor(o))
+        return column([None] * len(o.source.rows.rows), o["no_floor"])
     end = trajectory.steps.index(reference.step)
     sums = dict(enumerate(eta_squares(trajectory.snapshots[: end + 1])))
     unseen = o.source.each(lambda row: unseen_between(trajectory, row.place, end) if row.place < end else "")
@@ -151,10 +151,11 @@ def eta_squares_to_ref(o: Operands) -> Column:
     unknown = o.source.each(
         lambda row: "the rates of steps that were not recorded are unknown" if sums.get(row.place) is None else ""
     )
-    return column(o.source.each(lambda row: sums.get(row.place)), _no_floor(o), later, unseen, unknown)
+    return column(o.source.each(lambda row: sums.get(row.place)), o["no_floor"], later, unseen, unknown)
 
 
-def _no_floor(o: Operands) -> list[str]:
+@operand(REFERENCES)
+def no_floor(o: Operands) -> list[str]:
     """Why the cosine of pure noise is not known, row by row; '' where it is: where every step from the row's up to x*
     was one of plain SGD."""
     trajectory, reference = o.source.trajectory, o.reference
