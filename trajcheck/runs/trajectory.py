@@ -158,6 +158,8 @@ def trajectory_of(stored: StoredRun, *, skip_bad: bool = False, log: RunLog | No
         except StepFileError as error:
             ended = isinstance(error, UnevenStepError) and all(later in left_out for later in steps if later > step)
             if not (skip_bad or ended):
+                if type(error) is StepFileError and "--skip-bad" not in str(error):
+                    raise StepFileError(f"{error} analyze --skip-bad leaves such steps out.") from error
                 raise
             left_out[step] = str(error)
     if not snapshots:

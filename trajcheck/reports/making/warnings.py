@@ -8,6 +8,7 @@ import numpy as np
 
 from trajcheck.files.extents import Extent
 from trajcheck.metrics.columns import Column
+from trajcheck.readable import some_of
 
 #: Median relative disagreement between recorded and replayed gradients or losses from which a replay is not called the
 #: training; more where either is of lower precision, whose rounding alone is several of its epsilons.
@@ -115,7 +116,11 @@ def rounding_warning(parameters: Iterable[Extent]) -> str | None:
 
 
 def left_out_warning(left_out: Mapping[int, str]) -> str | None:
-    """That steps of a run were left out."""
-    if left_out:
-        return f"{len(left_out)} steps were left out; summary.json lists them with reasons"
-    return None
+    """Which steps of a run were left out, and why the first of them."""
+    if not left_out:
+        return None
+    step, reason = min(left_out.items())
+    if len(left_out) == 1:
+        return f"step {step} was left out: {reason}"
+    every = some_of([str(each) for each in sorted(left_out)], 8)
+    return f"{len(left_out)} steps were left out ({every}), step {step} as: {reason}; summary.json has all reasons"

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from trajcheck.errors import RunError
+from trajcheck.errors import RunError, StepFileError
 from trajcheck.files.remote.address import as_path, is_remote
 from trajcheck.readable import some_of
 from trajcheck.runs.formats.archives.dcp.run import DistributedCheckpoints
@@ -21,6 +21,8 @@ from trajcheck.runs.formats.archives.torch_saved.run import TorchFiles
 from trajcheck.runs.formats.native.run import NativeRun
 from trajcheck.runs.formats.stored_run import StoredRun
 
+#: Folders within one another, and of each level, that are looked into for runs where a folder is none.
+DEEPEST, MOST_LOOKED_INTO = 3, 100
 #: A row a format; the first that recognises a place has it.
 FORMATS: tuple[type[StoredRun], ...] = (
     NativeRun,
@@ -62,8 +64,27 @@ def open_run(path: Path) -> StoredRun:
             f"{path}: no run of a format that is read from elsewhere.{hint} {known_formats(formats_of(path))}"
         )
     if found is None:
+        if inner := _runs_below(path):
+            one = "one lies in {}: give that."
+            several = f"runs lie in {{}}: give one of them, or all of them by trajcheck batch {path}."
+            lie = (one if len(inner) == 1 else several).format(some_of([str(each) for each in inner]))
+            raise RunError(f"{path}: holds no run itself; {lie}")
         kind = "a folder without a run" if path.is_dir() else "a file, not a run's folder"
         raise RunError(f"{path}: {why_not(path) or f'{kind} of a known format{_others_in(path)}. {known_formats()}'}")
+    return found
+
+
+def _runs_below(path: Path) -> list[Path]:
+    """Runs in the folders of a folder, as in lightning_logs/version_0; few folders are looked into."""
+    found: list[Path] = []
+    level = [path] if path.is_dir() else []
+    for _ in range(DEEPEST):
+        with suppress(OSError):
+            below = [each for folder in level for each in sorted(folder.iterdir()) if each.is_dir()]
+            level = []
+            for each in below[:MOST_LOOKED_INTO]:
+                with suppress(OSError, RunError, StepFileError):
+                    (found if recognise(each) is not None else level).append(each)
     return found
 
 

@@ -11,6 +11,7 @@ from hf_archives import Tensors, in_tar, write_state, write_weights
 
 import trajcheck
 from trajcheck.errors import RunError, StepFileError
+from trajcheck.reports.making.warnings import left_out_warning
 from trajcheck.runs.formats.archives.step_names import step_in, step_said
 from trajcheck.runs.formats.recognise import open_run, recognise
 from trajcheck.runs.trajectory import open_trajectory
@@ -162,7 +163,9 @@ def test_a_revision_without_weights(points: list[Tensors], tmp_path: Path) -> No
     (tmp_path / "all" / "step2000").mkdir()
     (tmp_path / "all" / "step2000" / "config.json").write_text("{}")
     for place in (tmp_path / "all", in_tar(tmp_path / "all", tmp_path / "x.tar")):
-        assert "step2000: no file of weights" in open_trajectory(place).left_out[2000]
+        left_out = open_trajectory(place).left_out
+        assert "step2000: no file of weights; they were not uploaded, or not downloaded" in left_out[2000]
+        assert left_out_warning(left_out) == f"step 2000 was left out: {left_out[2000]}"
         assert open_run(place).files()
     (tmp_path / "all" / "step20" / "model.safetensors").unlink()
     for place in (tmp_path / "all", in_tar(tmp_path / "all", tmp_path / "x.tar")):

@@ -329,7 +329,7 @@ def test_a_damaged_file(folders: dict[str, Path], tmp_path: Path) -> None:
     folder = copied(folders["bare"], tmp_path / "run")
     file = folder / "model_4.pth"
     file.write_bytes(file.read_bytes()[:-9])
-    with pytest.raises(StepFileError, match=r"model_4\.pth"):
+    with pytest.raises(StepFileError, match=r"model_4\.pth.* analyze --skip-bad leaves such steps out"):
         open_trajectory(folder)
     assert open_trajectory(folder, skip_bad=True).steps == [2, 12]
     file.rename(folder / "last.pth")
@@ -458,6 +458,27 @@ def test_channels_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         trajcheck.analyze(tmp_path, refs=[str(tmp_path / "rows.pt")], out=tmp_path / "other")
     torch.save({"conv.weight": points[-1].mT.contiguous().mT}, tmp_path / "step9.pt")
     with pytest.raises(StepFileError, match=r"step9.pt: tensor 'conv.weight' .* in another order than by rows"):
+        open_trajectory(tmp_path)
+
+
+def test_what_is_too_coarse_to_move_is_named(tmp_path: Path) -> None:
+    for step in range(3):
+        state = {"a": torch.full((40,), 1.0 + step), "norm.weight": torch.ones(40)}
+        for name, dtype in {"coarse": torch.bfloat16, "fine": torch.float32}.items():
+            (tmp_path / name).mkdir(exist_ok=True)
+            torch.save({k: v.to(dtype) for k, v in state.items()}, tmp_path / name / f"step{step}.pt")
+    coarse, fine = ("".join(open_trajectory(tmp_path / name).info.notes) for name in ("coarse", "fine"))
+    assert "(norm.weight): taken as frozen, and in no norm; in BF16 a tensor whose updates are smaller" in coarse
+    assert fine.endswith("(norm.weight): taken as frozen, and in no norm")
+
+
+def test_a_folder_above_a_run_says_where_it_lies(folders: dict[str, Path], tmp_path: Path) -> None:
+    inner = copied(folders["bare"], tmp_path / "logs" / "version_0")
+    with pytest.raises(RunError, match=rf"holds no run itself; one lies in {inner}: give that\."):
+        open_trajectory(tmp_path / "logs")
+    other = copied(folders["bare"], tmp_path / "logs" / "version_1")
+    both = rf"runs lie in {inner}, {other}: give one of them, or all of them by trajcheck batch {tmp_path}\."
+    with pytest.raises(RunError, match=both):
         open_trajectory(tmp_path)
 
 

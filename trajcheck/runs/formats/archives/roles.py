@@ -123,7 +123,7 @@ def find_roles(checkpoints: Sequence[Checkpoint]) -> Roles:
                 if frozen:
                     notes.append(
                         f"{_count(frozen, 'has', 'have')} the same bytes in the checkpoints that were compared "
-                        f"({some_of(sorted(frozen))}): taken as frozen, and in no norm"
+                        f"({some_of(sorted(frozen), 8)}): taken as frozen, and in no norm{_too_coarse(frozen, dtypes)}"
                     )
             aliases |= _equal(reader, tables, [name for name in rest if name not in unchanged], samples, notes)
     if trained is not None:
@@ -138,6 +138,17 @@ def find_roles(checkpoints: Sequence[Checkpoint]) -> Roles:
     pairs = [pair for each in checkpoints for pair in _said(each).items()]
     said = {alias: aliases.get(kept, kept) for alias, kept in pairs if alias not in names}
     return Roles(frozenset(buffers), frozenset(frozen - aliases.keys()), {**said, **aliases}, tuple(notes))
+
+
+def _too_coarse(frozen: Iterable[str], dtypes: Mapping[str, str]) -> str:
+    """That tensors may be trained all the same, and move less than their dtype can say."""
+    coarse = sorted({dtypes[name] for name in frozen} & {"BF16", "F16"})
+    if not coarse:
+        return ""
+    return (
+        f"; in {' and '.join(coarse)} a tensor whose updates are smaller than half the spacing of its numbers keeps "
+        "its bytes too, so trained ones may be among them: the optimizer's state in a checkpoint would tell"
+    )
 
 
 def _said(checkpoint: Checkpoint) -> dict[str, str]:

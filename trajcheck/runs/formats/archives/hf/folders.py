@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import cached_property
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from trajcheck.errors import RunError, StepFileError
 from trajcheck.files.trees.tree import Tree, join
@@ -28,7 +28,10 @@ class Place(NamedTuple):
 
 
 class WeightFolders(TreeArchive):
-    """A format of this kind says which folders there are, and the step of each."""
+    """A format of this kind says which folders there are, and the step of each. `cause`: how a step may have come to
+    lack its weights."""
+
+    cause: ClassVar[str] = "the job ended before it was written, or it was lost"
 
     @classmethod
     def places(cls, tree: Tree) -> Iterable[Place]:
@@ -86,7 +89,7 @@ class WeightFolders(TreeArchive):
         for name in model_files(self.tree, place.folder) or self.tree.files(place.folder):
             with suppress(StepFileError):  # which reading it says
                 files.setdefault(self.tree.member(join(place.folder, name)).path)
-        return StoredStep(step, tuple(files) or (str(self.path),), missing and f"{place.label}: {missing}")
+        return StoredStep(step, tuple(files) or (str(self.path),), missing and f"{place.label}: {missing}", self.cause)
 
     def steps(self) -> Mapping[int, StoredStep]:
         return self._stored

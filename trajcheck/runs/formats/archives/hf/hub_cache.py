@@ -29,6 +29,7 @@ class HubCache(WeightFolders):
 
     name = "huggingface_hub's folder of a repository"
     looks = "models--ORG--NAME/refs/step1000 and snapshots/COMMIT/model.safetensors"
+    cause = "they were not uploaded, or not downloaded"
 
     @classmethod
     def found_in(cls, tree: Tree) -> bool:

@@ -14,6 +14,7 @@ class Revisions(WeightFolders):
 
     name = "a folder a revision"
     looks = "step1000/model.safetensors, stage1-step2000-tokens8B/pytorch_model.bin, ..."
+    cause = "they were not uploaded, or not downloaded"
 
     @classmethod
     def found_in(cls, tree: Tree) -> bool:
