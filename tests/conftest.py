@@ -46,13 +46,33 @@ def what_was_there_is_no_garbage() -> Iterator[None]:
     gc.unfreeze()
 
 
-@pytest.fixture
-def quick_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="session", autouse=True)
+def quick_figures() -> Iterator[Callable[[pytest.MonkeyPatch], None]]:
     """Figures of few pixels whose panels stay where they are: making room for every word is half of the work, which
-    tests that look at names and values alone can do without."""
-    if find_spec("matplotlib") is not None:
-        monkeypatch.setattr("matplotlib.layout_engine.ConstrainedLayoutEngine.execute", lambda *_: None)
-        monkeypatch.setattr("trajcheck.reports.figures.render.DPI", 40)
+    tests that look at names and values alone can do without. What makes them again what users see."""
+    if find_spec("matplotlib") is None:
+        yield lambda patch: None
+        return
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    from trajcheck.reports.figures import render
+
+    whole, dpi = ConstrainedLayoutEngine.execute, render.DPI
+
+    def usual(patch: pytest.MonkeyPatch) -> None:
+        patch.setattr(ConstrainedLayoutEngine, "execute", whole)
+        patch.setattr(render, "DPI", dpi)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ConstrainedLayoutEngine, "execute", lambda *_: None)
+        patch.setattr(render, "DPI", 40)
+        yield usual
+
+
+@pytest.fixture
+def whole_figures(quick_figures: Callable[[pytest.MonkeyPatch], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures as users see them."""
+    quick_figures(monkeypatch)
 
 
 @pytest.fixture

@@ -124,7 +124,6 @@ def test_a_bug_of_a_figure_does_not_cost_the_index(
     assert "ZeroDivisionError" in caplog.text and "Drawn together" not in (out / "index.html").read_text()
 
 
-@pytest.mark.usefixtures("quick_figures")
 def test_a_batch_draws_them_once(plain_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     archive, out = tmp_path / "archive", tmp_path / "out"
     for name in ("one", "two"):

@@ -15,7 +15,6 @@ import trajcheck
 from trajcheck.commands.report import one_report as drawing
 from trajcheck.reports import extras
 
-pytestmark = pytest.mark.usefixtures("quick_figures")
 Cli = Callable[..., Outcome]
 
 #: Of these there are three figures.

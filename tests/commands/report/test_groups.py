@@ -104,7 +104,6 @@ def test_every_figure_is_drawn_or_says_why_not(tmp_path: Path) -> None:
         PICTURES["grouped"][0].draw(of_groups(folders, over="tau"))
 
 
-@pytest.mark.usefixtures("quick_figures")
 def test_the_command(cli: Cli, tmp_path: Path) -> None:
     folders = [report(tmp_path / "reports", f"{group}/s{n}") for group in "gh" for n in (0, 1)]
     out = tmp_path / "out"

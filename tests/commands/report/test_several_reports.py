@@ -31,7 +31,6 @@ from trajcheck.reports.page.of_several import document
 from trajcheck.reports.reading.report import Series
 from trajcheck.reports.reading.several_reports import Together, read_together
 
-pytestmark = pytest.mark.usefixtures("quick_figures")
 Cli = Callable[..., Outcome]
 NASTY = "</script><script>alert(1)</script>\"'&<!--"
 
