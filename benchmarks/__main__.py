@@ -19,6 +19,7 @@ COMMANDS: tuple[str, ...] = (
     "choice_of_rows",
     "pure_noise",
     "archives",
+    "gpu",
 )
 
 for name in COMMANDS:

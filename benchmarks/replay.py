@@ -32,6 +32,8 @@ from trajcheck.measuring.measured_run import MeasuredRun
 from trajcheck.measuring.options import Options
 from trajcheck.runs.references import Reference, resolve_references
 
+CPU = torch.device("cpu")
+
 #: One reference, and four of which none is an iterate of the run but the last.
 REFS = {1: ("final",), 4: ("final", "mean:2", "mean:3", "mean:4")}
 
@@ -45,28 +47,41 @@ class Case:
     task: Task
     objective: str
     rows: int  # replayed ones: all but the closing iterate
+    device: torch.device = CPU
 
     @property
     def numel(self) -> int:
         return sum(p.numel() for p in self.task[0].parameters())
 
 
-def record(name: str, folder: Path, task: Task, words: str, batch: Callable[[], Any], steps: int) -> Case:
+def record(
+    name: str,
+    folder: Path,
+    task: Task,
+    words: str,
+    batch: Callable[[], Any],
+    steps: int,
+    device: torch.device = CPU,
+    autocast: torch.dtype | None = None,
+) -> Case:
     """Train for some steps with every step recorded."""
     torch.manual_seed(0)
     model, loss = task
+    model.to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     with Recorder(folder / name, model, optimizer, every=1, total_steps=steps) as recorder:
         for _ in range(steps):
-            z = batch()
-            value = loss(model, z)
+            z = tuple(part.to(device) for part in batch())
+            with torch.autocast(device.type, autocast, enabled=autocast is not None):
+                value = loss(model, z)
             value.backward()
             recorder.observe(z, value)
             optimizer.step()
             optimizer.zero_grad()
     file = folder / f"{name}.py"
-    file.write_text(f"from benchmarks.models import {name}\n\n\ndef task():\n    return {words}\n")
-    return Case(name, folder / name, task, f"{file}:task", steps)
+    function = words.partition("(")[0]
+    file.write_text(f"from benchmarks.models import {function}\n\n\ndef task():\n    return {words}\n")
+    return Case(name, folder / name, task, f"{file}:task", steps, device)
 
 
 class Bare:
@@ -75,15 +90,16 @@ class Bare:
     def __init__(self, case: Case, references: list[Reference]) -> None:
         self.files = sorted(case.run.glob("step-*.safetensors"))[: case.rows]
         self.model, self.loss = case.task
+        self.device = case.device
         # As a researcher has them: their own memory, loaded once.
         self.references = [
-            _parameters(load_file(next(iter(reference.parameters.values())).path)) for reference in references
+            _parameters(self._load(next(iter(reference.parameters.values())).path)) for reference in references
         ]
 
     def __call__(self) -> None:
         previous: Mapping[str, Tensor] | None = None
         for path in self.files:
-            tensors = load_file(path)
+            tensors = self._load(path)
             x = _parameters(tensors)
             batch = tensors["batch/0"], tensors["batch/1"]
             self._gradient(x, batch)
@@ -102,6 +118,9 @@ class Bare:
         self._put(x)
         return torch.autograd.grad(self.loss(self.model, batch), list(self.model.parameters()))
 
+    def _load(self, path: Any) -> dict[str, Tensor]:
+        return load_file(path, device=str(self.device))
+
     def _put(self, x: Mapping[str, Tensor]) -> None:
         for name, parameter in self.model.named_parameters():
             parameter.data = x[name]
@@ -109,7 +128,7 @@ class Bare:
     def forwards(self) -> None:
         """As many forward passes as a further reference takes, at x*."""
         for path in self.files:
-            tensors = load_file(path)
+            tensors = self._load(path)
             self.forward(self.references[0], (tensors["batch/0"], tensors["batch/1"]))
 
 

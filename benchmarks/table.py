@@ -57,6 +57,16 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
+def markdown(rows: Sequence[Row]) -> str:
+    """The rows as a table of README.md."""
+    lines = ["| what | measured | target |", "|---|---|---|"]
+    for row in rows:
+        measured = f"{row.measured}" if isinstance(row.measured, Spread) else f"{row.measured:.3g}"
+        target = "" if row.target is None else f"{row.target:g}" + (", missed" if row.met is False else "")
+        lines.append(f"| {row.what} | {measured} {row.unit}".rstrip() + f" | {target} |")
+    return "\n".join(lines)
+
+
 def show(title: str, settings: dict[str, object], rows: Sequence[Row], out: Path | None) -> None:
     """Print the rows as one aligned table, and write them to `out` as JSON where it is given."""
     here = machine()

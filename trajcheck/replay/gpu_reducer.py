@@ -100,7 +100,8 @@ class DeviceReducer:
             for number, products in zip(references, each_found, strict=True):
                 labels += [(number, name) for name in products]
                 columns += products.values()
-            parts.append(torch.stack(columns) if columns else torch.zeros(0, 0, dtype=torch.float64))
+            none = torch.zeros(0, 0, dtype=torch.float64, device=self.device)
+            parts.append(torch.stack(columns) if columns else none)
         return Shares(labels, torch.cat(parts, dim=1))
 
     def _wide(

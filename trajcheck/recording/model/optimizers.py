@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 import torch
 
@@ -38,6 +38,7 @@ class Optimizers:
                 )
         self.names = [optimizer_name(optimizer, around) for optimizer, around in found]
         self._known: dict[tuple[int, int], None] = {}
+        self._read: dict[int, tuple[torch.Tensor, int, float]] = {}  # rates on a GPU, with their version
         self._asked: list[tuple[dict[str, Any], Any]] = []  # groups and their first parameters, when they were numbered
         self._answer: list[tuple[int, dict[str, Any]]] = []
         owners: dict[int, str] = {}
@@ -99,7 +100,16 @@ class Optimizers:
         for place, group in self._numbered():
             moves = bool(group["params"]) and (places is None or place in places)
             rates.append(group.get("lr") if moves else 0.0)
-        return None if None in rates else [float(cast(float, rate)) for rate in rates]
+        return None if any(rate is None for rate in rates) else [self._number(rate) for rate in rates]
+
+    def _number(self, rate: Any) -> float:
+        """Of a rate that is a tensor on a GPU, read again where it was written since: reading waits for the device."""
+        if not isinstance(rate, torch.Tensor) or rate.device.type == "cpu":
+            return float(rate)
+        known = self._read.get(id(rate))
+        if known is None or known[0] is not rate or known[1] != rate._version:
+            self._read[id(rate)] = known = rate, rate._version, float(rate)
+        return known[2]
 
 
 def _same(asked: list[tuple[dict[str, Any], Any]], before: list[tuple[dict[str, Any], Any]]) -> bool:
