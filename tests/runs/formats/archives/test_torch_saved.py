@@ -461,6 +461,53 @@ def test_channels_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         open_trajectory(tmp_path)
 
 
+def counting(folder: Path, kind: type[torch.optim.Optimizer], said: Callable[[int], int]) -> None:
+    """A file after each of four updates, which says `said(updates)`, with a rate that a scheduler halves each time."""
+    weight = nn.Parameter(torch.ones(8))
+    optimizer = kind([weight], lr=0.5)  # type: ignore[call-arg]
+    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5)
+    folder.mkdir()
+    for made in range(1, 5):
+        weight.grad = torch.randn(8)
+        optimizer.step()
+        scheduler.step()
+        held = {"optimizer": optimizer.state_dict(), "scheduler": scheduler.state_dict()}
+        torch.save({"model": {"w": weight.data}, "iteration": said(made), **held}, folder / f"m_{said(made):07}.pt")
+
+
+@pytest.mark.parametrize("kind", [torch.optim.Adam, torch.optim.SGD])
+def test_an_index_of_the_last_update_is_no_number_of_updates(kind: Any, tmp_path: Path) -> None:
+    """x_1 is not taken for x_0: the optimizer counts, or else its scheduler."""
+    counting(tmp_path / "run", kind, lambda made: made - 1)
+    (tmp_path / "run" / "m_0000001.pt").write_bytes(b"PK")  # a damaged one moves along
+    trajectory = open_trajectory(tmp_path / "run", skip_bad=True)
+    assert trajectory.steps == [1, 3, 4] and list(trajectory.left_out) == [2]
+    assert [each.lr for each in trajectory.snapshots] == [(0.25,), (0.0625,), (0.03125,)]  # of the update from there on
+    by = "optimizers" if kind is torch.optim.Adam else "schedulers"
+    note = f"steps are one more than the files say, which is the index of the last update: {by} count one more"
+    assert note in trajectory.info.notes
+
+
+def test_batches_that_are_counted_are_no_updates(tmp_path: Path) -> None:
+    counting(tmp_path / "run", torch.optim.Adam, lambda made: 4 * made)
+    trajectory = open_trajectory(tmp_path / "run")
+    assert trajectory.steps == [4, 8, 12, 16] and not any(each.lr or each.tau for each in trajectory.snapshots)
+    assert any("at step 16, as the files say it, the optimizer counts 4 updates" in n for n in trajectory.info.notes)
+    counting(tmp_path / "scaled", torch.optim.Adam, lambda made: made + 1)  # one was skipped
+    trajectory = open_trajectory(tmp_path / "scaled")
+    assert trajectory.steps == [2, 3, 4, 5]
+    assert any("the optimizer counts 4 updates, fewer, as a loss scaler skips" in n for n in trajectory.info.notes)
+
+
+def test_files_called_averages_are_no_iterates(tmp_path: Path) -> None:
+    for step in range(3):
+        torch.save({"w": torch.full((4,), float(step))}, tmp_path / f"model_{step}.pt")
+        torch.save({"w": torch.full((4,), step / 2)}, tmp_path / f"model-ema_{step}.pt")
+    trajectory = open_trajectory(tmp_path)
+    assert [Path(each.path).name for each in trajectory.snapshots] == ["model_0.pt", "model_1.pt", "model_2.pt"]
+    assert any("averages of iterates, which are no iterates, were left out" in note for note in trajectory.info.notes)
+
+
 def test_what_is_too_coarse_to_move_is_named(tmp_path: Path) -> None:
     for step in range(3):
         state = {"a": torch.full((40,), 1.0 + step), "norm.weight": torch.ones(40)}
@@ -473,6 +520,7 @@ def test_what_is_too_coarse_to_move_is_named(tmp_path: Path) -> None:
 
 
 def test_a_folder_above_a_run_says_where_it_lies(folders: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
     inner = copied(folders["bare"], tmp_path / "logs" / "version_0")
     with pytest.raises(RunError, match=rf"holds no run itself; one lies in {inner}: give that\."):
         open_trajectory(tmp_path / "logs")

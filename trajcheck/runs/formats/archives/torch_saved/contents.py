@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -41,7 +42,7 @@ MODELS = (
     *("module", "state", "net_state_dict"),
 )
 #: Averages of iterates, and what is no model.
-AVERAGES = ("ema", "average", "averaged", "shadow", "swa", "polyak", "teacher")
+AVERAGES = frozenset({"ema", "average", "averaged", "shadow", "swa", "polyak", "teacher"})
 _BESIDE = (
     *("opt", "sched", "lr_", "scaler", "rng", "random", "amp", "loader", "sampler", "metric", "criterion", "callbacks"),
     *("loops", "message_hub"),
@@ -59,7 +60,8 @@ _CURRENT = "current_model_state"
 @dataclass(frozen=True)
 class Contents:
     """`numbers` are the whole numbers in it that may be its step, by their keys; `rate_of_next` whether the rates in
-    the optimizer's state are known to be those of the update from x_t on, `scheduled` whether anything moves them.
+    the optimizer's state are known to be those of the update from x_t on, `scheduled` whether anything moves them, and
+    `stepped` how often its one scheduler has.
     `in_parts`: of Lightning, whether an update is of another number of batches than one."""
 
     name: str
@@ -68,6 +70,7 @@ class Contents:
     rates: tuple[float, ...] | None = None
     rate_of_next: bool = False
     scheduled: bool = False
+    stepped: int | None = None
     lightning: bool = False
     in_parts: bool = False
     settings: Mapping[str, Plain] | None = None
@@ -83,7 +86,7 @@ def read_contents(name: str, file: TorchFile, fixed: Collection[str] = ()) -> Co
     models = {place: each for place, each in found.items() if not _is_beside(place)}
     if any(_is_large(each) for each in models.values()):  # and not a loss, or a best score
         models = {place: each for place, each in models.items() if _is_large(each)}
-    averages = {place: each for place, each in models.items() if _is_average(place)}
+    averages = {place: each for place, each in models.items() if is_average(place)}
     if _CURRENT in models:
         averages |= {place: models[place] for place in ("state_dict",) if place in models}
     raw = {place: each for place, each in models.items() if place not in averages}
@@ -131,6 +134,7 @@ def read_contents(name: str, file: TorchFile, fixed: Collection[str] = ()) -> Co
         optimizer.lr,
         _rate_of_next(value, numbers),
         scheduled,
+        _stepped(value),
         find(value, LIGHTNING) is not None,
         _in_parts(value),
         user_fields(settings),
@@ -168,8 +172,9 @@ def _is_large(tensors: Mapping[str, StoredTensor]) -> bool:
     return any(tensor.numel > 1 for tensor in tensors.values())
 
 
-def _is_average(place: str) -> bool:
-    return any(word in AVERAGES for part in place.lower().split(".") for word in part.split("_"))
+def is_average(place: str) -> bool:
+    """Whether a key, or the name of a file, is that of an average of iterates."""
+    return not AVERAGES.isdisjoint(re.split(r"[._-]", place.lower()))
 
 
 def _chosen(path: str, models: Mapping[str, object]) -> str:
@@ -251,10 +256,21 @@ def _rate_of_next(value: Any, numbers: Mapping[str, int]) -> bool:
         return True
     updates = [numbers[key] for key in (*UPDATES, COUNTED) if key in numbers][:1]
     epochs = [numbers[key] + 1 for key in EPOCHS if key in numbers][:1] if LIGHTNING not in table(value) else []
+    return _stepped(value) in (*updates, *epochs)
+
+
+def _stepped(value: Any) -> int | None:
+    """How often the scheduler has stepped; None where there is none that says so."""
     for key in _SCHEDULERS:
         held = find(value, key)
         held = held[0] if isinstance(held, list) and len(held) == 1 else held
         steps = number(held, "last_epoch")
-        if steps is not None and steps in (*updates, *epochs):
-            return True
-    return False
+        if isinstance(steps, int):
+            return steps
+    return None
+
+
+def updates_made(file: TorchFile) -> int | None:
+    """How many updates were made, as the optimizer counts them. Raises StepFileError."""
+    held = find_optimizer(file.value)
+    return None if held is None else updates_counted(held)

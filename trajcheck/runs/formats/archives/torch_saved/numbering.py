@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from trajcheck.errors import RunError, StepFileError
 from trajcheck.files.extent_reader import ExtentReader
 from trajcheck.readable import some_of
 from trajcheck.runs.canonical_names import canonical
 from trajcheck.runs.formats.archives.step_names import natural_key, step_in
-from trajcheck.runs.formats.archives.torch_saved.contents import COUNTED, EPOCHS, UPDATES, Contents
+from trajcheck.runs.formats.archives.torch_saved.contents import COUNTED, EPOCHS, UPDATES, Contents, is_average
 from trajcheck.runs.surroundings import same_bytes
 
 #: Lightning's folder of checkpoints, within that of a version.
@@ -23,7 +24,9 @@ _COUNTED = re.compile(r"(step|iter|epoch|update|ckpt|checkpoint)[a-z]*[_.=-]?\d"
 
 def numbered(path: str, files: Sequence[Contents]) -> tuple[dict[int, Contents], str, list[str]]:
     """The files of each step in order, what they are numbered by, and which were left out and why. Raises RunError."""
-    files, notes = _of_one_model(path, sorted(files, key=lambda each: natural_key(each.name)))
+    files, notes = _iterates(sorted(files, key=lambda each: natural_key(each.name)))
+    files, others = _of_one_model(path, files)
+    notes += others
     schemes: list[tuple[int, dict[int, Contents], str, list[str]]] = []
     for key in (*UPDATES, COUNTED, *EPOCHS, NAMES):
         numbers = {each.name: each.numbers.get(key) if key != NAMES else named_step(each.name) for each in files}
@@ -43,6 +46,31 @@ def numbered(path: str, files: Sequence[Contents]) -> tuple[dict[int, Contents],
     return dict(sorted(found.items())), key, [*notes, *left]
 
 
+def recounted(
+    steps: dict[int, Contents], counted: Mapping[int, int | None]
+) -> tuple[int, dict[int, Contents], list[str]]:
+    """The files by the number of updates made, where it is another than the steps that they say: by how much more that
+    is, and what there is to say. `counted` are those of the first step and the last that their optimizers counted.
+
+    Many loops save with the index of the update that was made last, which is one less than their number: where the
+    optimizer, or else a scheduler, counts one more at both ends, that is the step."""
+    made = {step: steps[step].stepped if count is None else count for step, count in counted.items()}
+    if len(made) > 1 and all(count == step + 1 for step, count in made.items()):
+        by = "schedulers" if None in counted.values() else "optimizers"
+        note = f"steps are one more than the files say, which is the index of the last update: {by} count one more"
+        moved = {step + 1: replace(each, rate_of_next=each.stepped == step + 1) for step, each in steps.items()}
+        return 1, moved, [note]
+    others = {step: count for step, count in counted.items() if count is not None and count != step}
+    if not others:
+        return 0, steps, []
+    step, count = max(others.items())
+    told = f"at step {step}, as the files say it, the optimizer counts {count} updates"
+    if step / 1.5 < count < step:
+        return 0, steps, [f"{told}, fewer, as a loss scaler skips some: times tau count all of them"]
+    told = f"{told}: steps are no updates, and the rates that its state holds were not taken"
+    return 0, {step: replace(each, rates=None) for step, each in steps.items()}, [told]
+
+
 def says_its_step(folder: str) -> bool:
     """Whether a folder is called as that of one checkpoint, step_100, and not as a run's, seed1."""
     return _COUNTED.search(folder) is not None and step_in(folder) is not None
@@ -60,6 +88,15 @@ def named_step(name: str) -> int | None:
 def stem(name: str) -> str:
     """A file's name without what says of which kind it is."""
     return name.rpartition("/")[2].removesuffix(".tar").rpartition(".")[0]
+
+
+def _iterates(files: list[Contents]) -> tuple[list[Contents], list[str]]:
+    """Without files that are called averages, as ema_1000.pt beside model_1000.pt."""
+    averages = [each.name for each in files if is_average(stem(each.name))]
+    if not averages or len(averages) == len(files):
+        return files, []
+    note = f"averages of iterates, which are no iterates, were left out ({some_of(averages)})"
+    return [each for each in files if each.name not in averages], [note]
 
 
 def _of_one_model(path: str, files: Sequence[Contents]) -> tuple[list[Contents], list[str]]:

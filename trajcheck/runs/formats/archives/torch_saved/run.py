@@ -21,11 +21,19 @@ from trajcheck.runs.formats.archives.torch_saved.contents import (
     UPDATES,
     Contents,
     read_contents,
+    updates_made,
     with_prefix,
 )
 from trajcheck.runs.formats.archives.torch_saved.metrics import NAME as METRICS
 from trajcheck.runs.formats.archives.torch_saved.metrics import read_metrics
-from trajcheck.runs.formats.archives.torch_saved.numbering import INNER, named_step, numbered, says_its_step, stem
+from trajcheck.runs.formats.archives.torch_saved.numbering import (
+    INNER,
+    named_step,
+    numbered,
+    recounted,
+    says_its_step,
+    stem,
+)
 from trajcheck.runs.formats.archives.tree_archive import TreeArchive
 from trajcheck.runs.formats.stored_run import StoredStep
 from trajcheck.runs.logs.run_log import RunLog
@@ -99,9 +107,19 @@ class TorchFiles(TreeArchive):
                 "steps are numbered by epochs, as no number of updates is said in the files: one is not one update"
             )
         steps = self._matched_by_bytes(steps)
+        if key in UPDATES:
+            later, steps, recount = recounted(steps, self._counted(steps))
+            damaged = {step + later: each for step, each in damaged.items()}
+            notes += recount
         if key not in (*UPDATES, COUNTED):  # a rate is that of an update, and would be summed as such
             steps = {step: replace(each, rates=None) for step, each in steps.items()}
         return _with_prefix(steps), damaged, [*notes, *_constant_rates(steps)[1]]
+
+    def _counted(self, steps: Mapping[int, Contents]) -> dict[int, int | None]:
+        """How many updates the optimizers of the first step and the last count, of other files than Lightning's, which
+        counts itself."""
+        ends = [step for step in (min(steps), max(steps)) if not steps[step].lightning]
+        return {step: updates_made(self.tree.torch_file(steps[step].name)) for step in ends}
 
     def _matched_by_bytes(self, steps: dict[int, Contents]) -> dict[int, Contents]:
         """Where the optimizer's state could be of other tensors by its shapes, what never changes is not meant."""
