@@ -14,7 +14,10 @@ from small_trainings import CLEAN, Training, write_files, write_native
 import trajcheck
 from trajcheck.audit.findings import SEVERITIES
 from trajcheck.audit.positions import ranges
+from trajcheck.commands.batch.tasks import chunk_tasks, measure_chunk, report_task
 from trajcheck.errors import RunError
+from trajcheck.measuring import audited
+from trajcheck.measuring.options import Options
 
 Cli = Callable[..., Outcome]
 
@@ -55,6 +58,18 @@ def test_what_is_suspicious_is_a_warning(with_a_hole: Path, tmp_path: Path) -> N
     assert report.summary["warnings"][0].startswith("audit: step 140: missing steps: none between 130 and 150")
     (finding,) = report.summary["audit"]["findings"]
     assert (finding["steps"], finding["severity"]) == ([140], "suspicious")
+
+
+def test_workers_of_a_batch_need_no_audit_of_their_own(
+    damaged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one that cuts a run into chunks has looked at it."""
+    options = Options(skip_bad=True, objective="none")
+    task = report_task(damaged, tmp_path / "out", options, {"deep": False, "plots": False, "interval": 60.0})
+    chunks = json.loads(json.dumps(chunk_tasks({**task, "rows": 20})))
+    assert [len(each["steps"]) for each in chunks] == [20, 9]
+    monkeypatch.setattr(audited, "quick_audit", lambda trajectory: pytest.fail("audited again"))
+    assert all(measure_chunk(each) for each in chunks)
 
 
 def test_a_batch_goes_on_with_the_other_runs(cli: Cli, damaged: Path, with_a_hole: Path, tmp_path: Path) -> None:

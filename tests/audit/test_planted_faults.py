@@ -9,7 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from small_trainings import CLEAN, Training, training, write_files, write_native
+from small_trainings import (
+    CLEAN,
+    Training,
+    training,
+    write_distributed,
+    write_files,
+    write_native,
+    write_torch,
+    write_trainer,
+)
 
 from trajcheck.audit.audit import audit
 from trajcheck.audit.findings import DAMAGE, NOTE, Finding
@@ -44,7 +53,11 @@ def between(weights: Training, place: int, share: float = 0.4) -> dict[str, np.n
     return {name: (1 - share) * x + share * weights[second][name] for name, x in weights[first].items()}
 
 
-@pytest.mark.parametrize("write", [write_native, write_files])
+@pytest.mark.parametrize(
+    "write",
+    [write_native, write_files, write_torch, write_trainer, write_distributed],
+    ids=lambda write: write.__name__,
+)
 def test_every_kind_in_one_archive(tmp_path: Path, write: Callable[..., Path]) -> None:
     """Final weights under early steps, one shard of another step, a copied step, one of another seed, two exchanged."""
     whole, st = clean(), list(clean())

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from itertools import pairwise
@@ -152,4 +153,42 @@ def write_files(folder: Path, weights: Training, rates: Mapping[int, float] | No
     folder.mkdir(parents=True)
     for step, each in weights.items():
         save_file(each, folder / f"step_{step}.safetensors")
+    return folder
+
+
+def write_torch(folder: Path, weights: Training, rates: Mapping[int, float] | None = None) -> Path:
+    """As nanoGPT leaves them."""
+    import torch
+
+    folder.mkdir(parents=True)
+    for step, each in weights.items():
+        model = {name: torch.from_numpy(x) for name, x in each.items()}
+        torch.save({"iter_num": step, "model": model}, folder / f"ckpt-{step}.pt")
+    return folder
+
+
+def write_trainer(folder: Path, weights: Training, rates: Mapping[int, float] | None = None) -> Path:
+    """As Hugging Face's Trainer leaves them, in two shards."""
+    for step, each in weights.items():
+        inner = folder / f"checkpoint-{step}"
+        inner.mkdir(parents=True)
+        names = list(each)
+        where = {name: f"model-0000{1 + place % 2}-of-00002.safetensors" for place, name in enumerate(names)}
+        for file in set(where.values()):
+            save_file({name: each[name] for name in names if where[name] == file}, inner / file)
+        (inner / "model.safetensors.index.json").write_text(json.dumps({"weight_map": where}))
+        (inner / "trainer_state.json").write_text(json.dumps({"global_step": step, "log_history": []}))
+    return folder
+
+
+def write_distributed(folder: Path, weights: Training, rates: Mapping[int, float] | None = None) -> Path:
+    """As torch.distributed.checkpoint leaves them."""
+    import torch
+    import torch.distributed.checkpoint as dcp
+
+    for step, each in weights.items():
+        model = {name: torch.from_numpy(x) for name, x in each.items()}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that there is one process
+            dcp.save({"model": model}, checkpoint_id=folder / f"step-{step}", no_dist=True)
     return folder

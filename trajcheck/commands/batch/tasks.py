@@ -14,6 +14,7 @@ from trajcheck.commands.batch.run_state import DONE, INCOMPLETE, Fingerprint, Ru
 from trajcheck.commands.batch.while_read import reading, vanishing
 from trajcheck.errors import ObjectiveError, RunError, TrajcheckError
 from trajcheck.measuring.options import Options
+from trajcheck.runs.logs.log_choice import log_of
 from trajcheck.runs.run_info import Ended
 from trajcheck.scalars.saved import FOLDER
 
@@ -148,9 +149,11 @@ def chunk_tasks(task: Mapping[str, Any]) -> list[dict[str, Any]]:
     with vanishing(Path(task["run"])):
         analysis = MeasuredRun(Path(task["run"]), options_of(task), quiet=True, deep=task["deep"])
     steps = [row.step for row in analysis.rows.work]
+    left_out = list(analysis.trajectory.left_out.items())  # also what the audit found, so that nobody else needs one
     return [
         {
             **task,
+            "left_out": left_out,
             "name": f"{task['run']}, steps {steps[begin]} to {steps[min(begin + rows, len(steps)) - 1]}",
             "steps": steps[begin : begin + rows],
             "content": analysis.content_of(steps[begin : begin + rows]),
@@ -200,14 +203,20 @@ def _compute(held: _Held, steps: set[int], store: ScalarStore) -> None:
 def _hold(task: Mapping[str, Any]) -> _Held:
     """The run of a chunk, which stays open for the next one."""
     from trajcheck.measuring.measured_run import MeasuredRun
+    from trajcheck.runs.divergence import load_trajectory
 
     options, run = options_of(task), Path(task["run"])
-    known = repr((options, run, fingerprint(run, options, deep=task["deep"])))
+    known = repr((options, run, task["left_out"], fingerprint(run, options, deep=task["deep"])))
     if not _held or _held[0].known != known:
         _held.clear()
         out = Path(task["out"])
         elsewhere = None if out.is_dir() else TemporaryDirectory(prefix="trajcheck-")
         workspace = out / FOLDER if elsewhere is None else Path(elsewhere.name)
-        analysis = MeasuredRun(run, options, quiet=True, deep=task["deep"], device=task.get("device"))
+        trajectory = load_trajectory(run, options.skip_bad, log_of(options))
+        if bad := {step: reason for step, reason in task["left_out"] if step in trajectory.steps}:
+            trajectory = trajectory.without(bad)
+        analysis = MeasuredRun(
+            run, options, quiet=True, deep=task["deep"], device=task.get("device"), trajectory=trajectory
+        )
         _held.append(_Held(known, analysis, elsewhere, analysis.resolve(workspace).points))
     return _held[0]
