@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from trajcheck.errors import StepFileError
 from trajcheck.files.extent_reader import ExtentReader
 from trajcheck.inner_products.blocks import Memory
 from trajcheck.inner_products.catalogue import REFERENCE_PRODUCTS, STEP_PRODUCTS
+from trajcheck.inner_products.usual_row import RowRequest
 from trajcheck.runs.references import resolve_references
 from trajcheck.runs.trajectory import Trajectory, open_trajectory
 from trajcheck.scalars.rows import choose_rows
@@ -93,6 +94,25 @@ def test_rows_in_memory_together_change_no_bit(walk: Trajectory, monkeypatch: py
         assert scalars(walk, skip=skip) == whole
     monkeypatch.setattr(trajcheck.stream.chunk, "is_usual", lambda request: False)
     assert scalars(walk, skip=skip) == whole
+
+
+def test_rows_of_many_references_are_in_memory_together(walk: Trajectory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the same bits as by themselves."""
+    specs = ["final", "init", "step:3", "step:7", "mean:4"]
+    whole = scalars(walk, specs)
+    sizes: list[int] = []
+    plain = trajcheck.stream.chunk.groups
+
+    def watched(requests: Sequence[RowRequest]) -> list[list[RowRequest]]:
+        found = plain(requests)
+        sizes.extend(len(group) for group in found)
+        return found
+
+    monkeypatch.setattr(trajcheck.stream.chunk, "groups", watched)
+    assert scalars(walk, specs) == whole
+    assert max(sizes) == trajcheck.stream.chunk.GROUP
+    monkeypatch.setattr(trajcheck.stream.chunk, "MANY_REFERENCES", 100)
+    assert scalars(walk, specs) == whole
 
 
 @pytest.mark.usefixtures("either_loop")

@@ -30,6 +30,10 @@ from trajcheck.stream.flat_vector import FlatVectors
 #: but what it reads, and alone it finds that in its processor's second cache; numpy's loop shares there too.
 GROUP = 8
 
+#: References from which on rows that are Steps are put together as well: so many of them leave the second cache before
+#: the next row comes, and a group goes through all of its rows while a few thousand elements of each lie there.
+MANY_REFERENCES = 4
+
 #: Elements of a block at the most: float32 is then read 512 kB at a time.
 LONGEST = 131072
 
@@ -40,7 +44,7 @@ def groups(requests: Sequence[RowRequest]) -> list[list[RowRequest]]:
     found: list[list[RowRequest]] = []
     before = False
     for request in requests:
-        alone = apart and is_usual(request)
+        alone = apart and len(request.references) < MANY_REFERENCES and is_usual(request)
         if alone or before or not found or len(found[-1]) == GROUP:
             found.append([])
         found[-1].append(request)
