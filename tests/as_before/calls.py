@@ -45,6 +45,8 @@ CALLS = {
             "3",
             "--curvature-ends",
             "both",
+            "--curvature-tolerance",
+            "1e-12",
             "--steps",
             "140:",
         ),

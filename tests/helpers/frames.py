@@ -18,6 +18,7 @@ ELSEWHERE = {
     "steps": {
         *("path_integral", "path_integral_error", "window_loss_sum", "window_grad_sq_sum"),
         *("lambda_max", "lambda_max_residual", "lambda_min", "lambda_min_residual"),
+        *("lambda_max_error", "lambda_min_error"),
         *("loss_change_known", "update_corr_controlled_sum", "update_corr_controlled_sum_rows_se"),
         *("descent_controlled_sum", "descent_controlled_sum_rows_se"),
         *("convexity_ratio_controlled", "convexity_ratio_controlled_rows_se"),

@@ -135,6 +135,44 @@ def test_the_basis_stays_orthogonal_over_many_restarts() -> None:
     assert_right(found, matrix, tolerance=1e-12)
 
 
+@pytest.mark.parametrize("ends", ["max", "min", "both"])
+def test_an_error_that_will_do(ends: str) -> None:
+    """The residual bounds the distance from an eigenvalue; its square by the gap to the next one is the error."""
+    values = network_spectrum()
+    matrix = rotated(values)
+    operator = torch.from_numpy(matrix)
+    how: dict[str, Any] = {"device": "cpu", "dtype": torch.float64, "seed": 4, "ends": ends}
+    found = extreme_eigenvalues(operator.mv, len(matrix), error=1e-4, **how)
+    certain = extreme_eigenvalues(operator.mv, len(matrix), **how)
+    expected = np.linalg.eigvalsh(matrix)
+    assert found.products < certain.products
+    for end, place, value, residual, error in (
+        ("max", -1, found.lambda_max, found.lambda_max_residual, found.lambda_max_error),
+        ("min", 0, found.lambda_min, found.lambda_min_residual, found.lambda_min_error),
+    ):
+        if ends not in (end, "both"):
+            assert math.isnan(value) and math.isnan(error)
+            continue
+        gap = abs(expected[place] - expected[-2 if place else 1])
+        assert abs(value - expected[place]) <= error <= 1e-4
+        assert np.abs(value - expected).min() <= residual
+        assert error == pytest.approx(min(residual, 4 * residual**2 / gap), rel=0.3)
+        assert error < residual
+
+
+def test_the_error_of_one_of_many_equal_eigenvalues_is_its_residual() -> None:
+    """Ritz values next to each other leave no gap; and float32 is asked for more than it has."""
+    matrix = rotated(np.concatenate([np.linspace(-1, 1, 60), np.full(3, 2.0), [2.0 + 1e-7]]))
+    for dtype, wanted in ((torch.float64, 1e-9), (torch.float32, 1e-9)):
+        operator = torch.from_numpy(matrix).to(dtype)
+        found = extreme_eigenvalues(operator.mv, 64, device="cpu", dtype=dtype, seed=0, error=wanted)
+        eps = torch.finfo(dtype).eps
+        assert found.max_converged and found.min_converged
+        assert abs(found.lambda_max - 2) <= 1.1e-7 + 100 * eps
+        assert abs(found.lambda_min + 1) <= (wanted + 100 * eps) * 2
+        assert 0 <= found.lambda_max_error <= found.lambda_max_residual <= 2e-4
+
+
 def test_the_seed_decides() -> None:
     matrix = rotated(network_spectrum())
     assert extremes(matrix, seed=3) == extremes(matrix, seed=3)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import groupby
 
 from trajcheck.files.extents import Extent
+from trajcheck.measuring.hessian_products import OF_ANALYSIS, in_words
 from trajcheck.measuring.options import Options
 from trajcheck.measuring.precision import ReplayPrecision
 from trajcheck.readable import in_lines, plain
@@ -44,6 +45,7 @@ class Cost:
     plane_bytes: int = 0  # of the iterates and references of --pca, a pass of its own
     precision: str = ""  # of the replay, with the reason
     second: tuple[str, int, int] | None = None  # the second precision, its rows, and its evaluations among the others
+    ends: str = "max"  # of the spectra of Hessians
     replayed: str = ""  # what there is to say of a loss that nobody named
 
     def __str__(self) -> str:
@@ -72,9 +74,7 @@ class Cost:
                 "           batches are first asked how much each weighs",
             ]
         if self.hessians:
-            lines.append(
-                f"           {self.hessians:,} Hessians' extreme eigenvalues, of tens to hundreds of products each"
-            )
+            lines += [f"           {line}" for line in in_words(self.hessians, OF_ANALYSIS[self.ends])]
         for head, said in (("precision", self.precision), ("objective", self.replayed)):
             words = textwrap.wrap(plain(said), 69) if said else []
             lines += [f"{first:<11}{line}" for first, line in zip((head, *[""] * len(words)), words, strict=False)]
@@ -121,6 +121,7 @@ def cost(
         plane,
         f"{precision.dtype}: {precision.why}",
         (second[0], len(second[2].rows), others[0].losses + others[0].gradients) if second and others else None,
+        ends=plan.ends,
     )
 
 

@@ -18,9 +18,10 @@ from trajcheck.scalars.rows import Row, Rows, evenly
 from trajcheck.tables.needed import Needed, needed
 from trajcheck.tables.scale import ROWS
 
+_ALONG = ("grad_curvature", "hessian_products", "hessian_asymmetry")
 _CURVATURE: dict[str, tuple[str, ...]] = {
-    "max": ("lambda_max", "lambda_max_residual", "grad_curvature", "hessian_products", "hessian_asymmetry"),
-    "min": ("lambda_min", "lambda_min_residual", "grad_curvature", "hessian_products", "hessian_asymmetry"),
+    "max": ("lambda_max", "lambda_max_residual", "lambda_max_error", *_ALONG),
+    "min": ("lambda_min", "lambda_min_residual", "lambda_min_error", *_ALONG),
 }
 _CURVATURE["both"] = tuple(dict.fromkeys(_CURVATURE["max"] + _CURVATURE["min"]))
 
@@ -105,6 +106,7 @@ class Request:
             ref_gradients=self.options.ref_gradients,
             curvature=self.curvature,
             ends=self.options.curvature_ends,
+            curvature_tolerance=self.options.curvature_tolerance,
             by_tensor=self.by_tensor,
             memory=self.options.memory_bytes,
             path_points=self.options.path_integral or 0,

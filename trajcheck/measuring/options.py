@@ -137,7 +137,7 @@ class Options(Declared):
     curvature: Annotated[
         int | None,
         Option(
-            "At every so many rows, the largest eigenvalue of the Hessian at x_t on z (some 30 to 60 products, each as "
+            "At every so many rows, the largest eigenvalue of the Hessian at x_t on z (some 10 to 40 products, each as "
             "long as 2 to 4 gradients).",
             "EVERY",
             check=at_least(1, "a number of rows"),
@@ -148,13 +148,25 @@ class Options(Declared):
     curvature_ends: Annotated[
         str,
         Option(
-            "Which end of the spectrum: max, min or both. A network's lower end is crowded: 130 to 500 products.",
+            "Which end of the spectrum: max, min or both. A network's lower end is crowded: 20 to 500 products.",
             "END",
             after="curvature",
             check=among(ENDS, "expected one of"),
             python="which end of the spectrum: max, min or both.",
         ),
     ] = "max"
+    curvature_tolerance: Annotated[
+        float,
+        Option(
+            "The error of an eigenvalue that will do, relative to the largest |eigenvalue|.  lambda_max_error states "
+            "it.",
+            "TOL",
+            after="curvature_ends",
+            check=lambda value: "" if 0 < value < 1 else "expected a number between 0 and 1",
+            replays=True,
+            python="the error of an eigenvalue that will do, relative to the largest |eigenvalue|.",
+        ),
+    ] = 1e-4
     sample: Annotated[
         Sequence[str],
         Option(

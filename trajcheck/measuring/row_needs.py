@@ -52,9 +52,13 @@ class RowNeeds:
         reference."""
         plan = self.request.second_plan if second else self.request.plan
         key, by_tensor = self._key(row), row.place in plan.by_tensor
+        curved = row.place in plan.curvature and row.place in self.rows.places
+        eigenvalues = (plan.ends, plan.curvature_tolerance) if curved else ()
         return [
             Need(
-                self.identity.replayed(key, sample, draw, each, second=second),
+                self.identity.replayed(
+                    key, sample, draw, each, second=second, curvature=eigenvalues if each is None else ()
+                ),
                 self.request.replayed_fields(row, sample, each is not None, second),
                 by_tensor,
             )

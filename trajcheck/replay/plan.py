@@ -38,6 +38,7 @@ class Plan:
     reference_products: Collection[str]
     ref_gradients: bool = False
     curvature: Collection[int] = ()  # places of the rows at which the Hessian's extreme eigenvalues are computed
+    curvature_tolerance: float = 1e-4  # the error of an eigenvalue that will do, relative to the largest
     ends: str = "max"  # which of them: max, min, both
     by_tensor: Collection[int] = ()  # places of the rows whose products are also kept tensor by tensor
     memory: int | None = None  # bytes for what the replay keeps on its device (residency.py)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from trajcheck.errors import ObjectiveError
-from trajcheck.objective.curvature.lanczos import TOLERANCE, extreme_eigenvalues
+from trajcheck.objective.curvature.lanczos import extreme_eigenvalues
 from trajcheck.replay.data_set.sample import DataSet
 from trajcheck.replay.evaluations import Evaluations
 from trajcheck.replay.reducer import Reducer, Shares, Vector
@@ -206,7 +206,7 @@ class RowEvaluation:
             dtype=hessian.dtype,
             seed=row.step,
             ends=self._setting.plan.ends,
-            tolerance=TOLERANCE,
+            error=self._setting.plan.curvature_tolerance,
             memory=self._setting.residency.basis,
             rounding=self._setting.objective.epsilon,
         )
@@ -214,8 +214,10 @@ class RowEvaluation:
         return {
             "lambda_max": found.lambda_max if found.max_converged else None,
             "lambda_max_residual": _finite(found.lambda_max_residual),
+            "lambda_max_error": _finite(found.lambda_max_error),
             "lambda_min": found.lambda_min if found.min_converged else None,
             "lambda_min_residual": _finite(found.lambda_min_residual),
+            "lambda_min_error": _finite(found.lambda_min_error),
             "grad_curvature": None if along is None else _finite(along),
             "hessian_products": float(found.products),
             "hessian_asymmetry": found.asymmetry or None,

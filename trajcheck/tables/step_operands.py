@@ -271,6 +271,16 @@ def lambda_min_residual(o: Operands) -> Column:
 
 
 @operand(STEPS)
+def lambda_max_error(o: Operands) -> Column:
+    return _of_hessian(o, "lambda_max_error")
+
+
+@operand(STEPS)
+def lambda_min_error(o: Operands) -> Column:
+    return _of_hessian(o, "lambda_min_error")
+
+
+@operand(STEPS)
 def hessian_products(o: Operands) -> Column:
     return _of_hessian(o, "hessian_products")
 

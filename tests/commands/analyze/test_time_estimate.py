@@ -69,7 +69,7 @@ def test_it_stops_when_it_has_seen_enough() -> None:
 def test_hessians_are_inferred_and_that_is_said() -> None:
     found = estimate_time(RUN, Options(objective=OBJECTIVE, steps=":30", curvature=10), Ticking(0.01))
     evaluations = found.cost.losses + found.cost.gradients
-    low, high = (0.3 / evaluations * 3 * n for n in (15 * 1.5, 60 * 4))
+    low, high = (0.3 / evaluations * 3 * n for n in (11 * 1.5, 60 * 4))
     assert found.cost.hessians == 3 and found.curvature == pytest.approx((low, high))
     assert "Hessians: " in str(found) and "not measured" in str(found)
     assert all(len(line) <= 80 for line in str(found).splitlines())

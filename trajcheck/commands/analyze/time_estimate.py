@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from trajcheck.errors import ObjectiveError
 from trajcheck.measuring.cost import Cost
+from trajcheck.measuring.hessian_products import OF_ANALYSIS, WORTH
 from trajcheck.measuring.measured_run import MeasuredRun
 from trajcheck.measuring.options import Options
 from trajcheck.readable import time_text
@@ -31,10 +32,6 @@ PARTS = 3
 
 #: How many times as long an evaluation in the second precision takes, at most, as a rule.
 SLOWER = 2.0
-
-#: Products that the eigenvalues of a row take, from experience, by the ends that are asked for; and evaluations with
-#: gradient that one is worth.
-PRODUCTS, WORTH = {"max": (15, 60), "min": (30, 500), "both": (30, 500)}, (1.5, 4.0)
 
 
 class Mark(NamedTuple):
@@ -63,18 +60,13 @@ class Estimate:
     reading: Span
     replaying: Span | None
     curvature: Span | None
-    products: tuple[int, int]  # of each Hessian
 
     def __str__(self) -> str:
         lines = [str(self.cost), f"time       pass: {self.reading}, as fast as the files could be read just now"]
         if self.replaying is not None:
             lines.append(f"           replay: {self.replaying}, measured on its first rows")
         if self.curvature is not None:
-            low, high = self.products
-            lines += [
-                f"           Hessians: {self.curvature}, not measured: {low} to {high} products each,",
-                f"           each as long as {WORTH[0]:g} to {WORTH[1]:g} evaluations with gradient",
-            ]
+            lines.append(f"           Hessians: {self.curvature}, not measured: as many products")
         return "\n".join(lines)
 
 
@@ -104,17 +96,17 @@ def _estimate(whole: MeasuredRun, clock: Clock) -> Estimate:
     rows = len(analysis.rows.work)
     reading = span(_watch(lambda progress: _pass(analysis, references, progress), PASS, clock), rows)
     if options.objective is None:
-        return Estimate(counted, reading, None, None, PRODUCTS[options.curvature_ends])
+        return Estimate(counted, reading, None, None)
     replay = analysis.prepare_replay(references)
     replayed = span(_watch(replay.rows, REPLAY, clock), rows)
     again = counted.second[2] if counted.second else 0
     evaluations = max(1, counted.losses + counted.gradients - again)
-    products = PRODUCTS[options.curvature_ends]
+    products = OF_ANALYSIS[options.curvature_ends]
     worth = [counted.hessians * count * each / evaluations for count, each in zip(products, WORTH, strict=True)]
     curvature = Span(replayed.low * worth[0], replayed.high * worth[1]) if counted.hessians else None
     twice = again / evaluations
     replayed = Span(replayed.low * (1 + twice), replayed.high * (1 + SLOWER * twice))
-    return Estimate(counted, reading, replayed, curvature, products)
+    return Estimate(counted, reading, replayed, curvature)
 
 
 def span(marks: Sequence[Mark], total: float) -> Span:

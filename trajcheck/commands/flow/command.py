@@ -18,6 +18,7 @@ from trajcheck.errors import IntegrationError, ObjectiveError, RunError, StepFil
 from trajcheck.files.extent_reader import ExtentReader
 from trajcheck.files.extents import Extent
 from trajcheck.files.prints import hash_file
+from trajcheck.measuring.hessian_products import OF_FLOW, in_words
 from trajcheck.measuring.which_objective import choose
 from trajcheck.objective.common.names import choice_of
 from trajcheck.options.python_call import takes
@@ -81,7 +82,7 @@ def estimate_flow(run: Path, options: FlowOptions) -> str:
         f"reading    {2 * sum(found.bytes_of(snapshot) for snapshot in found.snapshots):,} bytes",
     ]
     if hessians:
-        lines.append(f"           {hessians:,} Hessians' extreme eigenvalues, of tens to hundreds of products each")
+        lines += [f"           {line}" for line in in_words(hessians, OF_FLOW)]
     return in_lines(lines)
 
 

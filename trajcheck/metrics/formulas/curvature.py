@@ -9,6 +9,9 @@ from __future__ import annotations
 from trajcheck.metrics.columns import Column, constant
 from trajcheck.metrics.quantity import COUNT, CURVATURE, STEPS, given, quantity
 
+#: The next eigenvalue is a Ritz value, and not known for sure: an estimate, where the residual is a bound.
+_ERROR = "min(r, 4 r^2 / gap), r the residual, gap that to the next eigenvalue found: its error, as r implies it"
+
 given(
     *("lambda_max", STEPS),
     formula="largest eigenvalue of the Hessian of f(.; z) at x_t, a minibatch's, not the full batch's",
@@ -25,6 +28,13 @@ given(
     when="lambda_max",
 )
 given(
+    *("lambda_max_error", STEPS),
+    formula=_ERROR,
+    unit=CURVATURE,
+    range=">= 0",
+    when="lambda_max",
+)
+given(
     *("lambda_min", STEPS),
     formula="smallest eigenvalue",
     unit=CURVATURE,
@@ -35,6 +45,13 @@ given(
 given(
     *("lambda_min_residual", STEPS),
     formula="|Hv - lambda v| of it, |v| = 1",
+    unit=CURVATURE,
+    range=">= 0",
+    when="lambda_min",
+)
+given(
+    *("lambda_min_error", STEPS),
+    formula=_ERROR,
     unit=CURVATURE,
     range=">= 0",
     when="lambda_min",

@@ -11,19 +11,27 @@ from torch import Tensor
 
 from trajcheck.errors import UsageError
 
-#: Residual, relative to the largest |eigenvalue|, at which Lanczos stops (in float32 rounding allows ten times that).
-#: On the sample runs it takes 33 to 42 products; 1e-4 takes 27 to 32, but leaves a lambda_min near 0 without a right
-#: digit.
+#: Residual, relative to the largest |eigenvalue|, at which Lanczos stops where nothing else is asked for (in float32
+#: rounding allows ten times that).
 TOLERANCE = 1e-6
+#: Error of an eigenvalue, relative to the largest |eigenvalue|, that is as good as any in most uses.
+ERROR = 1e-4
+#: r^2 / gap is the error of an eigenvalue where the gap to the next one is known; that between two Ritz values is up to
+#: so many times too large before they have converged.
+CAUTION = 4.0
+#: Epsilons of the vectors, relative to the largest |eigenvalue|, below which what the recurrence says of a residual may
+#: be rounding.
+ROUNDING = 1000.0
 #: Elements that are widened to float64 at a time: 8 MB on a CPU, to stay in its cache; 256 MB on a GPU, to occupy it.
 BLOCK = {"cpu": 1 << 20, "cuda": 1 << 25}
 #: Vectors of the basis, however much memory there is: more cost more to orthogonalise against than they save.
 LARGEST_BASIS = 128
 SMALLEST_BASIS = 6
 #: Products before the stopping rule counts: on H = I + one outlier, a start vector that hardly contains the outlier's
-#: eigenvector satisfies it at once.
+#: eigenvector satisfies it at once. Then it is tried every few products, and after each one where it is nearly met.
 FIRST_CHECK = 10
 CHECK_EVERY = 5
+NEARLY = 30.0
 
 #: Which ends of the spectrum may be asked for, and where they stand among Ritz values in ascending order.
 ENDS: dict[str, tuple[int, ...]] = {"max": (-1,), "min": (0,), "both": (0, -1)}
@@ -34,9 +42,9 @@ class Extremes:
     """The largest and the smallest eigenvalue of H, each with its residual |H v - lambda v|, |v| = 1; NaN for an end
     that was not asked for.
 
-    Each is given or withheld on its own residual: it has converged where that is at most `bound`, (tolerance + 100 eps)
-    max |lambda|, eps that of the vectors' dtype; else it is the best value found. `products` counts all products with
-    H.
+    Each is given or withheld on its own error, the last two numbers: it has converged where that is at most `bound`,
+    (tolerance + 100 eps) max |lambda|, eps that of the vectors' dtype; else it is the best value found. `products`
+    counts all products with H.
 
     `asymmetry` is the largest |<u, H v> - <v, H u>| / |H| that was met between vectors of the basis, where that is more
     than rounding makes: what was given is then no Hessian, and there are no eigenvalues.
@@ -49,14 +57,16 @@ class Extremes:
     products: int
     bound: float
     asymmetry: float = 0.0
+    lambda_max_error: float = math.nan
+    lambda_min_error: float = math.nan
 
     @property
     def max_converged(self) -> bool:
-        return self.lambda_max_residual <= self.bound
+        return self.lambda_max_error <= self.bound
 
     @property
     def min_converged(self) -> bool:
-        return self.lambda_min_residual <= self.bound
+        return self.lambda_min_error <= self.bound
 
 
 def extreme_eigenvalues(
@@ -68,6 +78,7 @@ def extreme_eigenvalues(
     seed: int,
     ends: str = "both",
     tolerance: float = TOLERANCE,
+    error: float | None = None,
     max_products: int = 500,
     memory: int | None = None,
     rounding: float | None = None,
@@ -79,8 +90,13 @@ def extreme_eigenvalues(
     With T = V^T H V = S diag(theta) S^T on the basis V and beta the norm of what is left of H v_m, it stops when
     beta |S_mi| <= tolerance max |theta| for all `ends` i that are asked for ("max", "min" or "both"). One more product
     for each gives lambda, the Rayleigh quotient v^T H v of the Ritz vector v = V S_i, and its true residual
-    |H v - lambda v|. H has an eigenvalue within the residual (and the rounding of one product) of lambda; that it is
+    |H v - lambda v|. H has an eigenvalue within the residual r (and the rounding of one product) of lambda; that it is
     the outermost one is as certain as that a random vector contains the outermost eigenvector.
+
+    With `error` it stops earlier, where an eigenvalue's own error is small enough: min(r, 4 r^2 / gap) <= error
+    max |theta|, the gap being that to the next Ritz value (r^2 / gap, with the true gap, is what r implies of an
+    eigenvalue: Parlett, "The Symmetric Eigenvalue Problem", 1998, theorem 11.7.1). lambda is then theta_i, and the
+    residual is beta |S_mi|, without further products unless that is so small that it may be rounding.
 
     Vectors are in `dtype` on `device`; inner products and T in float64. `seed` determines the start vector, for every
     device and dtype; the process's own random streams are not touched. `memory` bounds the bytes of the basis, 128
@@ -100,18 +116,20 @@ def extreme_eigenvalues(
     capacity = _capacity(dimension, dtype, memory)
     allowed = math.sqrt(max(torch.finfo(dtype).eps, rounding or 0.0))
     solver = _Lanczos(matvec, dimension, torch.device(device), dtype, seed, capacity, places, allowed)
-    found = dict.fromkeys((0, -1), (math.nan, math.nan))
+    found = dict.fromkeys((0, -1), (math.nan, math.nan, math.nan))
     try:
-        solver.iterate(tolerance, max_products - len(places))
+        solver.iterate(tolerance, error, max_products - len(places))
         for place in places:
             both_at_once = dimension == 1 and place != places[0]
-            found[place] = found[places[0]] if both_at_once else solver.ritz_pair(place)
+            found[place] = found[places[0]] if both_at_once else solver.found(place, error is not None)
     except _NotFiniteProduct:
         return Extremes(math.nan, math.nan, math.nan, math.nan, solver.products, 0.0)
     except _NotSymmetric as found_asymmetry:
         return Extremes(math.nan, math.nan, math.nan, math.nan, solver.products, 0.0, found_asymmetry.args[0])
-    bound = (tolerance + 100 * torch.finfo(dtype).eps) * solver.largest
-    return Extremes(*found[-1], *found[0], solver.products, bound)
+    bound = ((tolerance if error is None else error) + 100 * torch.finfo(dtype).eps) * solver.largest
+    (high, high_residual, high_error), (low, low_residual, low_error) = found[-1], found[0]
+    values = high, high_residual, low, low_residual
+    return Extremes(*values, solver.products, bound, lambda_max_error=high_error, lambda_min_error=low_error)
 
 
 def _capacity(dimension: int, dtype: torch.dtype, memory: int | None) -> int:
@@ -157,6 +175,7 @@ class _Lanczos:
         self._basis: list[Tensor] = []
         self._projection = torch.zeros(capacity, capacity, dtype=torch.float64)
         self._ritz_values = self._ritz_vectors = self._projection[:0]
+        self._beta = 0.0  # what was left of the last product when these were found
         self.products = 0
 
     @property
@@ -164,9 +183,11 @@ class _Lanczos:
         """max |theta|."""
         return float(self._ritz_values.abs().max())
 
-    def iterate(self, tolerance: float, max_products: int) -> None:
+    def iterate(self, tolerance: float, error: float | None, max_products: int) -> None:
         """Grow the basis, restarting it when it is full, until the stopping rule is met or products run out."""
         eps = torch.finfo(self._dtype).eps
+        allowed = max(tolerance if error is None else error, 10 * eps)
+        due = CHECK_EVERY
         self._basis.append(self._random_direction())
         while True:
             remainder, norm = self._product(self._basis[-1])
@@ -180,12 +201,16 @@ class _Lanczos:
                 beta = 0.0
             full = m == len(self._projection)
             last = complete or self.products == max_products
-            if last or full or self.products % CHECK_EVERY == 0:
+            if last or full or self.products >= due:
                 self._ritz_values, self._ritz_vectors = torch.linalg.eigh(self._projection[:m, :m])
-                estimate = beta * self._ritz_vectors[-1, self._ends].abs().max()
-                met = bool(estimate <= max(tolerance, 10 * eps) * self._ritz_values.abs().max())
+                self._beta = beta
+                found = max(self.error_of(i, self.residual_of(i), error is not None) for i in self._ends)
+                met = found <= allowed * self.largest
                 if last or (met and self.products >= FIRST_CHECK):
                     return
+                near = NEARLY if error is None else NEARLY**2  # an error is as the square of a residual
+                nearly = found <= near * allowed * self.largest and self.products >= FIRST_CHECK
+                due = self.products + (1 if nearly else CHECK_EVERY)
                 if full:
                     kept = self._restart()
                     self._transposed = beta * self._ritz_vectors[-1, kept]
@@ -204,6 +229,26 @@ class _Lanczos:
         apart = float((column[: len(before)] - before).abs().max())
         if apart > self._asymmetry * scale:
             raise _NotSymmetric(apart / scale)
+
+    def residual_of(self, i: int) -> float:
+        """beta |S_mi|, the residual of the i-th Ritz vector by the recurrence."""
+        return float(self._beta * self._ritz_vectors[-1, i].abs())
+
+    def error_of(self, i: int, residual: float, by_gap: bool) -> float:
+        """The error of the i-th Ritz value, at one end of them, that a residual implies: at most the residual; where
+        the next Ritz value is far from it (`by_gap`), its square by the gap."""
+        if not by_gap or len(self._ritz_values) < 2 or not residual:
+            return residual
+        gap = float((self._ritz_values[i] - self._ritz_values[-2 if i else 1]).abs())
+        return min(residual, CAUTION * residual / gap * residual) if gap else residual
+
+    def found(self, i: int, by_gap: bool) -> tuple[float, float, float]:
+        """The i-th Ritz value, its residual and its error: from the recurrence by_gap, where rounding is far below
+        that, else by one product."""
+        value, residual = float(self._ritz_values[i]), self.residual_of(i)
+        if not by_gap or residual <= ROUNDING * torch.finfo(self._dtype).eps * self.largest:
+            value, residual = self.ritz_pair(i)
+        return value, residual, self.error_of(i, residual, by_gap)
 
     def ritz_pair(self, i: int) -> tuple[float, float]:
         """(lambda, |H v - lambda v|) for the i-th Ritz vector v, by one product."""

@@ -98,10 +98,22 @@ class Identity:
         """What recorded vectors give on a row, of the step (None) or towards a reference."""
         return _digest("stored", row, reference)
 
-    def replayed(self, row: bytes, sample: str, draw: int, reference: bytes | None, *, second: bool = False) -> bytes:
-        """What the replay, or that in the second precision, gives on the `draw`-th sample of a convention."""
+    def replayed(
+        self,
+        row: bytes,
+        sample: str,
+        draw: int,
+        reference: bytes | None,
+        *,
+        second: bool = False,
+        curvature: tuple[object, ...] = (),
+    ) -> bytes:
+        """What the replay, or that in the second precision, gives on the `draw`-th sample of a convention; `curvature`:
+        how its eigenvalues are found, where it has some."""
         how = self.second if second else self.replay
-        return _digest("replayed", how, row, sample, draw, self._probes if sample == "probe" else (), reference)
+        return _digest(
+            "replayed", how, row, sample, draw, self._probes if sample == "probe" else (), reference, *curvature
+        )
 
     def lagged(self, row: bytes, step: int, lag: int, reference: bytes) -> bytes:
         """The products of a row's step and the one `lag` steps on."""
