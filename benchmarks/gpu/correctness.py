@@ -30,7 +30,10 @@ SAMPLES = Path(__file__).parents[2] / "sample_checkpoints"
 #: are summed in another order on every device.
 IN_DOUBLE, IN_SINGLE = 1e-9, 1e-4
 #: Iterations of another order end elsewhere within their tolerance.
-ITERATIVE = ("lambda_max_residual", "lambda_min_residual", "hessian_products", "hessian_asymmetry")
+ITERATIVE = (
+    *("lambda_max_residual", "lambda_min_residual", "lambda_max_error", "lambda_min_error"),
+    *("hessian_products", "hessian_asymmetry"),
+)
 
 Rows = Sequence[RowScalars]
 
