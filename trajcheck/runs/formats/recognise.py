@@ -19,6 +19,7 @@ from trajcheck.runs.formats.archives.hf.trainer import TrainerCheckpoints
 from trajcheck.runs.formats.archives.numbered_files import NumberedFiles
 from trajcheck.runs.formats.archives.torch_saved.run import TorchFiles
 from trajcheck.runs.formats.native.run import NativeRun
+from trajcheck.runs.formats.not_read import in_a_folder_alone, others_in, why_not
 from trajcheck.runs.formats.stored_run import StoredRun
 
 #: Folders within one another, and of each level, that are looked into for runs where a folder is none.
@@ -58,6 +59,8 @@ def open_run(path: Path) -> StoredRun:
         found = recognise(path)
     except OSError as error:
         raise RunError(f"{path}: cannot be read: {error.strerror}.") from error
+    if found is None and (why := in_a_folder_alone(path)):
+        raise RunError(f"{path}: {why}")
     if found is None and remote:
         hint = " A revision a step is given by a pattern: hf://ORG/NAME@step*." if str(path).startswith("hf:") else ""
         raise RunError(
@@ -70,7 +73,7 @@ def open_run(path: Path) -> StoredRun:
             lie = (one if len(inner) == 1 else several).format(some_of([str(each) for each in inner]))
             raise RunError(f"{path}: holds no run itself; {lie}")
         kind = "a folder without a run" if path.is_dir() else "a file, not a run's folder"
-        raise RunError(f"{path}: {why_not(path) or f'{kind} of a known format{_others_in(path)}. {known_formats()}'}")
+        raise RunError(f"{path}: {why_not(path) or f'{kind} of a known format{others_in(path)}. {known_formats()}'}")
     return found
 
 
@@ -115,48 +118,6 @@ def _is_one(run: StoredRun) -> bool:
                 run.snapshot(step)
                 return True
     return False
-
-
-def why_not(path: Path) -> str:
-    """What lies there that is known and not read, with what to do; '' of anything else."""
-    try:
-        names = [path.name] if path.is_file() else sorted(os.listdir(path))
-    except OSError:
-        return ""
-    if quantized := [name for name in names if name.lower().endswith(".gguf")]:
-        return (
-            f"{some_of(quantized)}: GGUF is not read: its tensors are quantized in blocks, and distances between them "
-            "are those of the quantization. Give the weights that it was made from."
-        )
-    if path.name == "snapshots" and (path.parent / "refs").is_dir():
-        return f"snapshots by their commits, whose steps are in the folder above: give {path.parent}."
-    if path.is_dir() and ".git" in names:
-        return (
-            "a git repository, whose branches are not read, as git runs what a repository's settings name. Check each "
-            "revision out into a folder of its step, git worktree add ../revisions/step1000 step1000, and give "
-            "../revisions."
-        )
-    return ""
-
-
-def _others_in(path: Path) -> str:
-    """What a folder without a run holds that a reader may have meant: nothing, links out of it, files of tensors under
-    other names than those of a format."""
-    try:
-        files = sorted(path.iterdir()) if path.is_dir() else []
-        empty = path.is_dir() and not files
-        real = os.path.realpath(path)
-        outward = [
-            file.name for file in files if file.is_symlink() and os.path.commonpath((real, file.resolve())) != real
-        ]
-    except (OSError, RuntimeError, ValueError):
-        return ""
-    if empty:
-        return "; it is empty"
-    if outward:
-        return f"; links out of it are not followed: {some_of(outward)} (copy what they mean into it)"
-    names = [file.name for file in files if file.suffix in (".safetensors", ".pt", ".pth", ".ckpt")]
-    return f"; its files are called otherwise, and their names say no step: {some_of(names)}" if names else ""
 
 
 def known_formats(formats: Iterable[type[StoredRun]] | None = None) -> str:
