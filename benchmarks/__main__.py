@@ -20,6 +20,7 @@ COMMANDS: tuple[str, ...] = (
     "pure_noise",
     "archives",
     "gpu",
+    "cluster",
     "curvature",
 )
 

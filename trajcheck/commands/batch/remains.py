@@ -11,8 +11,12 @@ from trajcheck.commands.report.one_report import FIGURES
 from trajcheck.files.folders import OpenFolder
 from trajcheck.files.walking import walk
 from trajcheck.reports.making.folder import SUMMARY
+from trajcheck.runs.formats.native.description import DESCRIPTION
 from trajcheck.runs.formats.recognise import recognise
 from trajcheck.scalars.saved import FOLDER as SCALARS
+
+#: What files of a report are called; of tensors none is.
+_TEXT = (".csv", ".json", ".html")
 
 
 def remove_remains(out: Path, reports: Collection[Path]) -> None:
@@ -21,7 +25,7 @@ def remove_remains(out: Path, reports: Collection[Path]) -> None:
     for place, folders, files in walk(out):
         folder = Path(place)
         with suppress(OSError):
-            if recognise(folder) is not None:
+            if not _a_report_alone(folders, files) and recognise(folder) is not None:
                 folders.clear()
                 continue
             is_report = folder in reports or STATE in files or SUMMARY in files
@@ -34,3 +38,9 @@ def remove_remains(out: Path, reports: Collection[Path]) -> None:
                         folders.remove(part)
                         with there.inner(part) as within:
                             within.remove_leftovers()
+
+
+def _a_report_alone(folders: Collection[str], files: Collection[str]) -> bool:
+    """Whether there is what a batch writes and nothing else, so that no format need be tried."""
+    written = STATE in files and DESCRIPTION not in files and all(name.endswith(_TEXT) for name in files)
+    return written and all(name in (SCALARS, FIGURES) for name in folders)

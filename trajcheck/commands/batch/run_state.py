@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -135,7 +136,7 @@ def input_prints(run: Path, options: Options, *, deep: bool = False) -> dict[str
     prints = FilePrints(deep)
     files = _run_files(run, prints)
     if (log := log_of(options).of_run(run).file) is not None:
-        files |= {log: _print(Path(log), prints)}
+        files |= {log: _print(log, prints)}
     for spec in (*options.refs, *options.roles.values()):
         files |= _reference(spec, prints)
     return files
@@ -163,17 +164,18 @@ def _run_files(run: Path, prints: FilePrints) -> dict[str, str]:
         files = () if stored is None else stored.files()
     except (OSError, RunError):
         return {}
-    return {path: _print(Path(path), prints) for path in files}
+    return {path: _print(path, prints) for path in files}
 
 
-def _print(file: Path, prints: FilePrints) -> str:
+def _print(file: str, prints: FilePrints) -> str:
     """Name, size, time and mode of a file; deep prints have the hash of its bytes in place of size and time. One that
     cannot be read has the reason."""
+    name = os.path.basename(file)
     try:
-        found = file.stat()
-        known = prints.of(file) if prints.deep else f"{file.name}:{found.st_size}:{found.st_mtime_ns}"
+        found = os.stat(file)
+        known = prints.of(file) if prints.deep else f"{name}:{found.st_size}:{found.st_mtime_ns}"
     except (OSError, RunError) as error:
-        return f"{file.name}:{error}"
+        return f"{name}:{error}"
     return f"{known}:{found.st_mode:o}"
 
 
@@ -183,7 +185,7 @@ def _reference(spec: str, prints: FilePrints) -> Mapping[str, str]:
         if path.is_dir():
             return _run_files(path, prints)
         if path.is_file():
-            return {str(path): _print(path, prints)}
+            return {str(path): _print(str(path), prints)}
     return {}
 
 

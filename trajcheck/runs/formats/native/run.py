@@ -61,7 +61,7 @@ class NativeRun(StoredRun):
             names = sorted(os.listdir(self.path))
         except OSError as error:
             raise RunError(f"{self.path}: cannot be read: {error.strerror}.") from error
-        return tuple(str(self.path / name) for name in names if _is_read(name))
+        return tuple(os.path.join(self.path, name) for name in names if _is_read(name))
 
     def folders(self) -> frozenset[str]:
         return frozenset({SUPERSEDED})
