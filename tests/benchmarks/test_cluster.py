@@ -1,4 +1,4 @@
-"""python -m benchmarks cluster: what it would say of tasks that are lost and of tables that differ. Nodes start in it."""
+"""python -m benchmarks cluster: what it says of tasks that are lost and of tables that differ, without its nodes."""
 
 from __future__ import annotations
 
