@@ -99,6 +99,8 @@ def test_two_ranks_of_fsdp(sharded: Path, tmp_path: Path) -> None:
     flat = {s: np.concatenate([np.ravel(p[name]) for name in sorted(p)]) for s, p in live.items()}
     report = trajcheck.analyze(sharded / "run", out=tmp_path / "out")
     np.testing.assert_allclose(report.steps["param_norm"], [np.linalg.norm(flat[s]) for s in STEPS], rtol=1e-12)
+    said = "at step 100, as the checkpoints say it, the optimizer counts 12 updates"
+    assert any(said in note for note in trajectory.info.notes)
     distances = [np.linalg.norm(flat[step] - flat[100]) for step in STEPS]
     np.testing.assert_allclose(report.references["ref_dist"], distances, rtol=1e-12)
 

@@ -225,22 +225,25 @@ def updates_counted(optimizer: Mapping[Any, Any]) -> int | None:
     StepFileError."""
     counts = [table(slots).get("step") for slots in optimizer["state"].values()]
     with ExtentReader() as reader:
-        numbers = [_value(reader, each) if isinstance(each, StoredTensor) else each for each in counts]
+        numbers = [
+            whole_number(reader, each.extent("step")) if isinstance(each, StoredTensor) else each for each in counts
+        ]
     known = [each for each in numbers if isinstance(each, (int, float)) and 0 <= each < 2**53 and each == each // 1]
     return int(max(known)) if known else None
 
 
-def _value(reader: ExtentReader, tensor: StoredTensor) -> float | None:
-    """Of a tensor of one number."""
-    extent = tensor.extent("step")
+def whole_number(reader: ExtentReader, extent: Extent) -> int | None:
+    """The value of a tensor of one number; None where that is no whole one from 0 on. Raises StepFileError."""
     if extent.numel != 1:
         return None
     if extent.dtype in ("I64", "I32"):
-        return int.from_bytes(bytes(reader.raw(extent, 0, extent.length)), "little", signed=True)
-    if extent.dtype not in ("F32", "F64"):
-        return None
-    import numpy as np  # here, so that formats are recognised without it
+        found: float = int.from_bytes(bytes(reader.raw(extent, 0, extent.length)), "little", signed=True)
+    elif extent.dtype in ("F32", "F64"):
+        import numpy as np  # here, so that formats are recognised without it
 
-    out = np.empty(1)
-    reader.widen(extent, 0, out)
-    return float(out[0])
+        out = np.empty(1)
+        reader.widen(extent, 0, out)
+        found = float(out[0])
+    else:
+        return None
+    return int(found) if 0 <= found < 2**53 and found == found // 1 else None

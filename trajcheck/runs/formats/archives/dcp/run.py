@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Iterator, Mapping
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from trajcheck.errors import RunError, StepFileError
+from trajcheck.files.extent_reader import ExtentReader
 from trajcheck.files.pickles.torch_file import read_torch_file
 from trajcheck.files.pickles.walking import number, plain
 from trajcheck.readable import some_of
@@ -19,9 +21,10 @@ from trajcheck.runs.formats.archives.checkpoint import Checkpoint
 from trajcheck.runs.formats.archives.dcp.chunks import Chunked
 from trajcheck.runs.formats.archives.dcp.items import Items
 from trajcheck.runs.formats.archives.dcp.metadata import NAME, ListedTensor, Metadata, MetadataFiles
-from trajcheck.runs.formats.archives.optimizer_state import group_settings, optimizer_name
+from trajcheck.runs.formats.archives.optimizer_state import group_settings, optimizer_name, whole_number
 from trajcheck.runs.formats.archives.step_names import natural_key, step_in
 from trajcheck.runs.formats.stored_run import StoredStep
+from trajcheck.runs.run_info import RunInfo
 
 #: The folder of the model within a step's: as accelerate and the Trainer name it.
 _INNER = ("pytorch_model_fsdp_0", "model")
@@ -138,6 +141,28 @@ class DistributedCheckpoints(Archive):
             group_of=group_of,
             notes=(f"beside the model there are {some_of(others)}, which were left out",) if others else (),
         )
+
+    def described(self) -> RunInfo:
+        """With what the optimizer of the last checkpoint counts, where that is not its step."""
+        complete = [step for step, stored in self.steps().items() if stored.missing is None]
+        for step in complete[-1:]:
+            with suppress(StepFileError):
+                made = self._updates_made(self._folders[step])
+                if made is not None and made != step:
+                    note = f"at step {step}, as the checkpoints say it, the optimizer counts {made} updates"
+                    return RunInfo(notes=(f"{note}: times between steps are not known to be updates",))
+        return RunInfo()
+
+    def _updates_made(self, folder: Path) -> int | None:
+        """What an optimizer as Adam counts of the first parameter that it has. Raises StepFileError."""
+        beside = folder.with_name("optimizer_0")
+        for each in (folder, *[beside] * (beside / NAME).is_file()):
+            metadata = self._metadata(each)
+            for place, tensor in metadata.tensors.items():
+                if _slot(place)[1] == "step" and math.prod(tensor.shape) == 1:
+                    with ExtentReader() as reader:
+                        return whole_number(reader, Chunked(metadata.folder, {"step": tensor}, self._items)["step"])
+        return None
 
     def folders(self) -> frozenset[str]:
         return frozenset(self._first_folders(str(folder / NAME) for folder in self._folders.values()))
