@@ -285,6 +285,7 @@ def test_duplicates_and_strangers(training: Training, folders: dict[str, Path], 
         ("ckpt-10.pt", 10), ("epoch=3-step=800.ckpt", 800), ("best_95.pth", None), ("best_epoch_7.pth", 7),
         ("checkpoint-12.pth.tar", 12), ("checkpoints/last.ckpt", None), ("last-v1.ckpt", None), ("0007.bin", 7),
         ("epoch_2_iter_900.pth", 900), ("step_30/model_0.pt", 30), ("resnet50-0676ba61.pth", None),
+        ("step_2e5.pt", 200_000), ("ckpt_1.5M.pt", 1_500_000), ("step_1.0005k.pt", None), ("step_100.5.pt", 100),
     ],
 )  # fmt: skip
 def test_steps_in_names(name: str, step: int | None) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 
 _NUMBER = re.compile(r"\d+")
-#: What stands before the number of a step, where a name has several numbers; 10k are 10,000.
+#: What stands before the number of a step, where a name has several numbers; 10k are 10,000, 1.5M 1,500,000, 2e5
+#: 200,000.
 _STEP = re.compile(
     r"(?:global[_-]?step|steps?|iter(?:ation)?s?|(?<![a-z])it|updates?|checkpoint|ckpt)[_=-]?"
-    r"(\d+)(?:([km])(?![a-z0-9]))?",
+    r"(\d(?:\.\d+)?e\d(?![a-z0-9])|\d+(?:\.\d+(?=[km](?![a-z0-9])))?)(?:([km])(?![a-z0-9]))?",
     re.IGNORECASE,
 )
 #: What stands before the number of an epoch.
@@ -40,4 +42,5 @@ def step_said(name: str) -> int | None:
     found = _STEP.findall(name) or _EPOCH.findall(name) or ([(name, "")] if name.isascii() and name.isdigit() else [])
     if not found or len(found[0][0]) >= 16:
         return None
-    return int(found[0][0]) * _TIMES[found[0][1].lower()]
+    step = Fraction(found[0][0]) * _TIMES[found[0][1].lower()]
+    return int(step) if step.denominator == 1 else None
