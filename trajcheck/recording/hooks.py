@@ -64,7 +64,7 @@ class LoopHooks:
             with self._guard:
                 watched = watch_closure(args, kwargs, self._closure_ran)
                 self._steps.before_step(optimizer, closure=watched is not None)
-                return watched if self._steps.watching else None
+                return watched if self._steps.noting else None
         self._guard.passed_by()
         return None
 

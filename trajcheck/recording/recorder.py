@@ -48,6 +48,7 @@ from trajcheck.recording.step.forwards import Forward
 from trajcheck.recording.step.observations import Observations
 from trajcheck.recording.step.window_sums import WindowSums
 from trajcheck.recording.step_recorder import StepRecorder
+from trajcheck.runs.formats.native.every_step import EVERY_STEP
 from trajcheck.runs.run_info import CLOSED
 
 
@@ -80,6 +81,8 @@ class Recorder:
             scheduled records, in pairs, as far as is needed beyond the first seconds, and says so. "auto": 0.05 under a
             Budget, which is a plan; none under any other schedule, which is an order. None: no limit, as on several
             ranks, whose times differ.
+        every_step: write loss, rate, |g_t|^2 and |x_{t+1} - x_t|^2 of every step, recorded or not, to every-step.f64 in the
+            folder. Takes one more vector of memory on the training device; False leaves it out.
         quiet: print neither the plan, nor what is left out, nor why recording stopped; of that there is a warning.
 
     Of an optimizer that evaluates its closure several times a step, as LBFGS does, f and g_t are those of the first.
@@ -113,6 +116,7 @@ class Recorder:
         quiet: bool = False,
         windows: bool = False,
         overhead: float | Literal["auto"] | None = "auto",
+        every_step: bool = True,
     ) -> None:
         model, ranks = without_wrapper(model), current_ranks()
         if optimizer is None:
@@ -185,6 +189,8 @@ class Recorder:
                 settings,
                 trained,
                 self._warn,
+                every_step,
+                self._without_every_step,
             )
             self._hooks = LoopHooks(model, optimizers, self._steps, self.guard)
         except BaseException:
@@ -392,6 +398,12 @@ class Recorder:
         if self._strict:
             raise reason from error
         announce(f"recording of {self.path} stopped, training goes on: {reason}", self._say, stacklevel=4)
+
+    def _without_every_step(self, error: Exception) -> None:
+        """What is taken of every step failed: the records go on without it."""
+        if self._strict:
+            raise failure(error, self.path, self.step) from error
+        self._warn(f"{EVERY_STEP} goes no further than step {self.step}, records go on: {brief(error)}")
 
     def _warn(self, line: str) -> None:
         """Something that recording goes on with."""

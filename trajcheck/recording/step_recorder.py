@@ -9,6 +9,8 @@ import torch
 
 from trajcheck.errors import RecorderError
 from trajcheck.readable import some_of
+from trajcheck.recording.every_step.beside import BesideRecords
+from trajcheck.recording.every_step.every_step import EveryStep
 from trajcheck.recording.export import ObjectiveExport
 from trajcheck.recording.model.optimizers import Optimizers
 from trajcheck.recording.model.recorded_model import RecordedModel
@@ -53,7 +55,10 @@ class StepRecorder:
         settings: GroupSettings,
         trained: TrainedSet,
         say: Callable[[str], None],
+        every_step: bool,
+        lost: Callable[[Exception], None],
     ) -> None:
+        """`lost` is told why nothing more is taken of every step."""
         self.step = writer.start
         self._optimizers, self._observations = optimizers, observations
         self._part = StepOfAll(optimizers)
@@ -61,6 +66,12 @@ class StepRecorder:
         self._writer, self._export, self._spent = writer, export, spent
         self._summed = SummedSteps(windows, self._vectors, spent)
         self.records = StepRecords(writer, self._vectors, observations, self._summed, settings, trained)
+        four = (
+            EveryStep(model.stored, writer.every_step_file, alone=model.ranks.count == 1, whole=not model.sharded)
+            if every_step and model.ranks.first
+            else None
+        )
+        self._beside = BesideRecords(four, spent, lost)
         self._unseen = UnseenUpdates(model.stored)
         self._place = GradientPlace(self._unseen.places, self._unseen.prints)
         self._idle = IdleOptimizer(optimizers, model.stored, self._unseen.places)
@@ -77,6 +88,11 @@ class StepRecorder:
         return (self._scheduled or self._summed.wanted) and not self._evaluated
 
     @property
+    def noting(self) -> bool:
+        """Whether its loss and its gradients are: for that, or for the numbers of every step."""
+        return (self._scheduled or self._summed.wanted or self._beside.wanted) and not self._evaluated
+
+    @property
     def _evaluated(self) -> bool:
         """Whether the step that is being made has evaluated its closure: f and g_t are those of the first time."""
         return self._part.inside and self._evaluations > 0
@@ -91,7 +107,7 @@ class StepRecorder:
         self._settle()
         if self._scheduled:
             self._vectors.await_devices(self._spent)
-        if self.watching:
+        if self.noting:
             self._observations.add(batch, loss, weight, full=self._scheduled, forwards=forwards, lacks=lacks)
             self._place.observed(first=self._observations.losses == 1, content=self._scheduled)
         if self._scheduled and self._export.pending:
@@ -121,7 +137,7 @@ class StepRecorder:
         self._refresh()
         if self._scheduled:
             self._vectors.await_devices(self._spent, forward=True)
-        if self.watching:
+        if self.noting:
             self._observations.forward_begins(module, full=self._scheduled, told=told)
 
     def after_forward(self, module: torch.nn.Module, output: Any) -> None:
@@ -129,7 +145,7 @@ class StepRecorder:
             return
         if self._scheduled:
             self._observations.forward_ended(module, output)
-        if self.watching:
+        if self.noting:
             self._place.passed(content=self._scheduled)
 
     @property
@@ -151,11 +167,12 @@ class StepRecorder:
         self._part.enters(optimizer)
         if not self._part.others_made:
             self._begin_step(closure)
-        if not self.watching or closure:
+        if not self.noting or closure:
             return
         groups = self._optimizers.groups_of(self._optimizers.place(optimizer))
         self._place.taken()
         self._sum_gradients(optimizer, groups)
+        self._square_gradients(optimizer, groups if self._optimizers.several else None)
         if self._scheduled and getattr(optimizer, "grad_scale", None) is None:
             self._vectors.take_gradients(groups)
 
@@ -180,6 +197,7 @@ class StepRecorder:
         self._observations.follow()
         self._writer.widen(len(self._optimizers.param_groups))
         self._summed.follow(self._model.stored, self.step, recorded=self._scheduled)
+        self._beside(lambda every: every.follow(self._model.stored))
 
     def _begin_step(self, closure: bool) -> None:
         """The parameters are x_t."""
@@ -189,8 +207,9 @@ class StepRecorder:
         here = self._unseen.arrives(self.step, content=self._scheduled)
         if moved := self._writer.moved_before(self.step):
             self._unseen.found(self.step, moved)
-        if not self.watching:
+        if not self.noting:
             return
+        self._beside(lambda every: every.begins(self.step, self._unseen.before(self.step)))
         self._place.arrives(here, closure)
         if self._scheduled:
             self._writer.check()
@@ -214,6 +233,7 @@ class StepRecorder:
             return
         self._place.taken()
         self._sum_gradients(self._optimizers.members[0])
+        self._square_gradients(self._optimizers.members[0], None)
         if self._scheduled:
             self._vectors.take_gradients()
 
@@ -226,6 +246,10 @@ class StepRecorder:
             return
         moved = self._place.moved or (self._scheduled and self._place.reason())
         self._summed.add(optimizer, None if moved else self._observations.factors())
+
+    def _square_gradients(self, optimizer: torch.optim.Optimizer, groups: Container[int] | None) -> None:
+        scale = getattr(optimizer, "grad_scale", None)
+        self._beside(lambda every: every.gradients(groups, scale))
 
     def after_step(self, optimizer: torch.optim.Optimizer) -> None:
         if not self._part.inside:  # a subclass whose step() calls its parent's: that one was recorded
@@ -253,6 +277,10 @@ class StepRecorder:
         step, sums = self._count(rates, found_inf)
         if self._summed.wanted:
             self._summed.count(self._observations.loss(), found_inf)
+        if self._beside.wanted:
+            known = not (missing or self._place.moved or (iterate is not None and self._place.reason()))
+            loss = self._observations.loss()
+            self._beside(lambda every: every.made(step, loss, rates, found_inf, known=known))
         if iterate is not None:
             skipped = found_inf is not None and bool(found_inf)
             self._record(step, sums, {**iterate, **(gradients or {})}, rates, skipped, missing)
@@ -267,11 +295,13 @@ class StepRecorder:
             return
         self._writer.begin()
         self._unseen.arrives(self.step, content=False)
-        recorded, rates = self._scheduled, self._observations.rates
+        recorded, rates, loss = self._scheduled, self._observations.rates, self._observations.loss()
+        self._beside(lambda every: every.begins(self.step, self._unseen.before(self.step)))
         if recorded:
             self._summed.turn(self.step)
         step, sums = self._count(None, None, made=False)
         self._summed.skip()
+        self._beside(lambda every: every.skipped(step, loss))
         if recorded:
             self._record(step, sums, self._vectors.take_iterate(), rates, skipped=True)
         self._next()
@@ -312,6 +342,7 @@ class StepRecorder:
     def state_dict(self) -> dict[str, Any]:
         self._settle()
         self._writer.begin()
+        self._beside(lambda every: every.flush())
         self._writer.flush()  # a checkpoint ahead of the records would leave a gap in the run that goes on from it
         tau, squares = self._writer.sums()
         return {"step": self.step, "tau": tau, "tau_squares": squares}
@@ -347,6 +378,7 @@ class StepRecorder:
                 self._write_final(self._vectors.take_iterate(), unseen)
         else:
             self._write_final(held, self._unseen.take())
+        self._beside(lambda every: every.ends(self.step, self._unseen.all.last == self.step))
         self._writer.close()
         self._writer.check()
         return ended
@@ -368,6 +400,7 @@ class StepRecorder:
         """Write what was handed over, say in the run how recording ended, and let go of everything."""
         if not self._stopped:
             self._stopped = True
+            self._beside.end()
             self._writer.end(self.step, ended)
         self._observations.reset()
         self._vectors.release()

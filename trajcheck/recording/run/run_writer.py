@@ -11,6 +11,7 @@ import torch
 
 from trajcheck.errors import HeldRunError, RecorderError
 from trajcheck.readable import size_text, some_of
+from trajcheck.recording.every_step.log_file import EveryStepFile, cut
 from trajcheck.recording.model.recorded_model import RecordedModel
 from trajcheck.recording.model.surroundings import Captured, Surroundings, referred
 from trajcheck.recording.run.background_writer import BackgroundWriter, StepToWrite
@@ -105,6 +106,8 @@ class RunWriter:
         if self._continuation is not None:
             return
         there = self._folder.go_on(self.start, self._model, self.surroundings) if self.resumed else Continuation()
+        if self.resumed and self._folder.ranks.first:
+            cut(self._folder.path, self.start)
         if self.start > 0:
             sums = (there.tau, there.tau_squares) if self._state is None else self._state
             fit = all(values is None or len(values) == self._groups for values in sums)
@@ -126,6 +129,10 @@ class RunWriter:
                     f"something changed {kind} between the job before and this one, which begins at step {self.start}: "
                     f"{some_of(names)}"
                 )
+
+    def every_step_file(self) -> EveryStepFile:
+        """Opened after `begin()`."""
+        return EveryStepFile(self._folder.path, self.start, self._folder.check)
 
     def moved_before(self, step: int) -> tuple[str, ...]:
         """The parameters that something changed between the job before and this one, whose first step it is."""

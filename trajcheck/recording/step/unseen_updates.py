@@ -109,6 +109,16 @@ class UnseenUpdates:
         """It is known that these were changed before a step, and was said."""
         self._found[step], self._said = names, step
 
+    def before(self, step: int) -> bool | torch.Tensor:
+        """Whether something moved before this step, the last that arrived; on a device where it takes one to know."""
+        if step in self._found:
+            return True
+        if self._open and self._open[-1][0] == step:
+            return self._open[-1][1].anywhere
+        if self._folded and self._folded[-1][0][-1] == step:
+            return self._folded[-1][1][-1]
+        return False
+
     @property
     def to_say(self) -> Unseen:
         """What was found and not said yet."""

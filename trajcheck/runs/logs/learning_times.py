@@ -41,7 +41,7 @@ def with_times(info: RunInfo, snapshots: Sequence[Snapshot], log: RunLog | None)
 
 def _filled(snapshot: Snapshot, log: RunLog, groups: int) -> Snapshot:
     logged = _of_groups(log.lr.get(snapshot.step), len(snapshot.lr or ()) or groups)
-    if snapshot.lr and logged and not _same(snapshot.lr, logged):
+    if snapshot.lr and logged and not snapshot.skipped and not _same(snapshot.lr, logged):
         raise RunError(
             f"{log.source}: the rate of step {snapshot.step} is {_shown(logged)} there and {_shown(snapshot.lr)} in "
             f"{snapshot.path}. A log's step t is the update from x_t, t the number of updates made before."
@@ -80,7 +80,8 @@ class _Times:
 
     def timed(self, snapshot: Snapshot) -> Snapshot:
         """The next snapshot with its sums, its own where it has them."""
-        while self._step < snapshot.step and not (self._tau is self._squares is None):
+        known = snapshot.tau is not None and snapshot.tau_squares is not None
+        while not known and self._step < snapshot.step and not (self._tau is self._squares is None):
             self._add(self._rates_of(self._step))
             self._step += 1
         self._step, self._before = snapshot.step, snapshot

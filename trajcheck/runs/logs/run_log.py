@@ -16,7 +16,7 @@ MEAN = "mean"
 class RunLog:
     """`lr[t]` are the rates with which update t, from x_t to x_{t+1}, was made, one a parameter group; a single one is
     that of all groups. `loss[t]` is f(x_t; z_t) where `loss_kind` is AT_STEP; a MEAN stands under the step that it ends
-    with, and fills no loss. Steps may be missing; numbers are finite, and rates are not negative. `source` names the
+    with, and fills no loss. `grad_sq[t]` is |g_t|^2, as the optimizer used it, and `update_sq[t]` |x_{t+1} - x_t|^2. Steps may be missing; numbers are finite, and rates are not negative. `source` names the
     log in messages, and `files` are those it was read from.
     """
 
@@ -24,12 +24,21 @@ class RunLog:
     lr: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
     loss: Mapping[int, float] = field(default_factory=dict)
     loss_kind: str = AT_STEP
+    grad_sq: Mapping[int, float] = field(default_factory=dict)
+    update_sq: Mapping[int, float] = field(default_factory=dict)
     files: tuple[str, ...] = ()
 
     def before(self, other: RunLog | None) -> RunLog:
-        """This log, with what it lacks altogether, rates or losses, from another one."""
-        if other is None or (self.lr and self.loss):
+        """This log, with what it lacks altogether, rates or losses or squares, from another one."""
+        if other is None:
             return self
         losses = self if self.loss else other
-        source = ", ".join(dict.fromkeys((self.source, other.source)))
-        return RunLog(source, self.lr or other.lr, losses.loss, losses.loss_kind, (*self.files, *other.files))
+        return RunLog(
+            ", ".join(dict.fromkeys((self.source, other.source))),
+            self.lr or other.lr,
+            losses.loss,
+            losses.loss_kind,
+            self.grad_sq or other.grad_sq,
+            self.update_sq or other.update_sq,
+            (*self.files, *other.files),
+        )

@@ -11,11 +11,13 @@ from pathlib import Path
 
 from trajcheck.errors import RunError
 from trajcheck.runs.formats.native.description import DESCRIPTION, read_run_info
+from trajcheck.runs.formats.native.every_step import EVERY_STEP, read_every_step
 from trajcheck.runs.formats.native.probes import probe_files, read_probe
 from trajcheck.runs.formats.native.reading import read_step
 from trajcheck.runs.formats.native.step_files import SUPERSEDED, StepFiles, is_step_file, step_files
 from trajcheck.runs.formats.stored_run import PROGRAM, StoredRun, StoredStep
 from trajcheck.runs.formats.verification import RunVerification
+from trajcheck.runs.logs.run_log import RunLog
 from trajcheck.runs.run_info import RunInfo
 from trajcheck.runs.snapshot import Probe, Snapshot
 
@@ -55,6 +57,9 @@ class NativeRun(StoredRun):
     def probes(self) -> tuple[Probe, ...]:
         return tuple(read_probe(path) for path in probe_files(self.path))
 
+    def log(self) -> RunLog | None:
+        return read_every_step(self.path)
+
     def files(self) -> tuple[str, ...]:
         """By their names alone, whatever is in them."""
         try:
@@ -74,4 +79,4 @@ class NativeRun(StoredRun):
 
 
 def _is_read(name: str) -> bool:
-    return name in (DESCRIPTION, PROGRAM) or is_step_file(name) or name.startswith("probe-")
+    return name in (DESCRIPTION, PROGRAM, EVERY_STEP) or is_step_file(name) or name.startswith("probe-")

@@ -1,0 +1,1 @@
+"""Sums over the parameters and gradients of a step, on the device where they lie."""
