@@ -21,6 +21,7 @@ CONDITIONS = {
     "replay": "objective",
     "decay": "a run with weight decay",
     "windows": "`Recorder(windows=True)`",
+    "all_losses": "`every-step.f64`, or `Recorder(windows=True)`, or a log of every step",
     "curvature": "objective, `--curvature`",
     "lambda_max": "objective, `--curvature`",
     "lambda_min": "objective, `--curvature`, `--curvature-ends min` or `both`",

@@ -35,10 +35,14 @@ from safetensors import safe_open
 import trajcheck
 from benchmarks.faults.table import Trials, show
 from benchmarks.faults.training import RECORDINGS, train
+from trajcheck.recording.every_step.rows import BLOCK
 from trajcheck.recording.run.background_writer import QUEUE_LENGTH
 
 #: Records that a killed process may not have written: those in the queue, the one being written, that of the last step.
 UNWRITTEN = QUEUE_LENGTH + 2
+
+#: Of the numbers of every step those that a killed process may not have written.
+UNWRITTEN_NUMBERS = 2 * BLOCK
 
 #: Kills of one training, at most; then it may end.
 KILLS = 3
@@ -225,11 +229,35 @@ def _after_fault(expected: Undisturbed, run: Path, begun: int, recording: str, s
     if any("temporary" in note for note in found.notes):
         seen.append("temporary file")
     wrong = list(found.damage)
+    wrong += _other_numbers(expected, run, begun, seen)
     wrong += [f"{path.name} is not that of the undisturbed training" for path in _files(run) if _other(path, expected)]
     if RECORDINGS[recording].get("every") == 1 and begun:
         last = max((int(path.name[5:14]) for path in _files(run)), default=-1)
         if last < begun - UNWRITTEN:
             wrong.append(f"step {begun} had begun, and the last record is of step {last}")
+    return wrong
+
+
+def _numbers(run: Path) -> np.ndarray:
+    """What every-step.f64 holds, without a torn record."""
+    path = run / "every-step.f64"
+    data = path.read_bytes() if path.exists() else b""
+    return np.frombuffer(data[: len(data) // 32 * 32]).reshape(-1, 4)
+
+
+def _other_numbers(expected: Undisturbed, run: Path, begun: int, seen: list[str]) -> list[str]:
+    """What is wrong with the numbers of every step: they are those of the undisturbed training, to the bit, or unknown;
+    and no more of them are missing than a job that is killed may lose."""
+    found, meant = _numbers(run), _numbers(expected.run)
+    if len(found) > len(meant):
+        return [f"every-step.f64 has {len(found)} records of {len(meant)} steps"]
+    known = ~np.isnan(found)
+    other = (found != meant[: len(found)]) & known
+    wrong = [f"every-step.f64: record {row} is not that of the undisturbed training" for row in np.where(other)[0][:1]]
+    if begun and len(found) < begun - UNWRITTEN_NUMBERS:
+        wrong.append(f"step {begun} had begun, and every-step.f64 has {len(found)} records")
+    if (run / "every-step.f64").exists() and (run / "every-step.f64").stat().st_size % 32:
+        seen.append("torn record")
     return wrong
 
 
@@ -254,6 +282,11 @@ def _gone_on(
             wrong.append(f"records are missing here and there: {steps}")
     elif missing and not thinned:
         wrong.append(f"{len(missing)} records are missing, the first {min(missing)}")
+    numbers = _numbers(run)
+    if not recording_stopped and (len(numbers) < len(_numbers(expected.run)) or np.isnan(numbers).any()):
+        wrong.append(
+            f"every-step.f64 has {len(numbers)} records, {int(np.isnan(numbers).any(1).sum())} with unknown ones"
+        )
     if _files(expected.run)[-1].name not in names:
         wrong.append("the final iterate is missing")
     if wrong:

@@ -30,6 +30,7 @@ OF_REFERENCES = (
 )
 
 
+OF_LOSSES = ("loss", "loss_min", "loss_max")
 OF_TRAJECTORY = ("component_1", "component_2", "off_plane")
 
 
@@ -64,6 +65,7 @@ def summary(refs: Sequence[str], samples: Sequence[str] = ("own",), **more: Any)
                 ref: {"component_1": 0.1 * n, "component_2": 1.0, "off_plane": 2.0} for n, ref in enumerate(refs)
             },
         },
+        "losses": {"rows": 40},
         "scale_invariant": None,
         "audit": None,
         "warnings": [],
@@ -128,5 +130,6 @@ def analysis(
         for seed, sample in enumerate(samples)
     ]
     plane = frame(OF_TRAJECTORY, 1).drop(columns="weight")
-    tables = {"steps": pd.concat(own), "references": pd.concat(towards), "trajectory": plane}
+    losses = pd.DataFrame({"step": steps, "until": steps, **{n: frame([n], 2)[n] for n in OF_LOSSES}})
+    tables = {"steps": pd.concat(own), "references": pd.concat(towards), "trajectory": plane, "losses": losses}
     return write_report(folder, tables, summary(refs, samples, **about))

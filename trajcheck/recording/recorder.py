@@ -42,11 +42,14 @@ from trajcheck.recording.run.group_settings import GroupSettings
 from trajcheck.recording.run.probe_batches import store_probe
 from trajcheck.recording.run.run_writer import RunWriter
 from trajcheck.recording.run.trained_set import TrainedSet
+from trajcheck.recording.run_end import RunEnd
 from trajcheck.recording.schedule.schedules import Budget, Schedule
 from trajcheck.recording.schedule.time_spent import TimeSpent
 from trajcheck.recording.step.forwards import Forward
 from trajcheck.recording.step.observations import Observations
 from trajcheck.recording.step.window_sums import WindowSums
+from trajcheck.recording.step_ends import StepEnds
+from trajcheck.recording.step_parts import StepParts
 from trajcheck.recording.step_recorder import StepRecorder
 from trajcheck.runs.formats.native.every_step import EVERY_STEP
 from trajcheck.runs.run_info import CLOSED
@@ -81,8 +84,8 @@ class Recorder:
             scheduled records, in pairs, as far as is needed beyond the first seconds, and says so. "auto": 0.05 under a
             Budget, which is a plan; none under any other schedule, which is an order. None: no limit, as on several
             ranks, whose times differ.
-        every_step: write loss, rate, |g_t|^2 and |x_{t+1} - x_t|^2 of every step, recorded or not, to every-step.f64 in the
-            folder. Takes one more vector of memory on the training device; False leaves it out.
+        every_step: write loss, rate, |g_t|^2 and |x_{t+1} - x_t|^2 of every step, recorded or not, to every-step.f64 in
+            the folder. Takes one more vector of memory on the training device; False leaves it out.
         quiet: print neither the plan, nor what is left out, nor why recording stopped; of that there is a warning.
 
     Of an optimizer that evaluates its closure several times a step, as LBFGS does, f and g_t are those of the first.
@@ -147,6 +150,7 @@ class Recorder:
         sums = WindowSums(self._model.stored) if windows else None
         self.guard = Guard(self.spent, self._fail)
         self._steps: StepRecorder | None = None
+        self._end: RunEnd | None = None
         self._hooks: LoopHooks | None = None
         description = describe_run(self._model, model, optimizers, repr(schedule), overhead=overhead, user=user)
         writer: RunWriter | None = None
@@ -177,7 +181,7 @@ class Recorder:
             self._fail(error)
             return
         try:
-            self._steps = StepRecorder(
+            parts = StepParts(
                 optimizers,
                 self._model,
                 self._observations,
@@ -192,6 +196,8 @@ class Recorder:
                 every_step,
                 self._without_every_step,
             )
+            ends = StepEnds(parts)
+            self._steps, self._end = StepRecorder(parts, ends), RunEnd(parts, ends)
             self._hooks = LoopHooks(model, optimizers, self._steps, self.guard)
         except BaseException:
             writer.abandon()
@@ -247,9 +253,9 @@ class Recorder:
 
         Waits until the records so far are on the disk, so that a job that goes on from the checkpoint leaves no gap.
         """
-        if steps := self._going:
+        if self._end is not None and self.active:
             with self.guard:
-                return steps.state_dict()
+                return self._end.state_dict()
         return {"step": None}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -257,8 +263,8 @@ class Recorder:
 
         Raises RecorderError where it is of another step than `start_step`, or of other parameter groups.
         """
-        if state["step"] is not None and (steps := self._going):
-            steps.load_state_dict(state)
+        if state["step"] is not None and self._end is not None and self.active:
+            self._end.load_state_dict(state)
 
     @contextmanager
     def update(self, lr: float | None = None) -> Iterator[None]:
@@ -362,14 +368,14 @@ class Recorder:
         Does nothing the second time. Raises OutputError or RecorderError with `strict=True` if something failed.
         """
         try:
-            if steps := self._going:
+            if self._end is not None and self.active:
                 with self.guard:
                     if self._finish:
-                        ended = steps.finish()
+                        ended = self._end.finish()
                         self._ended = ended if self._ended == CLOSED else self._ended
                     by_hand = isinstance(self._optimizers.members[0], UpdatesByHand)
                     untold = [f"no update was told of, so there is none in it: {HOW} tells it"]
-                    for line in [*(untold if by_hand and self.step == self._start else ()), *steps.said()]:
+                    for line in [*(untold if by_hand and self.step == self._start else ()), *self._end.said()]:
                         self._warn(line)
         finally:
             self._stop(self._ended)
@@ -412,7 +418,7 @@ class Recorder:
     def forked(self) -> None:
         """This process is a child of the one that records: it goes on unrecorded, and says so if it trains."""
         if self.active:
-            self.guard.active, self._steps = False, None
+            self.guard.active, self._steps, self._end = False, None, None
             self.guard.say_first = lambda: self._warn(
                 "this process was forked from the one that records, so its steps are no part of the run; make the "
                 "Recorder in the process that trains"
@@ -422,5 +428,5 @@ class Recorder:
         """Record no more. The hooks stay, idle, until close(): one of them may be running, and an optimizer does not
         bear that its hooks change while it calls them."""
         self.guard.active = False
-        if self._steps is not None:
-            self._steps.stop(ended)
+        if self._end is not None:
+            self._end.stop(ended)

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from trajcheck.inner_products.catalogue import REFERENCE_PRODUCTS, STEP_PRODUCTS, vectors_needed
 from trajcheck.metrics.columns import Column, column
 from trajcheck.metrics.quantity import REFERENCES, STEPS
+from trajcheck.runs.logs.all_losses import sums_between
 from trajcheck.runs.optimizer_memory import PROBE, Skip
 from trajcheck.runs.references import Reference
 from trajcheck.scalars.rows import Row
@@ -181,6 +182,12 @@ def own_term(row: Row, reference: Reference, skip: Skip) -> str:
     return skip.taken(row.skip, int(depends.whole))
 
 
+def _sums_of_log(o: Operands) -> bool:
+    """Whether a log has all losses from some record to the next."""
+    trajectory = o.source.trajectory
+    return any(total is not None for total in sums_between(trajectory.log, trajectory.steps))
+
+
 #: What a column may take beside its operands (Quantity.when): whether a table on one sample has it.
 CONDITIONS: Mapping[str, Callable[[Operands], bool]] = {
     "own": lambda o: o.source.sample == "own",
@@ -188,6 +195,7 @@ CONDITIONS: Mapping[str, Callable[[Operands], bool]] = {
     "replay": lambda o: o.source.epsilon is not None,
     "decay": lambda o: o.source.trajectory.settings.has_decay,
     "windows": lambda o: any(snapshot.window is not None for snapshot in o.source.trajectory.snapshots),
+    "all_losses": lambda o: CONDITIONS["windows"](o) or _sums_of_log(o),
     "curvature": lambda o: bool(o.source.curvature),
     "lambda_max": lambda o: bool(o.source.curvature) and o.source.ends != "min",
     "lambda_min": lambda o: bool(o.source.curvature) and o.source.ends != "max",

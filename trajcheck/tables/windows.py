@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from trajcheck.files.extents import EPSILON
 from trajcheck.metrics.columns import Column, column
 from trajcheck.metrics.quantity import REFERENCES, STEPS
+from trajcheck.runs.logs.all_losses import sums_between
 from trajcheck.runs.snapshot import Window
 from trajcheck.tables.operands import Operands, operand
 from trajcheck.tables.source import Source
@@ -17,8 +18,13 @@ NO_LOSS = "the loss of one of its steps was not observed"
 
 @operand(STEPS)
 def window_losses(o: Operands) -> Column:
-    """The sum of f over the steps of a window."""
-    return _terms(o.source, [getattr(window, "loss_sum", None) for window in _windows(o.source)])
+    """The sum of f over the steps since the record before: what was kept with the record, or else that of a log of all
+    steps."""
+    logged = sums_between(o.source.trajectory.log, o.source.trajectory.steps)
+    kept = [getattr(window, "loss_sum", None) for window in _windows(o.source)]
+    places = o.source.each(lambda row: row.place)
+    terms = [logged[place] if own is None else own for own, place in zip(kept, places, strict=True)]
+    return _terms(o.source, terms)
 
 
 @operand(STEPS)
@@ -76,7 +82,7 @@ def _roundings(o: Operands, places: Sequence[int]) -> list[float | None]:
 
 
 def _windows(source: Source) -> list[Window | None]:
-    return source.each(lambda row: source.trajectory.snapshots[row.place].window)
+    return source.each(lambda row: None if row.no_window else source.trajectory.snapshots[row.place].window)
 
 
 def _terms(source: Source, terms: Sequence[float | None]) -> Column:
@@ -84,9 +90,12 @@ def _terms(source: Source, terms: Sequence[float | None]) -> Column:
     if all(term is None for row, term in zip(source.rows.rows, terms, strict=True) if row.place):
         return column([None] * len(terms), source.each(lambda row: row.no_window if row.place else ""), NO_LOSS)
     places = source.rows.places
-    missing = source.each(
-        lambda row: "" if row.place == 0 else row.no_window or ("" if row.place - 1 in places else LEFT_OUT)
-    )
+    missing = [
+        ""
+        if row.place == 0
+        else (row.no_window if term is None else "") or ("" if row.place - 1 in places else LEFT_OUT)
+        for row, term in zip(source.rows.rows, terms, strict=True)
+    ]
     unknown = [
         "" if row.place == 0 or term is not None else NO_LOSS for row, term in zip(source.rows.rows, terms, strict=True)
     ]

@@ -209,7 +209,7 @@ def train(folder: Path, edit: Callable[[int, nn.Module], None], steps: range, *,
     if close:
         recorder.close()
     else:
-        recorder._steps._writer.flush()  # type: ignore[union-attr]
+        recorder._steps._of.writer.flush()  # type: ignore[union-attr]
         recorder._finish = False
         recorder.guard.active = False
         recorder.close()

@@ -96,7 +96,7 @@ def test_one_that_was_taken_for_dead_stops(tmp_path: Path) -> None:
         Recorder(run, model, sgd(model), every=1, quiet=True) as recorder,
     ):
         train(model, recorder._optimizer, 2, recorder)
-        recorder._steps._writer.flush()  # type: ignore[union-attr]
+        recorder._steps._of.writer.flush()  # type: ignore[union-attr]
         (run / RECORDING).unlink()
         lease_of(run / RECORDING, DEAD, ELSEWHERE)
         before = files(run)

@@ -97,7 +97,7 @@ def test_closing_gives_the_memory_up(tmp_path: Path) -> None:
     with Recorder(tmp_path, model, sgd(model), every=1, strict=True, quiet=True) as recorder:
         train(model, recorder._optimizer, 3, recorder)
         assert recorder._steps is not None
-        buffer = weakref.ref(recorder._steps._vectors.buffer)
+        buffer = weakref.ref(recorder._steps._of.vectors.buffer)
     gc.collect()
     assert buffer() is None
 

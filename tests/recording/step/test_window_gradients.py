@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from window_reference import Dense, double_batch, of_kind
 from windowed_runs import windowed
 
-from trajcheck.recording.step import window_sums
+from trajcheck.recording.sums import window_vectors
 
 
 def test_missing_and_sparse_gradients(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(window_sums, "CHUNK_CPU", 6)
+    monkeypatch.setattr(window_vectors, "CHUNK_CPU", 6)
+    monkeypatch.setattr(window_vectors, "compiled", lambda: None)
     model = nn.Embedding(5, 2, sparse=True, dtype=torch.float64)
     model.register_parameter("unused", nn.Parameter(torch.ones(3)))
     model.register_parameter("scalar", nn.Parameter(torch.ones(())))
@@ -68,7 +69,8 @@ def test_only_what_is_trained_and_recorded_is_summed(tmp_path: Path) -> None:
 
 def test_other_memory_orders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The sum is stored in the order of the parameter's indices, whatever that of its memory."""
-    monkeypatch.setattr(window_sums, "CHUNK_CPU", 20)
+    monkeypatch.setattr(window_vectors, "CHUNK_CPU", 20)
+    monkeypatch.setattr(window_vectors, "compiled", lambda: None)
     torch.manual_seed(0)
     model = nn.Conv2d(2, 3, 3, dtype=torch.float64).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = sgd(model, momentum=0.9)

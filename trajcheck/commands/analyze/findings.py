@@ -32,6 +32,7 @@ from trajcheck.reports.making.headline import (
     with_hidden,
 )
 from trajcheck.reports.making.layers_table import layers_table
+from trajcheck.reports.making.losses_table import losses_table
 from trajcheck.reports.making.publishing import empty_columns, publish, steps_left_out, summary_of
 from trajcheck.reports.making.recording_warnings import causes, recording_warnings
 from trajcheck.reports.making.results import Report
@@ -124,7 +125,7 @@ class Findings:
     def report(self, folder: ReportFolder) -> Report:
         """Write everything into the folder."""
         summary = self.summary()
-        frames = publish(folder, self.tables(), summary, optional=("layers", "trajectory"))
+        frames = publish(folder, self.tables(), summary, optional=("layers", "trajectory", "losses"))
         return Report(folder.path, **frames, summary=summary, incomplete=summary["incomplete"])
 
     def _other_samples(self, sample: str) -> str:
@@ -149,7 +150,14 @@ class Findings:
             tables["layers"] = layers_table(self.measured, self.families, self.options.group)
         if self.plane is not None:
             tables["trajectory"] = self.plane.table
+        if self.losses is not None:
+            tables["losses"] = self.losses
         return tables
+
+    @cached_property
+    def losses(self) -> CsvTable | None:
+        """The losses of all steps, where a log beside the records has them."""
+        return losses_table(self.trajectory)
 
     def incomplete(self) -> list[str]:
         """What was explicitly asked for and could not be computed."""
@@ -272,6 +280,7 @@ class Findings:
                 "trajectory": None if self.plane is None else self.plane.facts,
                 "scale_invariant": None if self.scale is None else asdict(self.scale),
                 "audit": None if self.run.audit is None else self.run.audit.as_json(),
+                **({} if self.losses is None else {"losses": {"rows": len(self.losses.parts[0].steps)}}),
             },
             warnings=self.warnings(),
             incomplete=self.incomplete(),

@@ -25,7 +25,7 @@ from trajcheck.files.leases import HeldError, take
 from trajcheck.files.opening import opened
 from trajcheck.files.whole_files import json_bytes
 from trajcheck.runs.formats.recognise import open_run, recognise
-from trajcheck.runs.formats.stored_run import PROGRAM, PROGRAM_TENSORS
+from trajcheck.runs.formats.stored_run import StoredRun
 from trajcheck.runs.surroundings import same_bytes
 from trajcheck.runs.trajectory import Trajectory, trajectory_of
 from trajcheck.scalars.rows import parse_steps
@@ -83,7 +83,7 @@ def convert(
     try:
         with OpenFolder.within(target, make=True) as folder, take(target, _LEASE):
             _begin(folder, target, described)
-            written += _beside(folder, stored.path, [Path(probe.path) for probe in trajectory.probes if probe.path])
+            written += _beside(folder, stored, [Path(probe.path) for probe in trajectory.probes if probe.path])
             with ExtentReader() as reader, progress_bar(f"convert {target.name}", len(kept), quiet) as progress:
                 contents = Contents(trajectory, frozenset(kept), partial(same_bytes, reader))
                 for snapshot in trajectory.snapshots:
@@ -121,10 +121,10 @@ def _begin(folder: OpenFolder, target: Path, described: Mapping[str, Any]) -> No
     folder.sync()
 
 
-def _beside(folder: OpenFolder, source: Path, probes: Iterable[Path]) -> int:
-    """Copy the loss program and the batches set aside."""
+def _beside(folder: OpenFolder, source: StoredRun, probes: Iterable[Path]) -> int:
+    """Copy the loss program, the batches set aside, and the numbers of every step, whichever steps are converted."""
     total = 0
-    for file in (source / PROGRAM, source / PROGRAM_TENSORS, *probes):
+    for file in (*(source.path / name for name in source.beside), *probes):
         if file.is_file() and not folder.holds(file.name):
             with opened(file) as held:
                 folder.write(file.name, iter(lambda: held.read(1 << 20), b""))

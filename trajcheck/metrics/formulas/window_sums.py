@@ -44,7 +44,7 @@ def window_num_skip(window_skip_terms: Column, window_skip_rounding: Column) -> 
 
 
 @quantity(
-    STEPS, formula="sum of f(x_i; z_i) over all steps i < t", unit=LOSS, family="convexity", when=("own", "windows")
+    STEPS, formula="sum of f(x_i; z_i) over all steps i < t", unit=LOSS, family="convexity", when=("own", "all_losses")
 )
 def window_loss_sum(window_losses: Column) -> Column:
     """sum_{i<t} f(x_i; z_i), recorded or not."""

@@ -1,8 +1,8 @@
 """What is taken of every step, recorded or not, for every-step.f64.
 
 A step's numbers are complete when the next one begins: only then it is known whether something else than the optimizer
-changed the parameters meanwhile, so that what the update did leads nowhere. Of a large model in the processor's memory the
-update's length is summed in a thread of its own, while training goes on: the parameters stay as they are until the
+changed the parameters meanwhile, so that what the update did leads nowhere. Of a large model in the processor's memory
+the update's length is summed in a thread of its own, while training goes on: the parameters stay as they are until the
 next step, or what changed them is noticed.
 """
 
@@ -51,7 +51,7 @@ class EveryStep:
         self._rows = Rows(self._write)
         self._aside: ThreadPoolExecutor | None = None
         self._made: _Made | None = None
-        self._gradients: list[Number] | None = None
+        self._gradients: dict[int, list[Number]] = {}  # by the place of the optimizer that uses them
         self._stale = True  # whether the vector that is held is not x_t
         self._doubt: torch.Tensor | None = None  # whether it is not, as a device will tell
         self._begun = -1
@@ -71,33 +71,36 @@ class EveryStep:
             self._squares.begin()
             self._doubt = None
         self._stale, self._begun = False, step
-        self._gradients = None
+        self._gradients = {}
 
-    def gradients(self, groups: Container[int] | None, scale: torch.Tensor | None) -> None:
-        """The optimizer of these parameter groups, or of all, comes: what `.grad` holds is g_t times `scale`."""
+    def gradients(self, place: int, groups: Container[int] | None, scale: torch.Tensor | None) -> None:
+        """The optimizer at a place, of these parameter groups, or of all, comes: `.grad` holds g_t times `scale`."""
         squares = self._squares.gradients(groups)
         if scale is not None:
             divisor = scale.detach().reshape(()).double().square()
-            squares = [each / (divisor.to(each.device) if isinstance(each, torch.Tensor) else divisor) for each in squares]
-        self._gradients = [*(self._gradients or []), *squares]
+            squares = [
+                each / (divisor.to(each.device) if isinstance(each, torch.Tensor) else divisor) for each in squares
+            ]
+        self._gradients[place] = squares
 
-    def made(self, step: int, loss: Number | None, rates: Sequence[float] | None, skips: Any, *, known: bool) -> None:
-        """The step was made at this loss (None: unknown) and these rates, unless `skips` is not zero; `known`: its loss
-        and gradient are those of x_t."""
+    def made(self, step: int, loss: Number | None, rates: Sequence[float] | None, skips: Any, *, used: bool) -> None:
+        """The step was made at this loss (None: unknown) and these rates, unless `skips` is not zero; `used`: its
+        gradient is known to be that of x_t, and all of it was used."""
         rate: Number = rates[0] if rates and len(set(rates)) == 1 else math.nan
-        gradient = _sum(self._gradients) if known and self._whole and self._gradients is not None else math.nan
-        value: Number = loss if known and self._alone and loss is not None else math.nan
+        parts = [part for squares in self._gradients.values() for part in squares]
+        gradient = _sum(parts) if used and self._whole and self._gradients else math.nan
+        value: Number = loss if self._alone and loss is not None else math.nan
         if skips is not None:
             skipped = skips.detach().reshape(()) > 0
             rate, gradient = _unless(skipped, rate, 0.0), _unless(skipped, gradient, math.nan)
         self._made = _Made(step, value, rate, gradient, self._moved() if self._whole else lambda: None)
-        self._gradients = None
+        self._gradients = {}
 
     def skipped(self, step: int, loss: Number | None) -> None:
         """A loss scaler has skipped it: the parameters are as they were."""
         value: Number = loss if self._alone and loss is not None else math.nan
         self._made = _Made(step, value, 0.0, math.nan, lambda: [0.0])
-        self._gradients = None
+        self._gradients = {}
 
     def ends(self, step: int, moved: bool) -> None:
         """No step comes after the one before this; `moved`: something else changed the parameters since."""
@@ -161,6 +164,4 @@ def _unless(flag: torch.Tensor, value: Number, otherwise: float) -> Number:
     """The value, and `otherwise` where the flag is set; on the value's device, if it has one."""
     if isinstance(value, torch.Tensor):
         return value.double().masked_fill(flag.to(value.device, non_blocking=True), otherwise)
-    if flag.device.type == "cpu":
-        return otherwise if bool(flag) else value
     return torch.full((), value, dtype=torch.float64, device=flag.device).masked_fill(flag, otherwise)

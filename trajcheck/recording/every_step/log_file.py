@@ -25,7 +25,8 @@ def cut(folder: Path, start: int) -> None:
 
 class EveryStepFile:
     """Open for this job, which begins with step `start`: records from there on are taken out, and those that are
-    missing before it are unknown. `check` raises where nothing may be written into the run any more. Errors: OSError."""
+    missing before it are unknown. `check` raises where nothing may be written into the run any more. Errors: OSError.
+    """
 
     def __init__(self, folder: Path, start: int, check: Callable[[], None] = lambda: None) -> None:
         check()

@@ -3,7 +3,8 @@
 A print is, of each tensor in pieces of bounded length, the product with a fixed random vector, and the norm. Equal
 bytes have equal prints; other values differ in the product by about the norm of the difference, wherever in the tensor
 they lie and in whatever order, while what rounding does (a weight that was moved and moved back) stays within
-`ROUNDING` machine epsilons of the norm. Taking one reads each tensor twice and waits for no device.
+`ROUNDING` machine epsilons of the norm. Taking one reads each tensor twice, or once where sums.c is there, and waits
+for no device.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import NamedTuple
 import torch
 
 from trajcheck.recording.model.shards import local
+from trajcheck.recording.sums.compiled import compiled
 
 #: Elements of a piece: odd, so that rows which change places meet other factors.
 PIECE = (1 << 18) - 5
@@ -44,6 +46,12 @@ class ContentPrints:
         for (device, dtype), tensors in self._kinds.items():
             factors = self._factors_of(device, dtype, max(local(t).numel() for t in tensors.values()))
             pieces = [piece.to(dtype) for tensor in tensors.values() for piece in _pieces(tensor)]
+            library = compiled() if dtype is torch.float32 and device.type == "cpu" else None
+            if library is not None:
+                products, squares = library.prints(pieces, factors).unbind(1)
+                found.products.append(products.to(dtype))
+                found.norms.append(squares.sqrt().to(dtype))
+                continue
             found.products.append(torch.stack([torch.dot(piece, factors[: piece.numel()]) for piece in pieces]))
             found.norms.append(torch.stack([torch.linalg.vector_norm(piece) for piece in pieces]))
         return found

@@ -10,19 +10,17 @@ so that sum_{k<=t<k'} <g_t, x_t - x*> = s + <G, x_k - x*> for any point x* that 
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Container, Sequence
+from typing import Any
 
 import torch
 
 from trajcheck.errors import RecorderError
 from trajcheck.recording.model.recorded_model import Copy, Parameter, fresh_copy
-from trajcheck.recording.model.shards import local
+from trajcheck.recording.sums.squares import Number
+from trajcheck.recording.sums.window_vectors import WindowVectors, make_vectors
 
-#: Elements that are worked on at once. On a CPU they stay in cache; on a GPU few kernels cover them.
-CHUNK_CPU, CHUNK_DEVICE = 1 << 18, 1 << 22
-
-Factor = float | torch.Tensor
+Factor = Number
 Taken = tuple[dict[str, torch.Tensor], dict[str, Any]]  # tensors and metadata of a record
 
 
@@ -39,7 +37,7 @@ class WindowSums:
 
     def __init__(self, parameters: Sequence[Parameter]) -> None:
         self._parameters = list(parameters)
-        self._vectors: list[_Vectors] = []
+        self._vectors: list[WindowVectors] = []
         self._open = False
         self.start, self._passed = -1, 0
         self._held: list[int] | None = None  # versions of the parameters at `hold()`
@@ -55,7 +53,7 @@ class WindowSums:
     def restart(self, step: int) -> None:
         """Begin the window of the record of `step`: x_k is the parameters as they are now."""
         if not self._vectors:
-            self._vectors = _make_vectors(self._parameters)
+            self._vectors = make_vectors(self._parameters)
         for vectors in self._vectors:
             vectors.restart()
         self.start, self._passed, self._open = step, 0, True
@@ -165,147 +163,6 @@ class _Gradients:
         assert isinstance(other, _Gradients)
         same = all(a is b for a, b in zip(self._tensors, other._tensors, strict=True))
         return same and self._versions == other._versions
-
-
-class _Piece(NamedTuple):
-    """Some rows of a tensor; all of it where `rows` is None."""
-
-    source: torch.Tensor
-    first: int
-    rows: int | None
-    numel: int
-
-    def of(self, tensor: torch.Tensor) -> torch.Tensor:
-        tensor = local(tensor)
-        part = tensor if self.rows is None else tensor.narrow(0, self.first, self.rows)
-        return part.reshape(-1)
-
-
-class _Chunk(NamedTuple):
-    """Pieces that are worked on together, and where they lie in the flat vectors."""
-
-    pieces: list[_Piece]
-    begin: int
-    end: int
-
-
-class _Vectors:
-    """G and x_k of the parameters of one dtype on one device, each one flat vector."""
-
-    def __init__(self, parameters: Sequence[Parameter], device: torch.device, dtype: torch.dtype) -> None:
-        limit = CHUNK_CPU if device.type == "cpu" else CHUNK_DEVICE
-        # Large tensors first, in chunks of their own: those need not be gathered from many places.
-        self._parameters = sorted(parameters, key=lambda p: p.source.numel() < limit // 2)
-        self._chunks = list(_chunks([p.source for p in self._parameters], limit))
-        self._device = device
-        wide = torch.float64 if dtype is torch.float64 else torch.float32
-        numel = sum(local(p.source).numel() for p in parameters)
-        self._sum = torch.zeros(numel, dtype=wide, device=device)
-        self._origin = torch.zeros(numel, dtype=wide, device=device)
-        longest = max((chunk.end - chunk.begin for chunk in self._chunks), default=0)
-        self._work = torch.zeros(2, longest, dtype=torch.float64, device=device)
-        self._zero = torch.zeros(1, dtype=dtype, device=device)
-        self.totals = torch.zeros(2, dtype=torch.float64, device=device)  # s and the sum of |g|^2
-
-    @torch.no_grad()
-    def restart(self) -> None:
-        self._sum.zero_()
-        self.totals.zero_()
-        for chunk in self._chunks:
-            self._origin[chunk.begin : chunk.end].copy_(_flat([piece.of(piece.source) for piece in chunk.pieces]))
-
-    @torch.no_grad()
-    def add(self, factors: Sequence[Factor], found_inf: torch.Tensor | None) -> None:
-        known = math.prod(factor for factor in factors if not isinstance(factor, torch.Tensor))
-        tensors = [self._here(factor) for factor in factors if isinstance(factor, torch.Tensor)]
-        skips = None if found_inf is None else self._here(found_inf) > 0
-        gradient = _DenseGradients(self._zero)
-        dots = []
-        for chunk in self._chunks:
-            g = _flat([gradient.of(piece) for piece in chunk.pieces]).to(self._sum.dtype)
-            if known != 1.0:
-                g = g / known
-            for factor in tensors:
-                g = g / factor
-            if skips is not None:
-                g = g.masked_fill(skips, 0.0)
-            self._sum[chunk.begin : chunk.end].add_(g)
-            wide, moved = self._work[:, : g.numel()]
-            wide.copy_(g)
-            x = _flat([piece.of(piece.source) for piece in chunk.pieces])
-            torch.sub(x, self._origin[chunk.begin : chunk.end], out=moved)
-            dots += [torch.dot(wide, moved), torch.dot(wide, wide)]
-        if dots:
-            self.totals += torch.stack(dots).view(-1, 2).sum(0)
-
-    def gradient_sums(self) -> Iterator[tuple[str, torch.Tensor]]:
-        """G by the names of the parameters."""
-        begin = 0
-        for p in self._parameters:
-            held = local(p.source)
-            end = begin + held.numel()
-            yield p.name, self._sum[begin:end].view(held.shape)
-            begin = end
-
-    def _here(self, scalar: torch.Tensor) -> torch.Tensor:
-        return scalar.detach().reshape(()).to(self._device, non_blocking=True)
-
-
-class _DenseGradients:
-    """Pieces of gradients; a parameter without one has the gradient zero."""
-
-    def __init__(self, zero: torch.Tensor) -> None:
-        self._zero = zero
-        self._last: tuple[torch.Tensor, torch.Tensor] | None = None
-
-    def of(self, piece: _Piece) -> torch.Tensor:
-        gradient = piece.source.grad
-        if gradient is None:
-            return self._zero.expand(piece.numel)
-        if gradient.layout is not torch.strided:
-            if self._last is None or self._last[0] is not gradient:
-                self._last = gradient, gradient.to_dense()
-            gradient = self._last[1]
-        return piece.of(gradient)
-
-
-def _make_vectors(parameters: Sequence[Parameter]) -> list[_Vectors]:
-    groups: dict[tuple[torch.device, torch.dtype], list[Parameter]] = {}
-    for p in parameters:
-        groups.setdefault((p.source.device, p.source.dtype), []).append(p)
-    return [_Vectors(members, *key) for key, members in groups.items()]
-
-
-def _chunks(sources: Sequence[torch.Tensor], limit: int) -> Iterator[_Chunk]:
-    """The tensors in order, cut between rows so that a chunk has at most `limit` elements (or is one row)."""
-    pieces: list[_Piece] = []
-    begin = end = 0
-    for piece in (piece for source in sources for piece in _cut(source, limit)):
-        if pieces and end - begin + piece.numel > limit:
-            yield _Chunk(pieces, begin, end)
-            pieces, begin = [], end
-        pieces.append(piece)
-        end += piece.numel
-    if pieces:
-        yield _Chunk(pieces, begin, end)
-
-
-def _cut(source: torch.Tensor, limit: int) -> Iterator[_Piece]:
-    held = local(source)
-    numel = held.numel()
-    if numel <= limit:
-        if numel:
-            yield _Piece(source, 0, None, numel)
-        return
-    row = numel // held.shape[0]
-    rows = max(limit // row, 1)
-    for first in range(0, held.shape[0], rows):
-        here = min(rows, held.shape[0] - first)
-        yield _Piece(source, first, here, here * row)
-
-
-def _flat(tensors: Sequence[torch.Tensor]) -> torch.Tensor:
-    return tensors[0] if len(tensors) == 1 else torch.cat(list(tensors))
 
 
 def _unless(found_inf: torch.Tensor, loss: Factor) -> torch.Tensor:

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 #: The version of sums.c's interface.
-_VERSION = 1
+_VERSION = 2
 
 _POINTER, _NUMBER = ctypes.c_void_p, ctypes.c_int64
 
@@ -26,15 +26,22 @@ class CompiledSums:
         if int(library.trajcheck_sums_version()) != _VERSION:
             raise OSError(f"{path} was built from another version of sums.c")
         self._squares, self._moved = library.trajcheck_squares, library.trajcheck_moved
-        self._window = library.trajcheck_window
+        self._window, self._prints = library.trajcheck_window, library.trajcheck_prints
         self._squares.argtypes, self._squares.restype = (_POINTER, _POINTER, _NUMBER), ctypes.c_double
         self._moved.argtypes, self._moved.restype = (_POINTER, _POINTER, _POINTER, _NUMBER), ctypes.c_double
+        self._prints.argtypes, self._prints.restype = (_POINTER, _POINTER, _NUMBER, _POINTER, _POINTER), None
         self._window.argtypes = (*[_POINTER] * 5, _NUMBER, ctypes.c_double, _POINTER)
         self._window.restype = None
 
     def squares(self, tensors: Sequence[torch.Tensor]) -> float:
         """The sum of |x|^2."""
         return float(self._squares(_addresses(tensors), _sizes(tensors), len(tensors)))
+
+    def prints(self, tensors: Sequence[torch.Tensor], factors: torch.Tensor) -> torch.Tensor:
+        """Of each tensor <x, factors>, with the first of them, and |x|^2, in float64 [tensors, 2]."""
+        found = torch.empty(len(tensors), 2, dtype=torch.float64)
+        self._prints(_addresses(tensors), _sizes(tensors), len(tensors), factors.data_ptr(), found.data_ptr())
+        return found
 
     def moved(self, tensors: Sequence[torch.Tensor], before: Sequence[torch.Tensor]) -> float:
         """The sum of |x - before|^2; `before` holds x from then on."""
@@ -65,7 +72,8 @@ def _sizes(tensors: Sequence[torch.Tensor]) -> ctypes.Array[ctypes.c_int64]:
 def takes(tensor: torch.Tensor) -> bool:
     """Whether a tensor is one that sums.c can read."""
     return (
-        tensor.dtype is torch.float32
+        type(tensor) in (torch.Tensor, torch.nn.Parameter)  # others may hold their numbers elsewhere
+        and tensor.dtype is torch.float32
         and tensor.layout is torch.strided
         and tensor.device.type == "cpu"
         and tensor.is_contiguous()

@@ -1,7 +1,7 @@
 """|g_t|^2 and |x_{t+1} - x_t|^2 of every step, from one pass over gradients and one over parameters.
 
-In the processor's memory sums.c does it; elsewhere, and for other dtypes, torch's fused norms. Differences are formed in
-float32 (float64 of float64 parameters), squares summed in float64. Nothing waits for a device.
+In the processor's memory sums.c does it; elsewhere, and for other dtypes, torch's fused norms. Differences are formed
+in float32 (float64 of float64 parameters), squares summed in float64. Nothing waits for a device.
 """
 
 from __future__ import annotations

@@ -34,6 +34,22 @@
         for (; i < n; i++) total += (double)x[i] * x[i];                                                              \
         return total;                                                                                                 \
     }                                                                                                                 \
+    TARGET static void print_##SUFFIX(const float *x, const float *factors, int64_t n, double *out) {                 \
+        doubles_##SUFFIX dots[2] = {{0}}, squares[2] = {{0}};                                                         \
+        int64_t i = 0;                                                                                                \
+        for (; i + 2 * LANES <= n; i += 2 * LANES)                                                                    \
+            for (int k = 0; k < 2; k++) {                                                                             \
+                doubles_##SUFFIX wide = DOUBLES(load_##SUFFIX(x + i + k * LANES), doubles_##SUFFIX);                  \
+                dots[k] += wide * DOUBLES(load_##SUFFIX(factors + i + k * LANES), doubles_##SUFFIX);                  \
+                squares[k] += wide * wide;                                                                            \
+            }                                                                                                         \
+        out[0] = total_##SUFFIX(dots[0] + dots[1]);                                                                   \
+        out[1] = total_##SUFFIX(squares[0] + squares[1]);                                                             \
+        for (; i < n; i++) {                                                                                          \
+            out[0] += (double)x[i] * factors[i];                                                                      \
+            out[1] += (double)x[i] * x[i];                                                                            \
+        }                                                                                                             \
+    }                                                                                                                 \
     TARGET static double moved_##SUFFIX(const float *x, float *before, int64_t n) {                                   \
         doubles_##SUFFIX sums[4] = {{0}};                                                                             \
         int64_t i = 0;                                                                                                \
@@ -92,7 +108,7 @@ FUNCTIONS(avx2, 4, __attribute__((target("avx2,fma"))), WIDENED)
 #endif
 
 /* Of this interface; compiled.py uses no other. */
-int32_t trajcheck_sums_version(void) { return 1; }
+int32_t trajcheck_sums_version(void) { return 2; }
 
 static int avx2(void) {
 #ifdef DISPATCH
@@ -116,6 +132,13 @@ double trajcheck_squares(const float *const *x, const int64_t *n, int64_t count)
     for (int64_t i = 0; i < count; i++) total += CHOSEN(squares, x[i], n[i]);
     (void)fast;
     return total;
+}
+
+/* Of each tensor <x, factors>, with the first of them, and |x|^2. */
+void trajcheck_prints(const float *const *x, const int64_t *n, int64_t count, const float *factors, double *out) {
+    int fast = avx2();
+    for (int64_t i = 0; i < count; i++) CHOSEN(print, x[i], factors, n[i], out + 2 * i);
+    (void)fast;
 }
 
 /* The sum of |x - before|^2; x is what was before from then on. */

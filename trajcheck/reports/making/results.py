@@ -65,7 +65,8 @@ class Comparison(Shown):
 class Report(Shown):
     """What an analysis gave: the tables as they stand in the CSV files, the summary, and the folder that holds them.
 
-    `layers` and `trajectory` are None where nobody asked for them. `incomplete` lists what was explicitly asked for
+    `layers` and `trajectory` are None where nobody asked for them, `losses` where no log has those of all steps.
+    `incomplete` lists what was explicitly asked for
     and could not be computed.
     """
 
@@ -77,16 +78,17 @@ class Report(Shown):
     incomplete: list[str] = field(default_factory=list)
     layers: pd.DataFrame | None = None
     trajectory: pd.DataFrame | None = None
+    losses: pd.DataFrame | None = None
 
     @property
     def files(self) -> tuple[str, ...]:
         """The names of its CSV files."""
-        optional = {"layers": self.layers, "trajectory": self.trajectory}
+        optional = {"layers": self.layers, "trajectory": self.trajectory, "losses": self.losses}
         made = [name for name, frame in optional.items() if frame is not None]
         return tuple(f"{name}.csv" for name in ("steps", "references", "undefined", *made))
 
     def _saved(self) -> SavedReport:
-        tables = {name: getattr(self, name) for name in ("steps", "references", "layers", "trajectory")}
+        tables = {name: getattr(self, name) for name in ("steps", "references", "layers", "trajectory", "losses")}
         return as_saved(self.folder, "analysis", tables, self.undefined, self.summary)
 
 

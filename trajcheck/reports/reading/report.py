@@ -23,7 +23,7 @@ WORDS = ("ref", "sample", "tensor", "run_a", "run_b", "interpolated", "table", "
 
 #: The tables of each kind of report, the first of which it cannot be without.
 TABLES = {
-    "analysis": ("steps", "references", "layers", "trajectory"),
+    "analysis": ("steps", "references", "layers", "trajectory", "losses"),
     "comparison": ("compare", "layers"),
     "flow": ("flow",),
 }
@@ -36,6 +36,7 @@ _NEEDED = {
     "flow": ("step",),
     "layers": ("tensor",),
     "trajectory": ("step",),
+    "losses": ("step", "until"),
     "undefined": ("table", "column", "reason"),
 }
 
@@ -178,7 +179,11 @@ def read_report(folder: Path) -> SavedReport:
     kind = "flow" if "flow" in summary else "comparison" if "runs" in summary else "analysis"
     options = summary["options"]
     named = {str(cell(name)): name for name in _named(summary)}
-    optional = {"layers": options.get("layers") or options.get("group"), "trajectory": options.get("pca")}
+    optional = {
+        "layers": options.get("layers") or options.get("group"),
+        "trajectory": options.get("pca"),
+        "losses": summary.get("losses"),
+    }
     tables = {
         name: _table(folder / f"{name}.csv", named)
         for name in TABLES[kind]

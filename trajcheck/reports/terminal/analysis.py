@@ -39,6 +39,7 @@ def summary_text(report: Report) -> str:
         "references.csv",
         *layers,
         *(["trajectory.csv"] if report.trajectory is not None else []),
+        *(["losses.csv"] if report.losses is not None else []),
         "undefined.csv",
         "summary.json",
     ]

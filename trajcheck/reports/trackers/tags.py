@@ -17,6 +17,7 @@ _KEYS = {
     "references": ("ref", "sample"),
     "layers": ("ref", "run_b", "sample", "tensor"),
     "trajectory": (),
+    "losses": (),
     "compare": ("run_b",),
     "flow": (),
 }
@@ -25,7 +26,7 @@ _KEYS = {
 LONGEST = 200
 
 #: Columns that say where a row stands.
-_PLACES = ("step", "step_a")
+_PLACES = ("step", "step_a", "until")
 
 #: What stands behind trajcheck/ where it is no reference.
 _TABLES = tuple(name for name in _KEYS if name != "references")

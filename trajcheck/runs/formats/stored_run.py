@@ -71,6 +71,9 @@ class StoredRun(ABC):
     #: Whether it reads its files through a tree, so that they need not be on this machine.
     elsewhere: ClassVar[bool] = False
 
+    #: Files in the folder that are of the run as a whole, whichever of its steps are looked at.
+    beside: ClassVar[tuple[str, ...]] = (PROGRAM, PROGRAM_TENSORS)
+
     def __init__(self, path: Path) -> None:
         self.path = path
 

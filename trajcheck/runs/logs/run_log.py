@@ -16,8 +16,10 @@ MEAN = "mean"
 class RunLog:
     """`lr[t]` are the rates with which update t, from x_t to x_{t+1}, was made, one a parameter group; a single one is
     that of all groups. `loss[t]` is f(x_t; z_t) where `loss_kind` is AT_STEP; a MEAN stands under the step that it ends
-    with, and fills no loss. `grad_sq[t]` is |g_t|^2, as the optimizer used it, and `update_sq[t]` |x_{t+1} - x_t|^2. Steps may be missing; numbers are finite, and rates are not negative. `source` names the
-    log in messages, and `files` are those it was read from.
+    with, and fills no loss. `grad_sq[t]` is |g_t|^2 of the gradient as the optimizer used it, `update_sq[t]`
+    |x_{t+1} - x_t|^2; `skipped` are the steps whose update a loss scaler skipped. Steps may be missing; numbers are
+    finite, and rates and squares not negative. `source` names the log in messages, and `files` are those it was read
+    from.
     """
 
     source: str
@@ -26,6 +28,7 @@ class RunLog:
     loss_kind: str = AT_STEP
     grad_sq: Mapping[int, float] = field(default_factory=dict)
     update_sq: Mapping[int, float] = field(default_factory=dict)
+    skipped: frozenset[int] = frozenset()
     files: tuple[str, ...] = ()
 
     def before(self, other: RunLog | None) -> RunLog:
@@ -40,5 +43,6 @@ class RunLog:
             losses.loss_kind,
             self.grad_sq or other.grad_sq,
             self.update_sq or other.update_sq,
+            self.skipped | other.skipped,
             (*self.files, *other.files),
         )

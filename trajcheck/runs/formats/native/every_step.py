@@ -13,10 +13,14 @@ import sys
 from array import array
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from trajcheck.errors import RunError
 from trajcheck.files.opening import NotRegularError, open_regular
 from trajcheck.runs.logs.run_log import RunLog
+
+if TYPE_CHECKING:
+    import numpy as np
 
 EVERY_STEP = "every-step.f64"
 RECORD_BYTES = 32
@@ -31,7 +35,8 @@ _MOST = 1 << 53
 
 class EveryStepRecords:
     """The records that the file has when it is opened. `torn` are the bytes after the last whole one, `known` says how
-    many numbers of each column are known. Raises RunError, naming file and record."""
+    many numbers of each column are known, `skipped` which updates a loss scaler skipped: those at rate 0 that moved
+    nothing and whose gradient is unknown. Raises RunError, naming file and record."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -46,6 +51,7 @@ class EveryStepRecords:
             self.count, self.torn = divmod(size, RECORD_BYTES)
             if self.count > _MOST:
                 raise RunError(f"{path}: {size:,} bytes; expected those of at most 2^53 steps.")
+            self.skipped: frozenset[int] = frozenset()
             self.known = self._checked(file)
         finally:
             os.close(file)
@@ -90,6 +96,10 @@ class EveryStepRecords:
         for block in range(-(-self.count // _BLOCK)):
             values = np.frombuffer(self._read(file, block)).reshape(-1, 4)
             known += (~np.isnan(values)).sum(0)
+            rate, gradient, update = values[:, RATE], values[:, GRAD_SQ], values[:, UPDATE_SQ]
+            (places,) = np.nonzero((rate == 0) & (update == 0) & np.isnan(gradient))
+            if len(places):
+                self.skipped |= set((block * _BLOCK + places).tolist())
             wrong = np.isinf(values) | (values < 0)
             wrong[:, LOSS] = np.isinf(values[:, LOSS])
             if wrong.any():
@@ -126,6 +136,15 @@ class _Column(Mapping[int, float]):
                 if value == value:
                     yield first + place
 
+    def arrays(self) -> tuple[np.ndarray, np.ndarray]:
+        """Steps, and what they have."""
+        import numpy as np
+
+        parts = [np.frombuffer(values)[self._column :: 4] for _, values in self._records.blocks()]
+        values = np.concatenate([np.empty(0), *parts])
+        (steps,) = np.nonzero(~np.isnan(values))
+        return steps, values[steps]
+
 
 class _Rates(Mapping[int, tuple[float, ...]]):
     """Rates as logs have them, a single one for all parameter groups."""
@@ -158,5 +177,6 @@ def read_every_step(folder: Path) -> RunLog | None:
         loss=columns[LOSS],
         grad_sq=columns[GRAD_SQ],
         update_sq=columns[UPDATE_SQ],
+        skipped=records.skipped,
         files=(str(path),),
     )

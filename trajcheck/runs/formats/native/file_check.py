@@ -42,6 +42,8 @@ class FileCheck:
     batch_from: int | None = None
     has_batch: bool = False
     has_loss: bool = False
+    loss: float | None = None
+    lr: tuple[float, ...] | None = None  # of an update that was made
 
 
 def check_step_file(path: Path, left_out: frozenset[str] = frozenset()) -> FileCheck:
@@ -61,6 +63,8 @@ def check_step_file(path: Path, left_out: frozenset[str] = frozenset()) -> FileC
         batch_from=snapshot.batch_from,
         has_batch=bool(snapshot.batch),
         has_loss=snapshot.loss is not None,
+        loss=snapshot.loss,
+        lr=None if snapshot.skipped else snapshot.lr,
     )
 
 

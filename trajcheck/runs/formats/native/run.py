@@ -15,7 +15,7 @@ from trajcheck.runs.formats.native.every_step import EVERY_STEP, read_every_step
 from trajcheck.runs.formats.native.probes import probe_files, read_probe
 from trajcheck.runs.formats.native.reading import read_step
 from trajcheck.runs.formats.native.step_files import SUPERSEDED, StepFiles, is_step_file, step_files
-from trajcheck.runs.formats.stored_run import PROGRAM, StoredRun, StoredStep
+from trajcheck.runs.formats.stored_run import PROGRAM, PROGRAM_TENSORS, StoredRun, StoredStep
 from trajcheck.runs.formats.verification import RunVerification
 from trajcheck.runs.logs.run_log import RunLog
 from trajcheck.runs.run_info import RunInfo
@@ -27,6 +27,7 @@ class NativeRun(StoredRun):
 
     name = "trajcheck's own"
     looks = "step-000000120.safetensors, a file a step, and run.json"
+    beside = (PROGRAM, PROGRAM_TENSORS, EVERY_STEP)
 
     @classmethod
     def recognise(cls, path: Path) -> bool:

@@ -16,6 +16,8 @@ from pathlib import Path
 from trajcheck.errors import RunError
 from trajcheck.files.leftovers import meant_name
 from trajcheck.runs.formats.native.description import DESCRIPTION, read_run_info
+from trajcheck.runs.formats.native.every_step import EVERY_STEP
+from trajcheck.runs.formats.native.every_step_check import check_every_step
 from trajcheck.runs.formats.native.file_check import FileCheck, check_probe_file, check_step_file
 from trajcheck.runs.formats.native.probes import PROBE_FILE
 from trajcheck.runs.formats.native.step_files import SUPERSEDED, StepFiles, is_step_file, step_files
@@ -57,6 +59,8 @@ def verify_run(folder: Path, pool: Executor, progress: Callable[[float], object]
     _batches(run, checks)
     run.add_not_finite((each.step, str(each.path), each.not_finite) for each in checks if each.step is not None)
     _observed(run, checks)
+    if EVERY_STEP in names:
+        check_every_step(run, folder, info, checks)
     _remains(run, folder, names)
     return run
 

@@ -140,7 +140,7 @@ class TrainerCheckpoints(WeightFolders):
             return None, notes
         file = self.tree.member(last.name).path
         each = {step: (rate,) for step, rate in rates.items()}
-        return RunLog(self.tree.shown(last.name), each, losses, kind, (file,)), notes
+        return RunLog(self.tree.shown(last.name), each, losses, kind, files=(file,)), notes
 
     def _version(self, place: Place) -> str | None:
         try:

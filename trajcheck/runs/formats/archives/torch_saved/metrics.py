@@ -46,7 +46,7 @@ def read_metrics(tree: Tree, name: str) -> RunLog | None:
     }
     if not lr and not loss:
         return None
-    return RunLog(tree.shown(name), lr, loss, kind, (tree.member(name).path,))
+    return RunLog(tree.shown(name), lr, loss, kind, files=(tree.member(name).path,))
 
 
 def _number(text: str | None) -> float | None:
