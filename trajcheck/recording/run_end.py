@@ -62,7 +62,7 @@ class RunEnd:
                 self._write_final(self._of.vectors.take_iterate(), unseen)
         else:
             self._write_final(held, self._of.unseen.take())
-        self._of.beside(lambda every: every.ends(self._of.step, self._of.unseen.all.last == self._of.step))
+        self._of.beside(lambda every: every.ends(self._of.unseen.all.last == self._of.step))
         self._of.writer.close()
         self._of.writer.check()
         return ended

@@ -67,7 +67,7 @@ class EveryStep:
         """The parameters are x_t; `found`: whether something else changed them since the step before."""
         self._complete(found)
         self._doubt = found if isinstance(found, torch.Tensor) else None
-        if self._stale or found is True or self._begun == step:  # one that begins again has failed half-way
+        if self._whole and (self._stale or found is True or self._begun == step):  # one that begins again has failed half-way
             self._squares.begin()
             self._doubt = None
         self._stale, self._begun = False, step
@@ -75,6 +75,8 @@ class EveryStep:
 
     def gradients(self, place: int, groups: Container[int] | None, scale: torch.Tensor | None) -> None:
         """The optimizer at a place, of these parameter groups, or of all, comes: `.grad` holds g_t times `scale`."""
+        if not self._whole:
+            return
         squares = self._squares.gradients(groups)
         if scale is not None:
             divisor = scale.detach().reshape(()).double().square()
@@ -88,7 +90,7 @@ class EveryStep:
         gradient is known to be that of x_t, and all of it was used."""
         rate: Number = rates[0] if rates and len(set(rates)) == 1 else math.nan
         parts = [part for squares in self._gradients.values() for part in squares]
-        gradient = _sum(parts) if used and self._whole and self._gradients else math.nan
+        gradient = _sum(parts) if used and self._gradients else math.nan
         value: Number = loss if self._alone and loss is not None else math.nan
         if skips is not None:
             skipped = skips.detach().reshape(()) > 0
@@ -102,8 +104,8 @@ class EveryStep:
         self._made = _Made(step, value, 0.0, math.nan, lambda: [0.0])
         self._gradients = {}
 
-    def ends(self, step: int, moved: bool) -> None:
-        """No step comes after the one before this; `moved`: something else changed the parameters since."""
+    def ends(self, moved: bool) -> None:
+        """No step comes after the last; `moved`: something else changed the parameters since."""
         self._complete(moved)
         self.flush()
 
