@@ -41,7 +41,8 @@ def test_a_folder_that_holds_a_run_is_not_recorded_into(tmp_path: Path) -> None:
 def test_a_folder_with_other_files_is_recorded_into(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     recorded(tmp_path, network(), range(1))
-    assert file_names(tmp_path) == ["notes.txt", "run.json", *(f"step-00000000{i}.safetensors" for i in range(2))]
+    steps = [f"step-00000000{i}.safetensors" for i in range(2)]
+    assert file_names(tmp_path) == ["every-step.f64", "notes.txt", "run.json", *steps]
 
 
 def test_a_resumed_run_completes_its_last_step(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 
+from trajcheck.errors import HeldRunError
 from trajcheck.recording.every_step.every_step import EveryStep
 from trajcheck.recording.schedule.time_spent import TimeSpent
 
@@ -25,6 +26,8 @@ class BesideRecords:
         try:
             with self._spent.for_every_step():
                 work(self._every)
+        except HeldRunError:  # another recorder has the run: that ends all
+            raise
         except Exception as error:
             self.end()
             self._failed(error)

@@ -67,7 +67,7 @@ class EveryStep:
         """The parameters are x_t; `found`: whether something else changed them since the step before."""
         self._complete(found)
         self._doubt = found if isinstance(found, torch.Tensor) else None
-        if self._whole and (self._stale or found is True or self._begun == step):  # one that begins again has failed half-way
+        if self._whole and (self._stale or found is True or self._begun == step):  # one that failed begins again
             self._squares.begin()
             self._doubt = None
         self._stale, self._begun = False, step

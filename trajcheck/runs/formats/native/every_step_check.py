@@ -33,7 +33,6 @@ def check_every_step(run: RunVerification, folder: Path, info: RunInfo, said: It
     except RunError as error:
         run.damage.append(str(error))
         return
-    run.files += 1
     run.bytes += records.count * RECORD_BYTES + records.torn
     if records.torn:
         run.notes.append(f"{EVERY_STEP} ends with {records.torn} bytes of a record that was not written whole")
