@@ -75,6 +75,31 @@ def whole_figures(quick_figures: Callable[[pytest.MonkeyPatch], None], monkeypat
     quick_figures(monkeypatch)
 
 
+#: Which modules ask how many rows are evaluated in a second precision too.
+TWICE = ("measuring.measured_run", "commands.compare.straight_line", "commands.compare.command")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_precision() -> Iterator[None]:
+    """No row is evaluated in a second precision, to measure rounding: half the time of a replay of a few steps, which
+    tests that look at no resolution can do without."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in TWICE:
+            patch.setattr(f"trajcheck.{module}.rows_twice", lambda dtype: 0)
+        yield
+
+
+@pytest.fixture(scope="module")
+def two_precisions() -> Iterator[None]:
+    """A second precision where users have it, for the tests of a module."""
+    from trajcheck.replay.plan import rows_twice
+
+    with pytest.MonkeyPatch.context() as patch:
+        for module in TWICE:
+            patch.setattr(f"trajcheck.{module}.rows_twice", rows_twice)
+        yield
+
+
 @pytest.fixture
 def plain_run(tmp_path: Path) -> Path:
     """Ten steps of random walk with gradients, losses and rates; the last iterate alone. float32, two tensors."""

@@ -18,6 +18,8 @@ from plain_run_files import Outcome
 
 from trajcheck.inner_products.loop import compiled
 
+pytestmark = pytest.mark.usefixtures("two_precisions")
+
 #: Of these the last digits are chance: |Hv - lambda v| after some products, an integrator's own error.
 ERRORS = (
     "_residual",

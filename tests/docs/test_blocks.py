@@ -11,6 +11,8 @@ from documents import NOTES, Block, blocks, pages
 from plain_run_files import Outcome
 from running_pages import PICTURES, PYTHON, SESSION, SHELL, Page, before, commands, goes_on, is_run
 
+pytestmark = pytest.mark.usefixtures("two_precisions")
+
 EVERY = [block for page in pages() for block in blocks(page)]
 
 #: Why a block cannot run in a test. Each has a test of its own of what can be tested of it.

@@ -18,7 +18,6 @@ import trajcheck
 from trajcheck.audit.audit import quick_audit
 from trajcheck.errors import ObjectiveError, StepFileError, UsageError
 from trajcheck.inner_products.catalogue import REFERENCE_PRODUCTS, STEP_PRODUCTS
-from trajcheck.measuring import measured_run
 from trajcheck.measuring.measured_run import MeasuredRun
 from trajcheck.measuring.options import Options
 from trajcheck.objective.objective import Objective
@@ -40,12 +39,6 @@ def options(**chosen: Any) -> dict[str, Any]:
 
 def reading_threads() -> list[str]:
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("trajcheck")]
-
-
-@pytest.fixture(autouse=True)
-def one_precision(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No row is evaluated in a second precision, which reads and keeps for itself what the first does."""
-    monkeypatch.setattr(measured_run, "rows_twice", lambda dtype: 0)
 
 
 @pytest.fixture

@@ -137,14 +137,14 @@ def test_a_pipe_that_takes_a_steps_place_after_its_header_was_read(
 
 
 def test_deep_folders_with_a_run_in_the_last(plain_run: Path, tmp_path: Path, cli: Cli) -> None:
-    """Deeper than calls may be within one another; 1,000 by Python's own setting, which here takes too long."""
+    """Deeper than calls may be within one another; 1,000 by Python's own setting, which takes too long."""
     archive, out = tmp_path / "archive", tmp_path / "out"
-    deep, before = archive.joinpath(*["d"] * 500), sys.getrecursionlimit()
+    deep, before = archive.joinpath(*["d"] * 260), sys.getrecursionlimit()
     make_folders(deep)
     plain_run.rename(deep / "r")
     words = (("batch", archive, "--out", out, "--no-plots"), ("verify", archive), ("table", out))
     assert cli("batch", deep, "--out", tmp_path / "imports", "--no-plots").code == 0
-    sys.setrecursionlimit(450)
+    sys.setrecursionlimit(250)
     try:
         assert [cli(*each).code for each in words] == [0, 0, 0]
     finally:

@@ -16,6 +16,8 @@ OBJECTIVE = """
 import torch
 from objectives import digits
 
+pytestmark = pytest.mark.usefixtures("two_precisions")
+
 def with_data():
     stream = torch.Generator().manual_seed(0)
     pixels = torch.randint(17, (3, 8, 64), generator=stream, dtype=torch.uint8)

@@ -33,6 +33,8 @@ from trajcheck.objective.devices import slow_in_double
 from trajcheck.replay.two_precisions.trial import Trial
 from trajcheck.replay.two_precisions.trial_reads import TrialReads
 
+pytestmark = pytest.mark.usefixtures("two_precisions")
+
 EPS = 2.0**-23
 METRICS = ["convexity", "progress", "smoothness"]
 Runs = dict[str, tuple[Path, str]]

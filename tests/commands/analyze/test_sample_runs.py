@@ -16,6 +16,8 @@ from places import SAMPLES
 import trajcheck
 from trajcheck import Report
 
+pytestmark = pytest.mark.usefixtures("two_precisions")
+
 Analyzed = Callable[..., Report]
 RUNS = {
     "digits-sgd-seed0": "digits",

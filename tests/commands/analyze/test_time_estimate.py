@@ -10,17 +10,10 @@ from places import SAMPLES
 from plain_run_files import Outcome
 
 from trajcheck.commands.analyze.time_estimate import Mark, Span, estimate_time, span
-from trajcheck.measuring import measured_run
 from trajcheck.measuring.options import Options
 
 RUN, OBJECTIVE = SAMPLES / "digits-sgd-seed0", f"{SAMPLES / 'objectives.py'}:digits"
 Cli = Callable[..., Outcome]
-
-
-@pytest.fixture
-def one_precision(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No row is evaluated in a second precision, whose time is a range of its own."""
-    monkeypatch.setattr(measured_run, "rows_twice", lambda dtype: 0)
 
 
 class Ticking:
@@ -49,7 +42,6 @@ def test_one_stretch_is_all_there_is() -> None:
     assert span([Mark(0.0, 0), Mark(2.0, 0.5)], 10) == (40, 40)
 
 
-@pytest.mark.usefixtures("one_precision")
 def test_what_was_watched_is_the_whole_pass_and_the_whole_replay() -> None:
     """At one tick a row: as many rows as are left to the end take as many ticks."""
     found = estimate_time(RUN, Options(objective=OBJECTIVE, steps=":30"), Ticking(0.01))
@@ -57,7 +49,6 @@ def test_what_was_watched_is_the_whole_pass_and_the_whole_replay() -> None:
     assert found.replaying == pytest.approx((0.30, 0.30)) and found.curvature is None
 
 
-@pytest.mark.usefixtures("one_precision")
 def test_it_stops_when_it_has_seen_enough() -> None:
     clock = Ticking(1.0)
     found = estimate_time(RUN, Options(objective=OBJECTIVE), clock)
@@ -65,7 +56,6 @@ def test_it_stops_when_it_has_seen_enough() -> None:
     assert found.cost.gradients > 121
 
 
-@pytest.mark.usefixtures("one_precision")
 def test_hessians_are_inferred_and_that_is_said() -> None:
     found = estimate_time(RUN, Options(objective=OBJECTIVE, steps=":30", curvature=10), Ticking(0.01))
     evaluations = found.cost.losses + found.cost.gradients
