@@ -12,11 +12,11 @@ import trajcheck
 from trajcheck.measuring.options import Options
 from trajcheck.objective.objective import Objective
 
+pytestmark = pytest.mark.usefixtures("two_precisions")
+
 OBJECTIVE = """
 import torch
 from objectives import digits
-
-pytestmark = pytest.mark.usefixtures("two_precisions")
 
 def with_data():
     stream = torch.Generator().manual_seed(0)
