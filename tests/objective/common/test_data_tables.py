@@ -17,10 +17,11 @@ import pytest
 from trajcheck.errors import ObjectiveError
 from trajcheck.objective.common.config_file import ModelConfig
 from trajcheck.objective.common.images import open_images
+from trajcheck.objective.common.model_folder import ModelFolder
 from trajcheck.objective.common.preprocessing import Preprocessing
 from trajcheck.objective.common.token_stream import open_tokens
 
-CONFIG = ModelConfig(Path("config.json"), {"model_type": "gpt2"}, "sha256:0")
+CONFIG = ModelConfig(ModelFolder(Path()), {"model_type": "gpt2"}, "sha256:0")
 
 
 def test_without_the_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 from trajcheck.errors import ObjectiveError
 from trajcheck.objective.common.image_batches import ImageBatches
 from trajcheck.objective.common.images import open_images
+from trajcheck.objective.common.model_folder import ModelFolder
 from trajcheck.objective.common.preprocessing import read_preprocessing
 
 Image: Any = pytest.importorskip("PIL.Image")
@@ -23,9 +24,9 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def settings(folder: Path, **more: Any) -> Path:
+def settings(folder: Path, **more: Any) -> ModelFolder:
     (folder / "preprocessor_config.json").write_text(json.dumps({**SETTINGS, **more}))
-    return folder / "config.json"
+    return ModelFolder(folder)
 
 
 def pictures(folder: Path, names: tuple[str, ...] = ("cat", "dog")) -> dict[str, np.ndarray]:
@@ -55,11 +56,11 @@ def test_a_folder_of_classes(tmp_path: Path) -> None:
     drawn, places = batches.drawn(1, 0)
     np.testing.assert_allclose(drawn[0]["pixel_values"].numpy(), wanted[places[0]], rtol=1e-6, atol=1e-7)
     assert drawn[0]["labels"].tolist() == images.labels[places[0]].tolist()
-    assert open_images(tmp_path / "data", read_preprocessing(tmp_path / "config.json"), {})[0].labels.tolist() == [
+    assert open_images(tmp_path / "data", read_preprocessing(ModelFolder(tmp_path)), {})[0].labels.tolist() == [
         *(0, 0, 1, 1)
     ]
     with pytest.raises(ObjectiveError, match=r"its folders dog are no classes of config\.json, which are cat"):
-        open_images(tmp_path / "data", read_preprocessing(tmp_path / "config.json"), {"cat": 0})
+        open_images(tmp_path / "data", read_preprocessing(ModelFolder(tmp_path)), {"cat": 0})
     with pytest.raises(ObjectiveError, match="its labels are 0 to 5, and the model has 5 classes"):
         ImageBatches(images, 3, 5, "data")
     with pytest.raises(ObjectiveError, match="has 4 images, and --probe 2 of --batch-size 3 takes 6"):
@@ -90,7 +91,7 @@ def test_shorter_side_and_crop(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_read(tmp_path: Path) -> None:
-    preprocessing = read_preprocessing(tmp_path / "config.json")
+    preprocessing = read_preprocessing(ModelFolder(tmp_path))
     np.savez(tmp_path / "objects.npz", images=np.array([{"a": 1}], object), labels=np.array([0]))
     np.savez(tmp_path / "lacks.npz", pictures=np.zeros(3), labels=np.zeros(3, int))
     np.savez(tmp_path / "short.npz", images=np.zeros((3, 2, 2, 3), np.uint8), labels=np.zeros(2, int))

@@ -11,6 +11,7 @@ import pytest
 
 from trajcheck.errors import ObjectiveError
 from trajcheck.objective.common.config_file import ModelConfig
+from trajcheck.objective.common.model_folder import ModelFolder
 from trajcheck.objective.common.seeded import choose
 from trajcheck.objective.common.token_batches import TokenBatches
 from trajcheck.objective.common.token_stream import TokenFile, open_tokens
@@ -25,7 +26,7 @@ TOKENIZER = {
 
 def config(folder: Path, **entries: object) -> ModelConfig:
     (folder / "tokenizer.json").write_text(json.dumps(TOKENIZER))
-    return ModelConfig(folder / "config.json", {"model_type": "gpt2", **entries}, "sha256:0")
+    return ModelConfig(ModelFolder(folder), {"model_type": "gpt2", **entries}, "sha256:0")
 
 
 def test_draws_are_those_of_their_specification() -> None:

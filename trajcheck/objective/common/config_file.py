@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from trajcheck.errors import ObjectiveError
-from trajcheck.files.opening import read_json
-from trajcheck.files.prints import hash_file
+from trajcheck.files.plain_json import parse_json
+from trajcheck.objective.common.model_folder import ModelFolder, folders_in, hash_of
 from trajcheck.objective.common.names import CONFIG
 from trajcheck.readable import one_line
 from trajcheck.runs.trajectory import Trajectory
@@ -41,10 +41,15 @@ class ModelConfig:
     """What a config.json says. `entries` are those that are used; `too_large` names those whose numbers can be no
     sizes of this archive, and which are floating numbers in `entries`, of which no size can be made."""
 
-    path: Path
+    beside: ModelFolder
     entries: Mapping[str, Any]
     hash: str
     too_large: tuple[str, ...] = ()
+
+    @property
+    def path(self) -> Path:
+        """The file, for messages."""
+        return self.beside.shown(CONFIG)
 
     @property
     def model_type(self) -> str:
@@ -56,13 +61,15 @@ class ModelConfig:
         return tuple(str(each) for each in found) if isinstance(found, list) else ()
 
 
-def find_config(trajectory: Trajectory, folder: str | None) -> Path:
-    """config.json: in the folder that was named, in the run's, or beside its first step. Raises ObjectiveError."""
+def find_config(trajectory: Trajectory, folder: str | None) -> ModelFolder:
+    """Where config.json is: in the folder that was named, in the run's, or beside its first step; of a run in a tar or
+    zip file, or elsewhere, in that. Raises ObjectiveError."""
     steps = [trajectory.files[each][0] for each in (trajectory.steps[0], trajectory.steps[-1])]
     places = [Path(folder)] if folder else [trajectory.path, *(Path(file).parent for file in steps)]
-    for place in dict.fromkeys(places):
-        if (place / CONFIG).is_file():
-            return place / CONFIG
+    inside = () if folder else folders_in(trajectory.path)
+    for place in (*inside, *map(ModelFolder, dict.fromkeys(places))):
+        if place.holds(CONFIG):
+            return place
     looked = " nor ".join(str(place) for place in dict.fromkeys(places))
     raise ObjectiveError(
         f"no {CONFIG} lies in {looked}: the model is built from the one that transformers' save_pretrained writes. "
@@ -70,11 +77,12 @@ def find_config(trajectory: Trajectory, folder: str | None) -> Path:
     )
 
 
-def read_config(path: Path, shapes: Sequence[Sequence[int]]) -> ModelConfig:
+def read_config(folder: ModelFolder, shapes: Sequence[Sequence[int]]) -> ModelConfig:
     """The file, for a model of tensors of these shapes. Raises ObjectiveError, naming file and entry."""
+    path = folder.shown(CONFIG)
     try:
-        found = read_json(path, MOST_CONFIG)
-        known = hash_file(path)
+        data = folder.read(CONFIG, MOST_CONFIG)
+        found = parse_json(data.decode("utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ObjectiveError(f"{path}: cannot be read: {one_line(str(error), 200)}.") from error
     if not isinstance(found, dict) or not isinstance(found.get("model_type"), str):
@@ -82,7 +90,7 @@ def read_config(path: Path, shapes: Sequence[Sequence[int]]) -> ModelConfig:
     largest = max((size for shape in shapes for size in shape), default=0)
     cleaning = _Cleaning(path, max(LARGEST_SIZE, largest))
     entries = cleaning.table(found, "", 0)
-    return ModelConfig(path, entries, known, tuple(cleaning.too_large))
+    return ModelConfig(folder, entries, hash_of(data), tuple(cleaning.too_large))
 
 
 class _Cleaning:

@@ -117,7 +117,7 @@ def _tokens(
 def _images(
     path: Path, config: ModelConfig, model: Any, choice: DataChoice
 ) -> tuple[ImageBatches, dict[str, str], dict[str, Any]]:
-    preprocessing = read_preprocessing(config.path)
+    preprocessing = read_preprocessing(config.beside)
     count = int(model.config.num_labels)
     images, sources = open_images(path, preprocessing, _classes(config, model.config, count))
     batches = ImageBatches(images, choice.batch_size or BATCH_SIZE, count, str(path))

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import io
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from trajcheck.errors import ObjectiveError
-from trajcheck.files.opening import read_json
-from trajcheck.files.prints import hash_file
+from trajcheck.files.plain_json import parse_json
+from trajcheck.objective.common.model_folder import ModelFolder, hash_of
 from trajcheck.objective.common.names import PREPROCESSOR
 from trajcheck.readable import one_line
 
@@ -71,21 +70,22 @@ class Preprocessing:
         return image[top : top + self.crop[0], left : left + self.crop[1]]
 
 
-def read_preprocessing(config: Path) -> Preprocessing:
+def read_preprocessing(folder: ModelFolder) -> Preprocessing:
     """What the file beside config.json says; without one, pixels over 255. Raises ObjectiveError."""
-    path = config.with_name(PREPROCESSOR)
-    if not path.is_file():
+    if not folder.holds(PREPROCESSOR):
         return Preprocessing()
+    path = folder.shown(PREPROCESSOR)
     try:
-        found = read_json(path)
+        data = folder.read(PREPROCESSOR)
+        found = parse_json(data.decode("utf-8"))
         if not isinstance(found, dict):
             raise ValueError("holds no object")
-        return _read(path, found)
+        return replace(_read(found), files=((str(path), hash_of(data)),))
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ObjectiveError(f"{path}: cannot be used: {one_line(str(error), 200)}") from error
 
 
-def _read(path: Path, found: dict[str, Any]) -> Preprocessing:
+def _read(found: dict[str, Any]) -> Preprocessing:
     size = found.get("size") if found.get("do_resize") else None
     size = {"height": size, "width": size} if isinstance(size, int) else size
     shortest = None if size is None else size.get("shortest_edge")
@@ -105,7 +105,6 @@ def _read(path: Path, found: dict[str, Any]) -> Preprocessing:
         factor=factor,
         mean=mean or (0.0,),
         std=std or (1.0,),
-        files=((str(path), hash_file(path)),),
     )
 
 

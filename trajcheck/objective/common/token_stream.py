@@ -22,6 +22,7 @@ from trajcheck.files.plain_json import parse_json
 from trajcheck.files.prints import hash_file
 from trajcheck.objective.common.config_file import ModelConfig
 from trajcheck.objective.common.data_tables import is_tables, table_files, table_rows
+from trajcheck.objective.common.model_folder import hash_of
 from trajcheck.objective.common.names import TOKENIZER
 from trajcheck.readable import one_line
 
@@ -129,7 +130,7 @@ def _of_texts(path: Path, config: ModelConfig, vocabulary: int, dtype: str | Non
             if total > MOST_TOKENS:
                 raise ObjectiveError(f"--data {path}: has more than {MOST_TOKENS:,} tokens. {USE_A_TOKEN_FILE}")
     tokens = np.concatenate(parts) if parts else np.zeros(0, np.uint32)
-    sources = {str(file): hash_file(file) for file in [*files, *encode.files]}
+    sources = {str(file): hash_file(file) for file in files} | encode.files
     return TokensOfTexts(tokens, len(parts)), sources
 
 
@@ -181,7 +182,7 @@ class _Encoding:
         end = config.entries.get("eos_token_id")
         self._end = next((each for each in (end if isinstance(end, list) else [end]) if type(each) is int), None)
         self._tokenizer: Any = None
-        self.files: list[Path] = []
+        self.files: dict[str, str] = {}  # that were read for it, with their hashes
 
     def tokens(self, row: Any, source: str) -> np.ndarray:
         """Those of one row, uint32. Raises ObjectiveError."""
@@ -200,8 +201,9 @@ class _Encoding:
         return found
 
     def _load(self, source: str) -> Any:
-        path = self._config.path.with_name(TOKENIZER)
-        if not path.is_file():
+        beside = self._config.beside
+        path = beside.shown(TOKENIZER)
+        if not beside.holds(TOKENIZER):
             raise ObjectiveError(
                 f"--data {source}: is text, and no {TOKENIZER} lies beside {self._config.path}. {USE_A_TOKEN_FILE}"
             )
@@ -211,9 +213,10 @@ class _Encoding:
             raise ObjectiveError(
                 "texts become tokens by the library tokenizers, which is not installed: pip install trajcheck[hf]"
             ) from error
-        self.files = [path]
+        data = beside.read(TOKENIZER)
+        text, self.files = data.decode("utf-8"), {str(path): hash_of(data)}
         with _rust(f"{path}: is no tokenizer that this version of tokenizers reads"):
-            made = Tokenizer.from_str(read_text(path))
+            made = Tokenizer.from_str(text)
             made.no_truncation()
             made.no_padding()
         return made
