@@ -75,7 +75,7 @@ def sample_runs(device: torch.device, sizes: Sizes) -> list[Row]:
     rows = []
     for name in ("digits-sgd-seed0", "breast-cancer-gd"):
         for dtype, limit in (("float64", IN_DOUBLE), ("float32", IN_SINGLE)):
-            run, curved = SAMPLES / name, {"curvature": 50} if dtype == "float64" else {}
+            run, curved = SAMPLES / name, {"curvature": 50, "curvature_tolerance": 1e-12} if dtype == "float64" else {}
             here, there, again = (
                 replayed(run, "run", place, dtype, sizes.rows, **curved)
                 for place in (torch.device("cpu"), device, device)

@@ -15,6 +15,7 @@ from places import SAMPLES
 from sample_cases import assert_same_values
 
 import trajcheck
+import trajcheck.replay.replay
 from trajcheck.audit.audit import quick_audit
 from trajcheck.errors import ObjectiveError, StepFileError, UsageError
 from trajcheck.inner_products.catalogue import REFERENCE_PRODUCTS, STEP_PRODUCTS
@@ -25,6 +26,8 @@ from trajcheck.replay.gpu_reducer import DeviceReducer
 from trajcheck.replay.host_reducer import HostReducer
 from trajcheck.replay.read_ahead import one_ahead
 from trajcheck.replay.reducer import by_tensor, fetch
+from trajcheck.replay.row_evaluation import RowEvaluation
+from trajcheck.replay.row_reading import RowData
 from trajcheck.replay.vector_reader import Buffers, Loaded, VectorReader
 from trajcheck.runs.divergence import load_trajectory
 from trajcheck.runs.references import resolve_references
@@ -167,6 +170,36 @@ def test_the_next_row_is_read_by_a_thread(tmp_path: Path, monkeypatch: pytest.Mo
     assert not reading_threads()
 
 
+@pytest.fixture
+def row_by_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each row is handed on when it was evaluated."""
+    monkeypatch.setattr(trajcheck.replay.replay, "AT_ONCE", 0.0)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 1e9])
+def test_rows_before_a_failure_are_handed_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    """Whether they are evaluated one by one or all at once; and the same rows."""
+    monkeypatch.setattr(trajcheck.replay.replay, "AT_ONCE", seconds)
+    whole = list(replay(tmp_path, RUN).rows())
+    plain, calls, found = RowEvaluation.of_row, [0], []
+
+    def fails(self: RowEvaluation, data: RowData) -> Any:
+        calls[0] += 1
+        if calls[0] == 4:
+            raise ObjectiveError("it fails")
+        return plain(self, data)
+
+    monkeypatch.setattr(RowEvaluation, "of_row", fails)
+    rows = replay(tmp_path, RUN).rows()
+    before = torch.get_rng_state()
+    with pytest.raises(ObjectiveError, match="it fails"):
+        for each in rows:
+            found.append(each)
+            assert torch.equal(torch.get_rng_state(), before)
+    assert found == whole[:3] and not reading_threads()
+
+
+@pytest.mark.usefixtures("row_by_row")
 def test_a_read_that_fails_in_the_thread_names_step_and_tensor(tmp_path: Path) -> None:
     import shutil
 
@@ -180,6 +213,7 @@ def test_a_read_that_fails_in_the_thread_names_step_and_tensor(tmp_path: Path) -
     assert "early" in str(raised.value) and not reading_threads()
 
 
+@pytest.mark.usefixtures("row_by_row")
 @pytest.mark.parametrize("how", ["the objective fails", "the caller stops"])
 def test_no_thread_is_left_behind(how: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = replay(tmp_path, RUN).rows()

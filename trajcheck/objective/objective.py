@@ -96,6 +96,8 @@ class Objective:
         self.trainable = tuple(name for name, (_, p) in self._parameters.items() if p.requires_grad)
         traits = model.exported_traits if isinstance(model, ExportedModel) else traits_of(model)
         self._copies = traits.writes_weights
+        owners = [id(parameter) for _, parameter in self._scope.named_parameters(remove_duplicate=False)]
+        self._tied = len(set(owners)) < len(owners)
         # cuDNN keeps the dropout state of a recurrent network to itself: two evaluations would draw two masks.
         self._cudnn_dropout = self.device.type == "cuda" and traits.recurrent_dropout
         # cuDNN's recurrent networks have no second derivative.
@@ -384,7 +386,8 @@ class Objective:
             sdpa_kernel(SDPBackend.MATH) if twice else nullcontext(),
             self._drawing(),
         ):
-            result = torch.func.functional_call(self._scope, tensors, (work,))
+            # Where nothing is tied, looking for what is would take longer than a small model's layers.
+            result = torch.func.functional_call(self._scope, tensors, (work,), tie_weights=self._tied)
         for name, x in xs.items():
             if parameters[name]._version != versions[name] and parameters[name].data_ptr() == x.data_ptr():
                 raise self._error(where, f"the loss changed the parameter {name} in place; it must leave it as it is")
@@ -482,6 +485,8 @@ class Objective:
 
     def _fresh_buffers(self, sample: Sample, where: str) -> dict[str, Tensor]:
         """Copies of all buffers of model and loss, by their names in `_scope`: the sample's where it has them."""
+        if not self._buffers and not sample.buffers:
+            return {}
         own = dict(self._scope.named_buffers(remove_duplicate=False))
         values = {same: own[same[0]].clone() for same in self._buffers.values() if same[0] in own}
         for name, value in sample.buffers.items():

@@ -7,11 +7,13 @@ the device (row_evaluation.py), and a row's numbers leave it in one copy, as sca
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 
 import torch
 
+from trajcheck.errors import TrajcheckError
 from trajcheck.objective.objective import Objective
 from trajcheck.objective.sample import Sample
 from trajcheck.replay.around import constant_names
@@ -24,7 +26,7 @@ from trajcheck.replay.reducer import Reducer
 from trajcheck.replay.residency import replay_residency
 from trajcheck.replay.row_evaluation import RowEvaluation
 from trajcheck.replay.row_numbers import RowNumbers
-from trajcheck.replay.row_reading import RowReading
+from trajcheck.replay.row_reading import RowData, RowReading
 from trajcheck.replay.row_samples import RowSamples
 from trajcheck.replay.sample_conventions import probe_samples
 from trajcheck.replay.setting import Setting
@@ -34,6 +36,10 @@ from trajcheck.runs.references import Reference
 from trajcheck.runs.trajectory import Trajectory
 from trajcheck.scalars.rows import Rows
 from trajcheck.scalars.values import RowScalars
+
+#: Seconds of rows that are evaluated before they are handed on: what evaluations need around them is set once for all
+#: of these, and takes as long as an evaluation of a small model.
+AT_ONCE = 0.05
 
 
 class Replay:
@@ -86,12 +92,38 @@ class Replay:
                 setting.plan.by_tensor,
                 lambda row: raise_not_finite(reading.extents, setting.trajectory, row.near),
             )
+
+            def of_row(data: RowData) -> dict[str, list[RowScalars]]:
+                evaluated = evaluation.of_row(data)
+                self.evaluations, self.randomness = evaluation.count, samples.randomness
+                found = numbers.of_row(data.reads.row, evaluated)
+                progress(1)
+                return found
+
             with closing(reading.rows()) as rows:
+                going_on = True
+                while going_on:
+                    found, error = self._some(rows, of_row)
+                    yield from found
+                    if error is not None:
+                        raise error
+                    going_on = bool(found)
+
+    def _some(
+        self, rows: Iterator[RowData], of_row: Callable[[RowData], dict[str, list[RowScalars]]]
+    ) -> tuple[list[dict[str, list[RowScalars]]], TrajcheckError | None]:
+        """The rows of a short while, one at least where any is left; and what ended them, to be raised after them."""
+        found: list[dict[str, list[RowScalars]]] = []
+        end = time.monotonic() + AT_ONCE
+        with self.objective.several():
+            try:
                 for data in rows:
-                    evaluated = evaluation.of_row(data)
-                    self.evaluations, self.randomness = evaluation.count, samples.randomness
-                    yield numbers.of_row(data.reads.row, evaluated)
-                    progress(1)
+                    found.append(of_row(data))
+                    if time.monotonic() >= end:
+                        break
+            except TrajcheckError as error:
+                return found, error
+        return found, None
 
     def _reducer(self) -> Reducer:
         trajectory, device = self._setting.trajectory, self.objective.device

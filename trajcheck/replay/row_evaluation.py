@@ -57,19 +57,19 @@ class RowEvaluation:
         self.count = 0
 
     def of_row(self, data: RowData) -> dict[str, list[Evaluated]]:
-        """A row by convention, over its samples. Raises ObjectiveError, naming step and point."""
+        """A row by convention, over its samples, inside `Objective.several`. Raises ObjectiveError, naming step and
+        point."""
         self._samples.forget(data.reads.row.place)
         kept = 0
         found: dict[str, list[Evaluated]] = {}
-        with self._setting.objective.several():
-            for name in data.reads.samples:
-                found[name] = []
-                for number, on in enumerate(self._samples.of_row(name, data)):
-                    before = on.count
-                    keep = self._samples.asked_again(name) and kept < self._setting.residency.kept
-                    kept += keep
-                    found[name].append(self._on(data, on, name, number, keep))
-                    self.count += on.count - before
+        for name in data.reads.samples:
+            found[name] = []
+            for number, on in enumerate(self._samples.of_row(name, data)):
+                before = on.count
+                keep = self._samples.asked_again(name) and kept < self._setting.residency.kept
+                kept += keep
+                found[name].append(self._on(data, on, name, number, keep))
+                self.count += on.count - before
         return found
 
     def _on(self, data: RowData, on: Evaluations, name: str, number: int, keep: bool) -> Evaluated:
