@@ -124,6 +124,15 @@ def test_tied_tensors_share_a_storage_of_their_own_file(tmp_path: Path, filled: 
     assert filled
 
 
+def test_numbers_that_begin_to_differ_later_are_filled_in_too(filled: list[int]) -> None:
+    """As a rate that falls at last, a loss that is logged from some step on, in one archive after another."""
+    known = AlikePickles()
+    for step in range(100):
+        value = [step, *(0.5 if step < 10 * k else 1.0 / (step + k) for k in range(1, 9)), "ab"[step // 60]]
+        assert known.load(pickle.dumps(value, 2), lambda made: None) == value
+    assert len(filled) > 95
+
+
 def test_a_value_that_holds_itself_is_interpreted(filled: list[int]) -> None:
     known = AlikePickles()
     for step in (1, 2, 3):

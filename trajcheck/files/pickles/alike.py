@@ -25,7 +25,7 @@ from trajcheck.files.pickles.walking import check_depth
 
 #: Bytes of a pickle that is kept, pickles that are kept, bytes in which two may differ, and levels of a value.
 LARGEST, KEPT, MOST_BYTES_APART, DEEPEST = 2_000_000, 4, 20_000, 100
-#: Pickles of one length of which none can be filled in, until no more are tried.
+#: Pickles of one length in a row of which no template comes, until no more are tried.
 MOST_TRIED = 3
 #: Operations that push a number of a fixed length, by their bytes: how it is read.
 _NUMBERS: dict[int, str] = {ord("J"): "<i", ord("K"): "<B", ord("M"): "<H", ord("G"): ">d"}
@@ -113,7 +113,7 @@ class AlikePickles:
         if before is not None and tries and before != data:
             made = _template(data, before, template)
             with self._lock:
-                self._tried[size] = self._tried.get(size, 0) + 1
+                self._tried[size] = self._tried.get(size, 0) + 1 if made is None else 0
                 if made is not None:
                     _keep(self._templates, size, made)
             if made is not None:
