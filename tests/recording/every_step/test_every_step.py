@@ -25,7 +25,7 @@ def records(run: Path) -> np.ndarray:
     return np.fromfile(run / "every-step.f64", "<f8").reshape(-1, 4)
 
 
-def network(dtype: torch.dtype = torch.float32) -> nn.Module:
+def network(dtype: torch.dtype = torch.float32) -> Any:
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(6, 9), nn.Tanh(), nn.Linear(9, 1)).to(dtype)
 
@@ -57,7 +57,7 @@ def trained(
     steps: int,
     make: Callable[[Any], torch.optim.Optimizer],
     dtype: torch.dtype = torch.float32,
-    between: Callable[[int, nn.Module], object] = lambda step, model: None,
+    between: Callable[[int, Any], object] = lambda step, model: None,
     **options: Any,
 ) -> np.ndarray:
     """A training with a schedule of rates and with clipping; what the loop saw of each step."""
@@ -108,7 +108,7 @@ def test_numbers_of_every_step(
 
 
 def test_what_something_else_changed_is_no_update(tmp_path: Path) -> None:
-    def edited(step: int, model: nn.Module) -> None:
+    def edited(step: int, model: Any) -> None:
         if step == 10:
             with torch.no_grad():
                 model[0].weight.mul_(0.5)  # raises a version
