@@ -43,11 +43,12 @@ def test_every_number_is_there_and_no_empty_cell(cli: Cli, tmp_path: Path) -> No
     assert done.code == 0 and done.out.startswith(f"{place}: ") and not (folder / "report.html").exists()
     found = read(place)
     expected = 0
-    for table, keys in (("steps", ["sample"]), ("references", ["ref", "sample"]), ("trajectory", [])):
+    tables = {"steps": ["sample"], "references": ["ref", "sample"], "trajectory": [], "losses": []}
+    for table, keys in tables.items():
         frame = pd.read_csv(folder / f"{table}.csv")
         for words, rows in frame.groupby(keys) if keys else [((), frame)]:
             parts = ["trajcheck", *([] if table == "references" else [table]), *map(str, words)]
-            for column in set(map(str, frame)) - {*keys, "step"}:
+            for column in set(map(str, frame)) - {*keys, "step", "until"}:
                 defined = rows[rows[column].notna()]
                 values = dict(zip(defined["step"], defined[column], strict=True))
                 assert found["/".join([*parts, column])] == pytest.approx(values, rel=1e-6), column
