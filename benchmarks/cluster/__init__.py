@@ -18,6 +18,7 @@ from benchmarks.cluster.nodes import Nodes, nodes_here
 from benchmarks.cluster.tasks import THIS
 from benchmarks.runs import workspace, write_run
 from benchmarks.table import Row, markdown, show
+from benchmarks.timing import peak_memory
 from trajcheck.commands.batch.discovery import find_runs
 from trajcheck.runners import Done
 from trajcheck.runners.ray_cluster import RayRunner
@@ -62,11 +63,14 @@ def many_runs(place: Path, count: int) -> list[Row]:
     looked = time.process_time() - before
     assert found == count
     # One is analyzed and the others are left, so this is what a night costs before its first run.
-    once = cost([sys.executable, *BATCH, str(archive), "--out", str(place / "none"), "--max-runs", "1"])
-    peak = _peak(resource.RUSAGE_CHILDREN)
+    start = os.times()
+    call = [*BATCH, str(archive), "--out", str(place / "none"), "--max-runs", "1"]
+    peak, _ = peak_memory(call, {**os.environ, "TRAJCHECK_PLOTS": "0"})
+    end = os.times()
+    spent = end.children_user + end.children_system - start.children_user - start.children_system
     return [
         Row(f"{count} runs: found, a run", 1e3 * looked / count, "ms"),
-        Row(f"{count} runs: found and compared with what is known, a run", 1e3 * once.processor / count, "ms"),
+        Row(f"{count} runs: found and compared with what is known, a run", 1e3 * spent / count, "ms"),
         Row(f"{count} runs: peak memory of the driver", peak, "MB"),
     ]
 
@@ -105,9 +109,9 @@ def _differing(place: Path, names: Sequence[str]) -> int:
     return sum(one.get(name) != other.get(name) for name in one.keys() | other.keys())
 
 
-def _peak(of: int = resource.RUSAGE_SELF) -> float:
-    """Resident MB of this process so far, at most, or of those that it waited for."""
-    return resource.getrusage(of).ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2)
+def _peak() -> float:
+    """Resident MB of this process so far, at most."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1024 if sys.platform != "darwin" else 1024**2)
 
 
 def measured(place: Path, nodes: int, tasks: int, runs: int, real: int) -> list[Row]:

@@ -22,7 +22,7 @@ from trajcheck.commands.batch.remains import remove_remains
 from trajcheck.commands.batch.roles import roles_of_run
 from trajcheck.commands.batch.run_state import FAILED, INCOMPLETE, RunState, fingerprint, read_state
 from trajcheck.commands.batch.stopping import Signalled, Stopped, stopping
-from trajcheck.commands.batch.tasks import CHUNK, REPORT, chunk_tasks, make_report, now, report_task
+from trajcheck.commands.batch.tasks import CHUNK, REPORT, REPORT_IF_SEEN, chunk_tasks, make_report, now, report_task
 from trajcheck.commands.batch.while_read import Reading
 from trajcheck.errors import OutputError, RunError, UsageError
 from trajcheck.files.prints import FilePrints
@@ -212,24 +212,32 @@ class _Batch:
         return chosen
 
     def _analyze(self, jobs: Sequence[_Job]) -> None:
-        """Short runs one a task. The chunks of long ones are shared out, and this process writes their reports; a Ray
-        worker need not see the output folder, so there all runs are long."""
+        """Short runs one a task. The chunks of long ones are shared out, and this process writes their reports, as it
+        does for a run that came to a machine of a cluster that does not see the folder of the reports."""
         workers = max(self.config.workers or 1, len(self.config.devices))
         remote = self.config.runner == "ray"
-        long = [job for job in jobs if remote or (workers > 1 and job.long)]
+        long = [job for job in jobs if (remote or workers > 1) and job.long]
         taken = {job.run.path for job in long}
         if short := [job for job in jobs if job.run.path not in taken]:
-            self._reports(self.runner, short)
+            long += self._reports(self.runner, short, REPORT_IF_SEEN if remote else REPORT)
         if long:
             self._chunks(long)
 
-    def _reports(self, runner: Runner, jobs: Sequence[_Job]) -> None:
-        """The reports of some runs, by a runner's workers."""
-        by_run = {str(job.run.path): job for job in jobs}
+    def _reports(self, runner: Runner, jobs: Sequence[_Job], function: str = REPORT) -> list[_Job]:
+        """The reports of some runs, by a runner's workers; those of which none was made, as the folder of the reports
+        was not seen."""
+        by_run, unseen = {str(job.run.path): job for job in jobs}, []
         tasks = [report_task(job.run.path, job.out, job.options, self.settings, job.notes) for job in jobs]
-        with closing(self._outcomes(runner, REPORT, tasks)) as outcomes:
+        if function == REPORT_IF_SEEN:
+            held = {"reports": str(self.out.absolute()), "lease": self.lease.token}
+            tasks = [{**task, "out": str(Path(task["out"]).absolute()), **held} for task in tasks]
+        with closing(self._outcomes(runner, function, tasks)) as outcomes:
             for task, outcome in outcomes:
-                self._finish(by_run[task["run"]], outcome)
+                if isinstance(outcome, Done) and outcome.value is None:
+                    unseen.append(by_run[task["run"]])
+                else:
+                    self._finish(by_run[task["run"]], outcome)
+        return unseen
 
     def _chunks(self, jobs: Sequence[_Job]) -> None:
         """The scalars of some runs chunk by chunk, and the report of each run whose chunks are all there; where one

@@ -11,12 +11,11 @@ from trajcheck.commands.report.one_report import FIGURES
 from trajcheck.files.folders import OpenFolder
 from trajcheck.files.walking import walk
 from trajcheck.reports.making.folder import SUMMARY
-from trajcheck.runs.formats.native.description import DESCRIPTION
 from trajcheck.runs.formats.recognise import recognise
 from trajcheck.scalars.saved import FOLDER as SCALARS
 
-#: What files of a report are called; of tensors none is.
-_TEXT = (".csv", ".json", ".html")
+#: What files of a report are called; none of a run is.
+_ENDINGS = (".csv", ".html", STATE, SUMMARY)
 
 
 def remove_remains(out: Path, reports: Collection[Path]) -> None:
@@ -42,5 +41,5 @@ def remove_remains(out: Path, reports: Collection[Path]) -> None:
 
 def _a_report_alone(folders: Collection[str], files: Collection[str]) -> bool:
     """Whether there is what a batch writes and nothing else, so that no format need be tried."""
-    written = STATE in files and DESCRIPTION not in files and all(name.endswith(_TEXT) for name in files)
+    written = STATE in files and all(name.endswith(_ENDINGS) for name in files)
     return written and all(name in (SCALARS, FIGURES) for name in folders)

@@ -10,9 +10,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from trajcheck.commands.batch.lock import LOCK
 from trajcheck.commands.batch.run_state import DONE, INCOMPLETE, Fingerprint, RunState, fingerprint, tables_of
 from trajcheck.commands.batch.while_read import reading, vanishing
 from trajcheck.errors import ObjectiveError, RunError, TrajcheckError
+from trajcheck.files.leases import holder_of
 from trajcheck.measuring.options import Options
 from trajcheck.runs.logs.log_choice import log_of
 from trajcheck.runs.run_info import Ended
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
     from trajcheck.scalars.saved.store import ScalarStore
 
 REPORT, CHUNK = f"{__name__}:make_report", f"{__name__}:measure_chunk"
+REPORT_IF_SEEN = f"{__name__}:make_report_if_seen"
 
 
 def report_task(
@@ -60,6 +63,16 @@ def make_report(task: Mapping[str, Any]) -> dict[str, Any]:
         state = _make(run, out, options, now, task)
     state.write(out)
     return asdict(state)
+
+
+def make_report_if_seen(task: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The same on another machine; None where that does not see the folder of the reports, `task["reports"]`, which the
+    batch holds by the lease `task["lease"]`."""
+    try:
+        holder = holder_of(Path(task["reports"]), LOCK)
+    except OSError:
+        return None
+    return make_report(task) if holder is not None and holder.token == task["lease"] else None
 
 
 def options_of(task: Mapping[str, Any]) -> Options:
