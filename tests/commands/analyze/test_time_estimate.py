@@ -62,6 +62,7 @@ def test_hessians_are_inferred_and_that_is_said() -> None:
     low, high = (0.3 / evaluations * 3 * n for n in (11 * 1.5, 60 * 4))
     assert found.cost.hessians == 3 and found.curvature == pytest.approx((low, high))
     assert "Hessians: " in str(found) and "not measured" in str(found)
+    assert "33 to\n" in str(found) and "180 products" in str(found)
     assert all(len(line) <= 80 for line in str(found).splitlines())
 
 

@@ -37,6 +37,7 @@ def test_dry_run_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
     outcome = cli("flow", "run", "--objective", "missing.py:x", "--curvature", "10", "--dry-run")
     assert outcome.code == 0 and not Path("reports").exists()
     assert "41 recorded" in outcome.out and "100,000 gradients at most" in outcome.out and "5 Hessians" in outcome.out
+    assert "125 to\n" in outcome.out and "2,500 products" in outcome.out
     assert all(len(line) <= 80 for line in outcome.out.splitlines())
     assert cli("flow", "run", "--objective", "missing.py:x", "--from", "step:99", "--dry-run").code == 3
 
