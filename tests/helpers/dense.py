@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtr, stdtrit
 
 Point = np.ndarray | Mapping[str, np.ndarray]
 Vector = NDArray[np.longdouble]
@@ -319,7 +320,8 @@ def _steps(path: _Path) -> Columns:
     column["convexity_num"] = column["update_corr_sum"]
     column["convexity_den"] = running_sum(column["loss_change"], share)
     missed = path.missed(column)
-    column["convexity_ratio"] = _ratio(column, share, rows_error(column["loss_change"], share, missed) * path.thinned)
+    reach = rows_reach(column["loss_change"], share, missed) if path.thinned else np.zeros(count)
+    column["convexity_ratio"] = _ratio(column, share, reach)
     column |= _smooth_averages(column["inst_smooth"], share, path.step)
     for kind in ("max", "exp"):
         promised = column["descent"] + column[f"{kind}_smooth"] * squared_step / 2
@@ -385,7 +387,8 @@ def _towards(path: _Path, ref: Reference, ref_gradients: bool) -> Columns:
     column["convexity_num"] = running_sum(one, weight)
     column["convexity_den"] = running_sum(column["loss"] - column["loss_ref"], weight)
     den = column["loss"] - column["loss_ref"] + 0 * column["grad_dot_ref"]
-    column["convexity_ratio"] = _ratio(column, weight, rows_error(den, weight) * path.steps_thinned)
+    reach = rows_reach(den, weight) if path.steps_thinned else np.zeros(len(den))
+    column["convexity_ratio"] = _ratio(column, weight, reach)
     column |= _smooth_averages(column["inst_smooth"], weight, path.step)
     return column | _ratio_errors(column, one, den, weight, path.steps_thinned)
 
@@ -428,6 +431,35 @@ def rows_error(values: np.ndarray, weigh: Weigh, missed: float | np.ndarray = 0.
     return result
 
 
+def rows_quantile(values: np.ndarray, weigh: Weigh) -> NDArray[np.float64]:
+    """t of Student's law that covers what three standard deviations of a normal law do, with the degrees of freedom
+    of `rows_error` where the values are independent; infinite on the first row."""
+    weights, result = weigh(values), np.full(len(values), NAN)
+    seen: list[int] = []
+    for t, value in enumerate(values):
+        if math.isnan(value):
+            continue
+        seen.append(t)
+        m = [0.0, *((weights[i] + weights[j]) / 2 for i, j in pairwise(seen)), 0.0]
+        c = [m[j] ** 2 + (m[j - 1] ** 2 + m[j + 1] ** 2) / 2 for j in range(1, len(m) - 1)]
+        square = math.fsum(each**2 for each in c) + math.fsum(a * b for a, b in pairwise(c)) / 2
+        freedom = max(1.0, math.fsum(c) ** 2 / square) if square else 1.0
+        result[t] = stdtrit(freedom, ndtr(3.0)) if len(seen) > 1 else math.inf
+    return result
+
+
+def rows_reach(values: np.ndarray, weigh: Weigh, missed: float | np.ndarray = 0.0) -> NDArray[np.float64]:
+    """What three errors of a sum for the choice of rows reach, widened by Student's t."""
+    return reach_of(rows_quantile(values, weigh), rows_error(values, weigh, missed))
+
+
+def reach_of(quantile: np.ndarray, error: np.ndarray) -> NDArray[np.float64]:
+    """quantile * error, infinite where the quantile is."""
+    return np.where(
+        np.isinf(quantile) & ~np.isnan(error), math.inf, np.where(np.isinf(quantile), NAN, quantile) * error
+    )
+
+
 def _ratio_errors(
     column: Columns,
     num: np.ndarray,
@@ -437,15 +469,16 @@ def _ratio_errors(
     missed: float | np.ndarray = 0.0,
 ) -> Columns:
     """Of num, den and ratio, whose terms are num and den: for the ratio R at a row that of num - R den, with the part
-    (1 - R) missed that is left, over |den| less its error."""
+    (1 - R) missed that is left, widened by Student's t, over |den| less what its own errors reach."""
     ratio = np.full(len(num), NAN)
     if not thinned:
         return {f"convexity_{name}_rows_se": ratio for name in ("num", "den", "ratio")}
-    den_error = rows_error(den, weigh, missed)
+    den_error, quantile = rows_error(den, weigh, missed), rows_quantile(den, weigh)
     for t, value in enumerate(column["convexity_ratio"]):
         if not math.isnan(value):
             left = (1 - value) * np.broadcast_to(missed, (len(num),))
-            ratio[t] = rows_error(num - value * den, weigh, left)[t] / (abs(column["convexity_den"][t]) - den_error[t])
+            size = abs(column["convexity_den"][t]) - quantile[t] * den_error[t]
+            ratio[t] = quantile[t] / 3 * rows_error(num - value * den, weigh, left)[t] / size
     return {
         "convexity_num_rows_se": rows_error(num, weigh, missed),
         "convexity_den_rows_se": den_error,
@@ -488,10 +521,9 @@ def _smooth_averages(smooth: np.ndarray, weigh: Weigh, steps: Sequence[int]) -> 
     }
 
 
-def _ratio(column: Columns, weigh: Weigh, error: np.ndarray) -> NDArray[np.float64]:
-    """num / den, empty where |den| does not exceed the resolution of its sum, or two of its errors for the choice of
-    rows, three up to the 29th row."""
+def _ratio(column: Columns, weigh: Weigh, reach: np.ndarray) -> NDArray[np.float64]:
+    """num / den, empty where |den| does not exceed the resolution of its sum, or what its errors for the choice of
+    rows reach."""
     num, den = column["convexity_num"], column["convexity_den"]
-    times = np.where(np.cumsum(~np.isnan(den)) < 30, 3, 2)
-    resolution = np.fmax(running_sum(column["gap_resolution"], weigh), times * error)
+    resolution = np.fmax(running_sum(column["gap_resolution"], weigh), reach)
     return np.array([over(n, d) if abs(d) > r else NAN for n, d, r in zip(num, den, resolution, strict=True)])

@@ -34,7 +34,9 @@ from dense import (
     flat,
     norm,
     over,
+    reach_of,
     rows_error,
+    rows_quantile,
     running_sum,
 )
 from numpy.typing import NDArray
@@ -180,8 +182,7 @@ def mean_with_errors(each: Sequence[Columns], weigh: Weigh, missed: float | np.n
             result[f"{name}_se"] = values.std(axis=0, ddof=1) / math.sqrt(len(each))
     num, den = (np.array([columns[f"convexity_{part}"] for columns in each]) for part in ("num", "den"))
     resolution = running_sum(result["gap_resolution"], weigh)
-    times = np.where(np.cumsum(~np.isnan(den.mean(axis=0))) < 30, 3, 2)
-    resolution = np.fmax(resolution, times * result["convexity_den_rows_se"])
+    resolution = np.fmax(resolution, reach_of(rows_quantile(den.mean(axis=0), weigh), result["convexity_den_rows_se"]))
     error = result["convexity_den_se"]
     clear = (np.abs(den.mean(axis=0)) > resolution) & (np.abs(den.mean(axis=0)) > error)
     for t in range(num.shape[1]):
@@ -197,12 +198,13 @@ def _ratio_error_of_means(mean: Columns, weigh: Weigh, missed: float | np.ndarra
     of_steps = "loss_change" in mean
     den = mean["loss_change"] if of_steps else mean["loss"] - mean["loss_ref"]
     num = (mean["update_corr"] if of_steps else mean["grad_dot_ref"]) + 0 * den
-    size = np.abs(mean["convexity_den"]) - mean["convexity_den_rows_se"]
+    quantile = rows_quantile(den + 0 * num, weigh)
+    size = np.abs(mean["convexity_den"]) - quantile * mean["convexity_den_rows_se"]
     result = np.full(len(num), NAN)
     for t, ratio in enumerate(mean["convexity_ratio"]):
         if not math.isnan(ratio):
             left = (1 - ratio) * missed
-            result[t] = rows_error(num - ratio * (den + 0 * num), weigh, left)[t] / size[t]
+            result[t] = quantile[t] / 3 * rows_error(num - ratio * (den + 0 * num), weigh, left)[t] / size[t]
     return result
 
 

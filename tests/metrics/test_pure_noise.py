@@ -21,11 +21,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from dense import Record
+from dense import Record, flat
 from frames import col, towards
 from handwritten import write_run
 from quadratics import cosine_rates
 from run_files import describe_optimizer, write_probe
+from scipy.special import ndtr, stdtrit
 
 import trajcheck
 
@@ -143,3 +144,20 @@ def test_noise_has_no_cosine_on_probe_batches(optimizer: str, schedule: str, tmp
     assert abs(cosines.mean()) < 2 * errors.mean()
     np.testing.assert_allclose(errors.mean(), 1 / math.sqrt(BATCHES * SIZE), rtol=0.3)
     assert np.isnan(col(rows, "cos_floor")).all()  # the probe's gradient is in no x_t - x*
+
+
+def test_a_sum_has_its_error_without_losses(tmp_path: Path) -> None:
+    """That of the draws, by hand: no loss is replayed here, and there is neither den nor ratio."""
+    records = walk("SGD", [0.01] * 40, 0)
+    run = write_run(tmp_path / "run", records, optimizer=None)
+    describe_optimizer(run, "SGD", lr=0.01, **OPTIMIZERS["SGD"])
+    report = trajcheck.analyze(run, ["final"], metrics=["convexity"], out=tmp_path / "report", quiet=True)
+    x, g = np.stack([flat(r.x) for r in records]), np.stack([flat(r.g) for r in records[:-1] if r.g is not None])
+    terms = ((x[1:] - x[-1]) * g).sum(1)
+    c = np.array([1.0] * 38 + [0.5])  # of 39 steps with an x_s before the end; the last row's is the end, and weighs 0
+    freedom = (c**2).sum() ** 2 / ((c**4).sum() + (c[1:] ** 2 * c[:-1] ** 2).sum() / 2)
+    error = math.sqrt((c**2 * np.diff(terms) ** 2).sum() / 2 * 39 / (c**2).sum()) * stdtrit(freedom, ndtr(2.0)) / 2
+    head = report.summary["headline"]["references"]["final"]
+    assert head["convexity_num"] == pytest.approx(terms.sum(), rel=1e-9)
+    assert head["convexity_num_error"] == pytest.approx(error, rel=1e-9)
+    assert head["convexity_den"] is None and head["convexity_den_error"] is None

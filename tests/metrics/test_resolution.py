@@ -9,8 +9,9 @@ from trajcheck.metrics.columns import Column, column
 from trajcheck.metrics.formulas.comparison import barrier_resolution
 from trajcheck.metrics.formulas.window_sums import window_num
 from trajcheck.metrics.judged import judged_otherwise
-from trajcheck.metrics.resolution import BOUND, MARGIN, Rounding, nearest_largest, resolution
+from trajcheck.metrics.resolution import BOUND, MARGIN, Rounding, nearest_largest, resolution, terms_apart
 from trajcheck.metrics.weights import Weights
+from trajcheck.reports.making.rounding_warnings import untold_warning
 
 EPS = 2.0**-23
 ROUNDING = Rounding(EPS, EPS)
@@ -36,16 +37,43 @@ def test_the_nearest_are_nearest_in_log_loss() -> None:
 
 def test_never_below_the_bound_nor_below_what_was_seen() -> None:
     one = np.ones(5)
-    exact = resolution(of(one), of(one), of(3 * one), of(2 * one), of(one), ROUNDING)
+    exact = resolution(of(one), of(one), of(0 * one), of(3 * one), of(2 * one), of(one), ROUNDING)
     np.testing.assert_allclose(exact.values, BOUND * EPS * 2)
     off = one.copy()
     off[3] += 1e-3
-    wide = resolution(of(one), of(off), of(3 * one), of(2 * one), of(one), ROUNDING)
+    wide = resolution(of(one), of(off), of(off - one), of(3 * one), of(2 * one), of(one), ROUNDING)
     assert wide.values[3] == pytest.approx(MARGIN * 1e-3, rel=1e-9)
-    alone = resolution(of(one), of(np.full(5, np.nan)), of(3 * one), of(2 * one), of(one), ROUNDING)
+    nothing = of(np.full(5, np.nan))
+    alone = resolution(of(one), nothing, nothing, of(3 * one), of(2 * one), of(one), ROUNDING)
     np.testing.assert_array_equal(alone.values, exact.values)
-    zeros = resolution(of(0 * one), of(0 * one), of(0 * one), of(0 * one), of(0 * one), ROUNDING)
+    zero = of(0 * one)
+    zeros = resolution(zero, zero, zero, zero, zero, zero, ROUNDING)
     assert (zeros.values == 0).all() and zeros.defined.all()
+
+
+def test_float64_is_resolved_by_what_each_term_is_off_in_float32() -> None:
+    """Between points so near that float32 rounds both losses alike the difference itself is off by nothing."""
+    x, y = np.full(5, 1e-3), np.full(5, 1e-3) - 1e-12
+    seen = 3e-8  # what float32 rounds by
+    apart = terms_apart((of(x), of(x + seen)), (of(y), of(y + seen)))
+    one = np.ones(5)
+    found = resolution(of(x - y), of(x - y), apart, of(x + y), of(x + y), of(x), Rounding(2.0**-52, EPS))
+    np.testing.assert_allclose(found.values, MARGIN * 2 * seen * 2.0**-29)
+    missing = terms_apart((of(x), of(x + seen)), (of(y), of(np.nan * one)))
+    assert not missing.defined.any()
+
+
+def told(error: float, gap: float, limit: float) -> str | None:
+    columns = {"second_loss_error": of(np.full(4, error)), "loss": of(np.full(4, 1e-9))}
+    columns |= {"inst_gap": of(np.full(4, gap)), "gap_resolution": of(np.full(4, limit))}
+    return untold_warning(columns, "own", "float64", "float32")
+
+
+def test_what_float32_does_not_show_is_said_where_signs_rest_on_it() -> None:
+    warning = told(1.0, 2e-12, 1e-12)
+    assert warning is not None and "inst_gap on 4 rows" in warning and "at most 1.0e-09 on the 4 rows" in warning
+    assert told(0.4, 2e-12, 1e-12) is None  # some digits are left
+    assert told(1.0, 1e-12, 2e-12) is None  # nothing is called resolved
 
 
 def test_rows_that_a_wider_precision_judges_otherwise() -> None:

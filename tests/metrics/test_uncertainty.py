@@ -8,7 +8,7 @@ from scipy.special import ndtr, stdtrit
 
 from trajcheck.metrics.columns import column
 from trajcheck.metrics.shares import share_error
-from trajcheck.metrics.student import effective_freedom, widening
+from trajcheck.metrics.student import effective_freedom, widening, widenings
 from trajcheck.metrics.uncertainty import draw_error, weighted_mean
 
 EVEN = np.ones(100)
@@ -16,9 +16,12 @@ EARLY = np.concatenate([np.ones(40), np.linspace(1, 30, 20)])  # dense at the be
 FEW = np.full(10, 20.0)
 
 
-@pytest.mark.parametrize("freedom", [1.0, 1.3, 2.0, 3.0, 11.75, 40.0, 1e4])
-def test_the_quantile_is_students(freedom: float) -> None:
-    assert widening(freedom) == pytest.approx(stdtrit(freedom, ndtr(2.0)) / 2, rel=1e-9)
+def test_the_quantile_is_students() -> None:
+    freedom = np.array([1.0, 1.3, 2.0, 3.0, 11.75, 40.0, 1e4])
+    for errors in (2.0, 3.0):
+        found = widenings(freedom, errors)
+        np.testing.assert_allclose(found, stdtrit(freedom, ndtr(errors)) / errors, rtol=1e-9)
+        assert widening(2.0, errors) == found[2]
 
 
 def test_satterthwaite_of_equal_parts_is_the_classical_number() -> None:

@@ -189,6 +189,12 @@ def gap_squares(w: np.ndarray) -> list[tuple[np.ndarray, np.ndarray]]:
     return [(gap, here), (gap[before] / 2**0.5, here), (gap / 2**0.5, before)]
 
 
+def weights_of(terms: Column, weights: Weights) -> Column:
+    """What the rows weigh on which a is defined; undefined elsewhere."""
+    here = terms.defined
+    return Column(np.where(here, weights.of(here), np.nan), terms.reasons)
+
+
 def _running(terms: Column, weights: Weights, function: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Column:
     here = terms.defined
     values = np.full(len(terms), np.nan)

@@ -16,7 +16,7 @@ from trajcheck.metrics.formulas.control_variate import (
     convexity_ratio_controlled,
     convexity_ratio_controlled_rows_se,
 )
-from trajcheck.metrics.formulas.convexity import DEN_RESOLUTION, DEN_ROWS_ERROR, convexity_ratio
+from trajcheck.metrics.formulas.convexity import DEN_RESOLUTION, DEN_ROWS_BOUND, convexity_ratio
 from trajcheck.metrics.quantity import REFERENCES, STEPS
 from trajcheck.metrics.uncertainty import jackknife_error, mean_over_batches, standard_error
 from trajcheck.runs.references import Reference
@@ -25,7 +25,7 @@ from trajcheck.tables.source import Source
 
 #: Bounds and errors: their means over batches have no error worth a column.
 RESOLUTIONS = frozenset(
-    (*("gap_resolution", "loss_change_resolution", "smooth_resolution"), DEN_RESOLUTION, DEN_ROWS_ERROR)
+    (*("gap_resolution", "loss_change_resolution", "smooth_resolution"), DEN_RESOLUTION, DEN_ROWS_BOUND)
 )
 #: Endings of the columns of errors: over batches, and for the choice of rows, which has none of the other kind.
 SE, ROWS_SE = "_se", "_rows_se"
@@ -103,18 +103,18 @@ def over_batches(table: str, each: Sequence[Mapping[str, Column]]) -> dict[str, 
 def _ratio(name: str, num: str, den: str, means: Mapping[str, Column]) -> Column:
     """The ratio of means; undefined where that of one sample would be."""
     if name == "convexity_ratio":
-        return convexity_ratio(means[num], means[den], means[DEN_RESOLUTION], means[DEN_ROWS_ERROR])
+        return convexity_ratio(means[num], means[den], means[DEN_RESOLUTION], means[DEN_ROWS_BOUND])
     return convexity_ratio_controlled(means[num], means[den], means["gap_resolution"])
 
 
 def _rows_error(name: str, num: str, den: str, means: Mapping[str, Column]) -> Column:
     """Its error for the choice of rows: that of the mean terms."""
     if name == "convexity_ratio":
-        terms, of_den, weights, error = (
-            means[each] for each in ("num_terms", "den_terms", "terms_weights", DEN_ROWS_ERROR)
+        terms, of_den, weights, bound = (
+            means[each] for each in ("num_terms", "den_terms", "terms_weights", DEN_ROWS_BOUND)
         )
         missed = means.get("change_missed", constant(0.0, len(means[name])))
-        return convexity_ratio_rows_se(means[name], means[den], terms, of_den, weights, error, missed)
+        return convexity_ratio_rows_se(means[name], means[den], terms, of_den, weights, bound, missed)
     return convexity_ratio_controlled_rows_se(means[name], means[num + ROWS_SE], means[den])
 
 

@@ -400,10 +400,7 @@ class Findings:
             names = replay.dtype, second.dtype
             return [
                 unmeasured_warning(second.failed, *names),
-                *(
-                    untold_warning(each.own.get("second_loss_error"), each.own.get("loss"), each.sample, *names)
-                    for each in self.measured
-                ),
+                *(untold_warning(each.own, each.sample, *names) for each in self.measured),
             ]
         one = len(self.measured) == 1
         shares = {

@@ -23,7 +23,7 @@ import math
 
 import numpy as np
 
-from trajcheck.metrics.columns import Column, gap_squares, lift, running_sum, sum_error
+from trajcheck.metrics.columns import Column, gap_squares, lift, running_sum, sum_error, weights_of
 from trajcheck.metrics.formulas.convexity import convexity_terms, of_convexity_terms
 from trajcheck.metrics.formulas.progress import of_loss_change
 from trajcheck.metrics.quantity import COUNT, LOSS, NONE, REFERENCES, STEPS, quantity
@@ -144,14 +144,14 @@ def convexity_ratio_rows_se(
     num_terms: Column,
     den_terms: Column,
     terms_weights: Column,
-    den_rows_error: Column,
+    den_rows_bound: Column,
     change_missed: Column,
 ) -> Column:
-    """rows_se of the terms <g_i, x_i - y> - R_t (f(x_i; z) - f(y; z)), R_t the ratio, over |den_t| less its own
-    rows_se; of what both sums miss, (1 - R_t) missed_t is left."""
+    """rows_se of the terms <g_i, x_i - y> - R_t (f(x_i; z) - f(y; z)), R_t the ratio, widened by Student's t, over
+    |den_t| less what its own errors reach; of what both sums miss, (1 - R_t) missed_t is left."""
     error = difference_error(convexity_ratio, num_terms, den_terms, terms_weights)
     missed = lift(lambda ratio, each: (1 - ratio) * each, convexity_ratio, change_missed)
-    return quotient_error(lift(np.hypot, error, missed), convexity_den, den_rows_error)
+    return quotient_error(lift(np.hypot, error, missed), convexity_den, den_rows_bound, terms_weights)
 
 
 def difference_error(ratio: Column, num_terms: Column, den_terms: Column, terms_weights: Column) -> Column:
@@ -178,10 +178,12 @@ def difference_error(ratio: Column, num_terms: Column, den_terms: Column, terms_
     return Column(values, lift(np.add, num_terms, den_terms).reasons).along(ratio)
 
 
-@quantity(*BOTH, formula="a term of convexity_num", unit=LOSS, hidden=True)
+@quantity(
+    *BOTH, formula="a term of convexity_num", unit=LOSS, hidden=True, optional=("loss_at_x", "loss_at_y")
+)  # fmt: skip
 def num_terms(loss_at_x: Column, loss_at_y: Column, grad_dot_y: Column) -> Column:
-    """<g_i, x_i - y>, on the rows of convexity_den."""
-    return grad_dot_y.along(convexity_terms(loss_at_x, loss_at_y, grad_dot_y))
+    """<g_i, x_i - y>, on the rows of convexity_den where there are any, else on all with gradients."""
+    return of_convexity_terms(loss_at_x, loss_at_y, grad_dot_y)
 
 
 @quantity(*BOTH, formula="a term of convexity_den", unit=LOSS, hidden=True)
@@ -192,8 +194,8 @@ def den_terms(loss_at_x: Column, loss_at_y: Column, grad_dot_y: Column) -> Colum
 
 @quantity(*BOTH, formula="what those terms weigh", unit=COUNT, range=">= 0", hidden=True)
 def terms_weights(num_terms: Column, weights: Weights) -> Column:
-    """w_i on their rows."""
-    return Column(np.where(num_terms.defined, weights.of(num_terms.defined), np.nan), num_terms.reasons)
+    """w_i on the rows of num_terms."""
+    return weights_of(num_terms, weights)
 
 
 @quantity(
@@ -211,9 +213,11 @@ def convexity_num_skip_rows_se(
     REFERENCES, formula=rows_formula("convexity_den_skip"), unit=LOSS, range=">= 0", family="convexity",
     when=("own", THINNED),
 )  # fmt: skip
-def convexity_den_skip_rows_se(skip_den_rows_error: Column) -> Column:
+def convexity_den_skip_rows_se(
+    loss_at_x: Column, loss_at_y: Column, grad_dot_skip: Column, skip_weights: Weights
+) -> Column:
     """rows_se of the terms f(x_i; z) - f(x*; z), with the weights of convexity_num_skip."""
-    return skip_den_rows_error
+    return sum_error(convexity_terms(loss_at_x, loss_at_y, grad_dot_skip), skip_weights)
 
 
 @quantity(
@@ -226,8 +230,8 @@ def convexity_ratio_skip_rows_se(
     skip_num_terms: Column,
     skip_den_terms: Column,
     skip_terms_weights: Column,
-    skip_den_rows_error: Column,
+    skip_den_rows_bound: Column,
 ) -> Column:
     """As convexity_ratio_rows_se, of the terms <g_i, x_s - x*> - R_t (f(x_i; z) - f(x*; z))."""
     error = difference_error(convexity_ratio_skip, skip_num_terms, skip_den_terms, skip_terms_weights)
-    return quotient_error(error, convexity_den_skip, skip_den_rows_error)
+    return quotient_error(error, convexity_den_skip, skip_den_rows_bound, skip_terms_weights)

@@ -240,8 +240,9 @@ def barrier_resolution(losses: np.ndarray, second: np.ndarray, s: np.ndarray, ro
     second = np.where(np.isfinite(losses) & np.isfinite(second), second, np.nan)
     losses = np.where(np.isfinite(losses), losses, np.nan)
     apart = np.abs((above_chord(losses, s) - above_chord(second, s)).mean(axis=1)).max(axis=-1)
-    zero = _plain(np.zeros(len(losses)))
-    return resolution(zero, _plain(apart), scale, scale, _plain(losses[:, :, 0].mean(axis=1)), rounding).values
+    terms = 2 * np.abs(losses - second).mean(axis=1).max(axis=-1)  # at s, and on the chord between the ends
+    zero, start = _plain(np.zeros(len(losses))), _plain(losses[:, :, 0].mean(axis=1))
+    return resolution(zero, _plain(apart), _plain(terms), scale, scale, start, rounding).values
 
 
 def _plain(values: np.ndarray) -> Column:

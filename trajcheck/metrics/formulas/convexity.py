@@ -10,14 +10,15 @@ from __future__ import annotations
 import numpy as np
 
 from trajcheck.metrics.averaging import Averaging
-from trajcheck.metrics.columns import Column, running_sum, sum_error
+from trajcheck.metrics.columns import Column, running_sum, sum_error, weights_of
 from trajcheck.metrics.quantity import LOSS, NONE, REFERENCES, STEPS, given, quantity
-from trajcheck.metrics.quotients import resolved_quotient
-from trajcheck.metrics.resolution import Rounding, resolution
+from trajcheck.metrics.quotients import resolved_quotient, rows_bound
+from trajcheck.metrics.resolution import Rounding, resolution, terms_apart
 from trajcheck.metrics.weights import Weights
 
-#: The resolution of convexity_den among the columns, and its error for the choice of rows; no report shows them.
-DEN_RESOLUTION, DEN_ROWS_ERROR = "den_resolution", "den_rows_error"
+#: Among the columns, the resolution of convexity_den, and what its errors for the choice of rows reach; no report shows
+#: them.
+DEN_RESOLUTION, DEN_ROWS_BOUND = "den_resolution", "den_rows_bound"
 
 BOTH = (STEPS, REFERENCES)
 
@@ -65,13 +66,20 @@ def inst_gap(loss_at_x: Column, loss_at_y: Column, grad_dot_y: Column) -> Column
     family="convexity",
 )
 def gap_resolution(
-    loss_at_x: Column, loss_at_y: Column, grad_dot_y: Column, second_gap: Column, rounding: Rounding
+    loss_at_x: Column,
+    loss_at_y: Column,
+    grad_dot_y: Column,
+    second_loss_at_x: Column,
+    second_loss_at_y: Column,
+    second_grad_dot_y: Column,
+    rounding: Rounding,
 ) -> Column:
     """The resolution of inst_gap, as metrics/resolution.py says, > 0, in units of the loss: below it the gap has no
     certain sign. Its scale is |f(x)| + |f(y)| + |<g, x - y>|, and it is at least c eps (|f(x)| + |f(y)|), c = 4."""
     losses = abs(loss_at_x) + abs(loss_at_y)
-    gap = loss_at_x - loss_at_y - grad_dot_y
-    return resolution(gap, second_gap, losses + abs(grad_dot_y), losses, loss_at_x, rounding)
+    gap, second = loss_at_x - loss_at_y - grad_dot_y, second_loss_at_x - second_loss_at_y - second_grad_dot_y
+    apart = terms_apart((loss_at_x, second_loss_at_x), (loss_at_y, second_loss_at_y), (grad_dot_y, second_grad_dot_y))
+    return resolution(gap, second, apart, losses + abs(grad_dot_y), losses, loss_at_x, rounding)
 
 
 @quantity(
@@ -140,18 +148,17 @@ def convexity_den(loss_at_x: Column, loss_at_y: Column, grad_dot_y: Column, weig
     chart={STEPS: (17, "convexity ratio towards x_{t−1}"), REFERENCES: (4, "convexity ratio num/den")},
 )
 def convexity_ratio(
-    convexity_num: Column, convexity_den: Column, den_resolution: Column, den_rows_error: Column
+    convexity_num: Column, convexity_den: Column, den_resolution: Column, den_rows_bound: Column
 ) -> Column:
     """num_t / den_t of num = sum_{i<=t} w_i <g_i, x_i - y> and den = sum_{i<=t} w_i (f(x_i; z_i) - f(y; z_i)); any
     sign.
 
     Convex and den > 0: >= 1; in (0, 1): weakly quasi-convex; < 0: strongly non-convex; a saddle can give 2. With den <
     0 the inequality turns round, so read num and den beside it. Undefined where |den| is not above its resolution, the
-    same weighted sum of the resolutions of its terms, or, over thinned records, within two of its errors for the
-    choice of rows, three where there are fewer than 30: there the error of a quotient is not what its first order says.
-    Source: TZC.
+    same weighted sum of the resolutions of its terms, or, over thinned records, within three of its errors for the
+    choice of rows, widened by Student's t: there the ratio over all steps may be anything. Source: TZC.
     """
-    return resolved_quotient(convexity_num, convexity_den, den_resolution, den_rows_error)
+    return resolved_quotient(convexity_num, convexity_den, den_resolution, den_rows_bound)
 
 
 @quantity(
@@ -170,12 +177,12 @@ def den_resolution(
 
 @quantity(
     *BOTH,
-    formula="convexity_den_rows_se over thinned records, 0 where every step is there",
+    formula="over thinned records 3 convexity_den_rows_se, widened by Student's t; 0 where every step is there",
     unit=LOSS,
     range=">= 0",
     hidden=True,
 )
-def den_rows_error(
+def den_rows_bound(
     loss_at_x: Column,
     loss_at_y: Column,
     grad_dot_y: Column,
@@ -183,9 +190,11 @@ def den_rows_error(
     thinned: bool,
     change_missed: Column,
 ) -> Column:
-    """The error of convexity_den for the choice of rows, convexity_den_rows_se."""
+    """What three of convexity_den's errors for the choice of rows reach."""
     terms = convexity_terms(loss_at_x, loss_at_y, grad_dot_y)
-    return sum_error(terms, weights, change_missed) if thinned else 0.0 * terms
+    if not thinned:
+        return 0.0 * terms
+    return rows_bound(sum_error(terms, weights, change_missed), weights_of(terms, weights))
 
 
 def convexity_terms(loss_at_x: Column, loss_at_y: Column, grad_dot_y: Column) -> Column:

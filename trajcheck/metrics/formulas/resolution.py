@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from trajcheck.metrics.columns import Column
 from trajcheck.metrics.quantity import LOSS, NONE, REFERENCES, STEPS, Unit, quantity
-from trajcheck.metrics.resolution import Rounding, resolution
+from trajcheck.metrics.resolution import Rounding, resolution, terms_apart
 
 BOTH = (STEPS, REFERENCES)
 
@@ -38,7 +38,9 @@ def difference_resolution(
 ) -> Column:
     """That of f(x) - f(y), > 0, with the scale |f(x)| + |f(y)|."""
     scale = abs(loss_at_x) + abs(loss_at_y)
-    return resolution(loss_at_x - loss_at_y, second_loss_at_x - second_loss_at_y, scale, scale, loss_at_x, rounding)
+    apart = terms_apart((loss_at_x, second_loss_at_x), (loss_at_y, second_loss_at_y))
+    second = second_loss_at_x - second_loss_at_y
+    return resolution(loss_at_x - loss_at_y, second, apart, scale, scale, loss_at_x, rounding)
 
 
 @quantity(STEPS, formula="the resolution of directional_smoothness's numerator", unit=LOSS, range="> 0", hidden=True)
@@ -55,7 +57,12 @@ def directional_resolution(
     losses = abs(loss_at_x) + abs(loss_at_y)
     numerator = loss_at_x - loss_at_y - previous_grad_dot_step
     second = second_loss_at_x - second_loss_at_y - second_previous_grad_dot_step
-    return resolution(numerator, second, losses + abs(previous_grad_dot_step), losses, loss_at_x, rounding)
+    apart = terms_apart(
+        (loss_at_x, second_loss_at_x),
+        (loss_at_y, second_loss_at_y),
+        (previous_grad_dot_step, second_previous_grad_dot_step),
+    )
+    return resolution(numerator, second, apart, losses + abs(previous_grad_dot_step), losses, loss_at_x, rounding)
 
 
 @quantity(
@@ -72,4 +79,5 @@ def grad_change_resolution(
     """That of |grad f(x) - grad f(y)|, > 0, with the scale 2 |grad f(x)| + |grad f(x) - grad f(y)|, which is not below
     |grad f(x)| + |grad f(y)|. Of one tensor it is that tensor's."""
     scale = 2 * grad_size + grad_change_y
-    return resolution(grad_change_y, second_grad_change_y, scale, scale, row_loss, rounding)
+    apart = terms_apart((grad_change_y, second_grad_change_y))
+    return resolution(grad_change_y, second_grad_change_y, apart, scale, scale, row_loss, rounding)

@@ -10,13 +10,11 @@ whatever the geometry: a schedule prescribed by own samples ends in the rate tha
 
 from __future__ import annotations
 
-import numpy as np
-
-from trajcheck.metrics.columns import Column, running_sum, sum_error
+from trajcheck.metrics.columns import Column, running_sum, sum_error, weights_of
 from trajcheck.metrics.formulas.convexity import convexity_terms, of_convexity_terms
 from trajcheck.metrics.formulas.secant import AT_REFERENCE, NO_GRADIENT, NotAlong
 from trajcheck.metrics.quantity import COUNT, CURVATURE, LOSS, NONE, RATE, REFERENCES, quantity
-from trajcheck.metrics.quotients import resolved_quotient
+from trajcheck.metrics.quotients import resolved_quotient, rows_bound
 from trajcheck.metrics.weights import Weights
 
 AT_SKIP = "x_s is the reference itself"
@@ -114,12 +112,12 @@ def convexity_den_skip(loss_at_x: Column, loss_at_y: Column, grad_dot_skip: Colu
     when="own",
 )
 def convexity_ratio_skip(
-    convexity_num_skip: Column, convexity_den_skip: Column, skip_den_resolution: Column, skip_den_rows_error: Column
+    convexity_num_skip: Column, convexity_den_skip: Column, skip_den_resolution: Column, skip_den_rows_bound: Column
 ) -> Column:
     """sum w_i <g_i, x_{s(i)} - x*> / sum w_i (f(x_i; z_i) - f(x*; z_i)), any sign: the convexity ratio without the
-    steps' own terms. Undefined where |den| is not above its resolution or, over thinned records, within two of its
-    errors for the choice of rows, and where cos_skip is."""
-    return resolved_quotient(convexity_num_skip, convexity_den_skip, skip_den_resolution, skip_den_rows_error)
+    steps' own terms. Undefined where |den| is not above its resolution or, over thinned records, within three of
+    its errors for the choice of rows, widened by Student's t, and where cos_skip is."""
+    return resolved_quotient(convexity_num_skip, convexity_den_skip, skip_den_resolution, skip_den_rows_bound)
 
 
 @quantity(
@@ -139,24 +137,33 @@ def skip_den_resolution(
 
 @quantity(
     REFERENCES,
-    formula="convexity_den_skip_rows_se over thinned records, 0 where every step is there",
+    formula="over thinned records 3 convexity_den_skip_rows_se, widened by Student's t; 0 where every step is there",
     unit=LOSS,
     range=">= 0",
     hidden=True,
     when="own",
 )
-def skip_den_rows_error(
+def skip_den_rows_bound(
     loss_at_x: Column, loss_at_y: Column, grad_dot_skip: Column, skip_weights: Weights, thinned: bool
 ) -> Column:
-    """The error of convexity_den_skip for the choice of rows."""
+    """What three of convexity_den_skip's errors for the choice of rows reach."""
     terms = convexity_terms(loss_at_x, loss_at_y, grad_dot_skip)
-    return sum_error(terms, skip_weights) if thinned else 0.0 * terms
+    if not thinned:
+        return 0.0 * terms
+    return rows_bound(sum_error(terms, skip_weights), weights_of(terms, skip_weights))
 
 
-@quantity(REFERENCES, formula="a term of convexity_num_skip", unit=LOSS, hidden=True, when="own")
+@quantity(
+    REFERENCES,
+    formula="a term of convexity_num_skip",
+    unit=LOSS,
+    hidden=True,
+    optional=("loss_at_x", "loss_at_y"),
+    when="own",
+)
 def skip_num_terms(loss_at_x: Column, loss_at_y: Column, grad_dot_skip: Column) -> Column:
-    """<g_i, x_s - x*>, on the rows of convexity_den_skip."""
-    return grad_dot_skip.along(convexity_terms(loss_at_x, loss_at_y, grad_dot_skip))
+    """<g_i, x_s - x*>, on the rows of convexity_den_skip where there are any, else on all with gradients."""
+    return of_convexity_terms(loss_at_x, loss_at_y, grad_dot_skip)
 
 
 @quantity(REFERENCES, formula="a term of convexity_den_skip", unit=LOSS, hidden=True, when="own")
@@ -167,6 +174,5 @@ def skip_den_terms(loss_at_x: Column, loss_at_y: Column, grad_dot_skip: Column) 
 
 @quantity(REFERENCES, formula="what those terms weigh", unit=COUNT, range=">= 0", hidden=True, when="own")
 def skip_terms_weights(skip_num_terms: Column, skip_weights: Weights) -> Column:
-    """w_i on their rows."""
-    here = skip_num_terms.defined
-    return Column(np.where(here, skip_weights.of(here), np.nan), skip_num_terms.reasons)
+    """w_i on the rows of skip_num_terms."""
+    return weights_of(skip_num_terms, skip_weights)

@@ -122,10 +122,9 @@ def _along_the_path(columns: Mapping[str, Column], kind: str, found: Mapping[str
     num, den, weights = num[here], den[here], weights[here]
     if not here.any():
         return {}
-    errors: dict[str, float | None] = {
-        "convexity_num_error": draw_error(num, weights),
-        "convexity_den_error": draw_error(den, weights),
-    }
+    errors: dict[str, float | None] = {"convexity_num_error": draw_error(num, weights)}
+    if np.isfinite(den).all():  # there are losses
+        errors["convexity_den_error"] = draw_error(den, weights)
     if ratio is not None:
         errors["convexity_ratio_error"] = draw_error(num - ratio * den, weights) / abs(found["convexity_den"])
     return errors

@@ -16,8 +16,10 @@ from trajcheck.readable import percent_text
 EPSILONS = {"float64": 2.0**-52, "float32": 2.0**-23}
 #: Losses in two precisions are the same function where |f - f'| / |f| is no more than this, or so many epsilons.
 SAME, SAME_EPSILONS = 3e-3, 16.0
-#: On the rows of the largest losses, so many, float32 rounds by so many epsilons at most, or it tells nothing.
-LARGEST, TELLS_EPSILONS = 3, 8.0
+#: On the rows of the largest losses, so many, float32 rounds by less than this share of the loss, or it tells nothing.
+LARGEST, TELLS = 3, 0.5
+#: What is resolved by which column.
+RESOLVED = {"inst_gap": "gap_resolution", "loss_change": "loss_change_resolution"}
 
 
 def otherwise(columns: Mapping[str, Column], weights: Weights, epsilon: float, second: str) -> float | None:
@@ -70,23 +72,36 @@ def other_function_warning(error: Column | None, sample: str, epsilon: float, se
     )
 
 
-def untold_warning(error: Column | None, loss: Column | None, sample: str, dtype: str, second: str) -> str | None:
-    """That the rounding of `dtype` is not known from the coarser precision `second`, as all rows' losses are too small
-    for it; `error` is |f - f'| / |f| on the rows that were evaluated twice.
+def untold_warning(columns: Mapping[str, Column], sample: str, dtype: str, second: str) -> str | None:
+    """That the rounding of `dtype` is not known from the coarser precision `second`, and signs were resolved by it.
 
-    A small loss that is made of large numbers loses all of its digits in the coarser precision and keeps some in the
-    finer: what it is made of is seen where losses are larger, at the beginning of a run.
+    `columns` are those of steps.csv on one sample, hidden ones included. A small loss that is made of large numbers
+    loses all of its digits in the coarser precision and keeps some in the finer; while some digits are left, what is
+    off is as large as what it is made of rounds by. So nothing is told where even the largest losses are off by
+    themselves, and nobody is misled where nothing is called resolved.
     """
+    error, loss = columns.get("second_loss_error"), columns.get("loss")
     if error is None or loss is None or not (error.defined & loss.defined).any():
         return None
     here = np.flatnonzero(error.defined & loss.defined)
     largest = here[np.argsort(-np.abs(loss.values[here]), kind="stable")[:LARGEST]]
-    apart = float(np.median(error.values[largest]))
-    if apart <= TELLS_EPSILONS * EPSILONS[second]:
+    if np.median(error.values[largest]) <= TELLS:
         return None
+    resolved = {name: _resolved(columns, name, limit) for name, limit in RESOLVED.items()}
+    told = ", ".join(f"{name} on {count} rows" for name, count in resolved.items() if count)
+    if not told:
+        return None
+    most = np.abs(loss.values[largest]).max()
     return (
-        f"losses on sample {sample} are at most {np.abs(loss.values[largest]).max():.1e} on the rows on which rounding "
-        f"was measured, and {second} already rounds those by {apart:.0e} of their size: it does not show how {dtype} "
-        "rounds, and resolutions may be several times too small. Rows of larger losses, as from the beginning of the "
-        "run, would show it"
+        f"losses on sample {sample} are at most {most:.1e} on the {len(here)} rows on which "
+        f"rounding was measured, and {second} rounds them to 0 or nearly so: it does not show how {dtype} rounds, and "
+        f"what counts as resolved ({told}) may be rounding. Rows of larger losses, as from the beginning of the run, "
+        "would show it"
     )
+
+
+def _resolved(columns: Mapping[str, Column], name: str, limit: str) -> int:
+    """On how many rows it is above its resolution."""
+    if name not in columns or limit not in columns:
+        return 0
+    return int((np.abs(columns[name].values) > columns[limit].values).sum())
