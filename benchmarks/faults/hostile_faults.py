@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
 import signal
 import socket
@@ -14,7 +13,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from benchmarks.faults.hostile_ground import SAID, STEPS, Scene, contents, forked, record, start, tables
+from benchmarks.faults.hostile_ground import OTHER, RUN, STEPS, WRITERS, Scene, call, contents, tables
 from trajcheck.files.other_processes import here, started
 
 ELSEWHERE, DEAD = "0123456789ab", 2**22 + 1
@@ -84,41 +83,35 @@ def plant(scene: Scene, path: Path) -> str:
 
 
 def planted_in_reports(scene: Scene) -> None:
-    names = [scene.report / name for name in OF_REPORT] + [scene.out / name for name in OF_BATCH]
-    path = scene.stream.choice(names)
-    kind = plant(scene, path)
     command = scene.stream.choice(("analyze", "batch", "batch", "table", "compare"))
-    scene.seen.append(kind)
+    names = [(scene.compared if command == "compare" else scene.report) / name for name in OF_REPORT]
+    path = scene.stream.choice([*names, *(scene.out / name for name in OF_BATCH)])
+    scene.seen.append(plant(scene, path))
     scene.call(command)
-    scene.check()
+    scene.check(command)
 
 
 def planted_in_runs(scene: Scene) -> None:
     path = scene.run / scene.stream.choice(OF_RUN)
     scene.seen.append(plant(scene, path))
     before = contents(scene.runs)
-    scene.call(scene.stream.choice(("analyze", "batch", "verify", "compare")))
+    command = scene.stream.choice(("analyze", "batch", "verify", "verify", "compare"))
+    scene.call(command)
     if contents(scene.runs) != before:
         scene.wrong.append("a run was written to")
-    if path.name == "run.json":  # the report of a run of another id, which is not overwritten
-        shutil.rmtree(scene.out, ignore_errors=True)
-    scene.check()
+    # with another run.json the report is of a run of another id, which is not overwritten
+    scene.check(None if path.name == "run.json" else command)
 
 
 def planted_for_a_recorder(scene: Scene) -> None:
     """At the names that a Recorder writes; it goes on with the run at step 2, or begins one."""
-    run = scene.place / "recorded"
     begun = scene.stream.random() < 0.7
     if begun:
-        scene.ended(forked(lambda: record(run), scene.place / "said-first"), (0,))
-    path = run / scene.stream.choice(("superseded", "step-000000003.safetensors", "run.json", ".recording"))
+        scene.has_recorded()
+    path = scene.recorded / scene.stream.choice(("superseded", "step-000000003.safetensors", "run.json", ".recording"))
     scene.seen.append(plant(scene, path))
-    call = forked(lambda: record(run, 2 if begun else 0), scene.place / "said-second")
-    status = call.wait(120)
-    text = call.said.read_text(errors="replace")
-    if status and "RecorderError" not in text and "holds a run" not in text:
-        scene.wrong.append(f"the training ended with {status}: {text[-500:]}")
-    scene.check(whole=False)
+    scene.record(2 if begun else 0, (0, 2))
+    scene.check(None)
 
 
 _TEXTS = (
@@ -151,13 +144,8 @@ def hostile_text(scene: Scene) -> None:
     if scene.stream.random() < 0.3 and "\0" not in text and len(text) < 200:
         with suppress(OSError, UnicodeError):
             scene.run.rename(scene.runs / f"c{text.replace('/', '')}")
-    scene.call(scene.stream.choice(("analyze", "batch", "verify")))
-    for extra in scene.runs.iterdir():
-        if extra.name not in ("a", "b"):
-            shutil.rmtree(extra)
-    with suppress(OSError):
-        shutil.rmtree(scene.out)
-    scene.check()
+    scene.call(scene.stream.choice(("analyze", "batch", "verify", "compare")))
+    scene.check(None)
 
 
 def _lease(path: Path, process: int, place: str, age: float) -> None:
@@ -180,12 +168,12 @@ def other_hosts(scene: Scene) -> None:
     """Leases and temporary files of this machine, another, and a container: who lives is left alone, who is dead is
     followed."""
     place = scene.stream.choice((here(), ELSEWHERE))
-    process = scene.stream.choice((DEAD, os.getpid()))
+    process = scene.stream.choice((DEAD, scene.ground.neighbour))
     silent = scene.stream.random() < 0.5
     lives = process != DEAD if place == here() else not silent
     drafts = {
         scene.out / f".draft.{where}-{number:x}-{'0' * 16}.tmp": where == here() and number == DEAD
-        for where, number in ((here(), DEAD), (here(), os.getpid()), (ELSEWHERE, DEAD))
+        for where, number in ((here(), DEAD), (here(), scene.ground.neighbour), (ELSEWHERE, DEAD))
     }
     drafts |= {scene.run / path.name: False for path in drafts} | {scene.out / "notes" / ".draft.31337000.tmp": False}
     for path in drafts:
@@ -194,9 +182,7 @@ def other_hosts(scene: Scene) -> None:
     lock = scene.out / ".batch.lock"
     _lease(lock, process, place, 1e4 if silent else 0.0)
     scene.seen.append("lives" if lives else "dead")
-    call = scene.start(scene.words("batch"))
-    scene.ended(call, (0,))
-    if lives != ("another batch is at work" in call.said.read_text()):
+    if lives != ("another batch is at work" in scene.call("batch", (0,))):
         scene.wrong.append("one who lives was not minded, or a dead one was")
     for path, goes in drafts.items():
         if path.exists() != (lives or not goes):
@@ -208,80 +194,59 @@ def other_hosts(scene: Scene) -> None:
 
 def two_recorders(scene: Scene) -> None:
     """A job is requeued while the first is alive, here or elsewhere, or was killed."""
-    run = scene.place / "recorded"
-    scene.ended(forked(lambda: record(run), scene.place / "said-first"), (0,))
-    before = contents(run)
+    scene.has_recorded()
+    before = contents(scene.recorded)
     kind = scene.stream.choice(("alive", "killed"))
-    _lease(run / ".recording", os.getpid() if kind == "alive" else DEAD, here(), 0.0)
-    call = forked(lambda: record(run, 3), scene.place / "said-second")
-    scene.ended(call, (0,))
-    said = call.said.read_text()
-    (run / ".recording").unlink(missing_ok=True)
-    if kind == "alive" and (contents(run) != before or "is being recorded by" not in said):
+    lease = scene.recorded / ".recording"
+    _lease(lease, scene.ground.neighbour if kind == "alive" else DEAD, here(), 0.0)
+    said = scene.record(3, (0,))
+    lease.unlink(missing_ok=True)
+    if kind == "alive" and (contents(scene.recorded) != before or "is being recorded by" not in said):
         scene.wrong.append("the second recorder was let in")
     if kind == "killed" and "goes on after" not in said:
         scene.wrong.append(f"the second recorder did not follow: {said[-300:]}")
     scene.seen.append(kind)
-    scene.ended(scene.start(["verify", str(run)]), (0,))
-    scene.check(whole=False)
+    scene.work(lambda: call(["verify", str(scene.recorded)]), (0,))
+    scene.check(None)
 
 
 def two_at_once(scene: Scene) -> None:
     """Two analyses, of other options, into one report: it ends as that of one of them."""
-    calls = [
-        ["analyze", str(scene.run), "--out", str(scene.report), "--no-plots", *more]
-        for more in (("--ref", "mean:3"), ("--ref", "mean:2", "--pca", "5", "--layers"))
-    ]
-    expected = [scene.ground.tables(words, scene.report) for words in _elsewhere(scene, calls)]
+    options = (("--ref", "mean:3"), ("--ref", "mean:2"))
+    expected = [scene.ground.tables(scene, "analyze", *more) for more in options]
     begun = []
-    for words in calls:
-        begun.append(scene.start(words))
+    for more in options:
+        begun.append(scene.start([*scene.words("analyze"), *more]))
         time.sleep(scene.stream.uniform(0.0, 0.2))
-    for call in begun:
-        scene.ended(call, (0,))
-    found = tables(scene.report)
-    if found not in expected:
+    for each in begun:
+        scene.ended(each, (0,))
+    if tables(scene.out) not in expected:
         scene.wrong.append("the report is that of neither")
-    scene.check()
-
-
-def _elsewhere(scene: Scene, calls: list[list[str]]) -> list[list[str]]:
-    """The same calls, about the archive that all trials have copies of."""
-    return [[str(scene.ground.archive / "a") if word == str(scene.run) else word for word in words] for words in calls]
+    scene.check(scene.stream.choice(("analyze", None)))
 
 
 def signals(scene: Scene) -> None:
     """At any moment of a call that writes."""
-    command = scene.stream.choice(("analyze", "batch", "compare"))
+    command = scene.stream.choice(WRITERS)
     number = scene.stream.choice((signal.SIGTERM, signal.SIGHUP, signal.SIGINT))
     call = scene.start(scene.words(command))
     time.sleep(scene.stream.uniform(0.0, 0.4))
     scene.seen.append("hit at work" if call.kill(number) else "had ended")
     # a signal that comes before the command line is reached ends the process as it ends any
-    scene.ended(call, (0, 128 + number, -number, 70))
-    text = call.said.read_text()
-    scene.wrong = [each for each in scene.wrong if not ("KeyboardInterrupt" in text and "Traceback" in each)]
-    scene.check()
+    scene.ended(call, (0, 128 + number, -number))
+    scene.check(command)
 
 
 def full_disk(scene: Scene) -> None:
     """No file may grow beyond some bytes."""
     size = scene.stream.choice((0, 10, 500, 2000, 6000))
-    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))  # noqa: E731
-    scene.said += 1
-    command = scene.stream.choice(("analyze", "batch", "compare"))
-    scene.ended(start(scene.words(command), _pipe_for(scene), limit), SAID)
-    scene.check()
-
-
-def _pipe_for(scene: Scene) -> Path:
-    """Where a call prints whose files may not grow."""
-    return scene.place / f"said-{scene.said}"
+    command = scene.stream.choice(WRITERS)
+    scene.call(command, file_size=size)
+    scene.check(command)
 
 
 def swapped_during_the_pass(scene: Scene) -> None:
     """Files are replaced, truncated, removed, made pipes while they are read."""
-    call = scene.start(scene.words(scene.stream.choice(("analyze", "batch", "verify"))))
     ended = threading.Event()
 
     def swap() -> None:
@@ -295,29 +260,31 @@ def swapped_during_the_pass(scene: Scene) -> None:
                 if how == "pipe":
                     os.mkfifo(beside)
                 elif how == "truncate":
-                    shutil.copy(scene.ground.archive / "a" / step.name, beside)
+                    shutil.copy(scene.ground.pristine / RUN / step.name, beside)
                     os.truncate(beside, scene.stream.randrange(200))
                 elif how == "link":
                     beside.symlink_to("/dev/zero")
                 elif how == "same":
-                    shutil.copy(scene.ground.archive / "b" / step.name, beside)
+                    shutil.copy(scene.ground.pristine / OTHER / step.name, beside)
                 if how == "remove":
                     step.unlink()
                 else:
                     beside.rename(step)
             time.sleep(scene.stream.uniform(0.0, 0.02))
 
-    swap()
+    swapper = threading.Thread(target=swap)
+    swapper.start()
+    command = scene.stream.choice((*WRITERS, "verify"))
+    scene.call(command)
     ended.set()
-    scene.ended(call)
-    scene.check()
+    swapper.join()
+    scene.check(command)
 
 
 def forged_notes(scene: Scene) -> None:
     """What was saved with a report, by somebody else: other files named, other bytes under right names."""
-    if not scene.out.exists():
-        shutil.copytree(scene.ground.finished, scene.out)
-    scene.call("analyze")
+    shutil.rmtree(scene.out, ignore_errors=True)
+    shutil.copytree(scene.ground.analyzed, scene.out)
     kind = scene.stream.choice(("state", "vector", "records"))
     if kind == "state":
         note = json.loads((scene.report / ".batch.json").read_text())
@@ -334,8 +301,9 @@ def forged_notes(scene: Scene) -> None:
             data[-scene.stream.randrange(1, 40)] ^= 1 << scene.stream.randrange(8)
             path.write_bytes(data)
     scene.seen.append(kind)
-    scene.call(scene.stream.choice(("analyze", "batch")), (0,))
-    scene.check()
+    command = scene.stream.choice(("analyze", "batch"))
+    scene.call(command, (0,))
+    scene.check(command)
 
 
 FAULTS: Mapping[str, Callable[[Scene], None]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import hashlib
 import json
@@ -11,6 +12,7 @@ import shutil
 import signal
 import stat
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field
@@ -24,7 +26,7 @@ from torch import nn
 import trajcheck
 from benchmarks.faults.archive import walk
 from benchmarks.faults.batch_calls import TABLES, Call
-from trajcheck.commands.batch.options import BatchConfig
+from trajcheck.cli.net import INTERRUPTED
 from trajcheck.files.leftovers import meant_name
 
 #: Exit codes of a call that says what is wrong.
@@ -37,52 +39,67 @@ HUNG = -1000
 MEMORY = 8 << 30
 STEPS = 8
 
-RUNS = ("a", "b")
+#: The archive's one run, and another beside the archive: a report of a run takes most of a trial's time.
+RUN, OTHER = "runs/a", "other/b"
+#: Commands that write reports, and all that are called.
+WRITERS = ("analyze", "batch", "compare")
 COMMANDS = ("analyze", "batch", "verify", "compare", "table")
 
 
 @dataclass
 class Ground:
-    """`archive` and `finished`, the reports of a batch over it, are copied for every trial, to where they were made."""
+    """`archive`, `finished`, the reports of a batch over it, and `recorded` are copied for every trial, to where they
+    were made."""
 
     place: Path
+    neighbour: int  # a process that lives as long as the trials are made
     expected: dict[str, dict[str, bytes]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        for seed, name in enumerate(RUNS):
-            folder = self.archive / name
+        for seed, name in enumerate((RUN, OTHER)):
+            folder = self.pristine / name
             folder.mkdir(parents=True)
             for step, tensors, metadata in walk(seed, STEPS):
                 save_file(tensors, folder / f"step-{step:09d}.safetensors", {"trajcheck": json.dumps(metadata)})
-            (folder / "run.json").write_text(json.dumps({"format": 1, "id": name}))
-        shutil.copytree(self.archive, self.trial / "runs")
-        trajcheck.batch([self.trial / "runs"], self.trial / "out", BatchConfig(plots=False))
-        self._import()
-        (self.trial / "out").rename(self.finished)
+            (folder / "run.json").write_text(json.dumps({"format": 1, "id": folder.name}))
+        shutil.copytree(self.pristine, self.trial)
+        scene = Scene(self, self.trial, Random(0), {})
+        with open(os.devnull, "w") as nothing, redirect_stdout(nothing), redirect_stderr(nothing):
+            call(scene.words("batch"))
+            shutil.copytree(scene.out, self.finished)
+            call(scene.words("analyze"))
+            scene.out.rename(self.analyzed)
+            record(self.trial / "recorded")
+            (self.trial / "recorded").rename(self.recorded)
+            self._import(scene)
         shutil.rmtree(self.trial)
 
-    def _import(self) -> None:
+    def _import(self, scene: Scene) -> None:
         """Call what children will call, so that they find it imported."""
-        imports = self.place / "imports"
-        shutil.copytree(self.archive, imports / "runs")
-        scene = Scene(self, imports, Random(0), {})
-        with open(os.devnull, "w") as nothing, redirect_stdout(nothing), redirect_stderr(nothing):
-            for command in COMMANDS:
-                call(scene.words(command))
-            call([*scene.words("analyze"), "--ref", "mean:2", "--pca", "5", "--layers"])
-            (scene.run / "step-000000003.safetensors").write_bytes(b"")
-            call(["verify", str(scene.runs)])  # what is wrong has words of its own
-            record(imports / "recorded")
+        for command in COMMANDS:
+            call(scene.words(command))
+        (scene.run / "step-000000003.safetensors").write_bytes(b"")
+        call(scene.words("verify"))  # what is wrong has words of its own
         gc.collect()
         gc.freeze()
 
     @property
-    def archive(self) -> Path:
-        return self.place / "runs"
+    def pristine(self) -> Path:
+        """The two runs, as they were made."""
+        return self.place / "pristine"
 
     @property
     def finished(self) -> Path:
         return self.place / "finished"
+
+    @property
+    def analyzed(self) -> Path:
+        """The same after an analysis, which has saved an average."""
+        return self.place / "analyzed"
+
+    @property
+    def recorded(self) -> Path:
+        return self.place / "recorded"
 
     @property
     def trial(self) -> Path:
@@ -90,8 +107,7 @@ class Ground:
 
     def scene(self, stream: Random) -> Scene:
         here = self.trial
-        here.mkdir()
-        shutil.copytree(self.archive, here / "runs")
+        shutil.copytree(self.pristine, here)
         victim = here / "victim"
         victim.mkdir()
         for name in ("steps.csv", "summary.json", "cosine.png", "precious", f"mean-{'0' * 16}-{'1' * 32}.safetensors"):
@@ -100,22 +116,25 @@ class Ground:
             shutil.copytree(self.finished, here / "out")
         return Scene(self, here, stream, contents(victim))
 
-    def tables(self, words: Sequence[str], out: Path) -> dict[str, bytes]:
-        """What an undisturbed call of these words, about runs as they were, gives; made once."""
-        key = " ".join(words)
+    def tables(self, scene: Scene, command: str, *more: str) -> dict[str, bytes]:
+        """What an undisturbed call gives, by paths in `out`; made once, of runs as they were, where they stood."""
+        key = " ".join((command, *more))
         if key not in self.expected:
-            fresh = self.place / "expected"
-            shutil.rmtree(fresh, ignore_errors=True)
-            call = start([str(fresh) if word == str(out) else word for word in words], self.place / "expected-said")
-            if call.wait(PATIENCE):
-                raise SystemExit(f"an undisturbed call went wrong: {call.said.read_text()}")
-            self.expected[key] = tables(fresh)
+            aside = self.place / "aside"
+            scene.place.rename(aside)
+            shutil.copytree(self.pristine, self.trial)
+            status, said = here(lambda: call([*scene.words(command), *more]), self.place / "said")
+            if status:
+                raise SystemExit(f"an undisturbed call went wrong: {said}")
+            self.expected[key] = tables(scene.out)
+            shutil.rmtree(self.trial)
+            aside.rename(scene.place)
         return self.expected[key]
 
 
 @dataclass
 class Scene:
-    """One trial: `runs`, `out` and `victim` are its own. `undo` takes away what was planted."""
+    """One trial: all that lies in `place` is its own. `undo` takes away what was planted."""
 
     ground: Ground
     place: Path
@@ -143,17 +162,29 @@ class Scene:
         return self.out / "runs" / "a"
 
     @property
+    def compared(self) -> Path:
+        return self.out / "compared"
+
+    @property
+    def recorded(self) -> Path:
+        return self.place / "recorded"
+
+    def has_recorded(self) -> None:
+        """A run was recorded in `recorded`, by a Recorder that has ended."""
+        shutil.copytree(self.ground.recorded, self.recorded)
+
+    @property
     def victim(self) -> Path:
         return self.place / "victim"
 
     def words(self, command: str) -> list[str]:
         """A call that reads the archive, or writes a report."""
-        both = [self.runs / name for name in RUNS]
+        both = [self.place / name for name in (RUN, OTHER)]
         return {
             "analyze": ["analyze", str(self.run), "--ref", "mean:3", "--out", str(self.report), "--no-plots"],
             "batch": ["batch", str(self.runs), "--out", str(self.out), "--no-plots"],
             "verify": ["verify", str(self.runs)],
-            "compare": ["compare", *map(str, both), "--out", str(self.out / "compared"), "--no-plots"],
+            "compare": ["compare", *map(str, both), "--out", str(self.compared), "--no-plots"],
             "table": ["table", str(self.out)],
             "report": ["report", str(self.report)],
         }[command]
@@ -166,12 +197,19 @@ class Scene:
         """The exit code of a call in a process of its own, of which is noted what must not be."""
         return self._note(call.wait(PATIENCE), call.said.read_text(errors="replace"), codes)
 
-    def call(self, command: str, codes: Sequence[int] = SAID) -> int:
-        """The same of a call in this process, which has imported everything: half of its time is not a fork's."""
+    def call(self, command: str, codes: Sequence[int] = SAID, file_size: int | None = None) -> str:
+        """The same of a call in this process: most of a call's time would be a fork's. What it said."""
+        return self.work(lambda: call(self.words(command)), codes, file_size)
+
+    def record(self, start_step: int, codes: Sequence[int]) -> str:
+        """A training that records into `recorded`, in this process; what it said."""
+        return self.work(lambda: record(self.recorded, start_step), codes)
+
+    def work(self, work: Callable[[], int], codes: Sequence[int], file_size: int | None = None) -> str:
         self.said += 1
-        said = self.place / f"said-{self.said}"
-        status = here(self.words(command), said)
-        return self._note(status, said.read_text(errors="replace"), codes)
+        status, text = here(work, self.place / f"said-{self.said}", file_size)
+        self._note(status, text, codes)
+        return text
 
     def _note(self, status: int, text: str, codes: Sequence[int]) -> int:
         if status == HUNG:
@@ -184,21 +222,21 @@ class Scene:
             self.wrong.append(f"it printed {bad[0]!r}")
         return status
 
-    def check(self, *, whole: bool = True) -> None:
+    def check(self, again: str | None = "batch") -> None:
         """What must hold when a call has ended: nobody else's files changed, nothing left. Then, without what was
-        planted, an undisturbed call ends with the tables that it should (`whole`: all of the archive's)."""
+        planted, the undisturbed call `again` ends with the tables that it should; those that write none need none."""
         if contents(self.victim) != self.victims:
             self.wrong.append("a file of somebody else's was changed")
         self.wrong += [f"{path.relative_to(self.place)} was left" for path in leftovers(self.place)]
         for undo in self.undo:
             undo()
-        if not whole:
+        if again not in WRITERS:
             return
-        for name in RUNS:
-            shutil.rmtree(self.runs / name, ignore_errors=True)
-            shutil.copytree(self.ground.archive / name, self.runs / name)
-        self.call("batch", (0,))
-        found, expected = tables(self.out), tables(self.ground.finished)
+        shutil.rmtree(self.run, ignore_errors=True)
+        shutil.copytree(self.ground.pristine / RUN, self.run)
+        self.call(again, (0,))
+        expected = self.ground.tables(self, again)
+        found = tables(self.out)
         self.wrong += [
             f"{name} is not that of an undisturbed call" for name in expected if found.get(name) != expected[name]
         ]
@@ -236,28 +274,33 @@ def _hung(number: int, frame: object) -> None:
     raise _Hung
 
 
-def here(words: Sequence[str], said: Path) -> int:
-    """Call the command line in this process, with what it prints in a file; HUNG where it does not end."""
+def here(work: Callable[[], int], said: Path, file_size: int | None = None) -> tuple[int, str]:
+    """Work in this process: its exit code, HUNG where it does not end, and what it printed. No file of it, but that
+    for what it prints, may grow beyond `file_size`."""
     streams, kept = (sys.stdout, sys.stderr), [os.dup(number) for number in (1, 2)]
-    limits = resource.getrlimit(resource.RLIMIT_AS)
+    limits = {kind: resource.getrlimit(kind) for kind in (resource.RLIMIT_AS, resource.RLIMIT_FSIZE)}
     handlers = {number: signal.getsignal(number) for number in (signal.SIGALRM, signal.SIGTERM, signal.SIGHUP)}
-    handlers[signal.SIGINT] = signal.getsignal(signal.SIGINT)
-    with said.open("w") as file:
-        for number in (1, 2):
-            os.dup2(file.fileno(), number)
+    handlers |= {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGXFSZ)}
+    read, write = _output(said, limited=file_size is not None)
+    for number in (1, 2):
+        os.dup2(write, number)
+    os.close(write)
     sys.stdout, sys.stderr = os.fdopen(1, "w", closefd=False), os.fdopen(2, "w", closefd=False)
-    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, limits[1]))
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, limits[resource.RLIMIT_AS][1]))
+    if file_size is not None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (file_size, limits[resource.RLIMIT_FSIZE][1]))
     signal.signal(signal.SIGALRM, _hung)
     signal.alarm(int(PATIENCE))
+    status = 70
     try:
-        return call(words)
+        status = work()
     except _Hung:
-        return HUNG
+        status = HUNG
     except BaseException:
         import traceback
 
         traceback.print_exc()
-        return 70
     finally:
         signal.alarm(0)
         with suppress(OSError, ValueError):
@@ -267,9 +310,23 @@ def here(words: Sequence[str], said: Path) -> int:
             os.dup2(descriptor, number)
             os.close(descriptor)
         sys.stdout, sys.stderr = streams
+        for kind, limit in limits.items():
+            resource.setrlimit(kind, limit)
         for signalled, handler in handlers.items():
             signal.signal(signalled, handler)
-        resource.setrlimit(resource.RLIMIT_AS, limits)
+    with open(read, errors="replace") as file:
+        return status, file.read()
+
+
+def _output(said: Path, limited: bool) -> tuple[int, int]:
+    """Descriptors to read and to write what is printed: of a file or, where files may not grow, of a pipe."""
+    if not limited:
+        write = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        return os.open(said, os.O_RDONLY), write
+    read, write = os.pipe()
+    fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 1 << 20)
+    os.set_blocking(write, False)  # one that is full says so, and does not hang
+    return read, write
 
 
 def forked(work: Callable[[], int], said: Path, before: Callable[[], object] | None = None) -> Call:
@@ -297,13 +354,27 @@ def forked(work: Callable[[], int], said: Path, before: Callable[[], object] | N
         code = work()
         sys.stdout.flush()
         sys.stderr.flush()
-    except BaseException:
+    except BaseException as error:
         import traceback
 
-        traceback.print_exc()
-        sys.stderr.flush()
+        early = isinstance(error, KeyboardInterrupt) and not _of_package(error)
+        if early:  # the command line was not reached
+            code = INTERRUPTED
+        else:
+            traceback.print_exc()
+            sys.stderr.flush()
     finally:
         os._exit(code)
+
+
+def _of_package(error: BaseException) -> bool:
+    """Whether an exception came through code of trajcheck."""
+    at, package = error.__traceback__, f"{Path(trajcheck.__file__).parent}{os.sep}"
+    while at is not None:
+        if at.tb_frame.f_code.co_filename.startswith(package):
+            return True
+        at = at.tb_next
+    return False
 
 
 def contents(folder: Path) -> dict[str, object]:
@@ -331,20 +402,23 @@ def leftovers(place: Path) -> list[Path]:
 
 
 def record(run: Path, start_step: int = 0, steps: int = 6) -> int:
-    """A small training that is recorded, in this process; 0 where all went well or it was said."""
-    import warnings
-
+    """A small training that is recorded, in this process; 0 where it was, 2 where it was said why it is not."""
     torch.manual_seed(0)
     torch.set_num_threads(1)
     model = nn.Linear(3, 2)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    for _ in range(start_step):  # as a job that goes on from its checkpoint
+        model(torch.randn(4, 3)).square().mean().backward()
+        optimizer.step()
+        optimizer.zero_grad()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        for _ in range(start_step):  # as a job that goes on from its checkpoint
-            model(torch.randn(4, 3)).square().mean().backward()
-            optimizer.step()
-            optimizer.zero_grad()
-        with trajcheck.Recorder(run, model, optimizer, every=1, start_step=start_step) as recorder:
+        try:
+            recorder = trajcheck.Recorder(run, model, optimizer, every=1, start_step=start_step)
+        except trajcheck.TrajcheckError as error:
+            print(error)
+            return 2
+        with recorder:
             for _ in range(steps):
                 batch = torch.randn(4, 3)
                 loss = model(batch).square().mean()

@@ -20,7 +20,7 @@ from trajcheck.errors import OutputError, RunError
 
 
 def raising(error: BaseException) -> Any:
-    def command() -> None:
+    def command(*words: Any, **options: Any) -> None:
         raise error
 
     return command
@@ -141,3 +141,13 @@ def test_as_a_shell_sees_it(tmp_path: Path) -> None:
         out, error = (stream.decode() for stream in process.communicate())
         assert process.returncode == lines[line] and "RAN" not in out, (line, out, error)
         assert error.count("\n") <= 1 and "Traceback" not in error and "Exception ignored" not in error
+
+
+@pytest.mark.parametrize("place", ["hold_standard_descriptors", "_command", "exit_code_of"])
+def test_an_interrupt_is_no_traceback_at_any_time(monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    """Before a command began, while its options are read, and when it has ended."""
+    monkeypatch.setattr(f"trajcheck.cli.{place}", raising(KeyboardInterrupt()))
+    monkeypatch.setattr(sys, "argv", ["trajcheck", "--version"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 130

@@ -1,4 +1,4 @@
-"""benchmarks/faults/hostile.py: a few of its trials; `python -m benchmarks.faults hostile` has a thousand."""
+"""benchmarks/faults/hostile.py: one in ten of its trials; `python -m benchmarks.faults hostile` has a thousand."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="children are found and limited as on Linux"),
 ]
 
-#: Of each fault. A trial takes a quarter of a second of a processor.
-TRIALS = 3
+#: One in ten. A trial takes some eighty milliseconds of a processor.
+TRIALS = 100
 
 
 @pytest.fixture(autouse=True)
@@ -29,6 +29,6 @@ def one_thread() -> Iterator[None]:
 
 
 def test_strangers_and_neighbours_change_nothing(tmp_path: Path) -> None:
-    rows = run_trials(tmp_path, TRIALS * len(FAULTS), seed=1, faults=list(FAULTS))
+    rows = run_trials(tmp_path, TRIALS, seed=1, faults=list(FAULTS))
     assert [fault for row in rows for fault in row.faults] == []
-    assert [row.trials for row in rows] == [TRIALS] * len(FAULTS)
+    assert sum(row.trials for row in rows) == TRIALS and min(row.trials for row in rows) >= TRIALS // len(FAULTS)

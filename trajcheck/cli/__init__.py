@@ -15,7 +15,7 @@ from trajcheck.cli.convert import convert_command
 from trajcheck.cli.ending import Terminated, ending_by_signals
 from trajcheck.cli.flow import flow_command
 from trajcheck.cli.inspect import inspect_command
-from trajcheck.cli.net import exit_code_of
+from trajcheck.cli.net import INTERRUPTED, exit_code_of
 from trajcheck.cli.printing import hold_standard_descriptors, say
 from trajcheck.cli.report import report_command
 from trajcheck.cli.table import table_command
@@ -73,6 +73,17 @@ def _command() -> Any:
 
 def main() -> None:
     """Run the command line, and exit; whatever comes out of a command becomes a line and an exit code here (net.py)."""
+    try:
+        with ending_by_signals():
+            code = _exit_code()
+    except Terminated as ended:
+        code = ended.exit_code
+    except KeyboardInterrupt:  # before a command began, or when it had ended
+        code = INTERRUPTED
+    sys.exit(code)
+
+
+def _exit_code() -> int:
     hold_standard_descriptors()
     settle()
     words = sys.argv[1:]
@@ -84,9 +95,4 @@ def main() -> None:
         with _command().make_context("trajcheck", words) as context:
             _command().invoke(context)
 
-    try:
-        with ending_by_signals():
-            code = exit_code_of(call, debug=debug)
-    except Terminated as ended:
-        code = ended.exit_code
-    sys.exit(code)
+    return exit_code_of(call, debug=debug)

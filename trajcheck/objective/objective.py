@@ -23,17 +23,18 @@ from trajcheck.files.torch_tensors import FLOATING
 from trajcheck.objective.curvature.hessian import Hessian, functions_checked
 from trajcheck.objective.dispatch.draws import DrawnElsewhere, DrawsIn, drawn_since, states
 from trajcheck.objective.dtype_names import AS_IS
+from trajcheck.objective.evaluation.model_state import ModelState
+from trajcheck.objective.evaluation.values import convert, scalar, value_and_count
 from trajcheck.objective.exported import ExportedModel
 from trajcheck.objective.file import Loss, describe, traits_of
 from trajcheck.objective.forward_states import states_of_forwards
 from trajcheck.objective.full_precision import evaluation, value_for_a_while
-from trajcheck.objective.module_modes import modes_of, set_modes
 from trajcheck.objective.modules_beside import beside
-from trajcheck.objective.parameter_names import attribute_around, buffer_names, match_parameters, parameter_aliases
+from trajcheck.objective.parameter_names import attribute_around, match_parameters, parameter_aliases
 from trajcheck.objective.precision import DTYPES, Casts, CastsInCode, floating_dtypes, in_width, narrower
 from trajcheck.objective.sample import Sample, process_generators_untouched
 from trajcheck.runs.canonical_names import canonical
-from trajcheck.runs.modes import Modes, modes_in_words, other_modes
+from trajcheck.runs.modes import Modes
 
 T = TypeVar("T")
 
@@ -79,18 +80,14 @@ class Objective:
         self.put_in_training = not (model.training or as_it_is)
         if self.put_in_training:
             model.train()
-        self.exported_modes: Modes | None = model.exported_modes if isinstance(model, ExportedModel) else None
-        self._own_modes = self._modes = modes_of(model)
-        self._scope = _Scope(model, loss)
-        self._buffers = buffer_names(self._scope)
-        self._scope.to(self.device)
+        self._state = ModelState(model, loss, self._error)
+        self._scope = self._state.scope.to(self.device)
         self._made = floating_dtypes(list(model.parameters()))
         self._exported = isinstance(model, ExportedModel)  # whose graph sees to its casts itself
         self.casts = Casts((), None)  # what becomes of the dtypes that the model's code names
         self.draws_in: torch.dtype | None = None  # the dtype of random numbers, where that is narrower than `dtype`
         self._draws = False  # whether any evaluation drew some
         self._aliases = parameter_aliases(model, f"objective {title}")
-        self._around = ""  # the attribute in which the run's model lies
         self._parameters = {canonical(name): (name, p) for name, p in model.named_parameters()}
         self._name_here = {name: name for name in self._parameters}
         self.trainable = tuple(name for name, (_, p) in self._parameters.items() if p.requires_grad)
@@ -102,6 +99,11 @@ class Objective:
         self._cudnn_dropout = self.device.type == "cuda" and traits.recurrent_dropout
         # cuDNN's recurrent networks have no second derivative.
         self._recurrent = traits.recurrent
+
+    @property
+    def exported_modes(self) -> Modes | None:
+        """The modes that a recorded program was made in, and stays in."""
+        return self._state.exported
 
     @property
     def copies_points(self) -> bool:
@@ -125,7 +127,7 @@ class Objective:
             self.dtype = None
             for name, wanted in recorded.items():
                 if name in self._name_here:
-                    _convert(self._parameters[self._name_here[name]][1], wanted)
+                    convert(self._parameters[self._name_here[name]][1], wanted)
         else:
             self.dtype = DTYPES[dtype]
             if own != {self.dtype} or floating_dtypes(self.tensors) != {self.dtype}:  # an earlier call converted it
@@ -183,8 +185,8 @@ class Objective:
         Errors: ObjectiveError where names or shapes differ, or where only one of the two ties a pair.
         """
         shapes = {name: tuple(p.shape) for name, (_, p) in self._parameters.items()}
-        self._around = attribute_around({*parameters, *(aliases or {})}, self._aliases.values())
-        known = {name.removeprefix(self._around): here for name, here in self._aliases.items()}
+        self._state.around = attribute_around({*parameters, *(aliases or {})}, self._aliases.values())
+        known = {name.removeprefix(self._state.around): here for name, here in self._aliases.items()}
         matched, problems = match_parameters(parameters, aliases or {}, shapes, known)
         if problems:
             raise self._error(
@@ -264,36 +266,26 @@ class Objective:
 
     def mode_in_words(self, modes: Modes | None) -> str:
         """In which mode a sample of these modes is evaluated; None: the objective's own."""
+        own = self._state.in_words(modes)
         if modes is not None:
-            return modes_in_words(modes)
-        own = modes_in_words(self.exported_modes if self.exported_modes is not None else self._own_modes)
+            return own
         return f"{own} (none was recorded: the objective's own{', put in training' * self.put_in_training})"
 
     def statistics_read(self, modes: Modes | None) -> set[str]:
         """The batch statistics, by name, that are read in these modes: those of modules in evaluation."""
-        self._take_modes(Sample({}, modes=modes), "")
-        return {name for name, module in self._normalised() if not module.training}
+        return self._state.statistics_read(modes)
 
     def buffers_read(self, modes: Modes | None, known: Iterable[str]) -> set[str]:
-        """The model's buffers that a loss may read in these modes: all but the statistics of modules that train. One
-        that goes by several names goes by that which is among `known`."""
-        self._take_modes(Sample({}, modes=None if self.exported_modes is not None else modes), "")
-        written = {name for name, module in self._normalised() if module.training}
-        there = {name for name, _ in self._scope.named_buffers(remove_duplicate=False)}
-        found = set()
-        for same in set(self._buffers.values()):
-            names = [canonical(name.removeprefix("model.")) for name in same if name.startswith("model.")]
-            if names and there.intersection(same) and not written.intersection(names):
-                found.add(next((name for name in names if name in known), names[0]))
-        return found
+        """The model's buffers that a loss may read in these modes, as `ModelState.buffers_read` says."""
+        return self._state.buffers_read(modes, known)
 
     def batch_statistics(
         self, parameters: Mapping[str, Tensor], samples: Sequence[Sample], buffers: Mapping[str, Tensor], *, where: str
     ) -> dict[str, Tensor]:
         """The batch statistics at x: means over the batches of all samples, from a pass in training mode, each batch
         counting once, as torch.optim.swa_utils.update_bn computes them. Empty where the model has none."""
-        modules = dict(self._normalised())
-        own = {name: self._scope.get_buffer(self._names_of_buffer(name, where)[0]) for name in modules}
+        modules = dict(self._state.normalised())
+        own = {name: self._state.statistic(name, where) for name in modules}
         found = {
             name: torch.ones_like(buffer) if name.endswith("running_var") else torch.zeros_like(buffer)
             for name, buffer in own.items()
@@ -303,7 +295,7 @@ class Objective:
             with torch.no_grad():
                 for _ in self._values(sample, where):
                     pass
-            return {n: self._scope.get_buffer(self._names_of_buffer(n, where)[0]).clone() for n in modules}
+            return {n: self._state.statistic(n, where).clone() for n in modules}
 
         with ExitStack() as stack:
             for module in set(modules.values()):
@@ -312,14 +304,6 @@ class Objective:
                 here = replace(sample, buffers={**buffers, **found}, modes={}, rank_buffers={}, apart=False)
                 found = self._inside(parameters, self._points(parameters), here, where, partial(one_pass, here))
         return found
-
-    def _normalised(self) -> Iterator[tuple[str, nn.Module]]:
-        """The batch statistics of the model, each with its module."""
-        for path, module in self._scope.model.named_modules():
-            if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.track_running_stats:
-                for name, buffer in module.named_buffers(recurse=False):
-                    if buffer is not None:
-                        yield canonical(f"{path}.{name}" if path else name), module
 
     def _evaluate(
         self, parameters: Mapping[str, Tensor], sample: Sample, where: str, trainable: tuple[str, ...]
@@ -376,8 +360,10 @@ class Objective:
         work: Callable[[], T],
         twice: bool,
     ) -> T:
-        self._take_modes(sample, where)
-        tensors: dict[str, Tensor] = self._fresh_buffers(sample, where)
+        self._state.take_modes(sample, where)
+        tensors: dict[str, Tensor] = self._state.fresh_buffers(
+            sample, where, self.device, self.dtype if self.casts.any else None
+        )
         for name, x in xs.items():
             tensors[f"model.{self._parameters[self._name_here[name]][0]}"] = x
         versions = {name: parameters[name]._version for name in xs}
@@ -445,18 +431,18 @@ class Objective:
             sample.set_generators(i, self.device)
             began = states(self.device) if self.draws_in and not self._draws else ()
             if i:
-                self._put_back(begins)
-            self._set_buffers(sample.rank_buffers.get(i, {}), where)
+                self._state.put_back(begins)
+            self._state.set_buffers(sample.rank_buffers.get(i, {}), where)
             with (
                 self._translated(where),
                 states_of_forwards(sample, i, self._scope.model, self.device) as calls,
             ):
-                value, self.count = _value_and_count(self._loss(self._scope.model, batch))
+                value, self.count = value_and_count(self._loss(self._scope.model, batch))
             self._other_calls = calls.differ or self._other_calls
             if began and drawn_since(began, self.device):
                 self._draws = True
                 raise DrawnElsewhere
-            yield self._scalar(value, where), weight
+            yield scalar(value, where, self._error), weight
 
     def _gradient(self, value: Tensor, wanted: list[Tensor], where: str, *, create_graph: bool = False) -> list[Tensor]:
         found: tuple[Tensor | None, ...] = (None,)
@@ -470,65 +456,6 @@ class Objective:
             )
         parts = [torch.zeros_like(x) if part is None else part for x, part in zip(wanted, found, strict=True)]
         return [(part.to_dense() if part.layout != torch.strided else part).contiguous() for part in parts]
-
-    def _scalar(self, value: Any, where: str) -> Tensor:
-        if not isinstance(value, Tensor):
-            raise self._error(where, f"the loss returned a {type(value).__name__}; expected a scalar tensor")
-        if value.ndim:
-            advice = "add .squeeze()" if value.numel() == 1 else "add .mean() or .sum()"
-            raise self._error(where, f"the loss has shape {tuple(value.shape)}; expected a scalar, shape (): {advice}")
-        if not value.is_floating_point():
-            raise self._error(
-                where, f"the loss is {str(value.dtype).removeprefix('torch.')}; expected a floating dtype"
-            )
-        return value
-
-    def _fresh_buffers(self, sample: Sample, where: str) -> dict[str, Tensor]:
-        """Copies of all buffers of model and loss, by their names in `_scope`: the sample's where it has them."""
-        if not self._buffers and not sample.buffers:
-            return {}
-        own = dict(self._scope.named_buffers(remove_duplicate=False))
-        values = {same: own[same[0]].clone() for same in self._buffers.values() if same[0] in own}
-        for name, value in sample.buffers.items():
-            same = self._names_of_buffer(name, where)
-            dtype = in_width(value.dtype, self.dtype if self.casts.any else None)
-            values[same] = value.to(self.device, dtype, copy=True)
-        return {name: value for same, value in values.items() for name in same}
-
-    def _take_modes(self, sample: Sample, where: str) -> None:
-        """Put the model's modules into the modes of the sample."""
-        modes = self._own_modes if sample.modes is None else dict(sample.modes)
-        if self.exported_modes is not None:
-            if sample.modes is not None and modes != self.exported_modes:
-                raise self._error(where, other_modes(self.exported_modes, modes))
-        elif modes != self._modes:
-            self._modes = {}
-            try:
-                set_modes(self._scope.model, modes)
-            except ObjectiveError as error:
-                raise self._error(where, str(error)) from error
-            self._modes = modes
-
-    def _names_of_buffer(self, name: str, where: str) -> tuple[str, ...]:
-        same = self._buffers.get(f"model.{self._around}{name}")
-        if same is None:
-            raise self._error(where, f"the run has a buffer {name}, which the objective's model does not have")
-        return same
-
-    def _set_buffers(self, buffers: Mapping[str, Tensor], where: str) -> None:
-        """Another rank begins, with its own buffers. Equal ones are left alone: a graph may have them."""
-        with torch.no_grad():
-            for name, value in buffers.items():
-                here = self._scope.get_buffer(self._names_of_buffer(name, where)[0])
-                if not torch.equal(here, value.to(here.dtype)):
-                    here.copy_(value)
-
-    def _put_back(self, buffers: Mapping[str, Tensor]) -> None:
-        with torch.no_grad():
-            for name, value in buffers.items():
-                here = self._scope.get_buffer(name)
-                if not torch.equal(here, value):
-                    here.copy_(value)
 
     @contextmanager
     def _translated(self, where: str, what: str = "the loss") -> Iterator[None]:
@@ -546,40 +473,8 @@ class Objective:
         return ObjectiveError(f"objective {self.title}{where and ', '}{where}: {text}")
 
 
-def _value_and_count(found: Any) -> tuple[Any, Any]:
-    """A loss may return how much it is the mean of beside its value."""
-    if isinstance(found, tuple) and len(found) == 2 and isinstance(found[0], Tensor):
-        return found
-    return found, None
-
-
-def _convert(parameter: nn.Parameter, dtype: torch.dtype) -> None:
-    """Give a parameter another dtype in its place; the weightless ones of an exported program stay expanded."""
-    if parameter.dtype is not dtype:
-        expanded = parameter.numel() > 1 and not any(parameter.stride())
-        if expanded:
-            one = parameter.data[(slice(1),) * parameter.ndim].to(dtype)
-            parameter.data = one.reshape(()).expand(parameter.shape)
-        else:
-            parameter.data = parameter.data.to(dtype)
-
-
 def _emptied(tensors: list[Tensor]) -> Iterator[Tensor]:
     """The tensors in order; the list holds each only until its turn."""
     tensors.reverse()
     while tensors:
         yield tensors.pop()
-
-
-class _Scope(nn.Module):
-    """Model and loss as one module, so that whatever the loss calls sees the replaced tensors."""
-
-    def __init__(self, model: nn.Module, loss: Loss) -> None:
-        super().__init__()
-        self.model = model
-        owner = loss if isinstance(loss, nn.Module) else getattr(loss, "__self__", None)
-        if isinstance(owner, nn.Module) and owner is not model:
-            self.loss = owner
-
-    def forward(self, work: Callable[[], Any]) -> Any:
-        return work()
