@@ -42,6 +42,8 @@ def convert_command(
     done = convert(source, run, dtype=dtype, steps=steps, skip_bad=skip_bad, quiet=quiet)
     for step, reason in done.left_out.items():
         complain(f"trajcheck: step {step} is left out: {reason}")
+    if done.damage:
+        complain(f"trajcheck: the loss program is left out: {done.damage}")
     if not quiet:
         before = f", {done.already} of them by an earlier call" if done.already else ""
         say(f"{done.path}: {len(done.steps)} steps{before}; {size_text(done.bytes)} written")

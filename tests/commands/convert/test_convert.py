@@ -137,3 +137,16 @@ def test_windows_whose_beginning_is_left_out(tmp_path: Path) -> None:
     trajcheck.convert(source.path, tmp_path / "some", steps=f"{source.steps[2]}:")
     first = open_trajectory(tmp_path / "some").snapshots[0]
     assert first.window is None and not first.window_gradient
+
+
+def test_a_strangers_loss_program_is_looked_at_before_it_is_copied(tmp_path: Path, cli: Cli) -> None:
+    """One of 64 GB that take no place filled the disk."""
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in ("run.json", "objective.json", *(f"step-{step:09d}.safetensors" for step in range(3))):
+        shutil.copy(SAMPLES / "digits-sgd-seed0" / name, run / name)
+    with (run / "objective.json").open("ab") as file:
+        file.truncate(64 << 30)
+    outcome = cli("convert", run, tmp_path / "made")
+    assert outcome.code == 0 and "the loss program is left out: " in outcome.err and "objective.json" in outcome.err
+    assert "objective.json" not in [file.name for file in (tmp_path / "made").iterdir()]

@@ -24,8 +24,9 @@ from trajcheck.files.folders import OpenFolder
 from trajcheck.files.leases import HeldError, take
 from trajcheck.files.opening import opened
 from trajcheck.files.whole_files import json_bytes
+from trajcheck.objective.program.stored import program_damage
 from trajcheck.runs.formats.recognise import open_run, recognise
-from trajcheck.runs.formats.stored_run import StoredRun
+from trajcheck.runs.formats.stored_run import PROGRAM, PROGRAM_TENSORS
 from trajcheck.runs.surroundings import same_bytes
 from trajcheck.runs.trajectory import Trajectory, trajectory_of
 from trajcheck.scalars.rows import parse_steps
@@ -39,13 +40,14 @@ _DESCRIPTION, _LEASE = "run.json", ".converting"
 @dataclass(frozen=True)
 class Conversion:
     """What was written: the run's folder, its steps, how many of them an earlier call had written, bytes of this one;
-    `left_out` are steps of the source that cannot be used."""
+    `left_out` are steps of the source that cannot be used, `damage` is why its loss program was left out, or ""."""
 
     path: Path
     steps: tuple[int, ...]
     already: int
     bytes: int
     left_out: Mapping[int, str]
+    damage: str = ""
 
 
 def convert(
@@ -80,10 +82,12 @@ def convert(
     target = Path(run)
     described = _description(trajectory, kept, dtype)
     written = already = 0
+    damage = program_damage(stored.path / PROGRAM) or ""  # looked at before it is copied: it may be of any size
+    files = [stored.path / name for name in stored.beside if not (damage and name in (PROGRAM, PROGRAM_TENSORS))]
     try:
         with OpenFolder.within(target, make=True) as folder, take(target, _LEASE):
             _begin(folder, target, described)
-            written += _beside(folder, stored, [Path(probe.path) for probe in trajectory.probes if probe.path])
+            written += _beside(folder, [*files, *(Path(probe.path) for probe in trajectory.probes if probe.path)])
             with ExtentReader() as reader, progress_bar(f"convert {target.name}", len(kept), quiet) as progress:
                 contents = Contents(trajectory, frozenset(kept), partial(same_bytes, reader))
                 for snapshot in trajectory.snapshots:
@@ -101,7 +105,7 @@ def convert(
         raise OutputError(f"{target}: another conversion is writing there ({error}).") from error
     except OSError as error:
         raise OutputError(f"{error.filename or target}: cannot be written: {error.strerror or error}.") from error
-    return Conversion(target, tuple(kept), already, written, trajectory.left_out)
+    return Conversion(target, tuple(kept), already, written, trajectory.left_out, damage)
 
 
 def _begin(folder: OpenFolder, target: Path, described: Mapping[str, Any]) -> None:
@@ -121,10 +125,10 @@ def _begin(folder: OpenFolder, target: Path, described: Mapping[str, Any]) -> No
     folder.sync()
 
 
-def _beside(folder: OpenFolder, source: StoredRun, probes: Iterable[Path]) -> int:
+def _beside(folder: OpenFolder, files: Iterable[Path]) -> int:
     """Copy the loss program, the batches set aside, and the numbers of every step, whichever steps are converted."""
     total = 0
-    for file in (*(source.path / name for name in source.beside), *probes):
+    for file in files:
         if file.is_file() and not folder.holds(file.name):
             with opened(file) as held:
                 folder.write(file.name, iter(lambda: held.read(1 << 20), b""))
