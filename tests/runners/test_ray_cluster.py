@@ -55,14 +55,19 @@ def ray_folders() -> set[str]:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def marked() -> Iterator[None]:
+def apart() -> Iterator[None]:
+    """Neither processes nor folders of another Ray on this machine are taken for those of these tests."""
+    folder = tempfile.mkdtemp(prefix="t", dir="/tmp")  # short enough for the runner, whose sockets lie below
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(*MARK.split("="))
+        patch.setenv("TMPDIR", folder)
+        patch.setattr(tempfile, "tempdir", folder)
         yield
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
-def nodes(marked: None) -> Iterator[Any]:
+def nodes(apart: None) -> Iterator[Any]:
     """A head of one processor; more nodes are each test's affair. They are started as the runner's own Ray is, without
     what no task needs."""
     import ray
