@@ -61,7 +61,8 @@ def step(run: Path, number: int) -> Path:
 def test_a_whole_run(recorded: Path) -> None:
     (run,) = trajcheck.verify(recorded).runs
     assert (run.path, run.steps, run.files, run.checked, run.damage, run.notes) == (recorded, 6, 7, 7, [], [])
-    assert run.bytes == sum(path.stat().st_size for path in recorded.glob("*.safetensors"))
+    numbers = (*recorded.glob("*.safetensors"), recorded / "every-step.f64")
+    assert run.bytes == sum(path.stat().st_size for path in numbers)
 
 
 def test_every_run_below_a_folder(cli: Cli, tmp_path: Path, recorded: Path, plain_run: Path) -> None:
