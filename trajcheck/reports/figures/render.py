@@ -18,6 +18,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from trajcheck.reports.figures.catalogue import PICTURES
 from trajcheck.reports.figures.drawing.style import DPI, RC
 from trajcheck.reports.figures.picture import NothingToDraw, Picture
+from trajcheck.reports.figures.two_formats import has_bitmaps, png_and_svg
 from trajcheck.reports.reading.report import SavedReport
 from trajcheck.reports.reading.several_reports import Together
 
@@ -53,7 +54,7 @@ def draw(report: SavedReport | Together, formats: Sequence[str]) -> Drawn:
                 continue
             _lay_out(figure)
             drawn.pictures.append(picture)
-            drawn.files[picture.name] = {each: _bytes(figure, each) for each in formats}
+            drawn.files[picture.name] = _files(figure, formats)
     return drawn
 
 
@@ -101,6 +102,12 @@ def _lay_out(figure: Figure) -> None:
     assert layout is not None
     layout.execute(figure)
     figure.set_layout_engine(None)
+
+
+def _files(figure: Figure, formats: Sequence[str]) -> dict[str, bytes]:
+    """A figure in some formats, those that can be in one walk."""
+    made = png_and_svg(figure, DPI, _METADATA) if {"png", "svg"} <= {*formats} and not has_bitmaps(figure) else {}
+    return {each: made[each] if each in made else _bytes(figure, each) for each in formats}
 
 
 def _bytes(figure: Figure, form: str) -> bytes:
