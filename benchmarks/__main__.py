@@ -13,6 +13,7 @@ COMMANDS: tuple[str, ...] = (
     "replay",
     "record",
     "scale",
+    "layers",
     "trainer",
     "batch",
     "resolution",

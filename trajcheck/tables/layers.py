@@ -36,9 +36,12 @@ def layer_source(source: Source, tensors: Sequence[str]) -> Source:
 
 
 def _shares(row: RowScalars, tensors: Sequence[str]) -> RowScalars:
-    shares = [row.tensors[name] for name in tensors if name in row.tensors]
-    found = summed(shares) if shares else row.keep((), ())
-    found.tensors = {name: row.tensors[name] for name in tensors if name in row.tensors}
+    shares = {name: row.tensors[name] for name in tensors if name in row.tensors}
+    if len(shares) == 1:  # as they stand: nothing is added to them
+        (share,) = shares.values()
+        return RowScalars(share.own, share.references, shares)
+    found = summed(shares.values()) if shares else row.keep((), ())
+    found.tensors = shares
     return found
 
 

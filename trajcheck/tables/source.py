@@ -53,6 +53,8 @@ class Source:
     @cached_property
     def in_second(self) -> Source:
         """The same rows in the second precision; what was not evaluated in it is not there."""
+        if self.whole is not None and not self.second:
+            return self.whole.in_second  # nothing was, of all tensors or of one
         scalars = {}
         for place, row in self.scalars.items():
             step = row.own.step
@@ -74,10 +76,14 @@ class Source:
 
     @cached_property
     def no_pair(self) -> list[str]:
+        if self.whole is not None:
+            return self.whole.no_pair
         return self.each(lambda row: row.no_pair)
 
     @cached_property
     def no_replay(self) -> list[str]:
+        if self.whole is not None:
+            return self.whole.no_replay
         return self.each(lambda row: NEEDS_OBJECTIVE if self.epsilon is None else row.no_sample_of(self.sample))
 
     @cached_property
@@ -127,11 +133,15 @@ class Source:
         the sum of the tensors' norms where `averaging` asks for it."""
 
         def value(row: RowScalars) -> float | None:
-            shares = list(row.tensors.values()) if self.averaging.per_tensor and row.tensors else [row]
+            shares = list(row.tensors.values()) or [row]
             found = [getattr(each.own if number is None else each.references[number], squares) for each in shares]
             return None if None in found else sum(value**0.5 for value in found)
 
-        return column(self.each(lambda row: value(self.scalars[row.place])), *reasons)
+        rows = [self.scalars[row.place] for row in self.rows.rows]
+        if self.averaging.per_tensor:
+            return column(map(value, rows), *reasons)
+        found = [getattr(row.own if number is None else row.references[number], squares) for row in rows]
+        return column([None if each is None else each**0.5 for each in found], *reasons)
 
     def per_group(self, name: str) -> Column:
         """A value recorded for each parameter group, as one number where the groups agree."""
