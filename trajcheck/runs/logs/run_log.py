@@ -26,14 +26,14 @@ class RunLog:
     lr: Mapping[int, tuple[float, ...]] = field(default_factory=dict)
     loss: Mapping[int, float] = field(default_factory=dict)
     loss_kind: str = AT_STEP
+    files: tuple[str, ...] = ()
     grad_sq: Mapping[int, float] = field(default_factory=dict)
     update_sq: Mapping[int, float] = field(default_factory=dict)
     skipped: frozenset[int] = frozenset()
-    files: tuple[str, ...] = ()
 
     def before(self, other: RunLog | None) -> RunLog:
         """This log, with what it lacks altogether, rates or losses or squares, from another one."""
-        if other is None:
+        if other is None or (self.lr and self.loss and not (other.grad_sq or other.update_sq)):
             return self
         losses = self if self.loss else other
         return RunLog(
@@ -41,8 +41,8 @@ class RunLog:
             self.lr or other.lr,
             losses.loss,
             losses.loss_kind,
+            (*self.files, *other.files),
             self.grad_sq or other.grad_sq,
             self.update_sq or other.update_sq,
             self.skipped | other.skipped,
-            (*self.files, *other.files),
         )
