@@ -454,10 +454,9 @@ def rows_reach(values: np.ndarray, weigh: Weigh, missed: float | np.ndarray = 0.
 
 
 def reach_of(quantile: np.ndarray, error: np.ndarray) -> NDArray[np.float64]:
-    """quantile * error, infinite where the quantile is."""
-    return np.where(
-        np.isinf(quantile) & ~np.isnan(error), math.inf, np.where(np.isinf(quantile), NAN, quantile) * error
-    )
+    """quantile * error, infinite where the quantile is, whatever the error."""
+    finite = np.where(np.isinf(quantile), NAN, quantile) * error
+    return np.where(np.isinf(quantile) & ~np.isnan(error), math.inf, finite)
 
 
 def _ratio_errors(

@@ -199,7 +199,7 @@ def _ratio_error_of_means(mean: Columns, weigh: Weigh, missed: float | np.ndarra
     den = mean["loss_change"] if of_steps else mean["loss"] - mean["loss_ref"]
     num = (mean["update_corr"] if of_steps else mean["grad_dot_ref"]) + 0 * den
     quantile = rows_quantile(den + 0 * num, weigh)
-    size = np.abs(mean["convexity_den"]) - quantile * mean["convexity_den_rows_se"]
+    size = np.abs(mean["convexity_den"]) - reach_of(quantile, mean["convexity_den_rows_se"])
     result = np.full(len(num), NAN)
     for t, ratio in enumerate(mean["convexity_ratio"]):
         if not math.isnan(ratio):
