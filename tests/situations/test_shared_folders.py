@@ -111,6 +111,14 @@ def test_what_strangers_put_into_a_run(plain_run: Path, cli: Cli, name: str, kin
         assert kind == "sparse" or "not a regular file" in said.err + said.out
 
 
+def test_a_step_that_is_a_link_to_itself(plain_run: Path, cli: Cli) -> None:
+    step = plain_run / "step-000000003.safetensors"
+    step.unlink()
+    step.symlink_to(step)
+    said = cli("analyze", plain_run, "--no-plots", "--out", plain_run.parent / "out")
+    assert said.code == 3 and f"{step.name}: not a regular file" in said.err
+
+
 def test_a_pipe_that_takes_a_steps_place_after_its_header_was_read(
     plain_run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,7 +22,11 @@ class Presence:
 
     def __enter__(self) -> Presence:
         self._file: StagedFile = self._folder.staged(NAME)
-        self._heart = Heart(self._file.descriptor)
+        try:
+            self._heart = Heart(self._file.descriptor)
+        except BaseException:  # a signal
+            self._file.discard()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:

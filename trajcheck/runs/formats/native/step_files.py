@@ -50,6 +50,14 @@ class StepFiles:
         return StoredStep(self.step, files, self.missing, cause)
 
 
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a file, or a link to one; a link to itself is none."""
+    try:
+        return entry.is_file()
+    except OSError:
+        return False
+
+
 def is_step_file(name: str) -> bool:
     return bool(STEP_FILE.fullmatch(name) or RANK_FILE.fullmatch(name))
 
@@ -62,7 +70,7 @@ def step_files(folder: Path) -> dict[int, StepFiles]:
             continue
         step, rank, ranks = (int(part) for part in (*match.groups(), "0", "1")[:3])
         path = folder / entry.name
-        if not entry.is_file():
+        if not _is_file(entry):
             raise RunError(f"{path}: not a regular file; a step is one safetensors file, or one for each rank.")
         if rank >= ranks:
             raise RunError(f"{path}: rank {rank} of {ranks}; expected ranks from 0 to {ranks - 1}.")
