@@ -22,8 +22,11 @@ UNITS = 72.0
 def png_and_svg(figure: Figure, dpi: float, metadata: dict[str, dict[str, Any]]) -> dict[str, bytes]:
     """The bytes of a figure that is laid out, by format; `metadata` are those of each. Words stand where the bitmap's
     letters, which are fitted to its points, put them."""
-    figure.set_dpi(dpi)
-    canvas = FigureCanvasAgg(figure)
+    if figure.dpi != dpi:
+        figure.set_dpi(dpi)
+    canvas = figure.canvas  # that of the layout knows how wide words are
+    if not isinstance(canvas, FigureCanvasAgg):
+        canvas = FigureCanvasAgg(figure)
     bitmap = canvas.get_renderer()
     bitmap.clear()
     width, height = figure.get_size_inches()
