@@ -321,8 +321,8 @@ class _Lanczos:
         for start in range(0, self._dimension, size):
             part = slice(start, min(start + size, self._dimension))
             block = memory[: m * (part.stop - start)].view(m, -1)
-            for row, vector in zip(block, self._basis, strict=True):
-                row.copy_(vector[part])
+            for row, vector in enumerate(self._basis):
+                block[row].copy_(vector[part])
             yield part, block
 
 
