@@ -19,7 +19,8 @@ FORMAT = PACKAGE / "runs" / "formats" / "native"
 
 def test_every_key_that_is_read_is_explained() -> None:
     source = "".join(path.read_text() for path in sorted(FORMAT.glob("*.py")))
-    keys = set(re.findall(r'entry\(\w+, "(?:window\.)?(\w+)"', source))
+    keys = set(re.findall(r'entry\(\w+, "(?:window\.)?(\w+)"|^    "(\w+)": as_', source, re.MULTILINE))
+    keys = {name for found in keys for name in found if name}
     assert {"step", "loss", "lr", "from", "grad_dot_offset", "offset", "batches"} <= keys
     named = {word for each in WORDS for word in re.findall(r"\w+", each)}
     assert keys <= named, keys - named

@@ -233,19 +233,26 @@ class StagedFile:
 def open_log(path: Path) -> TextIO:
     """A text file that lines are added to: a regular file that is no link, made if need be, or one of the system's
     devices, as /dev/stderr. Raises OSError: LinkError for a link, NotRegularError for a pipe and the like."""
-    flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY
+    flags = os.O_WRONLY | os.O_APPEND
     if str(path).startswith("/dev/"):
-        descriptor = os.open(path, flags)
+        descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NOCTTY)
     else:
-        try:
-            descriptor = os.open(path, flags | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
-        except OSError as error:
-            if error.errno == errno.ELOOP and path.is_symlink():
-                raise LinkError(str(path)) from error
-            if error.errno == errno.ENXIO:
-                raise NotRegularError(path) from error
-            raise
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.close(descriptor)
-            raise NotRegularError(path)
+        descriptor = open_in_place(path, flags | os.O_CREAT)
     return io.TextIOWrapper(os.fdopen(descriptor, "ab"), encoding="utf-8", errors="backslashreplace")
+
+
+def open_in_place(path: Path, flags: int) -> int:
+    """A descriptor of a regular file that is no link, to be written where it lies; O_CREAT among `flags` makes it if
+    need be. Raises OSError: LinkError for a link, NotRegularError for a pipe and the like."""
+    try:
+        descriptor = os.open(path, flags | os.O_CLOEXEC | os.O_NOCTTY | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    except OSError as error:
+        if error.errno == errno.ELOOP and path.is_symlink():
+            raise LinkError(str(path)) from error
+        if error.errno == errno.ENXIO:
+            raise NotRegularError(path) from error
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise NotRegularError(path)
+    return descriptor

@@ -6,6 +6,7 @@ independent draws. It says nothing of batches of another size, or of other data.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -107,6 +108,7 @@ def draw_error(terms: np.ndarray, weights: np.ndarray) -> float:
     squares, total = gaps**2, float((gaps**2).sum())
     if not total > 0:
         return 0.0
-    found = float((squares * np.diff(terms) ** 2).sum()) / 2 * float((weights**2).sum()) / total
+    scale = math.ldexp(1.0, max(-1021, math.frexp(float(np.abs(terms).max()))[1] - 1))  # whose squares are no infinity
+    found = float((squares * np.diff(terms / scale) ** 2).sum()) / 2 * float((weights**2).sum()) / total
     freedom = total**2 / float((squares**2).sum() + (squares[1:] * squares[:-1]).sum() / 2)
-    return found**0.5 * widening(max(freedom, 1.0))
+    return found**0.5 * widening(max(freedom, 1.0)) * scale

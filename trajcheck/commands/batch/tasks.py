@@ -153,6 +153,12 @@ class _Held:
 _held: list[_Held] = []  # one at most
 
 
+def _let_go() -> None:
+    while _held:
+        if (workspace := _held.pop().workspace) is not None:
+            workspace.cleanup()
+
+
 def chunk_tasks(task: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The descriptions of the chunks of a run, of at most `task["rows"]` each; the rest of the task is that of the
     report. Raises as `MeasuredRun` does."""
@@ -221,7 +227,7 @@ def _hold(task: Mapping[str, Any]) -> _Held:
     options, run = options_of(task), Path(task["run"])
     known = repr((options, run, task["left_out"], fingerprint(run, options, deep=task["deep"])))
     if not _held or _held[0].known != known:
-        _held.clear()
+        _let_go()
         out = Path(task["out"])
         elsewhere = None if out.is_dir() else TemporaryDirectory(prefix="trajcheck-")
         workspace = out / FOLDER if elsewhere is None else Path(elsewhere.name)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from struct import Struct
 
 from trajcheck.errors import OutputError
+from trajcheck.files.folders import open_in_place
+from trajcheck.files.opening import NotRegularError
 from trajcheck.runs.formats.native.every_step import EVERY_STEP, RECORD_BYTES
 
 _RECORD = Struct("<4d")
@@ -72,13 +73,14 @@ class EveryStepFile:
 def _opened(folder: Path, start: int, flags: int) -> int:
     """The descriptor of the file, with no record of `start` or later, and no torn one."""
     path = folder / EVERY_STEP
-    file = os.open(path, flags | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o666)
     try:
-        status = os.fstat(file)
-        if not stat.S_ISREG(status.st_mode):
-            raise OutputError(f"{path}: not a regular file; expected the four numbers of every step.")
-        whole = min(status.st_size // RECORD_BYTES, start) * RECORD_BYTES
-        if whole != status.st_size:
+        file = open_in_place(path, flags)
+    except NotRegularError as error:
+        raise OutputError(f"{path}: not a regular file; expected the four numbers of every step.") from error
+    try:
+        size = os.fstat(file).st_size
+        whole = min(size // RECORD_BYTES, start) * RECORD_BYTES
+        if whole != size:
             os.ftruncate(file, whole)
     except BaseException:
         os.close(file)

@@ -6,6 +6,7 @@ Errors are of three kinds, and a name tells which: <value>_error along the path,
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -127,7 +128,7 @@ def _along_the_path(columns: Mapping[str, Column], kind: str, found: Mapping[str
         errors["convexity_den_error"] = draw_error(den, weights)
     if ratio is not None:
         errors["convexity_ratio_error"] = draw_error(num - ratio * den, weights) / abs(found["convexity_den"])
-    return errors
+    return {name: error if error is not None and math.isfinite(error) else None for name, error in errors.items()}
 
 
 def last(each: Column | None) -> float | None:
