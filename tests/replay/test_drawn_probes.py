@@ -144,5 +144,5 @@ def objective():
     spec = f"{tmp_path / 'objective.py'}:objective"
     report = trajcheck.analyze(tmp_path / "run", objective=spec, sample="full", out=tmp_path / "report")
     assert report.summary["replay"]["dtype"] == "float64"
-    wanted = [np.mean([np.exp(((x - z) ** 2).sum(1)).mean() for z in data]) for x in np.float64(points)]
+    wanted = [np.mean([np.exp(((x - z) ** 2).sum(1)).mean() for z in data]) for x in np.array(points, dtype=np.float64)]
     np.testing.assert_allclose(report.steps["loss"], wanted, rtol=1e-13)
