@@ -8,18 +8,10 @@ from typing import Any
 
 import typer
 
-from trajcheck.cli.analyze import analyze_command
-from trajcheck.cli.batch import batch_command
-from trajcheck.cli.compare import compare_command
-from trajcheck.cli.convert import convert_command
+from trajcheck.cli.by_name import AllCommands
 from trajcheck.cli.ending import Terminated, ending_by_signals
-from trajcheck.cli.flow import flow_command
-from trajcheck.cli.inspect import inspect_command
 from trajcheck.cli.net import INTERRUPTED, exit_code_of
 from trajcheck.cli.printing import hold_standard_descriptors, say
-from trajcheck.cli.report import report_command
-from trajcheck.cli.table import table_command
-from trajcheck.cli.verify import verify_command
 from trajcheck.runners.own_process import settle
 from trajcheck.version import __version__
 
@@ -28,21 +20,13 @@ DEBUG = "--debug"
 
 app = typer.Typer(
     name="trajcheck",
+    cls=AllCommands,
     help="Offline analysis of neural-network training trajectories.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-app.command("analyze")(analyze_command)
-app.command("compare")(compare_command)
-app.command("flow")(flow_command)
-app.command("batch")(batch_command)
-app.command("report")(report_command)
-app.command("table")(table_command)
-app.command("verify")(verify_command)
-app.command("inspect")(inspect_command)
-app.command("convert")(convert_command)
 
 
 def _version(asked: bool) -> None:
@@ -67,7 +51,7 @@ def _root(
 
 @cache
 def _command() -> Any:
-    """The options of all commands, read once."""
+    """The command line as typer has it, made once."""
     return typer.main.get_command(app)
 
 

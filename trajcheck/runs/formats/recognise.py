@@ -3,39 +3,34 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 from trajcheck.errors import RunError, StepFileError
 from trajcheck.files.remote.address import as_path, is_remote
 from trajcheck.readable import some_of
-from trajcheck.runs.formats.archives.dcp.run import DistributedCheckpoints
-from trajcheck.runs.formats.archives.deepspeed.run import DeepSpeedCheckpoints
-from trajcheck.runs.formats.archives.hf.accelerated import AcceleratedStates
-from trajcheck.runs.formats.archives.hf.hub_cache import HubCache
-from trajcheck.runs.formats.archives.hf.revisions import Revisions
-from trajcheck.runs.formats.archives.hf.trainer import TrainerCheckpoints
-from trajcheck.runs.formats.archives.numbered_files import NumberedFiles
-from trajcheck.runs.formats.archives.torch_saved.run import TorchFiles
 from trajcheck.runs.formats.native.run import NativeRun
-from trajcheck.runs.formats.not_read import in_a_folder_alone, others_in, why_not
 from trajcheck.runs.formats.stored_run import StoredRun
 
 #: Folders within one another, and of each level, that are looked into for runs where a folder is none.
 DEEPEST, MOST_LOOKED_INTO = 3, 100
-#: A row a format; the first that recognises a place has it.
-FORMATS: tuple[type[StoredRun], ...] = (
-    NativeRun,
-    DistributedCheckpoints,
-    DeepSpeedCheckpoints,
-    TrainerCheckpoints,
-    AcceleratedStates,
-    HubCache,
-    Revisions,
-    NumberedFiles,
-    TorchFiles,
-)
+#: Those whose folders may be a run's alone; the archives come after them.
+FORMATS: tuple[type[StoredRun], ...] = (NativeRun,)
+
+
+def archives() -> tuple[type[StoredRun], ...]:
+    """The formats of archives, whose folders are never a run's alone. A run of trajcheck's own is spared their import:
+    some fifty modules."""
+    from trajcheck.runs.formats.archives.formats import ARCHIVES
+
+    return ARCHIVES
+
+
+def every_format() -> Iterator[type[StoredRun]]:
+    """In the order in which they are asked: the first that recognises a place has it."""
+    yield from FORMATS
+    yield from archives()
 
 
 def recognise(path: Path) -> StoredRun | None:
@@ -43,9 +38,9 @@ def recognise(path: Path) -> StoredRun | None:
     return next((each(path) for each in formats_of(path) if each.recognise(path)), None)
 
 
-def formats_of(path: Path) -> tuple[type[StoredRun], ...]:
+def formats_of(path: Path) -> Iterator[type[StoredRun]]:
     """Those that may be at a path: what is not on this machine is read through a listing, which not all can."""
-    return tuple(each for each in FORMATS if each.elsewhere) if is_remote(path) else FORMATS
+    return (each for each in every_format() if each.elsewhere) if is_remote(path) else every_format()
 
 
 def open_run(path: Path) -> StoredRun:
@@ -59,22 +54,27 @@ def open_run(path: Path) -> StoredRun:
         found = recognise(path)
     except OSError as error:
         raise RunError(f"{path}: cannot be read: {error.strerror}.") from error
-    if found is None and (why := in_a_folder_alone(path)):
-        raise RunError(f"{path}: {why}")
-    if found is None and remote:
+    if found is not None:
+        return found
+    raise RunError(f"{path}: {_why_none(path, remote)}")
+
+
+def _why_none(path: Path, remote: bool) -> str:
+    """What lies there instead of a run, and what to do."""
+    from trajcheck.runs.formats.not_read import in_a_folder_alone, others_in, why_not  # reads trees, as archives do
+
+    if why := in_a_folder_alone(path):
+        return why
+    if remote:
         hint = " A revision a step is given by a pattern: hf://ORG/NAME@step*." if str(path).startswith("hf:") else ""
-        raise RunError(
-            f"{path}: no run of a format that is read from elsewhere.{hint} {known_formats(formats_of(path))}"
-        )
-    if found is None:
-        if inner := _runs_below(path):
-            one = "one lies in {}: give that."
-            several = f"runs lie in {{}}: give one of them, or all of them by trajcheck batch {path}."
-            lie = (one if len(inner) == 1 else several).format(some_of([str(each) for each in inner]))
-            raise RunError(f"{path}: holds no run itself; {lie}")
-        kind = "a folder without a run" if path.is_dir() else "a file, not a run's folder"
-        raise RunError(f"{path}: {why_not(path) or f'{kind} of a known format{others_in(path)}. {known_formats()}'}")
-    return found
+        return f"no run of a format that is read from elsewhere.{hint} {known_formats(formats_of(path))}"
+    if inner := _runs_below(path):
+        one = "one lies in {}: give that."
+        several = f"runs lie in {{}}: give one of them, or all of them by trajcheck batch {path}."
+        lie = (one if len(inner) == 1 else several).format(some_of([str(each) for each in inner]))
+        return f"holds no run itself; {lie}"
+    kind = "a folder without a run" if path.is_dir() else "a file, not a run's folder"
+    return why_not(path) or f"{kind} of a known format{others_in(path)}. {known_formats()}"
 
 
 def _runs_below(path: Path) -> list[Path]:
@@ -97,11 +97,11 @@ def run_around(path: Path) -> Path | None:
     other folders are nobody's: of those around the path only those of formats are looked into that have theirs to
     themselves."""
     whole = Path(os.path.abspath(path))
-    closed = tuple(each for each in FORMATS if each.closed)
+    closed = tuple(each for each in FORMATS if each.closed)  # no archive is
     for folder in (whole, *whole.parents):
-        formats = FORMATS if folder == whole else closed
         with suppress(OSError):
             if folder.is_dir():
+                formats = every_format() if folder == whole else closed
                 found = next((each(folder) for each in formats if each.recognise(folder)), None)
                 if found is not None and _is_one(found):
                     return folder
@@ -122,4 +122,4 @@ def _is_one(run: StoredRun) -> bool:
 
 def known_formats(formats: Iterable[type[StoredRun]] | None = None) -> str:
     """What a run may look like, in a sentence: in any format, or in some."""
-    return f"Known are: {'; '.join(f'{each.name} ({each.looks})' for each in formats or FORMATS)}."
+    return f"Known are: {'; '.join(f'{each.name} ({each.looks})' for each in formats or every_format())}."

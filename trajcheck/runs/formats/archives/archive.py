@@ -1,6 +1,6 @@
 """What archives of others have in common: checkpoints that list tensors, of which some are the trained parameters.
 
-A format of this kind is a subclass in a file of its own, and a row in recognise.FORMATS. Beside `recognise` it answers
+A format of this kind is a subclass in a file of its own, and a row in formats.ARCHIVES. Beside `recognise` it answers
 
     steps        which checkpoints there are, by step, and in which files each lies
     checkpoint   one of them, from its headers: tensors as extents, what the optimizer says, rate, loss
