@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from trajcheck.errors import ObjectiveError
-from trajcheck.objective.program.stored import FILE, read_facts
+from trajcheck.runs.formats.stored_run import PROGRAM
 from trajcheck.runs.modes import Modes
 from trajcheck.runs.trajectory import Trajectory
 
@@ -16,6 +16,8 @@ EXPORTED = "run"
 
 def exported_modes(program: Path) -> Modes | None:
     """The modes of the modules in an exported program; None where they cannot be read, which loading it will say."""
+    from trajcheck.objective.program.stored import read_facts  # whatever a program may hold is known there
+
     try:
         modes: Modes = read_facts(program)["modes"]
     except ObjectiveError:
@@ -25,4 +27,4 @@ def exported_modes(program: Path) -> Modes | None:
 
 def with_program(trajectory: Trajectory) -> Trajectory:
     """The run as its own exported program sees it: steps of other modes have no sample, for that reason."""
-    return replace(trajectory, program_modes=exported_modes(trajectory.path / FILE))
+    return replace(trajectory, program_modes=exported_modes(trajectory.path / PROGRAM))

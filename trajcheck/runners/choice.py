@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from trajcheck.errors import UsageError
 from trajcheck.runners.local import LocalRunner
 from trajcheck.runners.outcomes import Runner
-from trajcheck.runners.processes import ProcessRunner
-from trajcheck.runners.ray_cluster import RayRunner
 
 
 def make_runner(
@@ -26,6 +24,8 @@ def make_runner(
     if name == "ray":
         if devices:
             raise UsageError("devices were named, but Ray chooses them itself; say how many GPUs a task is given")
+        from trajcheck.runners.ray_cluster import RayRunner  # what starts a Ray is for those who ask for one
+
         return RayRunner(address, workers, gpus_per_task, memory)
     if name != "local":
         raise UsageError(f"no runner {name!r}; expected local or ray")
@@ -35,4 +35,6 @@ def make_runner(
         raise UsageError("GPUs and memory of a task can be asked of Ray alone; the local runner takes devices")
     if workers is None and not devices:
         return LocalRunner()
+    from trajcheck.runners.processes import ProcessRunner  # and what starts processes, likewise
+
     return ProcessRunner(len(devices) if workers is None else workers, devices)

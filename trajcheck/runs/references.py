@@ -10,10 +10,12 @@ An iterate of the analyzed run is known as such under any of these names, since 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,9 +23,8 @@ from trajcheck.errors import InvalidReferenceError, RunError, StepFileError, Tra
 from trajcheck.files.extent_reader import ExtentReader
 from trajcheck.files.extents import FLOATING, ITEM_SIZE, Extent
 from trajcheck.files.kept_vectors import Workspace, header_block, kept_file, kept_vector, origin_of
-from trajcheck.files.pickles.tensors import StoredTensor
 from trajcheck.files.prints import FilePrints
-from trajcheck.files.trees.opening import open_tree
+from trajcheck.files.remote.address import is_remote
 from trajcheck.runs.divergence import cut_at_divergence, not_finite
 from trajcheck.runs.formats.recognise import recognise
 from trajcheck.runs.formats.weights_file import Weights, are_weights, read_weights
@@ -33,6 +34,9 @@ from trajcheck.runs.reference_words import normalised
 from trajcheck.runs.snapshot import Snapshot
 from trajcheck.runs.trajectory import Shapes, Trajectory, open_trajectory
 from trajcheck.runs.weight_names import Matched, match_weights
+
+if TYPE_CHECKING:
+    from trajcheck.files.pickles.tensors import StoredTensor
 
 #: Digits of a number of a step or of iterates.
 MOST_DIGITS = 30
@@ -146,6 +150,10 @@ def _is_run(path: str) -> bool:
 
 def _may_be_run(path: str) -> bool:
     """Whether there is a folder, or a tar or zip file."""
+    if not is_remote(path) and os.path.isdir(path):
+        return True
+    from trajcheck.files.trees.opening import open_tree  # what reads packed files, and what lies elsewhere
+
     try:
         return open_tree(Path(path)) is not None
     except (OSError, ValueError):  # nothing there, or no path at all: too long

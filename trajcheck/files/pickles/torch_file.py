@@ -27,8 +27,6 @@ from trajcheck.readable import some_of
 
 _ALIKE = AlikePickles()
 
-SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".pth.tar")
-
 
 class TorchFile(NamedTuple):
     """What a file holds."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import platform
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
 from functools import cache
-from importlib.metadata import version
+from importlib.metadata import distribution, version
 from typing import Any
 
 import pandas as pd
@@ -93,5 +94,7 @@ def versions(replayed: bool) -> dict[str, str]:
 
 @cache
 def _installed(package: str) -> str:
-    """The version of a package; it is parsed from a long text."""
-    return version(package)
+    """The version of a package. Its metadata hold a long text, of which only the head is read."""
+    head, _, _ = (distribution(package).read_text("METADATA") or "").partition("\n\n")
+    found = re.search(r"^Version: *(\S+)$", head, re.MULTILINE)
+    return found[1] if found else version(package)

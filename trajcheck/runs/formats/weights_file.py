@@ -7,15 +7,18 @@ import hashlib
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from trajcheck.errors import StepFileError
 from trajcheck.files.extents import Extent
 from trajcheck.files.opening import read_json
-from trajcheck.files.pickles.tensors import StoredTensor
-from trajcheck.files.pickles.torch_file import SUFFIXES, read_torch_file
+from trajcheck.files.pickles.suffixes import SUFFIXES
 from trajcheck.files.plain_json import parse_json
 from trajcheck.files.prints import hash_file
 from trajcheck.files.safetensors_header import read_header
+
+if TYPE_CHECKING:
+    from trajcheck.files.pickles.tensors import StoredTensor
 
 INDEX = ".index.json"
 LARGEST_INDEX = 100_000_000
@@ -95,6 +98,8 @@ def _safetensors(path: str) -> Weights:
 
 
 def _torch(path: str) -> list[Weights]:
+    from trajcheck.files.pickles.torch_file import read_torch_file  # an interpreter of pickles, for these files alone
+
     found = []
     for place, tensors in read_torch_file(path).state_dicts().items():
         others = {name: tensor for name, tensor in tensors.items() if not tensor.in_place}

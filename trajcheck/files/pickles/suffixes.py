@@ -1,0 +1,3 @@
+"""The names of files of torch.save."""
+
+SUFFIXES = (".pt", ".pth", ".bin", ".ckpt", ".pth.tar")
