@@ -8,11 +8,21 @@ import sys
 from pathlib import Path
 
 import pytest
-from places import SAMPLES
+from places import PACKAGE, SAMPLES
 
 from tests.test_layers import modules, parsed
 
 HEAVY = {"torch", "pandas", "scipy", "matplotlib", "plotly"}
+#: What an analysis of vectors that trajcheck stored has no use for, with all that is below: formats of strangers,
+#: packed files, programs, workers, what draws, and what other packages bring along.
+UNUSED = (
+    *("torch", "scipy", "matplotlib", "plotly", "pydantic", "pydantic_core", "importlib.metadata", "email.message"),
+    *("multiprocessing", "tqdm", "trajcheck.runs.formats.archives", "trajcheck.runs.formats.not_read"),
+    *("trajcheck.files.pickles.torch_file", "trajcheck.files.trees", "trajcheck.files.remote.hub"),
+    *("trajcheck.objective.program", "trajcheck.objective.evaluation", "trajcheck.replay.replay"),
+    *("trajcheck.runners.processes", "trajcheck.runners.ray_cluster", "trajcheck.runners.worker"),
+    *("trajcheck.reports.figures", "trajcheck.reports.page", "trajcheck.commands.analyze.time_estimate"),
+)
 
 
 def test_nothing_but_the_command_line_imports_it_or_exits() -> None:
@@ -43,6 +53,25 @@ def test_importing_the_package_is_light() -> None:
     assert not loaded_after("import trajcheck") & HEAVY
 
 
+def test_a_call_imports_its_command_alone(tmp_path: Path) -> None:
+    """And nothing of what its run has no use for."""
+    run, other, out = (
+        str(each) for each in (SAMPLES / "digits-sgd-seed0", SAMPLES / "digits-sgd-seed1", tmp_path / "r")
+    )
+    words = ["trajcheck", "analyze", run, "--ref", "final", "--ref", other, "--ref", "mean:3", "--out", out, "--quiet"]
+    words += ["--no-plots", "--objective", "none"]
+    lines = [
+        "from trajcheck.cli import main",
+        f"sys.argv = {words}",
+        "try: main()",
+        "except SystemExit as end: assert not end.code",
+    ]
+    loaded = loaded_after("\n".join(lines))
+    commands = {path.stem for path in (PACKAGE / "cli").glob("*.py") if f"def {path.stem}_command(" in path.read_text()}
+    assert {name for name in commands if f"trajcheck.cli.{name}" in loaded} == {"analyze"}
+    assert not [name for name in loaded for unused in UNUSED if name == unused or name.startswith(f"{unused}.")]
+
+
 def test_help_is_light() -> None:
     code = "\n".join(
         [
@@ -57,11 +86,8 @@ def test_help_is_light() -> None:
     assert not loaded_after(code) & HEAVY
 
 
-def test_the_stored_vector_road_needs_no_torch(tmp_path: Path) -> None:
-    run, out = SAMPLES / "digits-sgd-seed0", tmp_path / "report"
-    code = f"import trajcheck; trajcheck.analyze({str(run)!r}, ['final', 'mean:3'], 'none', out={str(out)!r})"
-    assert "torch" not in loaded_after(code)
-    other, out = SAMPLES / "digits-sgd-seed1", tmp_path / "compared"
+def test_a_comparison_of_stored_vectors_needs_no_torch(tmp_path: Path) -> None:
+    run, other, out = SAMPLES / "digits-sgd-seed0", SAMPLES / "digits-sgd-seed1", tmp_path / "compared"
     code = f"import trajcheck; trajcheck.compare({str(run)!r}, {str(other)!r}, objective='none', out={str(out)!r})"
     assert "torch" not in loaded_after(code)
 

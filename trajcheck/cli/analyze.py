@@ -32,11 +32,12 @@ def analyze_command(
 ) -> None:
     """Measure a recorded run against reference points; write CSV tables and a summary."""
     from trajcheck.commands.analyze.command import run_analysis
-    from trajcheck.commands.analyze.time_estimate import estimate_time
     from trajcheck.reports.terminal.analysis import summary_text
 
     given = AnalyzeArguments(run, **said)
     if dry_run:
+        from trajcheck.commands.analyze.time_estimate import estimate_time  # for this alone
+
         say(str(estimate_time(run, given.options)))
         return
     report = run_analysis(run, given.options, given.folder, fresh=given.fresh, quiet=quiet)

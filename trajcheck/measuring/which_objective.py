@@ -15,11 +15,10 @@ from trajcheck.errors import ObjectiveError
 from trajcheck.measuring.cost import Cost
 from trajcheck.metrics.families import Family
 from trajcheck.objective.exported_modes import EXPORTED
-from trajcheck.objective.program.stored import FILE, checked_program, read_facts
 from trajcheck.options.shared import NONE
 from trajcheck.progress_bar import remark
 from trajcheck.readable import time_text
-from trajcheck.runs.formats.stored_run import has_program
+from trajcheck.runs.formats.stored_run import PROGRAM, has_program
 from trajcheck.tables.needed import needed
 
 #: Seconds of a replay that nobody asked for by name, from which the terminal says beforehand how long it takes.
@@ -46,13 +45,13 @@ class Choice:
         """What a reader should know of a program that is not used; '' where there is nothing to say."""
         if not self.unused:
             return ""
-        return f"no losses were replayed: the run's own program ({FILE}) is not used: {self.unused}"
+        return f"no losses were replayed: the run's own program ({PROGRAM}) is not used: {self.unused}"
 
     @property
     def in_words(self) -> str:
         """What --dry-run says of a loss that nobody named; '' of one that somebody did."""
         if self.by_default:
-            return f"losses are those of the run's own program, {FILE}; {LEAVE_OUT}"
+            return f"losses are those of the run's own program, {PROGRAM}; {LEAVE_OUT}"
         return self.warning
 
     def without(self, why: str) -> Choice:
@@ -74,11 +73,14 @@ def choose(named: str | None, runs: Sequence[Path], *, asked: bool = False, want
         return Choice(EXPORTED)
     if not wanted:
         return Choice(None)
+    # whatever a program may hold is known there; the stored-vector road has nothing of it
+    from trajcheck.objective.program.stored import checked_program, read_facts
+
     for run in runs:
         if not has_program(run):
             return Choice(None, unused=f"{run} has none")
         try:
-            checked_program(read_facts(run / FILE), run / FILE)
+            checked_program(read_facts(run / PROGRAM), run / PROGRAM)
         except ObjectiveError as error:
             return Choice(None).without(str(error))
     return Choice(EXPORTED, by_default=True)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import platform
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import datetime, timezone
 from functools import cache
-from importlib.metadata import distribution, version
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -94,7 +94,13 @@ def versions(replayed: bool) -> dict[str, str]:
 
 @cache
 def _installed(package: str) -> str:
-    """The version of a package. Its metadata hold a long text, of which only the head is read."""
-    head, _, _ = (distribution(package).read_text("METADATA") or "").partition("\n\n")
-    found = re.search(r"^Version: *(\S+)$", head, re.MULTILINE)
-    return found[1] if found else version(package)
+    """The version of a package: that in the name of the folder of its metadata, which lies beside it. Where there is
+    not one such folder, the metadata are read."""
+    spec = find_spec(package)
+    folders = Path(spec.origin).parents[1].glob(f"{package}-*.dist-info") if spec and spec.origin else ()
+    found = [each.name.removeprefix(f"{package}-").removesuffix(".dist-info") for each in folders]
+    if len(found) == 1:
+        return found[0]
+    from importlib.metadata import version  # brings email along, dearer than all else at the end of a small report
+
+    return version(package)
