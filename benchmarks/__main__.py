@@ -10,6 +10,7 @@ app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 
 COMMANDS: tuple[str, ...] = (
     "stream",
+    "start",
     "replay",
     "record",
     "scale",
