@@ -92,3 +92,24 @@ def assert_same(one: Objective, other: Objective, model: nn.Module, batch: Any, 
         assert list(gradient) == list(expected_gradient)
         for name, part in expected_gradient.items():
             torch.testing.assert_close(gradient[name], part, rtol=1e-6, atol=0)
+
+
+def compare(here: Objective, own: Objective, model: nn.Module, batch: Any) -> None:
+    """Loss, gradient and Hessian product, at another point than the model's; twice, so that what one evaluation leaves
+    behind would show."""
+    stream = torch.Generator().manual_seed(5)
+    x = {
+        name: (p.detach() + 0.1 * torch.randn(p.shape, generator=stream)).to(here.dtype)
+        for name, p in model.named_parameters()
+    }
+    z = sample(batch, seed=3, dtype=here.dtype)
+    for _ in range(2):
+        (loss, gradient), (expected, wanted) = (each.loss_and_gradient(x, z) for each in (here, own))
+        torch.testing.assert_close(loss, expected, rtol=1e-6, atol=0)
+        for name, part in wanted.items():
+            torch.testing.assert_close(gradient[name], part, rtol=1e-5, atol=1e-7)
+    hessian, dense = here.hessian(x, z), own.hessian(x, z)
+    v = torch.cos(torch.arange(dense.dimension, dtype=torch.float64)).to(dense.dtype)
+    found = dense.product(v)
+    assert float(found.abs().max()) > 1e-3
+    torch.testing.assert_close(hessian.product(v), found, rtol=1e-4, atol=1e-6 * float(found.abs().max()))

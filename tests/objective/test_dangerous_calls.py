@@ -79,8 +79,10 @@ def test_operators_that_hand_out_their_arguments_memory_are_known() -> None:
         for tensor in (torch.ones(4, 4), torch.ones(1, 1, 4, 4)):
             guesses = [_guesses(each, tensor) for each in needed]
             for values in itertools.islice(itertools.product(*guesses), 40):
+                arguments = dict(zip((each.name for each in needed), values, strict=True))
                 try:
-                    found = function(**dict(zip((each.name for each in needed), values, strict=True)))
+                    made(operator.rule, arguments)  # as a program does: without it torch may end the process
+                    found = function(**arguments)
                 except Exception:
                     continue
                 results = found if isinstance(found, list | tuple) else [found]
@@ -127,6 +129,16 @@ def test_scales_that_do_not_lead_to_the_size_are_refused() -> None:
         assert made(rule, {"self": image, "output_size": [20, 20], **dict.fromkeys(names, 2.5)}) >= 400
 
 
+def test_a_view_that_the_strides_do_not_allow_is_a_copy() -> None:
+    """As tracing left out the call that would put it in order; it counts among what the program makes."""
+    turned = [node("t", "aten.transpose.int", at("w"), 0, 1), node("v", "aten.view.default", at("t"), [2, 8])]
+    second = {"name": "row", "op": "aten.select.int", "args": [at("v"), 0, 1]}
+    assert value(*turned, second) == float(WEIGHT.T.reshape(2, 8)[1].sum())
+    wide = node("wide", "aten.expand.default", at("w"), [2**30, 4, 4])
+    with pytest.raises(Exception, match="would make more than"):
+        value(wide, node("v", "aten.view.default", at("wide"), [-1]))
+
+
 def test_empty_tensors_hold_nothing_of_the_process() -> None:
     calls: list[tuple[Any, ...]] = [("new_empty.default", at("w"), [1000]), ("empty.memory_format", [1000])]
     for op, *given in [*calls, ("empty_like.default", at("w"))]:
@@ -146,6 +158,62 @@ def test_a_buffer_that_changes_its_shape_is_watched() -> None:
     assert float(wide([], lambda *_: buffer)) == 6000
     with pytest.raises(Exception, match="would make more than"):
         wide([], lambda *_: buffer)
+
+
+@pytest.mark.parametrize(
+    "wide",
+    [
+        [node("wide", "aten.expand.default", at("w"), [2**28, 4, 4])],
+        [node("b", "aten.broadcast_to.default", at("w"), [2**20, 4, 4]),
+         node("wide", "aten.unfold.default", at("b"), 0, 2**19, 1)],
+    ],
+)  # fmt: skip
+def test_views_of_more_than_is_there_count(wide: list[dict[str, Any]]) -> None:
+    """The derivative of one element of such a view is as large as all of it."""
+    with pytest.raises(Exception, match="would make more than"):
+        value(*wide, node("one", "aten.select.int", at("wide"), 0, 0))
+
+
+def _lstm(**change: Any) -> dict[str, Any]:
+    state = torch.zeros(1, 3, 4)
+    given = {"input": torch.ones(3, 7, 4), "hx": [state, state], "params": [torch.ones(16, 4)] * 2}
+    settings = {"has_biases": False, "num_layers": 1, "bidirectional": False, "batch_first": True}
+    return {**given, **settings, **change}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"params": [torch.ones(3, 4), torch.ones(3, 4)]},
+        {"params": [torch.ones(16, 1), torch.ones(16, 4)]},
+        {"params": [torch.ones(16, 4)] * 2 + [torch.ones(1)] * 2, "has_biases": True},
+        {"params": [torch.ones(16, 4), torch.ones(16, 4).double()]},
+        {"params": [torch.ones(16, 4)] * 3},
+        {"hx": [torch.zeros(1, 1, 4)] * 2},
+        {"hx": [torch.zeros(1, 3, 4), torch.zeros(1, 3, 1)]},
+        {"hx": [torch.zeros(1, 3, 4)]},
+        {"params": [], "num_layers": 0},
+    ],
+)
+def test_weights_and_states_that_recurrent_networks_would_read_beyond_are_refused(change: dict[str, Any]) -> None:
+    """torch looks at none of them: it read other memory of the process, wrote into it, or ended."""
+    assert made("lstm", _lstm()) > 0
+    assert made("lstm", _lstm(params=[torch.ones(16, 4), torch.ones(16, 2), torch.ones(2, 4)],
+                              hx=[torch.zeros(1, 3, 2), torch.zeros(1, 3, 4)])) > 0  # fmt: skip
+    with pytest.raises(Misfit):
+        made("lstm", _lstm(**change))
+
+
+def test_cells_that_do_not_fit_are_refused() -> None:
+    four = torch.ones(4, 4)
+    for rule, gates in (("gru_cell", 3), ("rnn_cell", 1)):
+        fits = {"input": four, "hx": four, "w_ih": torch.ones(4 * gates, 4), "w_hh": torch.ones(4 * gates, 4)}
+        assert made(rule, fits) > 0
+        for name in fits:
+            with pytest.raises(Misfit):
+                made(rule, {**fits, name: torch.ones(5, 4)})
+        with pytest.raises(Misfit):
+            made(rule, {**fits, "b_ih": torch.ones(3)})
 
 
 def test_norms_of_nothing_are_refused() -> None:

@@ -37,6 +37,9 @@ CALLS: dict[str, list[tuple[Any, ...]]] = {
     "inputs": [("sum.dim_IntList", torch.ones(50, 0), [1]),
                ("cat.default", [C, C, C]), ("stack.default", [A, A]), ("sort.default", A), ("sum.dim_IntList", C, [1])],
     "reshaped": [("reshape.default", A.expand(5, 3, 4), [60]), ("flatten.using_ints", A.expand(5, 3, 4))],
+    "widened": [("expand.default", A, [5, -1, 4]), ("broadcast_to.default", A, [5, 3, 4]), ("expand_as.default", A, C),
+                ("unfold.default", A, 1, 2, 1), ("broadcast_tensors.default", [A, C])],
+    "viewed": [("view.default", A, [12]), ("view.default", A.expand(5, 3, 4), [5, 12])],
     "selected": [("index_select.default", A, 0, torch.zeros(50, dtype=torch.int64))],
     "gathered": [("gather.default", A, 0, torch.zeros(60, 4, dtype=torch.int64)),
                  ("take_along_dim.default", A, torch.zeros(60, 1, dtype=torch.int64), 0)],
@@ -86,12 +89,17 @@ CALLS: dict[str, list[tuple[Any, ...]]] = {
     "affine": [("affine_grid_generator.default", torch.ones(2, 2, 3), [2, 1, 9, 9], False),
                ("affine_grid_generator.default", torch.ones(2, 2, 3), [2, 0, 9, 9], False)],
     "embedded": [("embedding.default", torch.ones(5, 60), LABELS)],
-    "recurrent": [("lstm.input", C.transpose(0, 1), [FIVE.transpose(1, 1)[:, :2], FIVE[:, :2]], WEIGHTS, True, 1, 0.0,
-                   False, False, False)],
-    "cell": [("lstm_cell.default", A, [FIVE[0], FIVE[0]], *WEIGHTS)],
+    "lstm": [("lstm.input", torch.ones(7, 3, 4), [FIVE, FIVE], WEIGHTS, True, 1, 0.0, False, False, False)],
+    "gru": [("gru.input", torch.ones(3, 7, 4), FIVE, [each[:15] for each in WEIGHTS], True, 1, 0.0, False, False,
+             True)],
+    "rnn": [("rnn_tanh.input", torch.ones(7, 3, 4), FIVE.repeat(2, 1, 1), [each[:5] for each in WEIGHTS[:2]] * 2,
+             False, 1, 0.0, False, True, False)],
+    "lstm_cell": [("lstm_cell.default", A, [FIVE[0], FIVE[0]], *WEIGHTS)],
+    "gru_cell": [("gru_cell.default", A, FIVE[0], *[each[:15] for each in WEIGHTS])],
+    "rnn_cell": [("rnn_relu_cell.default", A, FIVE[0], *[each[:5] for each in WEIGHTS])],
     "attention": [("scaled_dot_product_attention.default", *[torch.ones(1, 2, 9, 3)] * 2, torch.ones(1, 2, 9, 40))],
     "pieces": [("chunk.default", A, 3), ("unbind.int", A, 1), ("split.Tensor", C, 1, 1), ("split.sizes", A, [1, 2])],
-    "views": [("expand.default", B, [1000, 4]), ("sym_size.int", A, 0), ("diagonal.default", C, 0, 1, 2)],
+    "views": [("transpose.int", A, 0, 1), ("sym_size.int", A, 0), ("diagonal.default", C, 0, 1, 2)],
 }  # fmt: skip
 
 
@@ -158,7 +166,7 @@ def test_operators_that_take_long_are_there() -> None:
 
 
 def test_arguments_that_do_not_fit_are_misfits() -> None:
-    for rule in ("convolved", "einsum", "indexed", "recurrent", "padded", "pieces"):
+    for rule in ("convolved", "einsum", "indexed", "lstm", "padded", "pieces"):
         with pytest.raises(Misfit, match="do not fit together"):
             made(rule, {})
 

@@ -9,30 +9,13 @@ from typing import Any
 
 import pytest
 import torch
-from exported_runs import exported, sample, seeded
+from exported_runs import compare, exported, sample, seeded
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from trajcheck.errors import ObjectiveError
 from trajcheck.objective.objective import Objective
-
-
-def compare(here: Objective, own: Objective, model: nn.Module, batch: Any) -> None:
-    """At another point than the model's, twice, so that what one evaluation leaves behind would show."""
-    stream = torch.Generator().manual_seed(5)
-    x = {name: p.detach() + 0.1 * torch.randn(p.shape, generator=stream) for name, p in model.named_parameters()}
-    z = sample(batch, seed=3)
-    for _ in range(2):
-        (loss, gradient), (expected, wanted) = (each.loss_and_gradient(x, z) for each in (here, own))
-        torch.testing.assert_close(loss, expected, rtol=1e-6, atol=0)
-        for name, part in wanted.items():
-            torch.testing.assert_close(gradient[name], part, rtol=1e-5, atol=1e-7)
-    hessian, dense = here.hessian(x, z), own.hessian(x, z)
-    v = torch.cos(torch.arange(dense.dimension, dtype=torch.float64)).to(dense.dtype)
-    found = dense.product(v)
-    assert float(found.abs().max()) > 1e-3
-    torch.testing.assert_close(hessian.product(v), found, rtol=1e-4, atol=1e-6 * float(found.abs().max()))
 
 
 class Everything(nn.Module):

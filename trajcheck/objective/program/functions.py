@@ -2,6 +2,8 @@
 
 The smallest integer divided by -1 does not fit its type, and the processor stops the whole process for it, not torch.
 An empty tensor holds what the process has let go of, keys and other data in it, and other numbers each time.
+A view that the strides do not allow is a copy: where tracing saw a tensor in the order of its elements, it left out the
+call that puts it so, and another kernel (of attention: replayed by the plain one) leaves its result in another order.
 """
 
 from __future__ import annotations
@@ -37,6 +39,8 @@ def function_of(step: Step, title: str) -> Callable[..., Any]:
             f"{title}: node {step.name!r} ({step.op}): torch {torch.__version__} has no such operator. Use a newer "
             "torch, or an objective file (--objective FILE.py:NAME)"
         ) from error
+    if step.operator.name == "view.default":
+        return torch.reshape
     if name in _EMPTY:
         return lambda *args, **kwargs: found(*args, **kwargs).zero_()
     division = _DIVISIONS.get(name.removesuffix("_"))

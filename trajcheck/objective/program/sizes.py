@@ -27,8 +27,9 @@ _ARITHMETIC = {
 #: Functions of whole numbers, by the names that torch has for them.
 _CALLED = {
     **{"max": "max", "min": "min", "Max": "max", "Min": "min", "Add": "add", "Mul": "mul"},
-    **{"FloorDiv": "floordiv", "Mod": "mod", "PythonMod": "mod"},
+    **{"FloorDiv": "floordiv", "Mod": "mod", "PythonMod": "mod", "Pow": "pow", "PowByNatural": "pow"},
 }
+_OF_TWO = ("floordiv", "mod", "pow")
 
 _RELATIONS = {
     **{"Equality": "eq", "Unequality": "ne", "StrictLessThan": "lt", "LessThan": "le"},
@@ -102,7 +103,9 @@ class Requirements:
         if found.is_Integer:
             return int(found)
         op = _CALLED.get(type(found).__name__)
-        if op is None or (op in ("floordiv", "mod") and len(found.args) != 2):
+        if op is None or (op in _OF_TWO and len(found.args) != 2):
+            raise Unwritable(f"the sizes of its batch depend on one another by {found}")
+        if op == "pow" and not (found.args[1].is_Integer and found.args[1] > 0):  # no whole number
             raise Unwritable(f"the sizes of its batch depend on one another by {found}")
         whole, *rest = [self._expression(each) for each in found.args]
         for each in rest:

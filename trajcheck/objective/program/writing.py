@@ -10,7 +10,7 @@ import math
 import operator
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -79,6 +79,15 @@ class Writer:
             self.taken.add((kind, of))
             names[node] = self.name(kind)
             return [{"name": names[node], "op": kind, "of": of}]
+        into = node.kwargs.get("out")
+        if isinstance(into, fx.Node) and (plain := _without_out(node.target)) is not None:
+            # into a tensor that is there, as spectral_norm's iterates: computed first, and copied into it
+            others = {name: value for name, value in node.kwargs.items() if name != "out"}
+            made = {"op": f"aten.{plain}", **self._arguments(node, plain, node.args, others, names)}
+            of = self.name(plain.partition(".")[0])
+            copied = {"op": "aten.copy_.default", "args": [self._encoded(into, names, node), {"node": of}]}
+            names[node] = self.name("copy_")
+            return [{"name": of, **made}, {"name": names[node], **copied}]
         written = self._called(node, module, names)
         return [{"name": names[node], **written}]
 
@@ -104,21 +113,26 @@ class Writer:
 
     def _operator(self, node: fx.Node, target: torch._ops.OpOverload, names: dict[fx.Node, str]) -> dict[str, Any]:
         name = f"{target._schema.name.partition('::')[2]}.{target._overloadname}"
-        known = operators().get(name)
-        if known is None:
+        if name not in operators():
             raise _refused(node)
+        return {"op": f"aten.{name}", **self._arguments(node, name, node.args, node.kwargs, names)}
+
+    def _arguments(
+        self, node: fx.Node, name: str, given: Sequence[Any], named: Mapping[str, Any], names: dict[fx.Node, str]
+    ) -> dict[str, Any]:
+        known = operators()[name]
         types = {each.name: each.type.partition("[")[0] for each in known.arguments}
         positional = [each.name for each in known.positional]
         args = [
             self._argument(types[each], each, value, names, node)
-            for each, value in zip(positional, node.args, strict=False)
+            for each, value in zip(positional, given, strict=False)
         ]
         kwargs = {
             each: self._argument(types[each], each, value, names, node)
-            for each, value in node.kwargs.items()
+            for each, value in named.items()
             if each not in ("pin_memory", "layout") and value is not None
         }
-        return {"op": f"aten.{name}", "args": args, **({"kwargs": kwargs} if kwargs else {})}
+        return {"args": args, **({"kwargs": kwargs} if kwargs else {})}
 
     def _argument(self, kind: str, name: str, value: Any, names: dict[fx.Node, str], node: fx.Node) -> Any:
         if name == "equation":
@@ -167,6 +181,19 @@ class Writer:
         if _several(value):
             return [self._encoded(each, names, node) for each in value]
         raise ObjectiveError(f"the loss calls {node.target} with a {type(value).__name__}, which no program can hold")
+
+
+def _without_out(target: Any) -> str | None:
+    """The operator of our list that computes what one with `out` writes into it."""
+    if not isinstance(target, torch._ops.OpOverload) or target.namespace != "aten":
+        return None
+    wanted = [(each.name, str(each.type)) for each in target._schema.arguments if not each.is_out]
+    for overload in target._overloadpacket.overloads():
+        schema = getattr(target._overloadpacket, overload)._schema
+        name = f"{schema.name.partition('::')[2]}.{overload}"
+        if name in operators() and [(each.name, str(each.type)) for each in schema.arguments] == wanted:
+            return name
+    return None
 
 
 def _several(value: Any) -> bool:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 from trajcheck.objective.program.arguments import Misfit
-from trajcheck.objective.program.bounds import of_layers, of_products
+from trajcheck.objective.program.bounds import of_layers, of_products, recurrent
 from trajcheck.objective.program.bounds.shapes import Arguments, broadcast, inputs, largest, listed, together
 
 #: Elements that any program may make: with float64 128 MB.
@@ -45,6 +46,22 @@ def guarded(count: Callable[[Arguments], int], arguments: Arguments) -> int:
         if isinstance(error, Misfit):
             raise
         raise Misfit(f"its arguments do not fit together ({type(error).__name__}: {error})") from error
+
+
+def _widened(a: Arguments) -> int:
+    """A view of more elements than the tensor has is made in whole by the derivative of what is taken of it."""
+    if "tensors" in a:
+        shapes = [each.shape for each in a["tensors"]]
+        return len(shapes) * math.prod(together(shapes))
+    shape = list(a["self"].shape)
+    if "dimension" in a:
+        axis = a["dimension"] if shape else 0
+        windows = (shape[axis] if shape else 1) - a["size"]
+        return math.prod(shape) // max(1, shape[axis] if shape else 1) * (windows // a["step"] + 1) * a["size"]
+    wide = list(a["other"].shape) if "other" in a else a["size"]
+    shape = [1] * (len(wide) - len(shape)) + shape
+    count = math.prod(own if size == -1 else size for own, size in zip(shape, wide, strict=True))
+    return count if count > a["self"].numel() else 0
 
 
 def _pieces(a: Arguments) -> int:
@@ -128,8 +145,12 @@ def _filled(a: Arguments) -> int:
     return broadcast(a)
 
 
+RECURRENT = {"lstm": recurrent.LSTM, "gru": recurrent.GRU, "rnn": recurrent.RNN}
+
 RULES: dict[str, Callable[[Arguments], int]] = {
     "views": lambda a: 0,
+    "viewed": lambda a: 0 if a["self"].is_contiguous() else largest(a),
+    "widened": _widened,
     "pieces": _pieces,
     "largest": largest,
     "broadcast": broadcast,
@@ -170,7 +191,7 @@ RULES: dict[str, Callable[[Arguments], int]] = {
     "sampled": lambda a: math.prod(a["input"].shape[:2]) * math.prod(a["grid"].shape[1:-1]),
     "affine": lambda a: 4 * math.prod(max(1, each) for each in a["size"]),
     "embedded": lambda a: a["indices"].numel() * math.prod(a["weight"].shape[1:]),
-    "recurrent": of_layers.recurrent,
-    "cell": of_layers.cell,
+    **{name: partial(recurrent.recurrent, gates) for name, gates in RECURRENT.items()},
+    **{f"{name}_cell": partial(recurrent.cell, gates) for name, gates in RECURRENT.items()},
     "attention": of_layers.attention,
 }

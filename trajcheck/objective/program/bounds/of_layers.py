@@ -1,4 +1,4 @@
-"""Elements that layers make: convolution, pooling, resizing, recurrent networks, attention."""
+"""Elements that layers make: convolution, pooling, resizing, attention."""
 
 from __future__ import annotations
 
@@ -77,19 +77,6 @@ def unfolded(a: Arguments) -> int:
     shape, kernel = list(a["self"].shape), listed(a["kernel_size"], 2)
     window = zip(shape[-2:], kernel, *(listed(a[name], 2) for name in ("stride", "padding", "dilation")), strict=True)
     return math.prod(shape[:-2]) * math.prod(kernel) * math.prod(windows(*each) for each in window)
-
-
-def recurrent(a: Arguments) -> int:
-    params, layers = a["params"], a["num_layers"] * (2 if a["bidirectional"] else 1)
-    per = 4 if a["has_biases"] else 2
-    if len(params) not in (layers * per, layers * (per + 1)):
-        raise Misfit(f"it has {len(params)} weights for {layers} layers")
-    steps = math.prod(a["input"].shape[:-1])
-    return 2 * steps * sum(each.shape[0] for each in params) + a["input"].numel()
-
-
-def cell(a: Arguments) -> int:
-    return 4 * math.prod(a["input"].shape[:-1]) * int(a["w_ih"].shape[0])
 
 
 def attention(a: Arguments) -> int:

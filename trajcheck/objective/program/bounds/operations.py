@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from trajcheck.objective.program.bounds.elements import allowed, guarded
+from trajcheck.objective.program.bounds.elements import RECURRENT, allowed, guarded
 from trajcheck.objective.program.bounds.of_layers import brought_to
 from trajcheck.objective.program.bounds.shapes import Arguments, listed, shapes_of, together
 from trajcheck.objective.program.schema import Operator
@@ -194,7 +194,7 @@ WORK: dict[str, Callable[[Arguments], int]] = {
     "resized": _resized,
     "antialiased": _antialiased,
     "sampled": lambda a: 16 * ELEMENT * math.prod(a["input"].shape[:2]) * math.prod(a["grid"].shape[1:-1]),
-    "recurrent": _recurrent,
-    "cell": _cell,
+    **dict.fromkeys(RECURRENT, _recurrent),
+    **{f"{name}_cell": _cell for name in RECURRENT},
     "attention": _attention,
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 SCHEMAS = """
-views view(Tensor(a) self, SymInt[] size) -> Tensor(a)
+viewed view(Tensor(a) self, SymInt[] size) -> Tensor(a)
 views view.dtype(Tensor(a) self, ScalarType dtype) -> Tensor(a)
 views _unsafe_view(Tensor self, SymInt[] size) -> Tensor
 reshaped flatten.using_ints(Tensor(a) self, int start_dim=0, int end_dim=-1) -> Tensor(a)
@@ -20,9 +20,9 @@ views movedim.intlist(Tensor(a) self, int[] source, int[] destination) -> Tensor
 views moveaxis.int(Tensor(a) self, int source, int destination) -> Tensor(a)
 views swapaxes(Tensor(a) self, int axis0, int axis1) -> Tensor(a)
 views swapdims(Tensor(a) self, int dim0, int dim1) -> Tensor(a)
-views expand(Tensor(a) self, SymInt[] size, *, bool implicit=False) -> Tensor(a)
-views expand_as(Tensor(a) self, Tensor other) -> Tensor(a)
-views broadcast_to(Tensor(a) self, SymInt[] size) -> Tensor(a)
+widened expand(Tensor(a) self, SymInt[] size, *, bool implicit=False) -> Tensor(a)
+widened expand_as(Tensor(a) self, Tensor other) -> Tensor(a)
+widened broadcast_to(Tensor(a) self, SymInt[] size) -> Tensor(a)
 views slice.Tensor(Tensor(a) self, int dim=0, SymInt? start=None, SymInt? end=None, SymInt step=1) -> Tensor(a)
 views select.int(Tensor(a) self, int dim, SymInt index) -> Tensor(a)
 views narrow(Tensor(a) self, int dim, SymInt start, SymInt length) -> Tensor(a)
@@ -33,7 +33,7 @@ pieces split_with_sizes(Tensor(a) self, SymInt[] split_sizes, int dim=0) -> Tens
 pieces tensor_split.sections(Tensor(a) self, SymInt sections, int dim=0) -> Tensor(a)[]
 pieces unbind.int(Tensor(a) self, int dim=0) -> Tensor(a)[]
 views diagonal(Tensor(a) self, int offset=0, int dim1=0, int dim2=1) -> Tensor(a)
-views unfold(Tensor(a) self, int dimension, int size, int step) -> Tensor(a)
+widened unfold(Tensor(a) self, int dimension, int size, int step) -> Tensor(a)
 views numpy_T(Tensor(a) self) -> Tensor(a)
 views mT(Tensor(a) self) -> Tensor(a)
 views mH(Tensor(a) self) -> Tensor(a)
@@ -49,7 +49,7 @@ views conj(Tensor(a) self) -> Tensor(a)
 views view_as_real(Tensor(a) self) -> Tensor(a)
 views view_as_complex(Tensor(a) self) -> Tensor(a)
 views lift_fresh(Tensor(a) self) -> Tensor(a)
-views broadcast_tensors(Tensor[] tensors) -> Tensor[]
+widened broadcast_tensors(Tensor[] tensors) -> Tensor[]
 reshaped reshape(Tensor(a) self, SymInt[] shape) -> Tensor(a)
 reshaped reshape_as(Tensor(a) self, Tensor other) -> Tensor(a)
 inputs cat(Tensor[] tensors, int dim=0) -> Tensor
