@@ -256,6 +256,14 @@ def test_one_ahead(ahead: bool) -> None:
     assert not reading_threads()
 
 
+def test_one_ahead_where_no_thread_can_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refused)
+    assert list(one_ahead(lambda item: 2 * item, [1, 2, 3])) == [2, 4, 6]
+
+
 def vectors(
     shapes: dict[str, tuple[int, ...]], seed: int, dtype: torch.dtype = torch.float32
 ) -> dict[str, torch.Tensor]:

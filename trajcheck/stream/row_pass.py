@@ -15,6 +15,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import nullcontext
 from itertools import groupby
 from typing import TypeVar
 
@@ -91,7 +92,7 @@ def gather(
     tensors = {name: numel for name, numel in numels.items() if numel}
     pieces = TensorPieces.of(tensors, piece)
     workers = Workers()
-    with ThreadPoolExecutor(threads, "trajcheck-pass") as pool:
+    with ThreadPoolExecutor(threads, "trajcheck-pass") if threads > 1 else nullcontext() as pool:
         for members in chunks:
             done = [empty_row(row, rows, references) for row in members]
             with chunk_pass(members, room) as work:
@@ -151,8 +152,12 @@ def _file_order(trajectory: Trajectory) -> dict[str, tuple[int, ...]]:
     return {name: trajectory.shapes[name] for name in names}
 
 
-def _in_order(pool: ThreadPoolExecutor, items: Iterable[T], function: Callable[[T], R]) -> Iterator[tuple[T, R]]:
-    """Each item with function(item), in order; a few are worked on at a time, so that results do not pile up."""
+def _in_order(pool: ThreadPoolExecutor | None, items: Iterable[T], function: Callable[[T], R]) -> Iterator[tuple[T, R]]:
+    """Each item with function(item), in order; a few are worked on at a time, so that results do not pile up. Without a
+    pool each is worked on here, when its turn comes."""
+    if pool is None:
+        yield from ((item, function(item)) for item in items)
+        return
     waiting: deque[tuple[T, Future[R]]] = deque()
     try:
         for item in items:

@@ -101,6 +101,8 @@ def test_nothing_said_is_nothing_changed(tmp_path: Path) -> None:
         ("[[runs]]\nmatch = 'a'\nsteps = '1:x'", "1:x"),
         ("[batch", "not a TOML file"),
         ("a = " + "[" * 5000, "not a TOML file"),
+        ("[batch]\n" + "a . " * 50_000 + "b = 1", "a key of more than 32 parts (line 2)"),
+        ("a." + "'b c'." * 200_000 + "c = 1", "1,200,007 bytes, and expected are 1,000,000 at most"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_place(tmp_path: Path, text: str, said: str) -> None:

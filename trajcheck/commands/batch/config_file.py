@@ -20,6 +20,7 @@ Paths in it are relative to the file; those with parts of the run's own path, {g
 
 from __future__ import annotations
 
+import re
 import sys
 import types
 import typing
@@ -31,7 +32,7 @@ from typing import Any
 from trajcheck.commands.batch.options import BatchConfig, Override
 from trajcheck.commands.batch.roles import has_places
 from trajcheck.errors import UsageError
-from trajcheck.files.opening import read_text
+from trajcheck.files.opening import TooLargeError, read_text
 from trajcheck.measuring.options import Options
 from trajcheck.objective.common.names import common_objective
 from trajcheck.options.declared import annotations_of, declarations, is_sequence
@@ -43,11 +44,23 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+#: Bytes of such a file; ten thousand tables of runs have fewer.
+MOST = 1_000_000
+#: Parts of a dotted key: what they take in memory and time grows with their square.
+PARTS = 32
+_PART = r"""(?:[\w-]+|"[^"\n]*"|'[^'\n]*')"""
+_DEEP = re.compile(rf"""(?<![\w-]){_PART}(?:[ \t]*\.[ \t]*{_PART}){{{PARTS}}}""")
+
 
 def read_config(path: Path) -> BatchConfig:
     """The batch that a TOML file describes. Raises UsageError, naming the file and what in it is wrong."""
     try:
-        table = tomllib.loads(read_text(path))
+        text = read_text(path, MOST)
+        if deep := _DEEP.search(text):
+            raise ValueError(f"a key of more than {PARTS} parts (line {text.count(chr(10), 0, deep.start()) + 1})")
+        table = tomllib.loads(text)
+    except TooLargeError as error:
+        raise UsageError(f"{path}: not a file of options: {error.strerror}.") from error
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}.") from error
     except (ValueError, RecursionError) as error:  # also: a number of thousands of digits
