@@ -10,7 +10,10 @@ from trajcheck.metrics.columns import Column, constant
 from trajcheck.metrics.quantity import COUNT, CURVATURE, STEPS, given, quantity
 
 #: The next eigenvalue is a Ritz value, and not known for sure: an estimate, where the residual is a bound.
-_ERROR = "min(r, 4 r^2 / gap), r the residual, gap that to the next eigenvalue found: its error, as r implies it"
+_ERROR = (
+    "min(r, 4 r^2 / gap), r the residual, gap that to the next eigenvalue found: its error, as r implies it; and what "
+    "rounding adds, three times what the products lack of symmetry and 10 epsilons"
+)
 
 given(
     *("lambda_max", STEPS),

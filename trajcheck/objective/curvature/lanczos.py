@@ -22,6 +22,10 @@ CAUTION = 4.0
 #: Epsilons of the vectors, relative to the largest |eigenvalue|, below which what the recurrence says of a residual may
 #: be rounding.
 ROUNDING = 1000.0
+#: Epsilons of the vectors, relative to the largest |eigenvalue|, that an eigenvalue may be off by their rounding.
+OF_VECTORS = 10.0
+#: How many times the largest |<u, H v> - <v, H u>|: it shows no rounding that both have.
+OF_PRODUCTS = 3.0
 #: Elements that are widened to float64 at a time: 8 MB on a CPU, to stay in its cache; 256 MB on a GPU, to occupy it.
 BLOCK = {"cpu": 1 << 20, "cuda": 1 << 25}
 #: Vectors of the basis, however much memory there is: more cost more to orthogonalise against than they save.
@@ -32,6 +36,9 @@ SMALLEST_BASIS = 6
 FIRST_CHECK = 10
 CHECK_EVERY = 5
 NEARLY = 30.0
+#: Products for which the rule has to be met, where an end that is asked for is not the largest |eigenvalue|: the
+#: outermost of a crowd may show itself only when a Ritz value has settled on the one beside it.
+CONFIRMED = 3
 
 #: Which ends of the spectrum may be asked for, and where they stand among Ritz values in ascending order.
 ENDS: dict[str, tuple[int, ...]] = {"max": (-1,), "min": (0,), "both": (0, -1)}
@@ -43,8 +50,8 @@ class Extremes:
     that was not asked for.
 
     Each is given or withheld on its own error, the last two numbers: it has converged where that is at most `bound`,
-    (tolerance + 100 eps) max |lambda|, eps that of the vectors' dtype; else it is the best value found. `products`
-    counts all products with H.
+    (tolerance + 100 eps) max |lambda| and what rounding adds, eps that of the vectors' dtype; else it is the best value
+    found. `products` counts all products with H.
 
     `asymmetry` is the largest |<u, H v> - <v, H u>| / |H| that was met between vectors of the basis, where that is more
     than rounding makes: what was given is then no Hessian, and there are no eigenvalues.
@@ -88,15 +95,18 @@ def extreme_eigenvalues(
     Lanczos with full reorthogonalisation, done twice, and thick restart with Ritz vectors from both ends (Wu and
     Simon, "Thick-restart Lanczos method for large symmetric eigenvalue problems", SIAM J. Matrix Anal. Appl. 22, 2000).
     With T = V^T H V = S diag(theta) S^T on the basis V and beta the norm of what is left of H v_m, it stops when
-    beta |S_mi| <= tolerance max |theta| for all `ends` i that are asked for ("max", "min" or "both"). One more product
-    for each gives lambda, the Rayleigh quotient v^T H v of the Ritz vector v = V S_i, and its true residual
-    |H v - lambda v|. H has an eigenvalue within the residual r (and the rounding of one product) of lambda; that it is
-    the outermost one is as certain as that a random vector contains the outermost eigenvector.
+    beta |S_mi| <= tolerance max |theta| for all `ends` i that are asked for ("max", "min" or "both"), and, where one of
+    them is not max |theta|, does so still three products later. One more product for each gives lambda, the Rayleigh
+    quotient v^T H v of the Ritz vector v = V S_i, and its true residual |H v - lambda v|. H has an eigenvalue within
+    the residual r (and the rounding of one product) of lambda; that it is the outermost one is as certain as that a
+    random vector contains the outermost eigenvector.
 
     With `error` it stops earlier, where an eigenvalue's own error is small enough: min(r, 4 r^2 / gap) <= error
     max |theta|, the gap being that to the next Ritz value (r^2 / gap, with the true gap, is what r implies of an
     eigenvalue: Parlett, "The Symmetric Eigenvalue Problem", 1998, theorem 11.7.1). lambda is then theta_i, and the
-    residual is beta |S_mi|, without further products unless that is so small that it may be rounding.
+    residual is beta |S_mi|, without further products unless that is so small that it may be rounding. The errors that
+    are stated have rounding in addition: 10 eps max |theta|, and three times the largest |<u, H v> - <v, H u>| that was
+    met, which products in exact arithmetic would not have.
 
     Vectors are in `dtype` on `device`; inner products and T in float64. `seed` determines the start vector, for every
     device and dtype; the process's own random streams are not touched. `memory` bounds the bytes of the basis, 128
@@ -126,7 +136,7 @@ def extreme_eigenvalues(
         return Extremes(math.nan, math.nan, math.nan, math.nan, solver.products, 0.0)
     except _NotSymmetric as found_asymmetry:
         return Extremes(math.nan, math.nan, math.nan, math.nan, solver.products, 0.0, found_asymmetry.args[0])
-    bound = ((tolerance if error is None else error) + 100 * torch.finfo(dtype).eps) * solver.largest
+    bound = ((tolerance if error is None else error) + 100 * torch.finfo(dtype).eps) * solver.largest + solver.rounding
     (high, high_residual, high_error), (low, low_residual, low_error) = found[-1], found[0]
     values = high, high_residual, low, low_residual
     return Extremes(*values, solver.products, bound, lambda_max_error=high_error, lambda_min_error=low_error)
@@ -171,6 +181,7 @@ class _Lanczos:
         self._matvec, self._dimension, self._device, self._dtype = matvec, dimension, device, dtype
         self._ends, self._asymmetry = list(ends), asymmetry
         self._transposed = torch.zeros(0, dtype=torch.float64)  # <v_m, H v_j> of the next v_m, by the products before
+        self._apart = 0.0  # the largest |<v_j, H v_m> - <v_m, H v_j>| so far
         self._generator = torch.Generator().manual_seed(seed)
         self._basis: list[Tensor] = []
         self._projection = torch.zeros(capacity, capacity, dtype=torch.float64)
@@ -183,11 +194,21 @@ class _Lanczos:
         """max |theta|."""
         return float(self._ritz_values.abs().max())
 
+    @property
+    def _only_the_largest(self) -> bool:
+        """Whether the one end that is asked for is the largest |theta|."""
+        return self._ritz_values[self._ends].abs().min() == self.largest
+
+    @property
+    def rounding(self) -> float:
+        """What rounding may do to an eigenvalue, by what the products show of it."""
+        return OF_VECTORS * torch.finfo(self._dtype).eps * self.largest + OF_PRODUCTS * self._apart
+
     def iterate(self, tolerance: float, error: float | None, max_products: int) -> None:
         """Grow the basis, restarting it when it is full, until the stopping rule is met or products run out."""
         eps = torch.finfo(self._dtype).eps
         allowed = max(tolerance if error is None else error, 10 * eps)
-        due = CHECK_EVERY
+        due, met_since = CHECK_EVERY, None
         self._basis.append(self._random_direction())
         while True:
             remainder, norm = self._product(self._basis[-1])
@@ -197,7 +218,7 @@ class _Lanczos:
             # All of the column, not only its two or three entries that are not rounding: a restarted T has an arrow.
             self._projection[:m, m - 1] = self._projection[m - 1, :m] = column
             complete = m == self._dimension
-            if complete or beta <= 10 * eps * max(norm, float(self._projection.diagonal().abs().max())):
+            if complete or beta <= OF_VECTORS * eps * max(norm, float(self._projection.diagonal().abs().max())):
                 beta = 0.0
             full = m == len(self._projection)
             last = complete or self.products == max_products
@@ -206,7 +227,9 @@ class _Lanczos:
                 self._beta = beta
                 found = max(self.error_of(i, self.residual_of(i), error is not None) for i in self._ends)
                 met = found <= allowed * self.largest
-                if last or (met and self.products >= FIRST_CHECK):
+                met = met and self.products >= FIRST_CHECK
+                met_since = (met_since or self.products) if met else None
+                if last or (met_since and self.products >= met_since + (0 if self._only_the_largest else CONFIRMED)):
                     return
                 near = NEARLY if error is None else NEARLY**2  # an error is as the square of a residual
                 nearly = found <= near * allowed * self.largest and self.products >= FIRST_CHECK
@@ -229,6 +252,7 @@ class _Lanczos:
         apart = float((column[: len(before)] - before).abs().max())
         if apart > self._asymmetry * scale:
             raise _NotSymmetric(apart / scale)
+        self._apart = max(self._apart, apart)
 
     def residual_of(self, i: int) -> float:
         """beta |S_mi|, the residual of the i-th Ritz vector by the recurrence."""
@@ -248,7 +272,7 @@ class _Lanczos:
         value, residual = float(self._ritz_values[i]), self.residual_of(i)
         if not by_gap or residual <= ROUNDING * torch.finfo(self._dtype).eps * self.largest:
             value, residual = self.ritz_pair(i)
-        return value, residual, self.error_of(i, residual, by_gap)
+        return value, residual, self.error_of(i, residual, by_gap) + self.rounding
 
     def ritz_pair(self, i: int) -> tuple[float, float]:
         """(lambda, |H v - lambda v|) for the i-th Ritz vector v, by one product."""
