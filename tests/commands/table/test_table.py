@@ -73,8 +73,8 @@ def test_errors_of_several_kinds_have_columns_of_their_own(tmp_path: Path) -> No
     text = trajcheck.table([folder], refs=["final"], columns=["cosine", "convex"])
     assert cells(text) == [
         ["run", "sample", "cosine", "± path", "± batch", "convex \\[%\\]"],
-        ["a", "own", "0.250", "0.0561", "", "50.0"],
-        ["a", "probe", "0.250", "", "0.125", "50.0"],
+        ["a", "own", "0.25", "0.06", "", "50.0"],
+        ["a", "probe", "0.25", "", "0.12", "50.0"],
     ]
     assert "- ± in columns ± batch: one standard error over the probe batches" in text
     own, probe = rows(trajcheck.table([folder], "csv", refs=["final"], columns=["cosine"]))

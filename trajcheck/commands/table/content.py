@@ -21,10 +21,13 @@ MOST_REASONS, MOST_RUNS = 30, 4
 @dataclass(frozen=True)
 class Entry:
     """A cell. `words` stand as they are; a number has its standard `error`, None where there is none, and is over
-    `count` of the row's runs; None and no words is a dash, `blank` a cell of a column that makes no sense there."""
+    `count` of the row's runs; None and no words is a dash, `blank` a cell of a column that makes no sense there.
+    Where a quantity and its errors have columns of their own, `beside` is the error of the value (the largest), or the
+    value of the error: both have the digits that the error warrants."""
 
     value: float | None = None
     error: float | None = None
+    beside: float | None = None
     words: str = ""
     count: int = 1
     blank: bool = False
@@ -93,22 +96,26 @@ def _kinds(column: TableColumn, rows: Sequence[RunRow]) -> list[str]:
 
 def _entry(column: TableColumn, rows: Sequence[RunRow], grouped: bool) -> Entry:
     found = [column.of(each) for each in rows]
+    scale = 100.0 if column.share else 1.0
     if column.of_error:
-        error = found[0].errors.get(column.of_error)
-        scale = 100.0 if column.share else 1.0
-        return Entry(None if error is None else error * scale, blank=error is None)
+        error, value = found[0].errors.get(column.of_error), found[0].value
+        if error is None or not isinstance(value, float):
+            return Entry(blank=True)
+        return Entry(error * scale, beside=value * scale)
     if column.words:
         words = {str(each.value) for each in found if each.value is not None}
         return Entry(words=words.pop() if len(words) == 1 else MIXED if words else "")
-    scale = 100.0 if column.share else 1.0
     values = [
         float(each.value) * scale for each in found if isinstance(each.value, float) and math.isfinite(each.value)
     ]
     if not values:
         return Entry(blank=not any(each.reason for each in found))
     if not grouped:
-        own = found[0].errors.get(column.errors)
-        return Entry(values[0], None if own is None else own * scale)
+        errors = found[0].errors
+        if column.errors:
+            own = errors.get(column.errors)
+            return Entry(values[0], None if own is None else own * scale)
+        return Entry(values[0], beside=max(errors.values()) * scale if errors else None)
     error = float(np.std(values, ddof=1) / len(values) ** 0.5) if len(values) > 1 else None
     return Entry(float(np.mean(values)), error, count=len(values))
 

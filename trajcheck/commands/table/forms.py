@@ -110,13 +110,18 @@ def _cells(
 ) -> list[str]:
     found = [str(line.runs)] if table.grouped else []
     for column, entry in zip(table.columns, line.entries, strict=True):
-        found.append(words(entry.words) if column.words and entry.words else _cell(entry, line, number, dash))
+        is_error = bool(column.of_error)
+        found.append(words(entry.words) if column.words and entry.words else _cell(entry, is_error, line, number, dash))
     return found
 
 
-def _cell(entry: Entry, line: Line, number: Callable[[Rounded], str], dash: str) -> str:
+def _cell(entry: Entry, is_error: bool, line: Line, number: Callable[[Rounded], str], dash: str) -> str:
     if entry.value is None:
         return "" if entry.blank else dash
+    if entry.beside is not None:
+        value, error = (entry.beside, entry.value) if is_error else (entry.value, entry.beside)
+        both = rounded(value, error)
+        return number(Rounded((is_error and both.error) or both.value, None, both.power))
     fewer = f" ({entry.count} of {line.runs})" if entry.count < line.runs else ""
     return number(rounded(entry.value, entry.error)) + fewer
 

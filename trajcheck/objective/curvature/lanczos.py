@@ -197,7 +197,7 @@ class _Lanczos:
     @property
     def _only_the_largest(self) -> bool:
         """Whether the one end that is asked for is the largest |theta|."""
-        return self._ritz_values[self._ends].abs().min() == self.largest
+        return float(self._ritz_values[self._ends].abs().min()) == self.largest
 
     @property
     def rounding(self) -> float:
