@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import multiprocessing
 import os
 import socket
@@ -32,7 +33,11 @@ def forked(work: Callable[[int], None], ranks: int) -> list[int | None]:
     def started(rank: int) -> None:
         warnings.resetwarnings()  # the training's, where pytest's make errors of them
         sys.stderr = open(2, "w", buffering=1, closefd=False)  # noqa: SIM115
-        work(rank)
+        atexit._clear()  # what this process has to do at its end is not theirs
+        try:
+            work(rank)
+        finally:
+            atexit._run_exitfuncs()  # as a process of its own does
 
     make = multiprocessing.get_context("fork").Process
     children = [make(target=started, args=(rank,), daemon=True) for rank in range(ranks)]

@@ -12,7 +12,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from trajcheck.cli.values import as_they_are
 
-#: In the order of --help. Each is the function NAME_command of the file NAME.py of this folder.
+#: In the order of --help. Each is the function NAME_command of the file of that name in this folder.
 NAMES = ("analyze", "compare", "flow", "batch", "report", "table", "verify", "inspect", "convert")
 
 

@@ -35,16 +35,33 @@ class FilePrints:
     def __init__(self, deep: bool = False) -> None:
         self.deep = deep
         self._known: dict[str, str] = {}
+        self._states: dict[str, str] = {}  # of the files that `other` looks at once more
 
-    def of(self, path: str | Path) -> str:
-        """The print of one file. Raises RunError for one that cannot be read."""
+    def of(self, path: str | Path, *, may_grow: bool = False) -> str:
+        """The print of one file; `may_grow`: others may write it anew meanwhile. Raises RunError for one that cannot be
+        read."""
         key = str(path)
         if key not in self._known:
+            state = file_print(path)
             try:
-                self._known[key] = f"{os.path.basename(key)}:{hash_file(key)}" if self.deep else file_print(key)
+                self._known[key] = f"{os.path.basename(key)}:{hash_file(key)}" if self.deep else state
             except OSError as error:
                 raise RunError(f"{key}: cannot be read: {error.strerror}.") from error
+            if not may_grow:
+                self._states[key] = state
         return self._known[key]
+
+    def other(self) -> tuple[list[str], list[str]]:
+        """The files that are not what they were when their prints were taken, and those that are gone: what was read of
+        them since may be of either state."""
+        changed, gone = [], []
+        for path, state in self._states.items():
+            try:
+                if file_print(path) != state:
+                    changed.append(path)
+            except RunError:
+                gone.append(path)
+        return changed, gone
 
 
 def hash_file(path: str | Path) -> str:

@@ -28,6 +28,7 @@ from trajcheck.metrics.families import FAMILIES, Family, choose_families
 from trajcheck.objective.common.names import choice_of, common_objective
 from trajcheck.objective.exported_modes import EXPORTED, with_program
 from trajcheck.progress_bar import progress_bar
+from trajcheck.readable import some_of
 from trajcheck.replay.plan import Plan, rows_twice, second_dtype
 from trajcheck.runs.logs.log_choice import log_of
 from trajcheck.runs.optimizer_memory import skip_of
@@ -137,6 +138,11 @@ class MeasuredRun:
         measurement = self.measurement(references, ScalarStore() if store is None else store)
         counts = measurement.counts()
         self.compute(measurement, measurement.portions)
+        if measurement.portions and (changed := self.prints.other()[0]):
+            raise RunError(
+                f"{some_of(changed)}: changed while the run was being read, so that nobody knows of which state its "
+                "numbers are. Begin again when nothing writes there."
+            )
         replay, lags, second = self._replay_facts(measurement), measurement.lags(), measurement.second()
         samples = [
             Measured(
@@ -154,6 +160,7 @@ class MeasuredRun:
     def measurement(self, references: Sequence[Reference], store: ScalarStore) -> Measurement:
         """What is to be measured towards some references, and what of it the store lacks."""
         request = self._request_in(self.precision) if self.options.objective else self.request
+        store.watch(lambda: self.prints.other() == ([], []))
         return Measurement(request, references, store, self.identity)
 
     def _request_in(self, precision: ReplayPrecision) -> Request:

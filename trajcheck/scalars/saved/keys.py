@@ -38,7 +38,7 @@ class Identity:
     @cached_property
     def _run(self) -> str:
         trajectory = self.trajectory
-        described = ";".join(map(self.prints.of, trajectory.info.files))
+        described = ";".join(self.prints.of(path, may_grow=True) for path in trajectory.info.files)
         return repr((FORMAT, ARITHMETIC, __version__, trajectory.id, described, tuple(trajectory.shapes.items())))
 
     @cached_property

@@ -45,6 +45,7 @@ class ScalarStore:
         self._used: set[bytes] = set()
         self._vectors: set[str] = set()
         self._stale: set[str] = set()
+        self._as_read: Callable[[], bool] = lambda: True
         with suppress(FileNotFoundError), self._opened() as there:
             for name in there.names():
                 if fresh and _VECTOR.fullmatch(name):
@@ -77,9 +78,14 @@ class ScalarStore:
         if time.monotonic() - self._since >= self.interval:
             self.flush()
 
+    def watch(self, as_read: Callable[[], bool]) -> None:
+        """From now on nothing is written, or handed on, that was made of files for which `as_read` is False by then:
+        they are no longer what the keys of the records say."""
+        self._as_read = as_read
+
     def flush(self) -> None:
         """Write what is waiting. Raises OutputError."""
-        if self._waiting and self.folder is not None:
+        if self._waiting and self.folder is not None and self._as_read():
             self._files.add(self._write(self._waiting))
             self._remove(self._stale - self._files)
             self._stale = set()
@@ -87,7 +93,7 @@ class ScalarStore:
 
     def waiting(self) -> bytes:
         """The bytes of a file of the records that are not in one yet; empty where there are none."""
-        return encode(self._waiting) if self._waiting else b""
+        return encode(self._waiting) if self._waiting and self._as_read() else b""
 
     def use_vectors(self, names: Iterable[str]) -> None:
         """Files of references that were averaged or permuted, which `tidy` keeps."""
@@ -107,7 +113,7 @@ class ScalarStore:
         OutputError.
         """
         self.flush()
-        if self.folder is None or not self.folder.is_dir() or not self._alone():
+        if self.folder is None or not self.folder.is_dir() or not self._alone() or not self._as_read():
             return
         unused = self._records.keys() - self._used
         kept = self._records
