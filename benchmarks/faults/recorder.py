@@ -220,7 +220,9 @@ def can_mount(place: Path) -> bool:
 # What must hold
 
 
-def _after_fault(expected: Undisturbed, run: Path, begun: int, recording: str, seen: list[str]) -> list[str]:
+def _after_fault(
+    expected: Undisturbed, run: Path, begun: int, recording: str, seen: list[str], *, recording_stopped: bool = False
+) -> list[str]:
     """What is wrong with what lies on the disk; `begun` is the last step that the training began."""
     if not (run / "run.json").exists():
         seen.append("no run yet")
@@ -230,7 +232,8 @@ def _after_fault(expected: Undisturbed, run: Path, begun: int, recording: str, s
         seen.append("temporary file")
     wrong = list(found.damage)
     wrong += _other_numbers(expected, run, begun, seen)
-    wrong += [f"{path.name} is not that of the undisturbed training" for path in _files(run) if _other(path, expected)]
+    other = (path for path in _files(run) if _other(path, expected, untold=recording_stopped))
+    wrong += [f"{path.name} is not that of the undisturbed training" for path in other]
     if RECORDINGS[recording].get("every") == 1 and begun:
         last = max((int(path.name[5:14]) for path in _files(run)), default=-1)
         if last < begun - UNWRITTEN:
@@ -266,13 +269,14 @@ def _gone_on(
 ) -> list[str]:
     """What is wrong with the run when the training has gone on to its end.
 
-    Where `recording_stopped` before the checkpoint was made, the records in between may be missing, and no others.
+    Where `recording_stopped` before the checkpoint was made, the records in between may be missing, and no others; and
+    those that follow need not know the sums of rates, which the checkpoint has not.
     """
     child = _forked(lambda: train(run, checkpoint, recording, strict=True))
     _, status = os.waitpid(child, 0)
     if status:
         return [f"the training did not go on: status {status}"]
-    wrong = _after_fault(expected, run, 0, recording, [])
+    wrong = _after_fault(expected, run, 0, recording, [], recording_stopped=recording_stopped)
     names = {path.name for path in _files(run)}
     missing = {path.name for path in _files(expected.run)} - names
     thinned = "schedule" in RECORDINGS[recording] and "overhead" in RECORDINGS[recording]
@@ -303,9 +307,10 @@ def _files(run: Path) -> list[Path]:
     return sorted(run.glob("step-*.safetensors"))
 
 
-def _other(path: Path, expected: Undisturbed) -> bool:
+def _other(path: Path, expected: Undisturbed, *, untold: bool = False) -> bool:
     """Whether a step file holds anything else than that of the undisturbed training: parameters, gradient, batch,
-    randomness, buffers, loss, rates, tau. Windows end where a job ended, and a batch may be stored elsewhere."""
+    randomness, buffers, loss, rates, tau, which may be `untold`. Windows end where a job ended, and a batch may be
+    stored elsewhere."""
     twin = expected.run / path.name
     if not twin.exists():
         return False  # thinned otherwise, or where a job went on
@@ -318,7 +323,8 @@ def _other(path: Path, expected: Undisturbed) -> bool:
         if any(not torch.equal(one.get_tensor(n), other.get_tensor(n)) for n in shared if not n.startswith("window")):
             return True
         said, meant = (json.loads(file.metadata()["trajcheck"]) for file in (one, other))
-    return any(said.get(key) != meant.get(key) for key in ("step", "loss", "lr", "tau", "tau_squares"))
+    sums = [key for key in ("tau", "tau_squares") if not (untold and key not in said)]
+    return any(said.get(key) != meant.get(key) for key in ("step", "loss", "lr", *sums))
 
 
 def _differs(report: Path, expected: Undisturbed, name: str) -> bool:
