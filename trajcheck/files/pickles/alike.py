@@ -144,8 +144,8 @@ def _whole(data: bytes, place: Place) -> Any:
     return value
 
 
-def _ended(pickle: Pickle, file: io.BytesIO) -> Any:
-    value = pickle.load()
+def _ended(described: Pickle, file: io.BytesIO) -> Any:
+    value = described.load()
     if file.read(1):
         raise PickleError("goes on behind the value of its description")
     return value
