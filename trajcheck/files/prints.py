@@ -35,7 +35,8 @@ class FilePrints:
     def __init__(self, deep: bool = False) -> None:
         self.deep = deep
         self._known: dict[str, str] = {}
-        self._states: dict[str, str] = {}  # of the files that `other` looks at once more
+        self._states: dict[str, str] = {}
+        self._watched: set[str] = set()  # the files that `other` looks at once more
 
     def of(self, path: str | Path, *, may_grow: bool = False) -> str:
         """The print of one file; `may_grow`: others may write it anew meanwhile. Raises RunError for one that cannot be
@@ -47,17 +48,18 @@ class FilePrints:
                 self._known[key] = f"{os.path.basename(key)}:{hash_file(key)}" if self.deep else state
             except OSError as error:
                 raise RunError(f"{key}: cannot be read: {error.strerror}.") from error
-            if not may_grow:
-                self._states[key] = state
+            self._states[key] = state
+        if not may_grow:
+            self._watched.add(key)
         return self._known[key]
 
     def other(self) -> tuple[list[str], list[str]]:
         """The files that are not what they were when their prints were taken, and those that are gone: what was read of
         them since may be of either state."""
         changed, gone = [], []
-        for path, state in self._states.items():
+        for path in sorted(self._watched):
             try:
-                if file_print(path) != state:
+                if file_print(path) != self._states[path]:
                     changed.append(path)
             except RunError:
                 gone.append(path)

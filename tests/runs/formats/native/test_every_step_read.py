@@ -95,6 +95,14 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
         read_every_step(tmp_path)
 
 
+def test_a_sparse_file_is_refused_by_its_size(tmp_path: Path) -> None:
+    """Its terabytes of zeros would be read for days."""
+    (tmp_path / "every-step.f64").touch()
+    os.truncate(tmp_path / "every-step.f64", 1 << 43)
+    with pytest.raises(RunError, match=r"8,796,093,022,208 bytes; expected 4,000,000,000 at most.*take it away"):
+        read_every_step(tmp_path)
+
+
 def test_a_torn_record_is_dropped_and_blocks_are_read_where_they_are(tmp_path: Path) -> None:
     rows = numbers(9000)
     rows[8191] = NAN

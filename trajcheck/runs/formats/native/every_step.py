@@ -1,8 +1,8 @@
 """every-step.f64: loss, rate, |g_t|^2 and |x_{t+1} - x_t|^2 of every step of a run, whether it was recorded or not.
 
 Four little-endian float64 a step, in this order, NaN where one is not known; what is less than a record at the end was
-being written when a job was killed. The file may be of strangers, and of any length: it is read in blocks, all of it
-once, to see that each number can be one, and then where it is asked.
+being written when a job was killed. The file may be of strangers, so its size is bounded: it is read in blocks, all of
+it once, to see that each number can be one, and then where it is asked.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trajcheck.errors import RunError
-from trajcheck.files.opening import NotRegularError, open_regular
+from trajcheck.files.opening import MOST_NUMBERS, NotRegularError, open_regular
 from trajcheck.runs.logs.run_log import RunLog
 
 if TYPE_CHECKING:
@@ -29,8 +29,6 @@ LOSS, RATE, GRAD_SQ, UPDATE_SQ = range(4)
 
 #: Records of a block.
 _BLOCK = 1 << 12
-#: The last step that a run may have is 2^53.
-_MOST = 1 << 53
 
 
 class EveryStepRecords:
@@ -49,8 +47,12 @@ class EveryStepRecords:
         try:
             size = os.fstat(file).st_size
             self.count, self.torn = divmod(size, RECORD_BYTES)
-            if self.count > _MOST:
-                raise RunError(f"{path}: {size:,} bytes; expected those of at most 2^53 steps.")
+            if size > MOST_NUMBERS:
+                raise RunError(
+                    f"{path}: {size:,} bytes; expected {MOST_NUMBERS:,} at most, which are "
+                    f"{MOST_NUMBERS // RECORD_BYTES:,} steps. Nothing in the run needs this file: take it away to read "
+                    "the rest."
+                )
             self.skipped: frozenset[int] = frozenset()
             self.known = self._checked(file)
         finally:
