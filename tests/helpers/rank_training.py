@@ -10,13 +10,11 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from forked_ranks import PATIENCE, can_fork, forked
 from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
@@ -174,9 +172,7 @@ def train(
 
 def train_on_ranks(jobs: Mapping[Callable[[int, Path], None], bool], folder: Path) -> None:
     """job(rank, folder) of one job after the other, each in two processes on gloo; of a job it is said whether all its
-    ranks end well."""
-    if can_fork():
-        return _all_jobs(jobs, folder)
+    ranks end well. One process imports torch for all of them, and forks them where libraries bear that."""
     importer = multiprocessing.get_context("spawn").Process(target=_all_jobs, args=(jobs, folder))
     importer.start()
     importer.join()
@@ -184,22 +180,15 @@ def train_on_ranks(jobs: Mapping[Callable[[int, Path], None], bool], folder: Pat
 
 
 def _all_jobs(jobs: Mapping[Callable[[int, Path], None], bool], folder: Path) -> None:
+    make = multiprocessing.get_context("spawn" if sys.platform == "darwin" else "fork").Process  # type: ignore[attr-defined]
     for job, ends_well in jobs.items():
-        if sys.platform == "darwin":
-            codes = _spawned(job, folder)
-        else:
-            codes = forked(partial(_rank, job, folder=folder), RANKS)
-        assert (codes == [0] * RANKS) == ends_well, job.__name__
-
-
-def _spawned(job: Callable[[int, Path], None], folder: Path) -> list[Any]:
-    make = multiprocessing.get_context("spawn").Process
-    ranks = [make(target=_rank, args=(job, rank, folder), daemon=True) for rank in range(RANKS)]
-    for process in ranks:
-        process.start()
-    for process in ranks:
-        process.join(PATIENCE)  # one that is still alive has no exit code, and ends with its parent
-    return [process.exitcode for process in ranks]
+        ranks = [make(target=_rank, args=(job, rank, folder), daemon=True) for rank in range(RANKS)]
+        for process in ranks:
+            process.start()
+        for process in ranks:
+            process.join(300)  # one that is still alive has no exit code, and ends with its parent
+        ended_well = [process.exitcode for process in ranks] == [0] * RANKS
+        assert ended_well == ends_well, job.__name__
 
 
 def _rank(job: Callable[[int, Path], None], rank: int, folder: Path) -> None:
@@ -209,3 +198,4 @@ def _rank(job: Callable[[int, Path], None], rank: int, folder: Path) -> None:
     dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=RANKS)
     job(rank, folder)
     dist.barrier()
+    dist.destroy_process_group()
