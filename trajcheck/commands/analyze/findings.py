@@ -55,6 +55,7 @@ from trajcheck.reports.making.warnings import (
     unlike,
 )
 from trajcheck.reports.quantities.catalogue import PREVIOUS
+from trajcheck.reports.reading.report import OPTIONAL
 from trajcheck.runs.references import Reference
 from trajcheck.runs.trajectory import Trajectory
 from trajcheck.tables.needed import needed
@@ -125,7 +126,7 @@ class Findings:
     def report(self, folder: ReportFolder) -> Report:
         """Write everything into the folder."""
         summary = self.summary()
-        frames = publish(folder, self.tables(), summary, optional=("layers", "trajectory", "losses"))
+        frames = publish(folder, self.tables(), summary, optional=OPTIONAL)
         return Report(folder.path, **frames, summary=summary, incomplete=summary["incomplete"])
 
     def _other_samples(self, sample: str) -> str:

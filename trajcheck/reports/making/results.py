@@ -10,7 +10,7 @@ import pandas as pd
 
 from trajcheck.audit.findings import Audit
 from trajcheck.reports.notebook.shown import Shown
-from trajcheck.reports.reading.report import SavedReport, as_saved
+from trajcheck.reports.reading.report import TABLES, SavedReport, as_saved
 from trajcheck.runs.formats.verification import RunVerification
 
 
@@ -83,13 +83,16 @@ class Report(Shown):
     @property
     def files(self) -> tuple[str, ...]:
         """The names of its CSV files."""
-        optional = {"layers": self.layers, "trajectory": self.trajectory, "losses": self.losses}
-        made = [name for name, frame in optional.items() if frame is not None]
-        return tuple(f"{name}.csv" for name in ("steps", "references", "undefined", *made))
+        made = [name for name, frame in self._tables.items() if frame is not None]
+        return tuple(f"{name}.csv" for name in (*made, "undefined"))
+
+    @property
+    def _tables(self) -> dict[str, pd.DataFrame | None]:
+        """All but undefined.csv, by name."""
+        return {name: getattr(self, name) for name in TABLES["analysis"]}
 
     def _saved(self) -> SavedReport:
-        tables = {name: getattr(self, name) for name in ("steps", "references", "layers", "trajectory", "losses")}
-        return as_saved(self.folder, "analysis", tables, self.undefined, self.summary)
+        return as_saved(self.folder, "analysis", self._tables, self.undefined, self.summary)
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,9 @@ TABLES = {
     "flow": ("flow",),
 }
 
+#: The tables of an analysis that not every one makes.
+OPTIONAL = TABLES["analysis"][2:]
+
 #: The columns that a table cannot be without.
 _NEEDED = {
     "steps": ("step", "sample"),

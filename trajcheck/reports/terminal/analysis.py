@@ -33,17 +33,7 @@ def summary_text(report: Report) -> str:
         *(line for term, words in legend(summary) for line in wrapped(f"{term:<9}{words}", 9)),
     ]
     lines += warning_lines(summary["warnings"])
-    layers = ["layers.csv"] if report.layers is not None else []
-    names = [
-        "steps.csv",
-        "references.csv",
-        *layers,
-        *(["trajectory.csv"] if report.trajectory is not None else []),
-        *(["losses.csv"] if report.losses is not None else []),
-        "undefined.csv",
-        "summary.json",
-    ]
-    return in_lines([*lines, "", *(report.folder / name for name in names)])
+    return in_lines([*lines, "", *(report.folder / name for name in (*report.files, "summary.json"))])
 
 
 def _dense(run: Mapping[str, Any]) -> bool:
