@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 pytest.importorskip("matplotlib")
@@ -20,6 +22,7 @@ from trajcheck.reports.figures.drawing.axes import alone, halfway, line, scale
 from trajcheck.reports.figures.drawing.ratio_panel import unresolved
 from trajcheck.reports.figures.drawing.style import RC, short
 from trajcheck.reports.figures.of_one_run.cosine import PICTURE as COSINE
+from trajcheck.reports.figures.of_one_run.losses import PICTURE as LOSSES
 from trajcheck.reports.figures.of_one_run.trajectory import PICTURE as TRAJECTORY
 from trajcheck.reports.figures.picture import NothingToDraw
 from trajcheck.reports.figures.render import draw
@@ -172,6 +175,22 @@ def test_the_first_figure_says_so_without_losses(tmp_path: Path) -> None:
     missing = {f"convexity_{name}": None for name in ("num", "den", "ratio")}
     figure = COSINE.draw(read_report(analysis(tmp_path / "r", change=missing)))
     assert [each.get_text() for each in figure.axes[1].texts] == ["no losses: no ratio"]
+
+
+def test_losses_of_a_long_run_are_drawn_over_their_range(tmp_path: Path) -> None:
+    report = read_report(analysis(tmp_path / "r"))
+    steps = np.arange(0, 6000, 2)
+    losses = pd.DataFrame({"step": steps, "until": steps + 2, "loss": 1.0, "loss_min": 0.5, "loss_max": 2.0})
+    long = replace(report, tables={**report.tables, "losses": losses.astype(float)})
+    figure = LOSSES.draw(long)
+    assert [each.get_text().strip() for each in figure.legends[0].get_texts()] == [
+        "mean of a stretch of steps",
+        "least to largest in it",
+    ]
+    corners = np.concatenate([path.vertices for path in figure.axes[0].collections[0].get_paths()])
+    assert corners[:, 1].min() == 0.5 and corners[:, 1].max() == 2.0
+    short = replace(report, tables={**report.tables, "losses": losses.assign(loss_min=1.0, loss_max=1.0).astype(float)})
+    assert not LOSSES.draw(short).axes[0].collections
 
 
 def test_the_first_figure_needs_a_cosine(tmp_path: Path) -> None:

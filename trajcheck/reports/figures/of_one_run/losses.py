@@ -10,7 +10,7 @@ from trajcheck.reports.figures.drawing.style import BLUE
 from trajcheck.reports.figures.picture import NothingToDraw, Picture
 from trajcheck.reports.reading.report import SavedReport
 
-_PALE = {"color": BLUE, "alpha": 0.25, "linewidth": 0}
+_PALE = {"color": BLUE, "alpha": 0.25}
 
 
 def _draw(report: SavedReport) -> Figure:
@@ -24,7 +24,7 @@ def _draw(report: SavedReport) -> Figure:
     several = bool((most.values > least.values).any())
     scale(ax, [mean, least, most] if several else [mean])
     if several:
-        ax.fill_between(mean.steps, least.values, most.values, **_PALE)
+        ax.fill_between(mean.steps, least.values, most.values, linewidth=0, **_PALE)
     line(ax, mean, BLUE)
     finish(ax, "$f(x_t;z_t)$ [loss]")
     entries = [entry("mean of a stretch of steps" if several else "loss on the step's own sample", BLUE)]
