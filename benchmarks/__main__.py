@@ -24,6 +24,7 @@ COMMANDS: tuple[str, ...] = (
     "gpu",
     "cluster",
     "curvature",
+    "fits",
 )
 
 for name in COMMANDS:
