@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from trajcheck.inner_products.catalogue import REFERENCE_PRODUCTS, STEP_PRODUCTS, vectors_needed
+from trajcheck.metrics.assumptions.catalogue import assumptions
+from trajcheck.metrics.assumptions.entries import NUMBERS
 from trajcheck.metrics.catalogue import quantities
 from trajcheck.metrics.quantity import COMPARE, FLOW, REFERENCES, STEPS, Quantity
 from trajcheck.tables.needed import needed_by
@@ -47,6 +49,7 @@ def tables() -> str:
         rows = [_row(each) for each in quantities(table).values() if not (each.hidden or each.only_of_tensor)]
         parts.append(f"## {table}.csv\n\n{words}\n\n{_table(rows)}")
         if table == REFERENCES:
+            parts.append(f"## assumptions.csv\n\n{_ledger()}")
             parts.append(f"## layers.csv\n\n{_layers()}")
     return "\n\n".join(parts)
 
@@ -97,6 +100,27 @@ def _layers() -> str:
         "`--group` matched), with `numel`, the number of its elements, and `radial_cos`, "
         f"{_text(radial.formula)} ({radial.source}). Rows with an empty `ref` hold, of the path, {', '.join(own)}; "
         f"those with a reference {', '.join(towards)}."
+    )
+
+
+def _ledger() -> str:
+    """A row an assumption, with the tables that it is judged on."""
+    tables: dict[str, list[str]] = {}
+    for table, name in assumptions():
+        tables.setdefault(name, []).append({STEPS: "x_{t-1}", REFERENCES: "x*"}[table])
+    rows = {name: one for (_, name), one in assumptions().items()}
+    lines = [
+        f"| `{name}` | {_text(one.title)} ({one.source}) | {_text(one.formula)} | {_text(', '.join(tables[name]))} | "
+        + "; ".join(f"`{constant}`: {_text(words)}" for constant, words in one.constants.items())
+        + " |"
+        for name, one in rows.items()
+    ]
+    head = ("| `assumption` | what it is | `formula` | y | `parameter` |", "|---|---|---|---|---|")
+    return (
+        "A row an assumption, `parameter`, `ref` (`x_(t-1)`: between consecutive iterates) and `sample`, with "
+        + ", ".join(f"`{name}`" for name in NUMBERS)
+        + ": [how a row is read](assumptions.md#how-a-row-is-read).\n\n"
+        + "\n".join((*head, *lines))
     )
 
 

@@ -8,6 +8,7 @@ import pytest
 from documents import DOCS
 from places import ROOT
 
+from trajcheck.metrics.assumptions.catalogue import assumptions
 from trajcheck.metrics.catalogue import TABLES, quantities
 from trajcheck.version import __version__
 
@@ -30,5 +31,6 @@ def test_every_paper_that_is_named_is_cited() -> None:
     cited = set(PAPER.findall(TEXT))
     pages = [page.read_text() for page in DOCS.glob("*.md") if page.stem != "house"]
     sources = [each.source for table in TABLES for each in quantities(table).values()]
+    sources += [each.source for each in assumptions().values()]
     named = {number for text in (*pages, *sources) for number in PAPER.findall(text)}
     assert named == cited

@@ -31,6 +31,6 @@ def test_every_file_and_column_of_a_report_is_explained(tmp_path: Path) -> None:
     )
     files = {path.name for path in report.folder.iterdir()}
     assert {name for name in files if not name.startswith(".")} <= EXPLAINED | {"scalars"}
-    tables = (report.steps, report.references, report.undefined, report.layers, report.trajectory)
+    tables = (report.steps, report.references, report.assumptions, report.undefined, report.layers, report.trajectory)
     assert {str(name) for table in tables if table is not None for name in table} <= EXPLAINED
     assert set(report.summary) <= EXPLAINED

@@ -72,8 +72,8 @@ def test_the_command_of_the_recipe(pretended: dict[str, ModuleType], monkeypatch
     assert "--largest" in CliRunner().invoke(app, ["weights", "--help"]).stdout
 
 
-def test_the_quantity_of_the_recipe(tmp_path: Path) -> None:
-    """Towards the minimum of a quadratic it is what one writes down, between the extreme eigenvalues."""
+def test_the_quantity_and_the_assumption_of_the_recipes(tmp_path: Path) -> None:
+    """Towards the minimum of a quadratic it is what one writes down, at most the distance, and what is made of it."""
     quadratic = Quadratic(np.diag([0.5, 2.0]))
     records = descend(quadratic, np.array([1.0, 1.0]), [np.zeros((3, 2))] * 12, [0.1] * 12)
     run = write_run(tmp_path / "run", records)
@@ -86,17 +86,25 @@ from trajcheck.metrics import catalogue
 catalogue.MODULES += ("recipe",)
 module = sys.modules["trajcheck.metrics.formulas.recipe"] = ModuleType("trajcheck.metrics.formulas.recipe")
 exec({EXAMPLES["quantity"].text!r}, module.__dict__)
+from trajcheck.metrics.assumptions import catalogue
+catalogue.MODULES += ("recipe",)
+module = sys.modules["trajcheck.metrics.assumptions.recipe"] = ModuleType("trajcheck.metrics.assumptions.recipe")
+exec({EXAMPLES["assumption"].text!r}, module.__dict__)
 import trajcheck
 report = trajcheck.analyze({str(run)!r}, ["minimum.safetensors"], {objective!r}, out="report")
-report.references["pl"].to_csv("pl.csv", index=False)
+report.references["descent_length"].to_csv("found.csv", index=False)
+report.assumptions.to_csv("ledger.csv", index=False)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    found = pd.read_csv(tmp_path / "pl.csv", skip_blank_lines=False)["pl"].to_numpy()
+    found = pd.read_csv(tmp_path / "found.csv", skip_blank_lines=False)["descent_length"].to_numpy()
     x = np.array([record.x for record in records[:-1]])
-    expected = ((x * [0.5, 2.0]) ** 2).sum(1) / (x**2 * [0.5, 2.0]).sum(1)
-    np.testing.assert_allclose(found[:-1], expected, rtol=1e-9)
-    assert np.isnan(found[-1]) and (expected > 0.5).all() and (expected < 2.0).all()
+    above, slope = (x**2 * [0.5, 2.0]).sum(1) / 2, ((x * [0.5, 2.0]) ** 2).sum(1) ** 0.5
+    np.testing.assert_allclose(found[:-1], above / slope, rtol=1e-9)
+    assert np.isnan(found[-1]) and (found[:-1] < (x**2).sum(1) ** 0.5).all()
+    ledger = pd.read_csv(tmp_path / "ledger.csv").set_index("assumption")
+    assert ledger.loc["dominated", "constant"] == pytest.approx((slope / above).min(), rel=1e-9)
+    assert ledger.loc["dominated", "satisfied":"worst_step"].isna().all() and ledger.loc["dominated", "rows"] == 12
 
 
 def test_the_option_of_the_recipe() -> None:

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from trajcheck.metrics.assumptions.entries import NUMBERS
+from trajcheck.reports.making.assumptions_table import KEYS
 from trajcheck.reports.making.headline import NO_COSINE, NO_RATIO
 
 #: What a headline says where nothing was found.
@@ -84,6 +86,14 @@ def random_columns(names: Sequence[str], rows: int, seed: int = 0) -> dict[str, 
     return {name: stream.normal(size=rows) for name in names}
 
 
+def ledger(refs: Sequence[str], samples: Sequence[str]) -> pd.DataFrame:
+    """A row of convexity towards each reference, on each sample: satisfied on most rows, and as on all others."""
+    numbers = {**dict.fromkeys(NUMBERS, 0.5), "worst": 3.0, "worst_step": 7, "rows": 40}
+    words = {"assumption": "convex", "parameter": "gap", "formula": "f(x) - f(y) - <g, x - y> <= 0"}
+    rows = [{**words, "ref": ref, "sample": sample, **numbers} for ref in refs for sample in samples]
+    return pd.DataFrame(rows, columns=[*KEYS, *NUMBERS])
+
+
 def write_report(
     folder: Path,
     tables: Mapping[str, pd.DataFrame],
@@ -132,4 +142,5 @@ def analysis(
     plane = frame(OF_TRAJECTORY, 1).drop(columns="weight")
     losses = pd.DataFrame({"step": steps, "until": steps, **{n: frame([n], 2)[n] for n in OF_LOSSES}})
     tables = {"steps": pd.concat(own), "references": pd.concat(towards), "trajectory": plane, "losses": losses}
+    tables["assumptions"] = ledger(refs, samples)
     return write_report(folder, tables, summary(refs, samples, **about))

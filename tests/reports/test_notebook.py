@@ -31,8 +31,10 @@ NASTY = "<script>alert(1)</script>\"'&"
 def report(folder: Path, **more: object) -> Report:
     """A report in memory, as analyze returns it."""
     saved = read_report(analysis(folder, **more))  # type: ignore[arg-type]
-    tables = {name: pd.read_csv(folder / f"{name}.csv") for name in ("steps", "references")}
-    return Report(folder, tables["steps"], tables["references"], saved.undefined, dict(saved.summary))
+    tables = {name: pd.read_csv(folder / f"{name}.csv") for name in ("steps", "references", "assumptions")}
+    return Report(
+        folder, tables["steps"], tables["references"], tables["assumptions"], saved.undefined, dict(saved.summary)
+    )
 
 
 class Tags(HTMLParser):

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from trajcheck.cli.finishing import Form, Plots, Quiet, finish_report
+from trajcheck.cli.finishing import HEADLINE, Form, Plots, Quiet, Show, finish_report
 from trajcheck.cli.parameters import RecordedRun, with_options
 from trajcheck.cli.printing import say
 from trajcheck.commands.analyze.options import AnalyzeArguments
@@ -26,6 +26,7 @@ def analyze_command(
             "how long it would take; write nothing. An --objective is executed for that.",
         ),
     ] = False,
+    show: Show = HEADLINE,
     form: Form = "table",
     plots: Plots = None,
     quiet: Quiet = False,
@@ -41,4 +42,17 @@ def analyze_command(
         say(str(estimate_time(run, given.options)))
         return
     report = run_analysis(run, given.options, given.folder, fresh=given.fresh, quiet=quiet)
-    finish_report(report, summary_text, form, plots, quiet)
+    if show == HEADLINE:
+        finish_report(report, summary_text, form, plots, quiet)
+        return
+    from trajcheck.reports.quantities.ledger import records
+    from trajcheck.reports.terminal.ledger import ledger_text
+
+    finish_report(
+        report,
+        lambda it: ledger_text(it.assumptions, it.summary["run"]["path"]),
+        form,
+        plots,
+        quiet,
+        records(report.assumptions),
+    )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Protocol, TypeVar
 
 import typer
 
 from trajcheck.cli.printing import complain, say, say_report
+from trajcheck.errors import UsageError
 from trajcheck.readable import plain
 
 #: Finished, but something explicitly asked for could not be computed.
@@ -31,6 +32,24 @@ Form = Annotated[
         callback=_known,
         help="What to print: table; json, the headline with warnings; csv or markdown, the headline, with warnings on "
         "stderr. With these three nothing else is on stdout, with --quiet nothing at all.",
+    ),
+]
+#: What of a report is printed.
+HEADLINE, ASSUMPTIONS = "headline", "assumptions"
+
+
+def _shown(name: str | None) -> str | None:
+    if name not in (None, HEADLINE, ASSUMPTIONS):
+        raise UsageError(f"--show {name!r:.60}: expected one of {HEADLINE}, {ASSUMPTIONS}.")
+    return name
+
+
+Show = Annotated[
+    str,
+    typer.Option(
+        metavar="NAME",
+        callback=_shown,
+        help="What to print: headline, or assumptions, the ledger of which of them hold along the path.",
     ),
 ]
 Plots = Annotated[
@@ -59,10 +78,18 @@ class Finished(Protocol):
 F = TypeVar("F", bound=Finished)
 
 
-def finish_report(report: F, text: Callable[[F], str], form: str, plots: bool | None, quiet: bool) -> None:
-    """Print a finished report, `text` for people, draw it, and exit with INCOMPLETE where something is lacking."""
+def finish_report(
+    report: F,
+    text: Callable[[F], str],
+    form: str,
+    plots: bool | None,
+    quiet: bool,
+    rows: Sequence[Mapping[str, Any]] | None = None,
+) -> None:
+    """Print a finished report, `text` for people and `rows` for programs, or else its headline; draw it, and exit with
+    INCOMPLETE where something is lacking."""
     if not quiet:
-        say_report(form, report.folder, report.summary, lambda: text(report))
+        say_report(form, report.folder, report.summary, lambda: text(report), rows)
     for lack in report.incomplete:
         complain(f"trajcheck: not computed: {lack}")
     if not draw_after(report.folder, plots, quiet or form != "table") or report.incomplete:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
@@ -51,11 +51,18 @@ def is_terminal(stream: TextIO | None) -> bool:
         return False
 
 
-def say_report(form: str, folder: Path, summary: Mapping[str, Any], table: Callable[[], str]) -> None:
-    """Print a finished report in one of the formats; `table` makes the text for people."""
+def say_report(
+    form: str,
+    folder: Path,
+    summary: Mapping[str, Any],
+    table: Callable[[], str],
+    rows: Sequence[Mapping[str, Any]] | None = None,
+) -> None:
+    """Print a finished report in one of the formats; `table` makes the text for people, `rows` are what programs get in
+    place of the headline."""
     from trajcheck.reports.terminal.formats import TABLE, printed
 
-    (say if form == TABLE else say_data)(printed(form, folder, summary, table))
+    (say if form == TABLE else say_data)(printed(form, folder, summary, table, rows))
     if form in ("csv", "markdown"):
         for warning in summary["warnings"]:
             complain(f"warning: {warning}")

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from trajcheck.cli.finishing import ASSUMPTIONS
 from trajcheck.cli.parameters import named_path
 from trajcheck.cli.printing import say
 from trajcheck.errors import UsageError
@@ -69,6 +70,15 @@ def report_command(
             help="Log them to that project of Weights & Biases, a run a report, and draw nothing.",
         ),
     ] = None,
+    show: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            callback=_shown,
+            help="assumptions: print the ledger of each report, which assumptions hold along the path, and draw "
+            "nothing.",
+        ),
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing; errors only.")] = False,
 ) -> None:
     """Draw the figures and the page of a report again, from its tables; needs no checkpoint.
@@ -78,6 +88,11 @@ def report_command(
     and spreads. Needs the extra `plots`. With --tensorboard or --wandb (the extras of those names) it writes the
     columns where a training's own curves are shown.
     """
+    if show is not None:
+        if formats or out is not None or ref is not None or group_by or over or tensorboard or wandb:
+            raise UsageError("--show prints, and draws and writes nothing: it takes no other option but --quiet.")
+        _show(reports, quiet)
+        return
     if tensorboard is not None or wandb is not None:
         if formats or out is not None or ref is not None or group_by or over is not None:
             raise UsageError(
@@ -117,6 +132,22 @@ def report_command(
         line for title, reason in drawn.left_out.items() for line in wrapped(f"left out   {title}: {reason}", 11)
     ]
     say(in_lines((*left_out, *drawn.figures, drawn.page)))
+
+
+def _shown(name: str | None) -> str | None:
+    if name not in (None, ASSUMPTIONS):
+        raise UsageError(f"--show {name!r:.60}: expected {ASSUMPTIONS}.")
+    return name
+
+
+def _show(places: list[Path], quiet: bool) -> None:
+    """The ledger of each report, from its tables."""
+    from trajcheck.reports.reading.finding import find_reports
+    from trajcheck.reports.terminal.ledger import ledger_text
+
+    found = [ledger_text(each.tables["assumptions"], each.summary["run"]["path"]) for each in find_reports(places)]
+    if not quiet:
+        say("\n\n".join(found))
 
 
 def _track(reports: list[Path], tensorboard: Path | None, wandb: str | None, quiet: bool) -> None:

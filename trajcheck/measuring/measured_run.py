@@ -39,7 +39,7 @@ from trajcheck.scalars.saved.keys import Identity
 from trajcheck.scalars.saved.store import ScalarStore
 from trajcheck.scalars.values import LagScalars, RowScalars
 from trajcheck.tables.samples import Measured
-from trajcheck.tables.source import Source
+from trajcheck.tables.source import Floor, Source
 
 
 class MeasuredRun:
@@ -309,7 +309,13 @@ class MeasuredRun:
             lags=lags,
             second=second,
             second_epsilon=self._second_epsilon,
+            floor=self.floor,
         )
+
+    @property
+    def floor(self) -> Floor:
+        """What no loss is below, as far as that is known."""
+        return Floor(self.options.loss_floor, self.options.loss_floor is not None)
 
     @cached_property
     def _second_epsilon(self) -> float:

@@ -11,7 +11,7 @@ from trajcheck.errors import UsageError
 from trajcheck.metrics.quantity import FAMILY_NAMES
 from trajcheck.objective.common.names import check_data, choice_of
 from trajcheck.options import shared
-from trajcheck.options.checks import MOST_WORKERS, among, at_least, between, pattern, within
+from trajcheck.options.checks import MOST_WORKERS, among, at_least, between, finite, pattern, within
 from trajcheck.options.declared import Declared, Option
 from trajcheck.runs.logs.log_choice import log_of
 from trajcheck.runs.reference_words import as_words, role_wrong, roles_of
@@ -219,6 +219,18 @@ class Options(Declared):
             python="steps k of the cosine between the parts of g_t and g_{t+k} orthogonal to e_t and e_{t+k}.",
         ),
     ] = ()
+    loss_floor: Annotated[
+        float | None,
+        Option(
+            "f_inf: no loss, on any sample and anywhere, is below it; what is measured from it is empty without.  "
+            "(default: 0 where the run's own program shows that it cannot be negative; else not known)",
+            "F",
+            after="ref_gradients",
+            check=finite("a number"),
+            python="f_inf: no loss, on any sample and anywhere, is below it; by default 0 where the run's own program "
+            "shows that it cannot be negative, else not known.",
+        ),
+    ] = None
     smoothing: Annotated[
         int,
         Option("Rows over which lo_lr_smooth is taken.", "ROWS", check=at_least(1, "a number of rows")),

@@ -31,6 +31,10 @@ def positive(what: str) -> Check:
     return lambda value: "" if value > 0 and math.isfinite(value) else f"expected {what}"
 
 
+def finite(what: str) -> Check:
+    return lambda value: "" if math.isfinite(value) else f"expected {what} that is finite"
+
+
 def among(names: Sequence[str], words: str) -> Check:
     """`words` say what was expected, before the names."""
     return lambda value: "" if value in names else f"{words} {', '.join(names)}"

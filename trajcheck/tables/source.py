@@ -6,12 +6,13 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from trajcheck.metrics.averaging import Averaging
 from trajcheck.metrics.columns import Column, column
+from trajcheck.metrics.resolution import BOUND
 from trajcheck.runs.optimizer_memory import Skip
 from trajcheck.runs.trajectory import Trajectory
 from trajcheck.scalars.rows import Row, Rows, loss_missing
@@ -20,7 +21,17 @@ from trajcheck.scalars.values import LagScalars, ReferenceScalars, RowScalars, S
 NEEDS_OBJECTIVE = "needs the loss replayed: give --objective FILE.py:NAME"
 NOT_FINITE = "the replayed loss or gradient is not finite here"
 
+#: Why f_inf is not known.
+NO_FLOOR = "f_inf, a lower bound of the losses, is not known: give --loss-floor, 0 where they cannot be negative"
+
 T = TypeVar("T")
+
+
+class Floor(NamedTuple):
+    """`value`, which no loss is below, or None; `told` whether somebody said so, and why it is known otherwise."""
+
+    value: float | None = None
+    told: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,6 +59,7 @@ class Source:
     averaging: Averaging = field(default_factory=Averaging)
     lags: Mapping[int, Sequence[Sequence[LagScalars | str]]] = field(default_factory=dict)  # by lag, reference and row
     second: Mapping[int, RowScalars] = field(default_factory=dict)
+    floor: Floor = field(default_factory=Floor)
     whole: Source | None = None
 
     @cached_property
@@ -61,6 +73,25 @@ class Source:
             nothing = RowScalars(StepScalars(step), [ReferenceScalars(step) for _ in row.references])
             scalars[place] = self.second.get(place, nothing)
         return replace(self, scalars=scalars, second={}, whole=None)
+
+    @cached_property
+    def below_floor(self) -> str:
+        """Which loss of a row contradicts the floor, in words; '' where none does by more than its rounding."""
+        value = self.floor.value
+        if value is None or self.epsilon is None:
+            return ""
+        found = []
+        for row in self.rows.rows:
+            scalars = self.scalars[row.place]
+            losses = [scalars.own.loss, scalars.own.loss_previous, *(each.loss_ref for each in scalars.references)]
+            found += [(loss, row.step) for loss in losses if loss is not None]
+        if not found:
+            return ""
+        lowest, step = min(found)
+        allowed = BOUND * self.epsilon * max(abs(loss) for loss, _ in found)
+        if lowest >= value - allowed:
+            return ""
+        return f"a loss on the row of step {step} is {lowest:.6g}, which is below f_inf = {value:.6g}"
 
     @property
     def fixed(self) -> bool:

@@ -13,7 +13,7 @@ from trajcheck.runs.optimizer_settings import OptimizerSettings
 from trajcheck.scalars.rows import FIRST, UNSEEN, Row, loss_missing
 from trajcheck.scalars.values import StepScalars
 from trajcheck.tables.operands import Operands, operand
-from trajcheck.tables.source import NEEDS_OBJECTIVE
+from trajcheck.tables.source import NEEDS_OBJECTIVE, NO_FLOOR
 
 NOT_CHOSEN = "not among the rows that --curvature chooses"
 NO_BEFORE = "there is no step d_{t-1}: x_{t-1} is the first recorded iterate"
@@ -34,6 +34,14 @@ def weights(o: Operands) -> Weights:
     """Those of sums and averages: of quantities with d_t in steps.csv, of one point in references.csv."""
     rows, sample = o.source.rows, o.source.sample
     return rows.pair_weights(sample) if o.table == STEPS else rows.point_weights(sample)
+
+
+@operand(STEPS, REFERENCES)
+def loss_floor(o: Operands) -> Column:
+    """f_inf, the same on every row; undefined where it is not known, or a loss is below it."""
+    source = o.source
+    why = source.below_floor or (NO_FLOOR if source.floor.value is None else "")
+    return column([source.floor.value] * len(source.rows.rows), why)
 
 
 @operand(STEPS, REFERENCES)

@@ -16,6 +16,7 @@ from trajcheck.measuring.options import Options
 from trajcheck.metrics.columns import Column
 from trajcheck.metrics.families import Family
 from trajcheck.metrics.quantity import REFERENCES, STEPS
+from trajcheck.reports.making.assumptions_table import assumptions_table
 from trajcheck.reports.making.csv_table import CsvTable
 from trajcheck.reports.making.folder import ReportFolder
 from trajcheck.reports.making.free_cosine import COSINE, SUM, free_column
@@ -58,6 +59,7 @@ from trajcheck.reports.quantities.catalogue import PREVIOUS
 from trajcheck.reports.reading.report import OPTIONAL
 from trajcheck.runs.references import Reference
 from trajcheck.runs.trajectory import Trajectory
+from trajcheck.tables.ledger import ledger
 from trajcheck.tables.needed import needed
 from trajcheck.tables.reference_operands import weights_with_skip
 from trajcheck.tables.samples import Measured, chosen
@@ -147,6 +149,7 @@ class Findings:
         for spec in (reference.spec for reference in self.references):
             for sample, each in self.towards.items():
                 tables["references"].add({"step": steps, "ref": spec, "sample": sample}, each[spec])
+        tables["assumptions"] = assumptions_table(ledger(self.measured, self.families.values()))
         if self.options.layers or self.options.group:
             tables["layers"] = layers_table(self.measured, self.families, self.options.group)
         if self.plane is not None:

@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from trajcheck.metrics.assumptions.entries import WHOLE
 from trajcheck.metrics.catalogue import TABLES, quantities
 from trajcheck.metrics.columns import Column
-from trajcheck.readable import plain, runs_of_steps
+from trajcheck.readable import plain, runs_of_steps, some_of
 
-INTEGERS = frozenset(name for table in TABLES for name, each in quantities(table).items() if each.integer)
+INTEGERS = frozenset(name for table in TABLES for name, each in quantities(table).items() if each.integer) | {*WHOLE}
 UNDEFINED = ("table", "column", "ref", "sample", "steps", "reason")
 
 
@@ -25,9 +26,19 @@ class TablePart(NamedTuple):
 
     @property
     def steps(self) -> Sequence[int]:
-        """The step of each row; of a pair, that of run A."""
-        found: Sequence[int] = self.keys["step_a" if "step_a" in self.keys else "step"]
+        """The step of each row; of a pair, that of run A. A row of all steps together has none."""
+        found: Sequence[int] = self.keys.get("step_a", self.keys.get("step", ()))
         return found
+
+    def __len__(self) -> int:
+        """How many rows there are."""
+        return len(self.steps) or max(map(len, self.columns.values()), default=0)
+
+    @property
+    def item(self) -> str:
+        """What a reason names where it holds for some of a table alone: a tensor, or an assumption with its
+        constant."""
+        return " ".join(str(self.keys[name]) for name in ("tensor", "assumption", "parameter") if name in self.keys)
 
     @property
     def where(self) -> tuple[str, str]:
@@ -40,16 +51,26 @@ class CsvTable:
 
     Keys come first, but for those from the key `late` on: they stand after the last of the columns `after` that there
     are. `recorded` are all steps of the run (of run A), by which undefined.csv puts ranges of steps into words.
+    `always`: the columns, keys too, of a table that has them all, be they empty or without a row.
     """
 
-    def __init__(self, name: str, recorded: Sequence[int], late: str = "", after: Sequence[str] = ()) -> None:
-        self.name, self.recorded, self.late, self.after = name, recorded, late, after
+    def __init__(
+        self,
+        name: str,
+        recorded: Sequence[int],
+        late: str = "",
+        after: Sequence[str] = (),
+        always: Sequence[str] = (),
+    ) -> None:
+        self.name, self.recorded, self.late, self.after, self.always = name, recorded, late, after, always
         self.parts: list[TablePart] = []
 
     def add(self, keys: Mapping[str, Any], columns: Mapping[str, Column]) -> None:
         self.parts.append(TablePart(keys, columns))
 
     def frame(self) -> pd.DataFrame:
+        if not self.parts:
+            return pd.DataFrame(columns=list(self.always))
         names, keys = self.filled(), list(self.parts[0].keys)
         early = keys.index(self.late) if self.late else len(keys)
         before = max((names.index(name) + 1 for name in self.after if name in names), default=0)
@@ -68,19 +89,19 @@ class CsvTable:
 
     def filled(self) -> list[str]:
         """The columns with a value in any part, in order; looks through all parts."""
-        found: set[str] = set()
+        found = set(self.always)
         for part in self.parts:
             found |= {name for name, each in part.columns.items() if name not in found and each.defined.any()}
         lists = dict.fromkeys(tuple(part.columns) for part in self.parts)
         return [name for name in _merged(lists) if name in found]
 
     def _keys(self, name: str) -> list[Any] | np.ndarray:
-        keys = [(part.keys[name], len(part.steps)) for part in self.parts]
+        keys = [(part.keys[name], len(part)) for part in self.parts]
         return [each for key, rows in keys for each in (key if isinstance(key, list) else [key] * rows)]
 
     def _values(self, name: str) -> np.ndarray | pd.arrays.IntegerArray:
         """NaN, or <NA> of whole numbers, where a part does not have the column."""
-        columns = [(part.columns.get(name), len(part.steps)) for part in self.parts]
+        columns = [(part.columns.get(name), len(part)) for part in self.parts]
         values = np.concatenate([np.full(rows, np.nan) if each is None else each.values for each, rows in columns])
         if name not in INTEGERS:
             return values
@@ -114,41 +135,42 @@ def _why_missing(part: TablePart, samples: Collection[str]) -> str:
 def undefined_frame(tables: Iterable[CsvTable]) -> pd.DataFrame:
     """One row for each column and reason, with the steps (of run A) on which the cell is empty for it.
 
-    Where a table has rows for single tensors and only some of them are concerned, the reason names them.
+    Where a table has rows for single tensors, or assumptions, and only some of them are concerned, the reason names
+    them; of tensors the first few.
     """
     rows = []
     for table in tables:
-        tensors = {str(part.keys.get("tensor", "")) for part in table.parts}
+        items = {part.item for part in table.parts}
         for (*start, reason), concerned in _undefined(table).items():
-            if len(concerned) < len(tensors):
-                more = f" and {len(concerned) - 3} more" if len(concerned) > 3 else ""
-                reason += f" ({', '.join(concerned[:3])}{more})"
+            if len(concerned) < len(items):
+                reason += f" ({some_of(concerned) if table.recorded else ', '.join(concerned)})"
             rows.append((table.name, *start, plain(reason)))
     return pd.DataFrame(rows, columns=list(UNDEFINED))
 
 
 def _undefined(table: CsvTable) -> dict[tuple[str, ...], list[str]]:
-    """The tensors by column, ref, sample, steps in words, and reason."""
+    """The tensors, or other items, by column, ref, sample, steps in words, and reason."""
     found: dict[tuple[str, ...], list[str]] = {}
     missing = table.missing()
     in_words: dict[tuple[int, bytes], str] = {}  # of steps, and which of them
 
     def steps_of(part: TablePart, where: np.ndarray) -> str:
+        if not part.steps:
+            return ""
         key = id(part.steps), where.tobytes()
         if key not in in_words:
             in_words[key] = runs_of_steps([part.steps[int(index)] for index in np.flatnonzero(where)], table.recorded)
         return in_words[key]
 
     for part in table.parts:
-        tensor = str(part.keys.get("tensor", ""))
         reasons = [
             (name, reason, each.reasons == reason)
             for name, each in part.columns.items()
             if not each.defined.all()
             for reason in dict.fromkeys(each.reasons[~each.defined])
         ]
-        everywhere = np.ones(len(part.steps), bool)
+        everywhere = np.ones(len(part), bool)
         reasons += [(name, reason, everywhere) for name, reason in missing(part).items()]
         for name, reason, where in reasons:
-            found.setdefault((name, *part.where, steps_of(part, where), reason), []).append(tensor)
+            found.setdefault((name, *part.where, steps_of(part, where), reason), []).append(part.item)
     return found

@@ -73,6 +73,7 @@ class Report(Shown):
     folder: Path
     steps: pd.DataFrame
     references: pd.DataFrame
+    assumptions: pd.DataFrame
     undefined: pd.DataFrame
     summary: dict[str, Any]
     incomplete: list[str] = field(default_factory=list)

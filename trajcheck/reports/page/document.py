@@ -5,7 +5,13 @@ from __future__ import annotations
 from trajcheck.reports.figures.drawing.style import BLACK, COLOURS
 from trajcheck.reports.figures.render import Drawn
 from trajcheck.reports.page import library
-from trajcheck.reports.page.facts import headline_table, left_out_section, provenance_section, warnings_section
+from trajcheck.reports.page.facts import (
+    assumptions_section,
+    headline_table,
+    left_out_section,
+    provenance_section,
+    warnings_section,
+)
 from trajcheck.reports.page.frame import figure, frame, resource
 from trajcheck.reports.page.markup import items, script_json, section, text
 from trajcheck.reports.page.other_sentences import comparison_words, flow_words
@@ -30,6 +36,7 @@ def document(report: SavedReport, drawn: Drawn) -> str:
     }
     sections = [
         _headline(report, _WORDS[report.kind](report)),
+        assumptions_section(report),
         warnings_section(report),
         _series() if meta["quantities"] else "",
         section(
@@ -40,6 +47,7 @@ def document(report: SavedReport, drawn: Drawn) -> str:
     ]
     names = {
         "headline": "Headline",
+        "assumptions": "Assumptions",
         "warnings": "Warnings",
         "series": "Series",
         "figures": "Figures",

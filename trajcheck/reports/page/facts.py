@@ -9,6 +9,7 @@ from typing import Any
 
 from trajcheck.reports.page.markup import items, section, table, text
 from trajcheck.reports.quantities.headline import headline_tables, legend
+from trajcheck.reports.quantities.ledger import HEADS, LEGEND, parts
 from trajcheck.reports.reading.report import SavedReport
 from trajcheck.reports.terminal.layout import number
 
@@ -41,6 +42,22 @@ def _comparison_rows(head: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
             *(number(values[name]) for name in ("dist", "relative_dist", "displacement_cos")),
             number(values.get("max_barrier")),
         )
+
+
+def assumptions_section(report: SavedReport) -> str:
+    """The ledger: a table and a sentence a row, towards each point on each sample."""
+    frame = report.tables.get("assumptions")
+    if frame is None or not len(frame):
+        return ""
+    found = [
+        f"<h3>{text(part.title[:1].upper() + part.title[1:])}</h3>"
+        + table(f"Assumptions {part.title}", HEADS, part.rows, numbers=len(HEADS) - 1)
+        + items(part.said.values())
+        for part in parts(frame)
+    ]
+    return section(
+        "assumptions", "Assumptions along the path", *found, items(f"{term}: {words}" for term, words in LEGEND.items())
+    )
 
 
 def warnings_section(report: SavedReport) -> str:

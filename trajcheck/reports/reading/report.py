@@ -14,16 +14,20 @@ import pandas as pd
 
 from trajcheck.errors import BadInputError
 from trajcheck.files.opening import MOST_NUMBERS, MOST_TEXT, TooLargeError, opened, read_json
+from trajcheck.metrics.assumptions.entries import NUMBERS
 from trajcheck.reports.making.csv_text import cell
 from trajcheck.reports.making.folder import SUMMARY
 from trajcheck.reports.reading.reasons import Reasons
 
 #: Columns that hold words; all others hold numbers.
-WORDS = ("ref", "sample", "tensor", "run_a", "run_b", "interpolated", "table", "column", "steps", "reason")
+WORDS = (
+    *("ref", "sample", "tensor", "run_a", "run_b", "interpolated", "table", "column", "steps", "reason"),
+    *("assumption", "parameter", "formula"),
+)
 
 #: The tables of each kind of report, the first of which it cannot be without.
 TABLES = {
-    "analysis": ("steps", "references", "layers", "trajectory", "losses"),
+    "analysis": ("steps", "references", "assumptions", "layers", "trajectory", "losses"),
     "comparison": ("compare", "layers"),
     "flow": ("flow",),
 }
@@ -35,6 +39,7 @@ OPTIONAL = TABLES["analysis"][2:]
 _NEEDED = {
     "steps": ("step", "sample"),
     "references": ("step", "ref", "sample"),
+    "assumptions": ("assumption", "parameter", "ref", "sample", *NUMBERS),
     "compare": ("run_a", "run_b", "step_a", "step_b"),
     "flow": ("step",),
     "layers": ("tensor",),

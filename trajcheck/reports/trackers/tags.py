@@ -46,6 +46,8 @@ def tagged(report: SavedReport) -> Iterator[Tagged]:
     share a tag."""
     names = _tags([*report.references, *report.others])
     for table, frame in report.tables.items():
+        if table == "assumptions":  # of the whole run: no row has a step
+            continue
         step = "step_a" if "step_a" in frame else "step"
         keys = [key for key in _KEYS[table] if key in frame]
         columns = [name for name in map(str, frame) if name not in WORDS and name not in _PLACES]

@@ -24,7 +24,7 @@ def same_batches(
     take one order. `shared` is (last, shift) of runs that go together up to step `last`, which is step `last - shift`
     of the other: steps from there on are compared too, and none before. A run of one full batch has no other.
     """
-    if _full_batch(trajectory):
+    if full_batch(trajectory):
         return ()
     ways = {0: -1, trajectory.steps[0] - other.steps[0]: -1}
     if shared is not None:
@@ -49,7 +49,8 @@ def _batch(trajectory: Trajectory, step: int) -> Mapping[str, Extent]:
     return {} if source is None else source.batch
 
 
-def _full_batch(trajectory: Trajectory) -> bool:
+def full_batch(trajectory: Trajectory) -> bool:
+    """Whether all records have one batch, which is stored once."""
     sources = [trajectory.batch_source(snapshot) for snapshot in trajectory.snapshots]
     steps = [source.step for source in sources if source is not None]
     return len(steps) > 1 and len(set(steps)) == 1
