@@ -38,6 +38,7 @@ _WHERE = {
     "inspect": "commands.inspect.command",
     "convert": "commands.convert.command",
     "flow": "commands.flow.command",
+    "schedule": "commands.schedule.command",
 }
 
 __all__ = [
@@ -64,6 +65,7 @@ __all__ = [
     "inspect",
     "log_wandb",
     "record",
+    "schedule",
     "table",
     "verify",
     "write_tensorboard",
@@ -80,6 +82,7 @@ if TYPE_CHECKING:
     from trajcheck.commands.report.one_report import draw_report
     from trajcheck.commands.report.several_reports import draw_together
     from trajcheck.commands.report.trackers import log_wandb, write_tensorboard
+    from trajcheck.commands.schedule.command import schedule
     from trajcheck.commands.table.command import table
     from trajcheck.commands.verify.command import verify
     from trajcheck.errors import TrajcheckError

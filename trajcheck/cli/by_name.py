@@ -13,7 +13,7 @@ from typer.core import TyperCommand, TyperGroup
 from trajcheck.cli.values import as_they_are
 
 #: In the order of --help. Each is the function NAME_command of the file of that name in this folder.
-NAMES = ("analyze", "compare", "flow", "batch", "report", "table", "verify", "inspect", "convert")
+NAMES = ("analyze", "compare", "flow", "batch", "report", "table", "verify", "inspect", "convert", "schedule")
 
 
 class Commands(Mapping[str, Any]):

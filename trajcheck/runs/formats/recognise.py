@@ -10,6 +10,8 @@ from pathlib import Path
 from trajcheck.errors import RunError, StepFileError
 from trajcheck.files.remote.address import as_path, is_remote
 from trajcheck.readable import some_of
+from trajcheck.runs.formats.native.every_step import EVERY_STEP as EVERY_STEP
+from trajcheck.runs.formats.native.every_step import read_every_step_file as read_every_step_file
 from trajcheck.runs.formats.native.run import NativeRun
 from trajcheck.runs.formats.stored_run import StoredRun
 

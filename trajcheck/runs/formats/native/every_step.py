@@ -149,10 +149,11 @@ class _Column(Mapping[int, float]):
 
 
 class _Rates(Mapping[int, tuple[float, ...]]):
-    """Rates as logs have them, a single one for all parameter groups."""
+    """Rates as logs have them, a single one for all parameter groups. `arrays` are those of the column."""
 
     def __init__(self, column: _Column) -> None:
         self._column = column
+        self.arrays = column.arrays
 
     def __getitem__(self, step: int) -> tuple[float, ...]:
         return (self._column[step],)
@@ -167,8 +168,11 @@ class _Rates(Mapping[int, tuple[float, ...]]):
 def read_every_step(folder: Path) -> RunLog | None:
     """The file of a run as a log of its steps; None where there is none, or nothing in it. Raises RunError."""
     path = folder / EVERY_STEP
-    if not os.path.lexists(path):
-        return None
+    return read_every_step_file(path) if os.path.lexists(path) else None
+
+
+def read_every_step_file(path: Path) -> RunLog | None:
+    """The same of a file, wherever it lies. Raises RunError."""
     records = EveryStepRecords(path)
     if not any(records.known):
         return None

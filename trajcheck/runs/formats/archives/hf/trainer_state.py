@@ -114,7 +114,7 @@ def rates_of_updates(
     logged = {entry.step: entry.rate for entry in entries if entry.rate is not None}
     if not logged:
         return {}, ""
-    made = _is_of_update_before(logged, following, versions)
+    made = is_of_update_before(logged, following, versions)
     if made is None:
         return {}, (
             "the log's rates were left out: whether they are those of the update before an entry (transformers 4.52 "
@@ -123,9 +123,11 @@ def rates_of_updates(
     return {step - made: rate for step, rate in logged.items() if step >= made}, ""
 
 
-def _is_of_update_before(
+def is_of_update_before(
     logged: Mapping[int, float], following: Mapping[int, float], versions: Iterable[str]
 ) -> bool | None:
+    """Whether the rates of a log, by the steps of its entries, are of the update before the entry, and not of the next
+    one; None where that cannot be told. Arguments as of `rates_of_updates`."""
     if any(_differ(logged[step], rate) for step, rate in following.items() if step in logged):
         return True
     known = [tuple(map(int, match.groups())) for each in versions if (match := re.match(r"(\d{1,3})\.(\d{1,3})", each))]
