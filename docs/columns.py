@@ -10,7 +10,7 @@ from trajcheck.inner_products.catalogue import REFERENCE_PRODUCTS, STEP_PRODUCTS
 from trajcheck.metrics.assumptions.catalogue import assumptions
 from trajcheck.metrics.assumptions.entries import NUMBERS
 from trajcheck.metrics.catalogue import quantities
-from trajcheck.metrics.quantity import COMPARE, FLOW, REFERENCES, STEPS, Quantity
+from trajcheck.metrics.quantity import ALLOCATION, COMPARE, FLOW, REFERENCES, STEPS, Quantity
 from trajcheck.tables.needed import needed_by
 
 PAGE = Path(__file__).with_name("columns.md")
@@ -28,6 +28,7 @@ CONDITIONS = {
     "lambda_max": "objective, `--curvature`",
     "lambda_min": "objective, `--curvature`, `--curvature-ends min` or `both`",
     "path_integral": "objective, `--path-integral`",
+    "allocate": "objective, `--allocate`",
     "lags": "recorded gradients, `--memory-lags`",
     "thinned": "rows that are not all steps",
     "gap": "`--align time`",
@@ -38,6 +39,9 @@ SECTIONS = {
     REFERENCES: "A row a step, `ref` (the reference as it was given) and `sample`; y is x\\*.",
     COMPARE: "A row a pair of iterates: `run_a`, `run_b`, `step_a`, `step_b` (between two records: that of the first), "
     "and `interpolated`, whether x_b lies between two records.",
+    ALLOCATION: "With `--allocate`: a row a recorded `step`, `sample` and `tensor` (its name, or the text that "
+    "`--group` matched), with `numel` and `group`, the number of its parameter group. Where there are several groups, "
+    "rows with an empty `tensor` hold their sums.",
     FLOW: "A row a recorded `step`; theta is the [gradient flow](flow.md), started at x_s.",
 }
 
@@ -133,7 +137,7 @@ def _text(formula: str) -> str:
 
 
 def _code(match: re.Match[str]) -> str:
-    known = {name for table in (STEPS, REFERENCES, COMPARE, FLOW) for name in quantities(table)}
+    known = {name for table in SECTIONS for name in quantities(table)}
     return f"`{match[1]}`" if match[1] in known else match[1]
 
 

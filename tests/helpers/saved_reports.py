@@ -33,6 +33,7 @@ OF_REFERENCES = (
 
 
 OF_LOSSES = ("loss", "loss_min", "loss_max")
+OF_ALLOCATION, TENSORS = ("allocation_sum",), [f"layer{number}.weight" for number in range(9)]
 OF_TRAJECTORY = ("component_1", "component_2", "off_plane")
 
 
@@ -73,7 +74,7 @@ def summary(refs: Sequence[str], samples: Sequence[str] = ("own",), **more: Any)
         "warnings": [],
         "incomplete": [],
         "left_out": {"steps": {}, "columns": {"steps": [], "references": []}},
-        "options": {"skip": None, "layers": False, "pca": 40},
+        "options": {"skip": None, "layers": False, "pca": 40, "allocate": True},
         "replay": None,
         "versions": {"trajcheck": "0.1.0"},
         "created": "2026-01-01T00:00:00+00:00",
@@ -141,6 +142,20 @@ def analysis(
     ]
     plane = frame(OF_TRAJECTORY, 1).drop(columns="weight")
     losses = pd.DataFrame({"step": steps, "until": steps, **{n: frame([n], 2)[n] for n in OF_LOSSES}})
+    tensors = [
+        pd.DataFrame(
+            {
+                "step": steps,
+                "sample": sample,
+                "tensor": name,
+                "group": "0",
+                **{n: frame([n], 3)[n] for n in OF_ALLOCATION},
+            }
+        )
+        for sample in samples
+        for name in TENSORS
+    ]
     tables = {"steps": pd.concat(own), "references": pd.concat(towards), "trajectory": plane, "losses": losses}
     tables["assumptions"] = ledger(refs, samples)
+    tables["allocation"] = pd.concat(tensors)
     return write_report(folder, tables, summary(refs, samples, **about))

@@ -69,7 +69,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     [
         {},
         {"sample": ("own", "previous", "probe"), "skip": 3},
-        {"ref_gradients": True, "path_integral": 2, "layers": True},
+        {"ref_gradients": True, "path_integral": 3, "layers": True, "allocate": True},
         {"curvature": 3, "metrics": ("convexity", "smoothness")},
         {"replay_dtype": "float64", "sample": ("probe",)},
     ],
@@ -106,6 +106,9 @@ def test_memory_changes_no_bit(
         if whole.layers is not None:
             assert report.layers is not None
             assert_same_values(whole.layers, report.layers)
+        if whole.allocation is not None:
+            assert report.allocation is not None
+            assert_same_values(whole.allocation, report.allocation)
     assert len(seen) > 2, "the sizes made no difference"
     assert min(again for again, _, _ in seen) == 0 < max(again for again, _, _ in seen)
 

@@ -53,7 +53,11 @@ STEP_PRODUCTS: dict[str, tuple[Operand, Operand]] = {
     "recorded_sq": ("recorded", "recorded"),  # |recorded g_t|^2, where g_t was replayed
     "disagreement_sq": (DISAGREEMENT, DISAGREEMENT),  # |g_t - recorded g_t|^2
     "path_integral": ("gradient_between", STEP),  # summed with Gauss-Legendre weights over points between
+    "path_remainder": ("gradient_between", STEP),  # with the weights of the highest Legendre polynomial they tell
 }
+
+#: Those that are sums over points between x_{t-1} and x_t.
+CHORD_PRODUCTS = ("path_integral", "path_remainder")
 
 #: What a step has towards x*: a field of scalars.ReferenceScalars -> its two factors.
 REFERENCE_PRODUCTS: dict[str, tuple[Operand, Operand]] = {

@@ -304,7 +304,7 @@ class MeasuredRun:
             curvature=self.request.curvature,
             ends=self.options.curvature_ends,
             sample=sample,
-            path_integral=self.options.path_integral is not None,
+            path_integral=bool(self.options.path_points),
             averaging=self.averaging,
             lags=lags,
             second=second,

@@ -8,7 +8,13 @@ from functools import cached_property
 from itertools import groupby, product
 from typing import NamedTuple
 
-from trajcheck.inner_products.catalogue import REFERENCE_PRODUCTS, STEP_PRODUCTS, SUPPORT_PRODUCTS, vectors_needed
+from trajcheck.inner_products.catalogue import (
+    CHORD_PRODUCTS,
+    REFERENCE_PRODUCTS,
+    STEP_PRODUCTS,
+    SUPPORT_PRODUCTS,
+    vectors_needed,
+)
 from trajcheck.measuring.options import Options
 from trajcheck.metrics.families import Family
 from trajcheck.metrics.resolution import ROWS as SECOND
@@ -40,7 +46,8 @@ class Request:
     @cached_property
     def needed(self) -> Needed:
         """What the columns of the families need."""
-        return needed(self.families.values(), without=() if self.options.path_integral else ("path_integral",))
+        asked = {"path_integral": self.options.path_points, "allocate": self.options.allocate}
+        return needed(self.families.values(), without=[name for name, given in asked.items() if not given])
 
     @cached_property
     def curvature(self) -> frozenset[int]:
@@ -57,7 +64,7 @@ class Request:
     def by_tensor(self) -> frozenset[int]:
         """Places of the rows whose products are kept tensor by tensor: all for layers, else a few, to see whose scale
         does not matter."""
-        if self.every_tensor:
+        if self.every_tensor or self.options.allocate:
             return frozenset(row.place for row in self.rows.work)
         if "secant" not in self.families:
             return frozenset()
@@ -109,7 +116,7 @@ class Request:
             curvature_tolerance=self.options.curvature_tolerance,
             by_tensor=self.by_tensor,
             memory=self.options.memory_bytes,
-            path_points=self.options.path_integral or 0,
+            path_points=self.options.path_points,
         )
 
     @cached_property
@@ -191,7 +198,7 @@ class Request:
             *("loss", "replayed"),
             *(("loss_previous",) if case.paired and "loss_previous" in plan.evaluations else ()),
             *step,
-            *(("path_integral",) if case.paired and plan.path_points else ()),
+            *(CHORD_PRODUCTS if case.paired and plan.path_points else ()),
             *(_CURVATURE[plan.ends] if case.curved else ()),
         )
 

@@ -21,6 +21,9 @@ SAMPLES = ("own", "previous", "probe", "full")
 CONVENTIONS = ("tzc-v1",)
 ENDS = ("max", "min", "both")
 
+#: Of the rule of --allocate: with fewer the curvature along a step is taken for an error of the rule.
+FEWEST_POINTS = 3
+
 #: The fewest and the most iterates that --pca takes: the work is quadratic in them.
 FEWEST, MOST = 3, 500
 
@@ -208,6 +211,16 @@ class Options(Declared):
             python="points of a Gauss-Legendre rule for the gradient along each step.",
         ),
     ] = None
+    allocate: Annotated[
+        bool,
+        Option(
+            "Write allocation.csv too: the path integral of each tensor and parameter group, what of the loss's change "
+            "it made.  (by 3 points, unless --path-integral says how many)",
+            replays=True,
+            python="also write allocation.csv: the path integral of each tensor and parameter group, by 3 points "
+            "unless `path_integral` says how many.",
+        ),
+    ] = False
     memory_lags: Annotated[
         Sequence[int],
         Option(
@@ -311,6 +324,11 @@ class Options(Declared):
         return roles_of(self.ref_as, self.refs)
 
     @property
+    def path_points(self) -> int:
+        """Of the rule for the integral along each step; 0 where nobody asked for that."""
+        return self.path_integral or (FEWEST_POINTS if self.allocate else 0)
+
+    @property
     def lags(self) -> tuple[int, ...]:
         """The lags of the memory cosines, each once."""
         return tuple(dict.fromkeys(self.memory_lags))
@@ -346,6 +364,13 @@ class Options(Declared):
             raise UsageError("no reference was given; the default is final.")
         if self.path_integral is not None and "progress" not in families:
             raise UsageError("--path-integral is a measure of progress: add progress to --metrics.")
+        if self.allocate and "progress" not in families:
+            raise UsageError("--allocate is a measure of progress: add progress to --metrics.")
+        if self.allocate and self.path_points < FEWEST_POINTS:
+            raise UsageError(
+                f"--allocate: --path-integral {self.path_integral} does not tell how well a single tensor's slope is "
+                f"integrated; expected {FEWEST_POINTS} points or more."
+            )
         if self.memory_lags and "secant" not in families:
             raise UsageError("--memory-lags is a secant quantity: add secant to --metrics.")
         if self.memory_lags and "own" not in self.samples:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from functools import cache
 from importlib import import_module
 
-from trajcheck.metrics.quantity import COMPARE, DECLARED, FLOW, REFERENCES, STEPS, Quantity
+from trajcheck.metrics.quantity import ALLOCATION, COMPARE, DECLARED, FLOW, REFERENCES, STEPS, Quantity
 
-TABLES = (STEPS, REFERENCES, COMPARE, FLOW)
+TABLES = (STEPS, REFERENCES, COMPARE, FLOW, ALLOCATION)
 
 #: The modules that declare columns; a table's stand in this order, and within a module in that of their declarations.
 MODULES = (
@@ -24,7 +24,7 @@ MODULES = (
         "curvature",
     ),
     *("weight_decay", "without_own_term", "choice_of_rows", "control_variate", "replay_errors", "resolution"),
-    *("comparison", "flow"),
+    *("comparison", "flow", "allocation"),
 )
 
 

@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 from trajcheck.errors import UsageError
 from trajcheck.metrics.catalogue import quantities
-from trajcheck.metrics.quantity import FAMILY_NAMES, REFERENCES, STEPS
+from trajcheck.metrics.quantity import ALLOCATION, FAMILY_NAMES, REFERENCES, STEPS
+
+#: The tables whose columns are chosen by family.
+CHOSEN = (STEPS, REFERENCES, ALLOCATION)
 
 
 @dataclass(frozen=True)
@@ -16,18 +19,17 @@ class Family:
 
     step_columns: tuple[str, ...] = ()
     reference_columns: tuple[str, ...] = ()
+    allocation_columns: tuple[str, ...] = ()
 
     def of(self, table: str) -> tuple[str, ...]:
         """Its columns of one table."""
-        return {STEPS: self.step_columns, REFERENCES: self.reference_columns}[table]
+        every = (self.step_columns, self.reference_columns, self.allocation_columns)
+        return dict(zip(CHOSEN, every, strict=True))[table]
 
 
 FAMILIES = {
     family: Family(
-        *(
-            tuple(name for name, each in quantities(table).items() if family in each.families)
-            for table in (STEPS, REFERENCES)
-        )
+        *(tuple(name for name, each in quantities(table).items() if family in each.families) for table in CHOSEN)
     )
     for family in FAMILY_NAMES
 }

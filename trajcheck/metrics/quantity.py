@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
 STEPS, REFERENCES, COMPARE, FLOW = "steps", "references", "compare", "flow"
+ALLOCATION = "allocation"
 #: What --metrics chooses from.
 FAMILY_NAMES = ("convexity", "smoothness", "progress", "secant", "geometry")
 F = TypeVar("F", bound=Callable[..., Any])

@@ -9,7 +9,13 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from trajcheck.files.extents import EPSILON
-from trajcheck.inner_products.catalogue import REFERENCE_PRODUCTS, STEP_PRODUCTS, SUPPORT_PRODUCTS, vectors_needed
+from trajcheck.inner_products.catalogue import (
+    CHORD_PRODUCTS,
+    REFERENCE_PRODUCTS,
+    STEP_PRODUCTS,
+    SUPPORT_PRODUCTS,
+    vectors_needed,
+)
 from trajcheck.metrics.resolution import NEAREST, ROWS
 from trajcheck.objective.dtype_names import AS_IS
 from trajcheck.runs.trajectory import Trajectory
@@ -50,7 +56,8 @@ class Plan:
 
     def products(self, own: bool, is_row: bool) -> tuple[list[str], list[str]]:
         """The products on one sample, of the step and towards each reference; `own`: the step's own sample."""
-        step = [name for name in self.step_products if (own or name not in OWN_PRODUCTS) and name != "path_integral"]
+        without = {*CHORD_PRODUCTS, *(() if own else OWN_PRODUCTS)}
+        step = [name for name in self.step_products if name not in without]
         if not is_row:
             return [name for name in step if name in SUPPORT_PRODUCTS], []
         return step, [name for name in self.reference_products if own or name not in OWN_PRODUCTS]

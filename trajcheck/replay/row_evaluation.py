@@ -170,13 +170,17 @@ class RowEvaluation:
         return {"loss_ref": on.loss(key, point, around, place)} if "loss_ref" in plan.evaluations else {}
 
     def _along_the_chord(self, data: RowData, on: Evaluations, where: Where) -> list[Shares]:
-        """integral_0^1 <grad f(x_{t-1} + s d_t; z), d_t> ds by the Gauss-Legendre rule, a share a node."""
+        """integral_0^1 p(s) ds, p(s) = <grad f(x_{t-1} + s d_t; z), d_t>, by the Gauss-Legendre rule of N points, and
+        its coefficient of the Legendre polynomial of degree N - 1, the highest that N points tell: two shares a
+        node."""
         x, previous = (data.iterates[place] for place in (data.reads.row.place, data.reads.row.place - 1))
         dtypes = {name: self._setting.objective.dtype_of(name) for name in self._setting.names}
         around = on.around.places[data.reads.row.place]
         nodes, weights = np.polynomial.legendre.leggauss(self._setting.plan.path_points)
+        degree = len(nodes) - 1
+        highest = (2 * degree + 1) * np.polynomial.legendre.Legendre.basis(degree)(nodes)
         found = []
-        for s, weight in zip((nodes + 1) / 2, weights / 2, strict=True):
+        for s, weight, coefficient in zip((nodes + 1) / 2, weights / 2, highest, strict=True):
             between = {
                 name: torch.lerp(previous[name].to(dtype), x[name].to(dtype), float(s))
                 for name, dtype in dtypes.items()
@@ -184,8 +188,11 @@ class RowEvaluation:
             point = where(f"x_{{t-1}} + {s:.3f} (x_t - x_{{t-1}})")
             _, gradient = on.loss_and_gradient(("between", float(s)), between, around, point, keep=False)
             vectors = {"x": x, "previous": previous, "gradient_between": gradient}
-            shares = self._reducer.reduce(vectors, {}, ["path_integral"], ())
-            found.append(Shares(shares.labels, float(weight) * shares.values))
+            values = float(weight) * self._reducer.reduce(vectors, {}, ["path_integral"], ()).values
+            found += [
+                Shares([(None, "path_integral")], values),
+                Shares([(None, "path_remainder")], float(coefficient) * values),
+            ]
         return found
 
     def _curvature(self, data: RowData, on: Evaluations) -> dict[str, float | None]:

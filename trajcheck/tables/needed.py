@@ -8,10 +8,10 @@ from functools import cached_property
 
 from trajcheck.inner_products.catalogue import REFERENCE_PRODUCTS, STEP_PRODUCTS, vectors_needed
 from trajcheck.metrics.catalogue import quantities
-from trajcheck.metrics.families import Family
-from trajcheck.metrics.quantity import REFERENCES, STEPS
+from trajcheck.metrics.families import CHOSEN, Family
 
 # What is declared there is looked up here.
+from trajcheck.tables import allocation_operands as allocation_operands
 from trajcheck.tables import reference_operands as reference_operands
 from trajcheck.tables import second_operands as second_operands
 from trajcheck.tables import step_operands as step_operands
@@ -42,7 +42,7 @@ def needed(families: Iterable[Family], without: Collection[str] = ()) -> Needed:
     """What the columns of some families need. `without`: conditions (`Quantity.when`) that do not hold."""
     found = Needed()
     for family in families:
-        for table in (STEPS, REFERENCES):
+        for table in CHOSEN:
             chosen = [quantities(table)[name] for name in family.of(table)]
             operands = [name for one in chosen if not set(one.when) & set(without) for name in one.operands]
             _add(table, operands, found, set())

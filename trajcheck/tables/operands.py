@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
 
-from trajcheck.inner_products.catalogue import REFERENCE_PRODUCTS, STEP_PRODUCTS, vectors_needed
+from trajcheck.inner_products.catalogue import CHORD_PRODUCTS, REFERENCE_PRODUCTS, STEP_PRODUCTS, vectors_needed
 from trajcheck.metrics.columns import Column, column
-from trajcheck.metrics.quantity import REFERENCES, STEPS
+from trajcheck.metrics.quantity import ALLOCATION, REFERENCES, STEPS
 from trajcheck.runs.logs.all_losses import sums_between
 from trajcheck.runs.optimizer_memory import PROBE, Skip
 from trajcheck.runs.references import Reference
@@ -28,7 +28,7 @@ REPLAYED = {"gradient_previous", "gradient_between", "gradient_reference", "reco
 #: Products that tell of the optimizer, not only of two points: why a row has none, where something else moved them.
 OF_UPDATES: Mapping[str, Callable[[Row], str]] = {
     "next_dot_ref": lambda row: row.no_next_update,
-    "path_integral": lambda row: row.no_update,
+    **dict.fromkeys(CHORD_PRODUCTS, lambda row: row.no_update),
     "previous_grad_dot_step": lambda row: row.no_update,
 }
 
@@ -75,11 +75,14 @@ def operand(
 
 
 class Operands(Evaluated):
-    """Of the path by itself (steps.csv), or towards the `number`-th reference (references.csv), on one sample."""
+    """Of the path by itself (steps.csv, or another table of it), or towards the `number`-th reference (references.csv),
+    on one sample."""
 
-    def __init__(self, source: Source, number: int | None = None, reference: Reference | None = None) -> None:
+    def __init__(
+        self, source: Source, number: int | None = None, reference: Reference | None = None, of_path: str = STEPS
+    ) -> None:
         self.source, self.number, self.reference = source, number, reference
-        super().__init__(STEPS if number is None else REFERENCES, self._operand)
+        super().__init__(of_path if number is None else REFERENCES, self._operand)
 
     def _operand(self, name: str) -> Any:
         made = MADE.get((self.table, name))
@@ -89,7 +92,7 @@ class Operands(Evaluated):
     def thinned(self) -> bool:
         """Whether some of what sums count, updates in steps.csv and steps in references.csv, is on no row."""
         rows = self.source.rows
-        return rows.updates_thinned if self.table == STEPS else rows.steps_thinned
+        return rows.steps_thinned if self.table == REFERENCES else rows.updates_thinned
 
     @cached_property
     def second(self) -> Operands:
@@ -200,6 +203,7 @@ CONDITIONS: Mapping[str, Callable[[Operands], bool]] = {
     "lambda_max": lambda o: bool(o.source.curvature) and o.source.ends != "min",
     "lambda_min": lambda o: bool(o.source.curvature) and o.source.ends != "max",
     "path_integral": lambda o: o.source.path_integral,
+    "allocate": lambda o: o.table == ALLOCATION,
     "lags": lambda o: bool(o.source.lags),
     "thinned": lambda o: o.thinned,
 }

@@ -11,6 +11,7 @@ import numpy as np
 from trajcheck.metrics.catalogue import quantities
 from trajcheck.metrics.columns import Column, constant, lift
 from trajcheck.metrics.families import Family
+from trajcheck.metrics.formulas.allocation import allocation_share
 from trajcheck.metrics.formulas.choice_of_rows import convexity_ratio_rows_se
 from trajcheck.metrics.formulas.control_variate import (
     convexity_ratio_controlled,
@@ -25,7 +26,10 @@ from trajcheck.tables.source import Source
 
 #: Bounds and errors: their means over batches have no error worth a column.
 RESOLUTIONS = frozenset(
-    (*("gap_resolution", "loss_change_resolution", "smooth_resolution"), DEN_RESOLUTION, DEN_ROWS_BOUND)
+    (
+        *("gap_resolution", "loss_change_resolution", "smooth_resolution", "allocation_resolution"),
+        *(DEN_RESOLUTION, DEN_ROWS_BOUND),
+    )
 )
 #: Endings of the columns of errors: over batches, and for the choice of rows, which has none of the other kind.
 SE, ROWS_SE = "_se", "_rows_se"
@@ -33,6 +37,7 @@ SE, ROWS_SE = "_se", "_rows_se"
 RATIOS = {
     "convexity_ratio": ("convexity_num", "convexity_den"),
     "convexity_ratio_controlled": ("update_corr_controlled_sum", "known_change"),
+    "allocation_share": ("allocation_sum", "every_sum"),
 }
 
 
@@ -104,6 +109,8 @@ def _ratio(name: str, num: str, den: str, means: Mapping[str, Column]) -> Column
     """The ratio of means; undefined where that of one sample would be."""
     if name == "convexity_ratio":
         return convexity_ratio(means[num], means[den], means[DEN_RESOLUTION], means[DEN_ROWS_BOUND])
+    if name == "allocation_share":
+        return allocation_share(means[num], means[den], means["every_error"])
     return convexity_ratio_controlled(means[num], means[den], means["gap_resolution"])
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from trajcheck.metrics.averaging import Averaging
 from trajcheck.metrics.columns import Column, column
 from trajcheck.metrics.formulas.progress import Excepted
-from trajcheck.metrics.quantity import REFERENCES, STEPS
+from trajcheck.metrics.quantity import ALLOCATION, REFERENCES, STEPS
 from trajcheck.metrics.weights import Weights
 from trajcheck.runs.optimizer_settings import OptimizerSettings
 from trajcheck.scalars.rows import FIRST, UNSEEN, Row, loss_missing
@@ -29,11 +29,11 @@ def row_weights(o: Operands) -> Column:
     return column(source.rows.point_weights(source.sample).of(carried))
 
 
-@operand(STEPS, REFERENCES)
+@operand(STEPS, REFERENCES, ALLOCATION)
 def weights(o: Operands) -> Weights:
-    """Those of sums and averages: of quantities with d_t in steps.csv, of one point in references.csv."""
+    """Those of sums and averages: of quantities with d_t, or of one point in references.csv."""
     rows, sample = o.source.rows, o.source.sample
-    return rows.pair_weights(sample) if o.table == STEPS else rows.point_weights(sample)
+    return rows.point_weights(sample) if o.table == REFERENCES else rows.pair_weights(sample)
 
 
 @operand(STEPS, REFERENCES)
@@ -44,7 +44,7 @@ def loss_floor(o: Operands) -> Column:
     return column([source.floor.value] * len(source.rows.rows), why)
 
 
-@operand(STEPS, REFERENCES)
+@operand(STEPS, REFERENCES, ALLOCATION)
 def thinned(o: Operands) -> bool:
     """Whether steps, or updates over chords of the stride, that are counted are no rows."""
     return o.thinned

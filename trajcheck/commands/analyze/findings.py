@@ -16,6 +16,7 @@ from trajcheck.measuring.options import Options
 from trajcheck.metrics.columns import Column
 from trajcheck.metrics.families import Family
 from trajcheck.metrics.quantity import REFERENCES, STEPS
+from trajcheck.reports.making.allocation_table import allocation_summary, allocation_table
 from trajcheck.reports.making.assumptions_table import assumptions_table
 from trajcheck.reports.making.csv_table import CsvTable
 from trajcheck.reports.making.folder import ReportFolder
@@ -152,11 +153,20 @@ class Findings:
         tables["assumptions"] = assumptions_table(ledger(self.measured, self.families.values()))
         if self.options.layers or self.options.group:
             tables["layers"] = layers_table(self.measured, self.families, self.options.group)
+        if self.allocation is not None:
+            tables["allocation"] = self.allocation
         if self.plane is not None:
             tables["trajectory"] = self.plane.table
         if self.losses is not None:
             tables["losses"] = self.losses
         return tables
+
+    @cached_property
+    def allocation(self) -> CsvTable | None:
+        """What each tensor made of the loss's change, where that was asked for."""
+        if not self.options.allocate:
+            return None
+        return allocation_table(self.measured, self.families, self.options.group)
 
     @cached_property
     def losses(self) -> CsvTable | None:
@@ -284,6 +294,7 @@ class Findings:
                 "trajectory": None if self.plane is None else self.plane.facts,
                 "scale_invariant": None if self.scale is None else asdict(self.scale),
                 "audit": None if self.run.audit is None else self.run.audit.as_json(),
+                **({} if self.allocation is None else {"allocation": allocation_summary(self.allocation)}),
                 **({} if self.losses is None else {"losses": {"rows": len(self.losses.parts[0].steps)}}),
             },
             warnings=self.warnings(),

@@ -142,7 +142,7 @@ def _pass(
 ) -> Iterator[RowScalars]:
     """The pass over recorded vectors, with the products that the families need."""
     replayed = analysis.options.objective is not None
-    products = needed(analysis.families.values(), without=("path_integral",))
+    products = needed(analysis.families.values(), without=("path_integral", "allocate"))
     return gather(
         analysis.trajectory,
         analysis.rows,

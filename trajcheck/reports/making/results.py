@@ -65,7 +65,8 @@ class Comparison(Shown):
 class Report(Shown):
     """What an analysis gave: the tables as they stand in the CSV files, the summary, and the folder that holds them.
 
-    `layers` and `trajectory` are None where nobody asked for them, `losses` where no log has those of all steps.
+    `layers`, `trajectory` and `allocation` are None where nobody asked for them, `losses` where no log has those of all
+    steps.
     `incomplete` lists what was explicitly asked for
     and could not be computed.
     """
@@ -80,6 +81,7 @@ class Report(Shown):
     layers: pd.DataFrame | None = None
     trajectory: pd.DataFrame | None = None
     losses: pd.DataFrame | None = None
+    allocation: pd.DataFrame | None = None
 
     @property
     def files(self) -> tuple[str, ...]:

@@ -22,18 +22,18 @@ from trajcheck.reports.reading.reasons import Reasons
 #: Columns that hold words; all others hold numbers.
 WORDS = (
     *("ref", "sample", "tensor", "run_a", "run_b", "interpolated", "table", "column", "steps", "reason"),
-    *("assumption", "parameter", "formula"),
+    *("assumption", "parameter", "formula", "group"),
 )
 
 #: The tables of each kind of report, the first of which it cannot be without.
 TABLES = {
-    "analysis": ("steps", "references", "assumptions", "layers", "trajectory", "losses"),
+    "analysis": ("steps", "references", "assumptions", "layers", "trajectory", "losses", "allocation"),
     "comparison": ("compare", "layers"),
     "flow": ("flow",),
 }
 
 #: The tables of an analysis that not every one makes.
-OPTIONAL = TABLES["analysis"][2:]
+OPTIONAL = TABLES["analysis"][3:]
 
 #: The columns that a table cannot be without.
 _NEEDED = {
@@ -44,6 +44,7 @@ _NEEDED = {
     "flow": ("step",),
     "layers": ("tensor",),
     "trajectory": ("step",),
+    "allocation": ("step", "sample", "tensor", "group"),
     "losses": ("step", "until"),
     "undefined": ("table", "column", "reason"),
 }
@@ -191,6 +192,7 @@ def read_report(folder: Path) -> SavedReport:
         "layers": options.get("layers") or options.get("group"),
         "trajectory": options.get("pca"),
         "losses": summary.get("losses"),
+        "allocation": options.get("allocate"),
     }
     tables = {
         name: _table(folder / f"{name}.csv", named)

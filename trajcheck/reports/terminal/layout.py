@@ -60,5 +60,5 @@ def permuted(spec: str, found: Mapping[str, Any]) -> str:
     return f"permuted   {spec if len(spec) <= room else '...' + spec[3 - room :]}{text}"
 
 
-def _percent(share: float | None) -> str:
+def percent(share: float | None) -> str:
     return "-" if share is None else f"{100 * share:.0f}%"

@@ -18,6 +18,7 @@ _KEYS = {
     "layers": ("ref", "run_b", "sample", "tensor"),
     "trajectory": (),
     "losses": (),
+    "allocation": ("sample", "tensor", "group"),
     "compare": ("run_b",),
     "flow": (),
 }
