@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from trajcheck.metrics.columns import Column, column
-from trajcheck.metrics.formulas.comparison import barrier_resolution
+from trajcheck.metrics.formulas.other_tables.comparison import barrier_resolution
 from trajcheck.metrics.formulas.window_sums import window_num
 from trajcheck.metrics.judged import judged_otherwise
 from trajcheck.metrics.resolution import BOUND, MARGIN, Rounding, nearest_largest, resolution, terms_apart

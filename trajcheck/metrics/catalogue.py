@@ -24,7 +24,7 @@ MODULES = (
         "curvature",
     ),
     *("weight_decay", "without_own_term", "choice_of_rows", "control_variate", "replay_errors", "resolution"),
-    *("comparison", "flow", "allocation"),
+    *(f"other_tables.{name}" for name in ("comparison", "flow", "allocation")),
 )
 
 

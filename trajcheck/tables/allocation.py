@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from trajcheck.metrics.columns import Column
-from trajcheck.metrics.formulas.allocation import lowered, raised
+from trajcheck.metrics.formulas.other_tables.allocation import lowered, raised
 from trajcheck.metrics.quantity import ALLOCATION
 from trajcheck.tables.allocation_operands import Chords, OfTensor
 from trajcheck.tables.layers import groups_of, layer_source, not_empty

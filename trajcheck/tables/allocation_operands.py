@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import cast
 
 from trajcheck.metrics.columns import Column, running_sum, sum_error
-from trajcheck.metrics.formulas.allocation import rounding_of, scale_of, sum_of_absolutes
+from trajcheck.metrics.formulas.other_tables.allocation import rounding_of, scale_of, sum_of_absolutes
 from trajcheck.metrics.quantity import ALLOCATION
 from trajcheck.tables.operands import Operands, operand
 from trajcheck.tables.source import Source
@@ -20,7 +20,7 @@ class Chords:
 
     @cached_property
     def rounding(self) -> Column:
-        """rho_t of metrics/formulas/allocation.py."""
+        """rho_t of metrics/formulas/other_tables/allocation.py."""
         return rounding_of(*(self.of_all[name] for name in ("loss_change_resolution", "loss_at_x", "loss_at_y")))
 
     @cached_property

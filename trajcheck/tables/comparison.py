@@ -9,7 +9,7 @@ import numpy as np
 
 from trajcheck.metrics.columns import Column, column
 from trajcheck.metrics.families import Family
-from trajcheck.metrics.formulas import comparison
+from trajcheck.metrics.formulas.other_tables import comparison
 from trajcheck.metrics.quantity import COMPARE
 from trajcheck.metrics.resolution import Rounding
 from trajcheck.runs.trajectory import Trajectory

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from trajcheck.metrics.columns import Column, column
-from trajcheck.metrics.formulas.flow import EIGENVALUES
+from trajcheck.metrics.formulas.other_tables.flow import EIGENVALUES
 from trajcheck.metrics.quantity import FLOW
 from trajcheck.scalars.values import FlowScalars
 from trajcheck.tables.evaluated import Evaluated

@@ -11,13 +11,13 @@ import numpy as np
 from trajcheck.metrics.catalogue import quantities
 from trajcheck.metrics.columns import Column, constant, lift
 from trajcheck.metrics.families import Family
-from trajcheck.metrics.formulas.allocation import allocation_share
 from trajcheck.metrics.formulas.choice_of_rows import convexity_ratio_rows_se
 from trajcheck.metrics.formulas.control_variate import (
     convexity_ratio_controlled,
     convexity_ratio_controlled_rows_se,
 )
 from trajcheck.metrics.formulas.convexity import DEN_RESOLUTION, DEN_ROWS_BOUND, convexity_ratio
+from trajcheck.metrics.formulas.other_tables.allocation import allocation_share
 from trajcheck.metrics.quantity import REFERENCES, STEPS
 from trajcheck.metrics.uncertainty import jackknife_error, mean_over_batches, standard_error
 from trajcheck.runs.references import Reference

@@ -14,7 +14,7 @@ from scipy.integrate import quad
 
 import trajcheck
 from trajcheck.metrics.columns import column
-from trajcheck.metrics.formulas.flow import bound, constant_rate
+from trajcheck.metrics.formulas.other_tables.flow import bound, constant_rate
 
 
 def bound_columns(low: list[float | None], high: list[float | None], norm: list[float]) -> dict[str, Any]:

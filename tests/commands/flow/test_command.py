@@ -57,7 +57,7 @@ def test_the_terminal_fits_80_columns(tmp_path: Path, cli: Cli) -> None:
 def test_the_function_stays_one_when_its_modules_are_imported() -> None:
     import trajcheck.cli.flow
     import trajcheck.commands.flow.command
-    import trajcheck.metrics.formulas.flow
+    import trajcheck.metrics.formulas.other_tables.flow
     import trajcheck.reports.terminal.flow
 
     assert callable(trajcheck.flow) and trajcheck.flow is trajcheck.commands.flow.command.flow

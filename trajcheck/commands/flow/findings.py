@@ -14,7 +14,7 @@ from trajcheck.commands.flow.integrate import ABSOLUTE
 from trajcheck.commands.flow.options import FlowOptions
 from trajcheck.files.extents import EPSILON
 from trajcheck.metrics.columns import Column, column
-from trajcheck.metrics.formulas.flow import Bound, bound, constant_rate, wanted_rate
+from trajcheck.metrics.formulas.other_tables.flow import Bound, bound, constant_rate, wanted_rate
 from trajcheck.readable import percent_text
 from trajcheck.reports.making.csv_table import CsvTable
 from trajcheck.reports.making.folder import ReportFolder

@@ -1,0 +1,1 @@
+"""Columns of tables other than steps.csv and references.csv: a module a table."""
