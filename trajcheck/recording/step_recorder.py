@@ -11,6 +11,7 @@ from trajcheck.errors import RecorderError
 from trajcheck.recording.step.forwards import Forward
 from trajcheck.recording.step.gradient_watch import GradientWatch
 from trajcheck.recording.step.observations import clip_by, clip_to_norm
+from trajcheck.recording.step.places import Place
 from trajcheck.recording.step.step_records import StepRecords
 from trajcheck.recording.step_ends import StepEnds
 from trajcheck.recording.step_parts import StepParts
@@ -56,9 +57,10 @@ class StepRecorder:
         self._ends.settle()
         if self._of.scheduled:
             self._of.vectors.await_devices(self._of.spent)
+        forward: Place | None = None
         if self._of.noting:
             self._of.observations.add(batch, loss, weight, full=self._of.scheduled, forwards=forwards, lacks=lacks)
-            self._of.place.observed(first=self._of.observations.losses == 1, content=self._of.scheduled)
+            forward = self._of.place.observed(self._of.observations.losses == 1, self._of.scheduled)
         if self._of.scheduled and self._of.export.pending:
             with self._of.spent.exporting():
                 self._of.export.export(batch, self._of.observations.micro_batches[-1], self._of.step)
@@ -67,7 +69,7 @@ class StepRecorder:
             self._of.records.note_settings()
         if self._of.part.inside:  # in a closure the optimizer moves
             return
-        if warning := self._of.idle.observed(self._of.step):
+        if warning := self._of.idle.observed(self._of.step, forward):
             self._of.say(warning)
 
     def clip_noted(self, norm: torch.Tensor, max_norm: float) -> None:

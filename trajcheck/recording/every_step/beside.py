@@ -23,14 +23,16 @@ class BesideRecords:
     def __call__(self, work: Callable[[EveryStep], None]) -> None:
         if self._every is None:
             return
+        began = self._spent.clock()
         try:
-            with self._spent.for_every_step():
-                work(self._every)
+            work(self._every)
         except HeldRunError:  # another recorder has the run: that ends all
             raise
         except Exception as error:
             self.end()
             self._failed(error)
+        finally:
+            self._spent.at_every_step(self._spent.clock() - began)
 
     def end(self) -> None:
         """Write what is on its way where that can be, and take nothing more."""

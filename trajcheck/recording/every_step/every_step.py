@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Container, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from functools import partial
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import torch
@@ -128,13 +127,14 @@ class EveryStep:
             self._aside = self._file = None
 
     def _moved(self) -> Callable[[], list[Number] | None]:
-        if self._squares.on_processor < ASIDE:
-            found = self._squares.moved()
+        aside = self._squares.on_processor >= ASIDE
+        work = self._squares.moved(aside=aside)
+        if not aside:
+            found = work()
             return lambda: found
         if self._aside is None:
             self._aside = ThreadPoolExecutor(1, "trajcheck-every-step")
-        future: Future[list[Number] | None] = self._aside.submit(self._squares.moved)
-        return partial(future.result)
+        return self._aside.submit(work).result
 
     def _complete(self, found: Found) -> None:
         """The step that was made last is over."""
@@ -155,6 +155,8 @@ class EveryStep:
 
 
 def _sum(parts: Sequence[Number]) -> Number:
+    if len(parts) == 1:
+        return parts[0]
     total: Number = math.fsum(each for each in parts if not isinstance(each, torch.Tensor))
     for each in parts:
         if isinstance(each, torch.Tensor):

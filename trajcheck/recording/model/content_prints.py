@@ -15,6 +15,7 @@ from typing import NamedTuple
 import torch
 
 from trajcheck.recording.model.shards import local
+from trajcheck.recording.sums.addresses import Addresses
 from trajcheck.recording.sums.compiled import compiled
 
 #: Elements of a piece: odd, so that rows which change places meet other factors.
@@ -48,7 +49,7 @@ class ContentPrints:
             pieces = [piece.to(dtype) for tensor in tensors.values() for piece in _pieces(tensor)]
             library = compiled() if dtype is torch.float32 and device.type == "cpu" else None
             if library is not None:
-                products, squares = library.prints(pieces, factors).unbind(1)
+                products, squares = library.prints(Addresses(pieces), factors).unbind(1)
                 found.products.append(products.to(dtype))
                 found.norms.append(squares.sqrt().to(dtype))
                 continue

@@ -41,6 +41,8 @@ class Optimizers:
         self._read: dict[int, tuple[torch.Tensor, int, float]] = {}  # rates on a GPU, with their version
         self._asked: list[tuple[dict[str, Any], Any]] = []  # groups and their first parameters, when they were numbered
         self._answer: list[tuple[int, dict[str, Any]]] = []
+        self._groups: list[dict[str, Any]] = []
+        self._numbers: list[list[int]] = [[] for _ in self.members]  # of the groups of each
         owners: dict[int, str] = {}
         for optimizer, name in zip(self.members, self.names, strict=True):
             for tensor in {id(tensor) for group in optimizer.param_groups for tensor in group["params"]}:
@@ -62,36 +64,55 @@ class Optimizers:
     @property
     def param_groups(self) -> list[dict[str, Any]]:
         """By their numbers; of one that is gone an empty one."""
-        return [group for _, group in self._numbered()]
+        self._numbered()
+        return self._groups
 
     def _numbered(self) -> list[tuple[int, dict[str, Any]]]:
         """The place of the optimizer and the group, by number. A number is a group's for good, known by its first
         parameter: groups that are added come last, and of one that is removed there remains its number."""
-        asked = [
-            (group, group["params"][0] if group["params"] else None)
-            for optimizer in self.members
-            for group in optimizer.param_groups
-        ]
-        if not _same(asked, self._asked):
+        if not self._same_groups():
             found = {
                 (place, id(group["params"][0]) if group["params"] else -number): group
                 for place, optimizer in enumerate(self.members)
                 for number, group in enumerate(optimizer.param_groups)
             }
             self._known.update(dict.fromkeys(found))
-            self._asked, self._answer = asked, [(key[0], found.get(key, {"params": []})) for key in self._known]
+            self._asked = [(group, _first(group)) for each in self.members for group in each.param_groups]
+            self._answer = [(key[0], found.get(key, {"params": []})) for key in self._known]
+            self._groups = [group for _, group in self._answer]
+            numbers = range(len(self._answer))
+            self._numbers = [
+                [number for number in numbers if self._answer[number][0] == place] for place in range(len(self.members))
+            ]
         return self._answer
+
+    def _same_groups(self) -> bool:
+        """Whether the groups and their first parameters are the same objects as when they were numbered."""
+        number, known = 0, len(self._asked)
+        for optimizer in self.members:
+            for group in optimizer.param_groups:
+                if number == known:
+                    return False
+                was, first = self._asked[number]
+                if group is not was or _first(group) is not first:
+                    return False
+                number += 1
+        return number == known
 
     def owners(self) -> list[tuple[torch.optim.Optimizer, str]]:
         """The optimizer of each group, and its name."""
         return [(self.members[place], self.names[place]) for place, _ in self._numbered()]
 
     def place(self, optimizer: torch.optim.Optimizer) -> int:
-        return next(place for place, member in enumerate(self.members) if member is optimizer)
+        for place, member in enumerate(self.members):
+            if member is optimizer:
+                return place
+        raise ValueError(f"{type(optimizer).__name__} is none of {self.name}")
 
     def groups_of(self, place: int) -> list[int]:
         """The numbers of the parameter groups of the optimizer at a place."""
-        return [number for number, (owner, _) in enumerate(self._numbered()) if owner == place]
+        self._numbered()
+        return self._numbers[place]
 
     def rates(self, places: Sequence[int] | None = None) -> list[float] | None:
         """The rate of each group, 0 in those of optimizers that are not at one of `places`, and in one that is gone;
@@ -112,8 +133,6 @@ class Optimizers:
         return known[2]
 
 
-def _same(asked: list[tuple[dict[str, Any], Any]], before: list[tuple[dict[str, Any], Any]]) -> bool:
-    """Whether these are the same objects."""
-    if len(asked) != len(before):
-        return False
-    return all(group is old and first is was for (group, first), (old, was) in zip(asked, before, strict=True))
+def _first(group: dict[str, Any]) -> Any:
+    """Its first parameter, if it has any."""
+    return group["params"][0] if group["params"] else None

@@ -88,7 +88,11 @@ class TimeSpent:
         try:
             yield
         finally:
-            self._apart += self.clock() - began
+            self.at_every_step(self.clock() - began)
+
+    def at_every_step(self, seconds: float) -> None:
+        """Such a part took so long."""
+        self._apart += seconds
 
     def stalled(self, seconds: float) -> None:
         """A device was busy copying a record for so long; called by the writer's thread alone."""

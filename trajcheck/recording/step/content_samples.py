@@ -3,7 +3,7 @@
 Small tensors are read whole, and of a large one a few elements that lie together, at every step. Besides, a part of the
 large tensors is gone through in such steps that every row of a matrix is met, and every column: of an ordinary model
 all of them at every step, of a small one with many tensors, for which that would be slow, some at a time in turn.
-Reading takes one kernel a device and dtype, and waits for no device.
+Reading takes one kernel a device and dtype, and waits for no device; in the processor's memory sums.c does it.
 """
 
 from __future__ import annotations
@@ -18,6 +18,8 @@ from torch import Tensor
 from trajcheck.recording.model.content_prints import ROUNDING, Difference
 from trajcheck.recording.model.sample_places import flat, step_and_count
 from trajcheck.recording.model.shards import local
+from trajcheck.recording.sums.addresses import Places
+from trajcheck.recording.sums.compiled import compiled
 
 #: Tensors with at most so many elements are read whole; of a larger one so many, its last.
 WHOLE, FEW = 1024, 16
@@ -53,13 +55,15 @@ class ContentSamples:
         self._kinds = [_Kind(found) for found in kinds.values()]
         self.whole = {name for kind in self._kinds for name in kind.whole}
 
-    @torch.no_grad()
     def next(self) -> Sample:
         return [kind.next() for kind in self._kinds]
 
-    @torch.no_grad()
     def again(self) -> Sample:
         return [kind.read() for kind in self._kinds]
+
+    def unchanged(self, before: Sample) -> bool:
+        """Whether `again()` is known to give this sample of the last `next()`, without a reading."""
+        return all(kind.unchanged(old) for kind, old in zip(self._kinds, before, strict=True))
 
     @torch.no_grad()
     def look(self) -> list[str]:
@@ -97,7 +101,8 @@ class _Kind:
         self._group = 0
         self._scattered: list[_Reading] = []
         self._now: list[Tensor] = []
-        self._made: dict[tuple[int, int], tuple[list[_Reading], list[Tensor]]] = {}  # by group and turn
+        self._places: Places | None = None  # of all that is read now, where sums.c reads it
+        self._made: dict[tuple[int, int], tuple[list[_Reading], list[Tensor], Places | None]] = {}  # by group and turn
         self._owners: dict[int, Tensor] = {}  # of each element of a sample its tensor's place, by group
 
     def look(self) -> list[str]:
@@ -110,11 +115,16 @@ class _Kind:
         self._apart = {tensor.device for tensor in self._tensors.values()} != {self._device}
         self._always = [self._read(reading) for reading in self._fixed]
         self._now = [self._read(reading) for reading in self._scattered]
+        self._places = self._places_now()
         self._made = {}
         return []
 
+    def _places_now(self) -> Places | None:
+        here = self._device.type == "cpu" and self._views and not self._apart
+        return Places([*self._always, *self._now]) if here and compiled() is not None else None
+
     def look_away(self) -> None:
-        self._flat, self._always, self._now, self._made = {}, [], [], {}
+        self._flat, self._always, self._now, self._places, self._made = {}, [], [], None, {}
 
     def next(self) -> Tensor:
         self._turn += 1
@@ -124,11 +134,21 @@ class _Kind:
             share = visit % STARTS * _GOLDEN % 1.0
             steps = [(name, *self._steps[name]) for name in self._groups[self._group]]
             readings = [_Reading(name, int(share * step), step, count) for name, step, count in steps]
-            made = self._made[self._group, visit % STARTS] = readings, [self._read(each) for each in readings]
-        self._scattered, self._now = made
+            self._scattered, self._now = readings, [self._read(each) for each in readings]
+            made = self._made[self._group, visit % STARTS] = self._scattered, self._now, self._places_now()
+        self._scattered, self._now, self._places = made
         return self.read()
 
+    def unchanged(self, before: Tensor) -> bool:
+        library = compiled()
+        return library is not None and self._places is not None and library.gathered(self._places, before)
+
     def read(self) -> Tensor:
+        library = compiled()
+        if library is not None and self._places is not None:
+            found = torch.empty(self._places.number, dtype=self._always[0].dtype)
+            library.gather(self._places, found)
+            return found
         if not self._views:
             self._always = [self._read(reading) for reading in self._fixed]
             self._now = [self._read(reading) for reading in self._scattered]

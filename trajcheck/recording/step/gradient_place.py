@@ -6,16 +6,9 @@ tensor lies and how often it was written, and of a recorded step a print of all 
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from trajcheck.readable import some_of
-from trajcheck.recording.model.content_prints import ContentPrints, Difference, Print
-from trajcheck.recording.step.places import Place, Places
-
-
-class _Mark(NamedTuple):
-    place: Place
-    print: Print | None
+from trajcheck.recording.model.content_prints import ContentPrints, Difference
+from trajcheck.recording.step.places import Place, Places, Seen
 
 
 class GradientPlace:
@@ -30,27 +23,28 @@ class GradientPlace:
 
     def reset(self) -> None:
         """A step is over."""
-        self._latest: _Mark | None = None
-        self._observed: list[_Mark] = []
-        self._here: _Mark | None = None
+        self._latest: Seen | None = None
+        self._observed: list[Seen] = []
+        self._here: Seen | None = None
         self._differences: list[Difference] = []
         self.moved = False
 
     def passed(self, content: bool) -> None:
         """A forward has ended: what it took from the parameters is as they are now."""
-        self._latest = self._mark(self._prints.now() if content else None)
+        self._latest = Seen(self._places.now(), self._prints.now() if content else None)
 
-    def observed(self, first: bool, content: bool) -> None:
-        """A loss was observed, the `first` of the coming step or another. Where nobody has seen a forward, the
-        parameters count as they are now."""
+    def observed(self, first: bool, content: bool) -> Place:
+        """A loss was observed, the `first` of the coming step or another: where the parameters were in its forward.
+        Where nobody has seen one, they count as they are now."""
         if self._latest is None:
             self.passed(content)
         assert self._latest is not None
         self._observed = [*([] if first else self._observed), self._latest]
+        return self._latest.place
 
-    def arrives(self, here: Print | None, closure: bool) -> None:
-        """x_t is now, of which `here` is a print; with a `closure`, the forward comes later."""
-        self._here = self._mark(here)
+    def arrives(self, here: Seen, closure: bool) -> None:
+        """x_t is now; with a `closure`, the forward comes later."""
+        self._here = here
         self._differences, self.moved = [], False  # of a step that failed
         if closure:
             self._latest, self._observed = None, []
@@ -72,6 +66,3 @@ class GradientPlace:
             return ""
         which = some_of(names) if names else "they"
         return f"it was taken at other parameters than x_t: {which} moved between the forward pass and the step"
-
-    def _mark(self, content: Print | None) -> _Mark:
-        return _Mark(self._places.now(), content)

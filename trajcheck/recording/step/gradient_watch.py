@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import count
+from operator import attrgetter
 
 import torch
 
 from trajcheck.recording.model.shards import is_sharded, local
 
 _ALWAYS_NEW = count(1)
+_PLAIN = {torch.Tensor, torch.nn.Parameter}
+
+_gradient, _layout, _version = attrgetter("grad"), attrgetter("layout"), attrgetter("_version")
+_address = torch.Tensor.data_ptr
 
 
 class GradientWatch:
@@ -32,7 +37,7 @@ class GradientWatch:
 
     def note(self) -> None:
         """Remember the gradients as they are now."""
-        self._noted = [_mark(tensor.grad) for tensor in self._tensors]
+        self._noted = self._marks()
         self._hidden = self._sharded and all(mark is None for mark in self._noted)
 
     def all_none(self) -> bool:
@@ -42,13 +47,13 @@ class GradientWatch:
         """All gradients are None, or have become zero since `note()`."""
         if self.all_none():
             return True
-        if [_mark(tensor.grad) for tensor in self._tensors] == self._noted:
+        if self._marks() == self._noted:
             return False
         return not any(_nonzero(tensor.grad) for tensor in self._tensors if tensor.grad is not None)
 
     def untouched(self) -> bool:
         """Nothing was done to the gradients since `note()`."""
-        return [_mark(tensor.grad) for tensor in self._tensors] == self._noted
+        return self._marks() == self._noted
 
     def zeroed_perhaps(self) -> bool:
         """More was done to a gradient in place since `note()` than one backward pass does: it may have been zeroed
@@ -65,13 +70,19 @@ class GradientWatch:
         This is `zero_grad()` between a forward and its backward pass: when the next forward began, the gradients of
         the previous observation were still there.
         """
-        marks = [_mark(tensor.grad) for tensor in self._tensors]
+        marks = self._marks()
         pairs = [(old, new) for old, new in zip(self._noted, marks, strict=True) if old is not None]
         if not pairs or any(new is not None and old is None for old, new in zip(self._noted, marks, strict=True)):
             return False
         if any(tensor.grad is not None and tensor.grad.requires_grad for tensor in self._tensors):
             return False  # create_graph=True accumulates out of place
         return not any(new is not None and old[1] < new[1] for old, new in pairs)
+
+    def _marks(self) -> list[tuple[int, int] | None]:
+        gradients = list(map(_gradient, self._tensors))
+        if _PLAIN.issuperset(map(type, gradients)) and {torch.strided}.issuperset(map(_layout, gradients)):
+            return list(zip(map(_address, gradients), map(_version, gradients), strict=True))
+        return list(map(_mark, gradients))
 
 
 def _mark(gradient: torch.Tensor | None) -> tuple[int, int] | None:

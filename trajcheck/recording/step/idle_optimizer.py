@@ -28,10 +28,13 @@ class IdleOptimizer:
         self._last: tuple[int, Place] | None = None
         self._moves, self._said = 0, False
 
-    def observed(self, step: int) -> str:
-        place = self._places.now()
+    def observed(self, step: int, forward: Place | None) -> str:
+        """`forward`: where the parameters were in the forward of what is observed, if that is known."""
+        if self._said:
+            return ""
+        place = self._places.now() if forward is None else forward
         last, self._last = self._last, (step, place)
-        if self._said or last is None:
+        if last is None:
             return ""
         if last[0] != step:
             self._moves = 0

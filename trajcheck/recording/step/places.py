@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import torch
 
+from trajcheck.recording.model.content_prints import Print
 from trajcheck.recording.model.shards import is_sharded, local
 
 _version = attrgetter("_version")
@@ -27,6 +28,13 @@ class Place(NamedTuple):
         """The names of the tensors, given in order, that lie elsewhere or were written in between."""
         mine, others = zip(*self, strict=True), zip(*other, strict=True)
         return [name for name, here, there in zip(names, mine, others, strict=True) if here != there]
+
+
+class Seen(NamedTuple):
+    """How tensors were at one moment; a print of all content, where that is wanted."""
+
+    place: Place
+    print: Print | None
 
 
 class Places:

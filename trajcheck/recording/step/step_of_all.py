@@ -82,5 +82,7 @@ class StepOfAll:
     def missing(self) -> str:
         """The optimizers that made no update, in words; '' where all did. Counts them."""
         names = [name for place, name in enumerate(self._optimizers.names) if place not in self._made]
+        if not names:
+            return ""
         self.lacking.update(names)
-        return f"{' and '.join(names)} made no update in this step" if names else ""
+        return f"{' and '.join(names)} made no update in this step"

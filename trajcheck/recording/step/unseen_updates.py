@@ -19,7 +19,7 @@ import torch
 from trajcheck.recording.model.content_prints import ContentPrints, Difference, Print
 from trajcheck.recording.model.recorded_model import Parameter
 from trajcheck.recording.step.content_samples import ContentSamples, Sample
-from trajcheck.recording.step.places import Place, Places
+from trajcheck.recording.step.places import Place, Places, Seen
 
 #: So many tensors are named with a record, and so many findings wait one by one until a record asks for them.
 NAMED, WAITING = 3, 512
@@ -124,23 +124,23 @@ class UnseenUpdates:
         """What was found and not said yet."""
         return Unseen() if self.all.times == 1 and self.all.first == self._said else self.all
 
-    def arrives(self, step: int, content: bool) -> Print | None:
-        """The parameters are x_t now. A print of them where `content` asks for it, or one was taken after the last
-        step."""
+    def arrives(self, step: int, content: bool) -> Seen:
+        """The parameters are x_t now: how they are, with a print of them where `content` asks for it, or one was taken
+        after the last step."""
         left, self._left = self._left, None
         now = self.prints.now() if content or (left is not None and left.print is not None) else None
+        here = Seen(self.places.now(), now)
         if left is None:
-            return now
+            return here
         if left.print is not None and now is not None:
             self._ask_later(step, self.prints.differ(left.print, now), [])
         elif left.sample is not None:
-            self._compare(step, left.place, left.sample)
-        return now
+            self._compare(step, left.place, here.place, left.sample)
+        return here
 
-    def _compare(self, step: int, left: Place, before: Sample) -> None:
+    def _compare(self, step: int, left: Place, here: Place, before: Sample) -> None:
         """Without prints."""
         assert self._samples is not None
-        here = self.places.now()
         if here.addresses != left.addresses:
             self._doubtful = True
             if others := self._samples.look():
@@ -152,7 +152,8 @@ class UnseenUpdates:
             counts = zip(self._sources, left.versions, here.versions, strict=True)
             written = {name: now - then for name, then, now in counts if now != then}
         unsure = [name for name in written if name not in self._samples.whole]
-        difference = self._samples.differ(before, self._samples.again())
+        same = self._samples.unchanged(before)
+        difference = None if same else self._samples.differ(before, self._samples.again())
         # Written once, the others of its elements have changed; twice, they may be what they were, as what was read is.
         if unsure and len(unsure) == len(written) and max(written.values()) == 1:
             self._found[step] = unsure

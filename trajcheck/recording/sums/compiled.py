@@ -5,16 +5,18 @@ from __future__ import annotations
 import ctypes
 import importlib.machinery
 import os
-from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 import torch
 
-#: The version of sums.c's interface.
-_VERSION = 2
+from trajcheck.recording.sums.addresses import Addresses, Places
 
-_POINTER, _NUMBER = ctypes.c_void_p, ctypes.c_int64
+#: The version of sums.c's interface.
+_VERSION = 3
+
+_POINTER, _NUMBER, _TRUTH = ctypes.c_void_p, ctypes.c_int64, ctypes.c_int32
+_DOUBLE = ctypes.c_double
 
 
 class CompiledSums:
@@ -27,57 +29,48 @@ class CompiledSums:
             raise OSError(f"{path} was built from another version of sums.c")
         self._squares, self._moved = library.trajcheck_squares, library.trajcheck_moved
         self._window, self._prints = library.trajcheck_window, library.trajcheck_prints
-        self._squares.argtypes, self._squares.restype = (_POINTER, _POINTER, _NUMBER), ctypes.c_double
-        self._moved.argtypes, self._moved.restype = (_POINTER, _POINTER, _POINTER, _NUMBER), ctypes.c_double
+        self._gather, self._gathered = library.trajcheck_gather, library.trajcheck_gathered
+        self._squares.argtypes, self._squares.restype = (_POINTER, _POINTER, _NUMBER), _DOUBLE
+        self._moved.argtypes, self._moved.restype = (*[_POINTER] * 3, _NUMBER), _DOUBLE
         self._prints.argtypes, self._prints.restype = (_POINTER, _POINTER, _NUMBER, _POINTER, _POINTER), None
-        self._window.argtypes = (*[_POINTER] * 5, _NUMBER, ctypes.c_double, _POINTER)
-        self._window.restype = None
+        self._window.argtypes, self._window.restype = (*[_POINTER] * 5, _NUMBER, _DOUBLE, _POINTER), None
+        self._gather.argtypes, self._gather.restype = (*[_POINTER] * 3, _NUMBER, _NUMBER, _POINTER), None
+        self._gathered.argtypes, self._gathered.restype = (*[_POINTER] * 3, _NUMBER, _NUMBER, _POINTER), _TRUTH
 
-    def squares(self, tensors: Sequence[torch.Tensor]) -> float:
+    def squares(self, tensors: Addresses) -> float:
         """The sum of |x|^2."""
-        return float(self._squares(_addresses(tensors), _sizes(tensors), len(tensors)))
+        return float(self._squares(tensors.table, tensors.sizes, tensors.count))
 
-    def prints(self, tensors: Sequence[torch.Tensor], factors: torch.Tensor) -> torch.Tensor:
+    def prints(self, tensors: Addresses, factors: torch.Tensor) -> torch.Tensor:
         """Of each tensor <x, factors>, with the first of them, and |x|^2, in float64 [tensors, 2]."""
-        found = torch.empty(len(tensors), 2, dtype=torch.float64)
-        self._prints(_addresses(tensors), _sizes(tensors), len(tensors), factors.data_ptr(), found.data_ptr())
+        found = torch.empty(tensors.count, 2, dtype=torch.float64)
+        self._prints(tensors.table, tensors.sizes, tensors.count, factors.data_ptr(), found.data_ptr())
         return found
 
-    def moved(self, tensors: Sequence[torch.Tensor], before: Sequence[torch.Tensor]) -> float:
+    def moved(self, tensors: Addresses, before: Addresses) -> float:
         """The sum of |x - before|^2; `before` holds x from then on."""
-        return float(self._moved(_addresses(tensors), _addresses(before), _sizes(tensors), len(tensors)))
+        return float(self._moved(tensors.table, before.table, tensors.sizes, tensors.count))
 
     def window(
         self,
-        gradients: Sequence[torch.Tensor],
-        tensors: Sequence[torch.Tensor],
-        origins: Sequence[torch.Tensor],
-        sums: Sequence[torch.Tensor],
+        gradients: Addresses,
+        tensors: Addresses,
+        origins: Addresses,
+        sums: Addresses,
         divisor: float,
         totals: torch.Tensor,
     ) -> None:
         """Add g / divisor to `sums`, and <g / divisor, x - origin> and |g / divisor|^2 to the two doubles `totals`."""
-        each = [_addresses(vectors) for vectors in (gradients, tensors, origins, sums)]
-        self._window(*each, _sizes(tensors), len(tensors), divisor, totals.data_ptr())
+        each = [vectors.table for vectors in (gradients, tensors, origins, sums)]
+        self._window(*each, tensors.sizes, tensors.count, divisor, totals.data_ptr())
 
+    def gather(self, places: Places, out: torch.Tensor) -> None:
+        """The elements at these places, of any dtype of 1, 2, 4 or 8 bytes, one after the other."""
+        self._gather(*places.arguments, out.data_ptr())
 
-def _addresses(tensors: Sequence[torch.Tensor]) -> ctypes.Array[ctypes.c_void_p]:
-    return (_POINTER * len(tensors))(*[tensor.data_ptr() for tensor in tensors])
-
-
-def _sizes(tensors: Sequence[torch.Tensor]) -> ctypes.Array[ctypes.c_int64]:
-    return (_NUMBER * len(tensors))(*[tensor.numel() for tensor in tensors])
-
-
-def takes(tensor: torch.Tensor) -> bool:
-    """Whether a tensor is one that sums.c can read."""
-    return (
-        type(tensor) in (torch.Tensor, torch.nn.Parameter)  # others may hold their numbers elsewhere
-        and tensor.dtype is torch.float32
-        and tensor.layout is torch.strided
-        and tensor.device.type == "cpu"
-        and tensor.is_contiguous()
-    )
+    def gathered(self, places: Places, known: torch.Tensor) -> bool:
+        """Whether they are, bit by bit, what `known` holds."""
+        return bool(self._gathered(*places.arguments, known.data_ptr()))
 
 
 @cache

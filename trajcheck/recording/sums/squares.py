@@ -6,14 +6,16 @@ in float32 (float64 of float64 parameters), squares summed in float64. Nothing w
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
+from functools import partial
 from itertools import chain
 
 import torch
 
 from trajcheck.recording.model.recorded_model import Parameter
 from trajcheck.recording.model.shards import local
-from trajcheck.recording.sums.compiled import compiled, takes
+from trajcheck.recording.sums.addresses import Addresses, takes, takes_all
+from trajcheck.recording.sums.compiled import CompiledSums, compiled
 
 #: Elements of the differences that torch makes at once: on a CPU they stay in cache, on a GPU few kernels cover them.
 CHUNK_CPU, CHUNK_DEVICE = 1 << 18, 1 << 22
@@ -29,34 +31,46 @@ class StepSquares:
         self._parameters = list(parameters)
         self._sources = [p.source for p in parameters]
         self._before: list[torch.Tensor] = []
+        self._held: Addresses | None = None  # where x_t lies, if sums.c can read all of it
+        self._now: Addresses | None = None  # where the parameters lay at the last look, if it could read all of them
         devices = dict.fromkeys(source.device for source in self._sources)
         self._devices = {d: [i for i, s in enumerate(self._sources) if s.device == d] for d in devices}
-
-    @property
-    def on_processor(self) -> int:
-        """How many elements lie in the processor's memory."""
-        return sum(local(source).numel() for source in self._sources if source.device.type == "cpu")
+        #: How many elements lie in the processor's memory.
+        self.on_processor = sum(local(source).numel() for source in self._sources if source.device.type == "cpu")
 
     @torch.no_grad()
     def begin(self) -> None:
         """The parameters are x_t."""
-        held = [_values(source) for source in self._sources]
-        if [each.shape for each in held] != [each.shape for each in self._before]:
-            self._before = [torch.empty(each.shape, dtype=_wide(each.dtype), device=each.device) for each in held]
-        for before, now in zip(self._before, held, strict=True):
-            before.copy_(now)
+        now = [_values(source) for source in self._sources]
+        if [each.shape for each in now] != [each.shape for each in self._before]:
+            self._before = [torch.empty(each.shape, dtype=_wide(each.dtype), device=each.device) for each in now]
+            self._held = Addresses(self._before) if takes_all(self._before) else None
+        for before, each in zip(self._before, now, strict=True):
+            before.copy_(each)
 
-    @torch.no_grad()
     def gradients(self, groups: Container[int] | None = None) -> list[Number]:
         """The squares of what `.grad` holds, as parts of a sum; of all parameters, or of those of some groups."""
         chosen = [p.source.grad for p in self._parameters if groups is None or p.group in groups]
-        held = [_dense(gradient) for gradient in chosen if gradient is not None]
-        return _squares(held)
+        gradients = [gradient for gradient in chosen if gradient is not None]
+        if gradients and takes_all(gradients) and (library := compiled()) is not None:
+            return [library.squares(Addresses(gradients))]
+        with torch.no_grad():
+            return _squares([_dense(gradient) for gradient in gradients])
+
+    def moved(self, *, aside: bool = False) -> Callable[[], list[Number] | None]:
+        """Call it, in another thread if `aside`, for |x - x_t|^2 of the parameters x as they are now, which are x_t
+        from then on, as parts of a sum; None where they are of other shapes than x_t was."""
+        library = compiled()
+        if library is not None and self._held is not None:
+            if self._now is None or not self._now.still(self._sources):
+                self._now = Addresses(self._sources) if takes_all(self._sources) else None
+            if self._now is not None and self._now.numels == self._held.numels:
+                alive = [source.detach() for source in self._sources] if aside else self._sources
+                return partial(_all_moved, library, self._now, self._held, (alive, self._before))
+        return self._moved
 
     @torch.no_grad()
-    def moved(self) -> list[Number] | None:
-        """|x - x_t|^2 of the parameters x as they are now, which are x_t from then on, as parts of a sum; None where
-        they are of other shapes than x_t was."""
+    def _moved(self) -> list[Number] | None:
         now = [_values(source) for source in self._sources]
         if [each.shape for each in now] != [each.shape for each in self._before]:
             self.begin()
@@ -65,18 +79,23 @@ class StepSquares:
         for device, places in self._devices.items():
             pairs = [(now[i], self._before[i]) for i in places]
             library = compiled() if device.type == "cpu" else None
-            fast = [pair for pair in pairs if library and takes(pair[0]) and takes(pair[1])]
+            fast = [pair for pair in pairs if library and takes_all(pair)]
             if library is not None and fast:
-                found.append(library.moved(*map(list, zip(*fast, strict=True))))
-            slow = pairs if not fast else [pair for pair in pairs if not (takes(pair[0]) and takes(pair[1]))]
+                found.append(library.moved(*[Addresses(vectors) for vectors in zip(*fast, strict=True)]))
+            slow = pairs if not fast else [pair for pair in pairs if not takes_all(pair)]
             found += _moved(slow, CHUNK_CPU if device.type == "cpu" else CHUNK_DEVICE)
         return found
+
+
+def _all_moved(library: CompiledSums, now: Addresses, before: Addresses, alive: object) -> list[Number]:
+    """`alive`: the tensors."""
+    return [library.moved(now, before)]
 
 
 def _squares(tensors: Sequence[torch.Tensor]) -> list[Number]:
     library = compiled()
     fast = [each for each in tensors if library and takes(each)]
-    found: list[Number] = [library.squares(fast)] if library is not None and fast else []
+    found: list[Number] = [library.squares(Addresses(fast))] if library is not None and fast else []
     slow = tensors if not fast else [each for each in tensors if not takes(each)]
     by_device: dict[torch.device, list[torch.Tensor]] = {}
     for each in slow:

@@ -108,7 +108,7 @@ FUNCTIONS(avx2, 4, __attribute__((target("avx2,fma"))), WIDENED)
 #endif
 
 /* Of this interface; compiled.py uses no other. */
-int32_t trajcheck_sums_version(void) { return 2; }
+int32_t trajcheck_sums_version(void) { return 3; }
 
 static int avx2(void) {
 #ifdef DISPATCH
@@ -156,4 +156,52 @@ void trajcheck_window(const float *const *g, const float *const *x, const float 
     int fast = avx2();
     for (int64_t i = 0; i < count; i++) CHOSEN(window, g[i], x[i], origin[i], sum[i], n[i], (float)divisor, out);
     (void)fast;
+}
+
+/* Elements of `width` bytes that lie `step` elements apart, n[i] of them from from[i] on, one after the other in `out`. */
+#define GATHER(type)                                                                                                  \
+    for (int64_t i = 0; i < count; i++) {                                                                             \
+        const type *at = from[i];                                                                                     \
+        type *to = (type *)out + done;                                                                                \
+        for (int64_t k = 0; k < n[i]; k++) to[k] = at[k * step[i]];                                                   \
+        done += n[i];                                                                                                 \
+    }
+
+void trajcheck_gather(const void *const *from, const int64_t *step, const int64_t *n, int64_t count, int64_t width,
+                      void *out) {
+    int64_t done = 0;
+    if (width == 8) {
+        GATHER(int64_t)
+    } else if (width == 4) {
+        GATHER(int32_t)
+    } else if (width == 2) {
+        GATHER(int16_t)
+    } else {
+        GATHER(int8_t)
+    }
+}
+
+/* Whether they are, bit by bit, what `known` holds. */
+#define COMPARE(type)                                                                                                 \
+    for (int64_t i = 0; i < count; i++) {                                                                             \
+        const type *at = from[i], *was = (const type *)known + done;                                                  \
+        type different = 0;                                                                                           \
+        for (int64_t k = 0; k < n[i]; k++) different |= at[k * step[i]] ^ was[k];                                     \
+        if (different) return 0;                                                                                      \
+        done += n[i];                                                                                                 \
+    }
+
+int32_t trajcheck_gathered(const void *const *from, const int64_t *step, const int64_t *n, int64_t count, int64_t width,
+                           const void *known) {
+    int64_t done = 0;
+    if (width == 8) {
+        COMPARE(int64_t)
+    } else if (width == 4) {
+        COMPARE(int32_t)
+    } else if (width == 2) {
+        COMPARE(int16_t)
+    } else {
+        COMPARE(int8_t)
+    }
+    return 1;
 }

@@ -14,7 +14,8 @@ import torch
 
 from trajcheck.recording.model.recorded_model import Parameter
 from trajcheck.recording.model.shards import local
-from trajcheck.recording.sums.compiled import compiled, takes
+from trajcheck.recording.sums.addresses import Addresses, takes_all
+from trajcheck.recording.sums.compiled import compiled
 from trajcheck.recording.sums.squares import CHUNK_CPU, CHUNK_DEVICE, Number
 
 
@@ -99,7 +100,7 @@ class WindowVectors:
             return False
         moving = [p.source for p in self._parameters if p.source.grad is not None]
         sources, gradients = moving, [source.grad for source in moving if source.grad is not None]
-        if not all(map(takes, sources)) or not all(map(takes, gradients)):
+        if not takes_all(sources) or not takes_all(gradients):
             return False
         if self._flat is None:
             self._flat = {}
@@ -109,7 +110,8 @@ class WindowVectors:
                 self._flat[id(p.source)] = self._origin[begin:end], self._sum[begin:end]
                 begin = end
         origins, sums = zip(*[self._flat[id(source)] for source in sources], strict=True) if sources else ((), ())
-        library.window(gradients, sources, origins, sums, divisor, self.totals)
+        at = [Addresses(vectors) for vectors in (gradients, sources, origins, sums)]
+        library.window(at[0], at[1], at[2], at[3], divisor, self.totals)
         return True
 
     def gradient_sums(self) -> Iterator[tuple[str, torch.Tensor]]:
