@@ -31,6 +31,7 @@ CONDITIONS = {
     "allocate": "objective, `--allocate`",
     "lags": "recorded gradients, `--memory-lags`",
     "thinned": "rows that are not all steps",
+    "batches": "objective, several batches a row: `--sample probe`",
     "gap": "`--align time`",
     "line": "objective",
 }

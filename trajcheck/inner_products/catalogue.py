@@ -9,6 +9,7 @@ Vectors of a row t, by name
     recorded              g_t as recorded, beside a replayed `gradient`
     regularised           g_t + lambda x_t, lambda the weight decay of each parameter
     window, window_start  G, the sum of the gradients of all steps since record k, and x_k
+    batch_sum, unit_sum   of the batches b of one row: sum of g_b, and of g_b / |g_b|
     reference, gradient_reference     x* and grad f(x*; z_t), for each reference
 
 Differences are formed first, in float64, and multiplied afterwards: expanding |x - y|^2 into three inner products loses
@@ -54,6 +55,8 @@ STEP_PRODUCTS: dict[str, tuple[Operand, Operand]] = {
     "disagreement_sq": (DISAGREEMENT, DISAGREEMENT),  # |g_t - recorded g_t|^2
     "path_integral": ("gradient_between", STEP),  # summed with Gauss-Legendre weights over points between
     "path_remainder": ("gradient_between", STEP),  # with the weights of the highest Legendre polynomial they tell
+    "grad_dot_sum": ("gradient", "batch_sum"),  # <g_b, sum of all g>, on one of the batches of a row
+    "grad_dot_units": ("gradient", "unit_sum"),  # <g_b, sum of all g / |g|>
 }
 
 #: Those that are sums over points between x_{t-1} and x_t.
@@ -72,6 +75,9 @@ REFERENCE_PRODUCTS: dict[str, tuple[Operand, Operand]] = {
     "window_dot_skip": ("window", ERROR),  # <G, x_t - x*>
 }
 
+
+#: What each of several batches of one row has with all of them.
+BATCH_PRODUCTS = ("grad_dot_sum", "grad_dot_units")
 
 #: What a step is asked for that is no row itself but stands just before one.
 SUPPORT_PRODUCTS = ("step_sq", "step_dot_next", "grad_dot_next")

@@ -46,6 +46,7 @@ class Cost:
     precision: str = ""  # of the replay, with the reason
     second: tuple[str, int, int] | None = None  # the second precision, its rows, and its evaluations among the others
     ends: str = "max"  # of the spectra of Hessians
+    asked: bool = False  # what the noise between batches says of that of one example
     replayed: str = ""  # what there is to say of a loss that nobody named
 
     def __str__(self) -> str:
@@ -72,6 +73,11 @@ class Cost:
             lines += [
                 "           those of sample full are each over the whole data set, whose",
                 "           batches are first asked how much each weighs",
+            ]
+        if self.asked:
+            lines += [
+                "           besides, two batches of a row are asked whether the loss is a mean over",
+                "           its examples, by three losses",
             ]
         if self.hessians:
             lines += [f"           {line}" for line in in_words(self.hessians, OF_ANALYSIS[self.ends])]
@@ -122,6 +128,7 @@ def cost(
         f"{precision.dtype}: {precision.why}",
         (second[0], len(second[2].rows), others[0].losses + others[0].gradients) if second and others else None,
         ends=plan.ends,
+        asked=plan.batch_sums,
     )
 
 
@@ -241,9 +248,10 @@ class _Count:
                     shared = name in FIXED and self.always_fixed
                     on = known.get((name, number)) if shared else own_before if name == "previous" else None
                     on = known[name, number] = _Known(on.losses, on.gradients) if on else _Known()
-                    keep = (shared or (name == "own" and "previous" in plan.samples)) and kept < residency.kept
+                    keep = plan.gradient_again(name, self.always_fixed) and kept < residency.kept
                     kept += keep
                     self._row(read, name, on, keep)
+                    on.made[1] += name == "probe" and plan.batch_sums and not keep
                     self.losses, self.gradients = self.losses + on.made[0], self.gradients + on.made[1]
 
     def draws(self, read: Reads) -> list[range]:

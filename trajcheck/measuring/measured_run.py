@@ -148,8 +148,13 @@ class MeasuredRun:
             Measured(
                 sample,
                 tuple(
-                    self._source(sample, rows, twice, replay, lags)
-                    for rows, twice in zip(draws, second.get(sample) or [{}] * len(draws), strict=True)
+                    self._source(sample, rows, twice, replay, lags, batches)
+                    for rows, twice, batches in zip(
+                        draws,
+                        second.get(sample) or [{}] * len(draws),
+                        [measurement.batches(sample, draws), *[{}] * (len(draws) - 1)],  # once for all of them
+                        strict=True,
+                    )
                 ),
                 tuple(references),
             )
@@ -291,6 +296,7 @@ class MeasuredRun:
         second: Mapping[int, RowScalars],
         replay: ReplayFacts | None,
         lags: Mapping[int, Sequence[Sequence[LagScalars | str]]],
+        batches: Mapping[int, Sequence[RowScalars]],
     ) -> Source:
         """What columns on one sample are made from."""
         return Source(
@@ -310,6 +316,7 @@ class MeasuredRun:
             second=second,
             second_epsilon=self._second_epsilon,
             floor=self.floor,
+            batches=batches,
         )
 
     @property

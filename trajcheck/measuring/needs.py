@@ -9,6 +9,7 @@ from itertools import groupby, product
 from typing import NamedTuple
 
 from trajcheck.inner_products.catalogue import (
+    BATCH_PRODUCTS,
     CHORD_PRODUCTS,
     REFERENCE_PRODUCTS,
     STEP_PRODUCTS,
@@ -21,6 +22,7 @@ from trajcheck.metrics.resolution import ROWS as SECOND
 from trajcheck.replay.plan import REFERENCE_REPLAYED, STEP_REPLAYED, Plan
 from trajcheck.runs.trajectory import Trajectory
 from trajcheck.scalars.rows import Row, Rows, evenly
+from trajcheck.scalars.values import OF_BATCHES
 from trajcheck.tables.needed import Needed, needed
 from trajcheck.tables.scale import ROWS
 
@@ -46,8 +48,17 @@ class Request:
     @cached_property
     def needed(self) -> Needed:
         """What the columns of the families need."""
-        asked = {"path_integral": self.options.path_points, "allocate": self.options.allocate}
-        return needed(self.families.values(), without=[name for name, given in asked.items() if not given])
+        holds = {
+            "path_integral": bool(self.options.path_points),
+            "allocate": self.options.allocate,
+            "batches": self.several_batches,
+        }
+        return needed(self.families.values(), without=[name for name, here in holds.items() if not here])
+
+    @cached_property
+    def several_batches(self) -> bool:
+        """Whether some row is measured on several batches: probe batches, or the micro-batches of its step."""
+        return self.options.objective is not None and "probe" in self.options.samples
 
     @cached_property
     def curvature(self) -> frozenset[int]:
@@ -180,7 +191,8 @@ class Request:
         """What the replay, or that in the second precision, gives on a sample, of the step or towards a reference."""
         is_row = row.place in self.rows.places
         curved = is_row and row.place in self.curvature and not second
-        case = _Case(is_row, is_row and not row.no_pair, curved, sample == "own", reference, second)
+        own, batches = sample == "own", is_row and sample == "probe"
+        case = _Case(is_row, is_row and not row.no_pair, curved, own, batches, reference, second)
         if case not in self._replayed_fields:
             self._replayed_fields[case] = self._fields_of(case)
         return self._replayed_fields[case]
@@ -198,6 +210,7 @@ class Request:
             *("loss", "replayed"),
             *(("loss_previous",) if case.paired and "loss_previous" in plan.evaluations else ()),
             *step,
+            *((*BATCH_PRODUCTS, *OF_BATCHES) if case.batches and plan.batch_sums else ()),
             *(CHORD_PRODUCTS if case.paired and plan.path_points else ()),
             *(_CURVATURE[plan.ends] if case.curved else ()),
         )
@@ -210,5 +223,6 @@ class _Case(NamedTuple):
     paired: bool
     curved: bool
     own: bool
+    batches: bool
     reference: bool
     second: bool

@@ -207,6 +207,12 @@ class Measurement(RowNeeds):
                 tables[sample][draw][row.place].update(self._row(row, self._replayed(row, sample, draw)))
         return tables
 
+    def batches(self, sample: str, draws: Sequence[Mapping[int, RowScalars]]) -> dict[int, list[RowScalars]]:
+        """By place, each of the batches that a row is measured on under a convention, where these are several."""
+        if sample != "probe" or not self.request.plan.batch_sums:
+            return {}
+        return {row.place: [each[row.place] for each in draws] for row in self.rows.rows}
+
     def second(self) -> dict[str, list[dict[int, RowScalars]]]:
         """The same of the second precision: on the rows that were replayed in it."""
         tables: dict[str, list[dict[int, RowScalars]]] = {

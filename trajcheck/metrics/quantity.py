@@ -18,7 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 STEPS, REFERENCES, COMPARE, FLOW = "steps", "references", "compare", "flow"
 ALLOCATION = "allocation"
 #: What --metrics chooses from.
-FAMILY_NAMES = ("convexity", "smoothness", "progress", "secant", "geometry")
+FAMILY_NAMES = ("convexity", "smoothness", "progress", "secant", "geometry", "noise")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -50,7 +50,8 @@ class Quantity:
     `formula` in words and letters (x_t, g_t, d_t, e_t, y as in docs/columns.md); `symbol` as a paper writes it.
     `families`: the names of --metrics that give it; none: every report has it. `power`: its power of the loss, when the
     loss is multiplied and the recorded rates are not; None: it is no power. `of_tensor`: whether it makes sense for one
-    tensor; `only_of_tensor`: for nothing else. `of_sample`: whether a sample enters. `when`: what it takes beside its
+    tensor; `only_of_tensor`: for nothing else. `of_sample`: whether a sample enters; `of_batches`: whether all batches
+    of a row enter together, so that it has an error of its own. `when`: what it takes beside its
     operands (CONDITIONS of tables/operands.py). `words` for the page's chart, '' where that does not offer it, and its
     `rank` there. `hidden`: an operand of others that no report shows. `integer`: written as one. `operands`: what the
     function takes, `optional` those of them that it uses only where they are there; a column without a function is its
@@ -69,6 +70,7 @@ class Quantity:
     of_tensor: bool = False
     only_of_tensor: bool = False
     of_sample: bool = True
+    of_batches: bool = False
     when: tuple[str, ...] = ()
     words: str = ""
     rank: int = 0

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 from trajcheck.files.extents import EPSILON
 from trajcheck.inner_products.catalogue import (
+    BATCH_PRODUCTS,
     CHORD_PRODUCTS,
     REFERENCE_PRODUCTS,
     STEP_PRODUCTS,
@@ -24,6 +25,7 @@ from trajcheck.scalars.rows import Row, Rows
 #: Products with a replayed gradient in them; the stored-vector pass gives all others.
 _GRADIENTS = {
     *("gradient", "gradient_previous", "gradient_reference", "gradient_between", "recorded", "regularised"),
+    *("batch_sum", "unit_sum"),
 }
 #: Those that only the step's own sample has.
 OWN_PRODUCTS = {"recorded_sq", "disagreement_sq", "grad_dot_skip", "grad_dot_next", "step_dot_next"}
@@ -54,9 +56,23 @@ class Plan:
         """Whether grad f(x_{t-1}; z) is evaluated; own samples have the one of the step before recorded."""
         return "gradient_previous" in self.evaluations or ("descent" in self.evaluations and not own)
 
+    @property
+    def batch_sums(self) -> bool:
+        """Whether the batches of a row meet one another."""
+        return not set(BATCH_PRODUCTS).isdisjoint(self.step_products)
+
+    def gradient_again(self, name: str, always_fixed: bool) -> bool:
+        """Whether grad f at a row's x_t on a sample is asked for again: by the next row, as that of its x_{t-1}, or
+        when all batches of the row are known."""
+        if name == "probe" and self.batch_sums:
+            return True
+        if not (self.previous_gradient(own=False) and "loss_previous" in self.evaluations):
+            return False
+        return always_fixed if name in FIXED else name == "own" and "previous" in self.samples
+
     def products(self, own: bool, is_row: bool) -> tuple[list[str], list[str]]:
         """The products on one sample, of the step and towards each reference; `own`: the step's own sample."""
-        without = {*CHORD_PRODUCTS, *(() if own else OWN_PRODUCTS)}
+        without = {*CHORD_PRODUCTS, *BATCH_PRODUCTS, *(() if own else OWN_PRODUCTS)}
         step = [name for name in self.step_products if name not in without]
         if not is_row:
             return [name for name in step if name in SUPPORT_PRODUCTS], []

@@ -100,14 +100,10 @@ def replay_residency(
 
 
 def kept_gradients(trajectory: Trajectory, plan: Plan) -> int:
-    """On how many samples grad f at x_t is asked for again by the next row, as that of x_{t-1}."""
-    count = 0
-    if {"own", "previous"} <= set(plan.samples):
-        count += 1
-    if fixed_everywhere(trajectory):
-        count += "full" in plan.samples
-        count += sum(probe.batches for probe in trajectory.probes) if "probe" in plan.samples else 0
-    return count if plan.previous_gradient(own=False) and "loss_previous" in plan.evaluations else 0
+    """On how many samples grad f at x_t is asked for again (Plan.gradient_again)."""
+    always_fixed = fixed_everywhere(trajectory)
+    again = [name for name in plan.samples if plan.gradient_again(name, always_fixed)]
+    return sum(sum(probe.batches for probe in trajectory.probes) if name == "probe" else 1 for name in again)
 
 
 @dataclass(frozen=True)
@@ -116,7 +112,7 @@ class _Sizes:
 
     recorded: int  # a vector of parameters as it was recorded
     replayed: int  # a vector in the replay's dtype, so a gradient too
-    lanczos: int  # a vector of the Hessian
+    lanczos: int  # a vector of the Hessian, or of a sum of gradients
     fixed: int  # the objective's parameters, and frozen ones
     iterates: int  # how many are needed at once
     fresh: int  # and how many are read ahead at most
@@ -126,6 +122,7 @@ class _Sizes:
     gradients: int  # at x_t, and at x_{t-1} where that is evaluated
     ref_gradients: bool
     micro: bool  # gradients of several micro-batches are added up
+    sums: int  # vectors, of float32 at least, that batches of a row are added up in
     chord: bool
     curvatures: bool
     reduced: int  # what inner products widen
@@ -162,6 +159,7 @@ class _Sizes:
             gradients=1 + ("loss_previous" in plan.evaluations and any(map(plan.previous_gradient, (True, False)))),
             ref_gradients=plan.ref_gradients,
             micro="full" in plan.samples or any(each.micro_batches > 1 for each in snapshots),
+            sums=2 if plan.batch_sums else 0,
             chord=bool(plan.path_points),
             curvatures=bool(plan.curvature),
             reduced=8 * WIDENED * min(REDUCED, trajectory.numel) if cuda else 0,
@@ -190,7 +188,7 @@ class _Sizes:
         ahead = self.fresh * self.recorded + self.gradient if chosen.ahead else 0
         resident = sum(self.references[: chosen.references])
         iterates = self.iterates * self.recorded + self.gradient
-        return self.fixed + iterates + resident + chosen.kept * self.replayed + ahead
+        return self.fixed + iterates + resident + chosen.kept * self.replayed + self.sums * self.lanczos + ahead
 
     def _evaluation(self) -> int:
         """Beside its point and its gradient."""

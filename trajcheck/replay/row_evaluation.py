@@ -19,6 +19,7 @@ from torch import Tensor
 
 from trajcheck.errors import ObjectiveError
 from trajcheck.objective.curvature.lanczos import extreme_eigenvalues
+from trajcheck.replay.batches.sums import BatchSums
 from trajcheck.replay.data_set.sample import DataSet
 from trajcheck.replay.evaluations import Evaluations
 from trajcheck.replay.reducer import Reducer, Shares, Vector
@@ -34,13 +35,13 @@ Where = Callable[[str], str]
 
 @dataclass
 class Evaluated:
-    """A row on one sample. All but the curvature is on the device; `losses` at x_t and x_{t-1}, `ref_losses` at each
-    reference, by their names among scalars."""
+    """A row on one sample. All but `numbers`, of curvature and of the batch itself, is on the device; `losses` at x_t
+    and x_{t-1}, `ref_losses` at each reference, by their names among scalars."""
 
     losses: dict[str, Tensor] = field(default_factory=dict)
     ref_losses: list[dict[str, Tensor]] = field(default_factory=list)
     shares: list[Shares] = field(default_factory=list)
-    curvature: dict[str, float | None] = field(default_factory=dict)
+    numbers: dict[str, float | None] = field(default_factory=dict)
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -64,17 +65,38 @@ class RowEvaluation:
         found: dict[str, list[Evaluated]] = {}
         for name in data.reads.samples:
             found[name] = []
+            sums = BatchSums() if name == "probe" and self._setting.plan.batch_sums else None
+            batches: list[Evaluations] = []
             for number, on in enumerate(self._samples.of_row(name, data)):
                 before = on.count
                 keep = self._samples.asked_again(name) and kept < self._setting.residency.kept
                 kept += keep
-                found[name].append(self._on(data, on, name, number, keep))
+                found[name].append(self._on(data, on, name, number, keep, sums))
                 self.count += on.count - before
+                batches.append(on)
+            if sums is not None:
+                self._among_batches(data, batches, found[name], sums)
         return found
 
-    def _on(self, data: RowData, on: Evaluations, name: str, number: int, keep: bool) -> Evaluated:
+    def _among_batches(
+        self, data: RowData, batches: Sequence[Evaluations], done: Sequence[Evaluated], sums: BatchSums
+    ) -> None:
+        """What each probe batch has with the sums over all of them; gradients that were not kept are evaluated once
+        more."""
+        place, step = data.reads.row.place, data.reads.row.step
+        for number, (on, each) in enumerate(zip(batches, done, strict=True)):
+            before = on.count
+            where = f"step {step}, at x_t, on probe batch {number}"
+            _, gradient = on.loss_and_gradient(step, data.iterates[place], on.around.places[place], where, keep=False)
+            each.shares.append(sums.products(self._reducer, gradient))
+            each.numbers |= self._samples.examples[number]
+            self.count += on.count - before
+
+    def _on(
+        self, data: RowData, on: Evaluations, name: str, number: int, keep: bool, sums: BatchSums | None = None
+    ) -> Evaluated:
         """One row on one sample, the `number`-th of a convention; its own one meets the recorded gradients too. With
-        `keep`, the gradient at x_t stays with the sample."""
+        `keep`, the gradient at x_t stays with the sample; it is added to `sums`."""
         plan, row, is_row, own = self._setting.plan, data.reads.row, data.reads.is_row, name == "own"
         which = {"full": ", on the data set", "probe": f", on probe batch {number}"}.get(name, "")
 
@@ -94,6 +116,8 @@ class RowEvaluation:
         except ObjectiveError as error:
             lacks = self._setting.trajectory.snapshots[row.place].omitted.get("targets") if own else None
             raise error if lacks is None else ObjectiveError(f"{error} The run says of this batch: {lacks}") from error
+        if sums is not None:
+            sums.add(vectors["gradient"])
         paired = is_row and not row.no_pair
         if paired and "loss_previous" in plan.evaluations:
             previous, around = data.iterates[row.place - 1], on.around.places[row.place - 1]
@@ -125,7 +149,7 @@ class RowEvaluation:
         if plan.path_points and paired:
             done.shares += self._along_the_chord(data, on, where)
         if row.place in plan.curvature and is_row:
-            done.curvature = self._curvature(data, on)
+            done.numbers |= self._curvature(data, on)
         return done
 
     def _known(self, row: Row) -> set[Hashable]:

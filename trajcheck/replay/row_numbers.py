@@ -49,7 +49,7 @@ class RowNumbers:
             setattr(result.all[0 if number is None else number + 1], name, _finite(value))
         if result.own.recorded_sq is None and (None, "recorded_sq") in sums:
             self._spoilt(row)
-        for name, found in evaluated.curvature.items():
+        for name, found in evaluated.numbers.items():
             setattr(result.own, name, found)
         own = result.own
         own.replayed = own.loss is not None and (own.grad_sq is not None or (None, "grad_sq") not in sums)

@@ -7,8 +7,9 @@ from dataclasses import replace
 
 from trajcheck.objective.sample import Sample
 from trajcheck.replay.around import Around
+from trajcheck.replay.batches.examples import Numbers
 from trajcheck.replay.evaluations import Evaluations, Points
-from trajcheck.replay.plan import FIXED, fixed_everywhere
+from trajcheck.replay.plan import fixed_everywhere
 from trajcheck.replay.row_reading import RowData
 from trajcheck.replay.sample_conventions import recorded_sample
 from trajcheck.replay.setting import Setting
@@ -16,10 +17,12 @@ from trajcheck.replay.setting import Setting
 
 class RowSamples:
     """`fixed` are the samples of conventions that are the same on every row. `randomness` says of each place where the
-    draws of the step's own sample came from."""
+    draws of the step's own sample came from; `examples` what is known of each probe batch."""
 
-    def __init__(self, setting: Setting, fixed: Mapping[str, Sequence[Sample]]) -> None:
-        self._setting, self._fixed = setting, fixed
+    def __init__(
+        self, setting: Setting, fixed: Mapping[str, Sequence[Sample]], examples: Sequence[Numbers] = ()
+    ) -> None:
+        self._setting, self._fixed, self.examples = setting, fixed, examples
         self._always_fixed = fixed_everywhere(setting.trajectory)
         self._own: dict[int, Evaluations] = {}  # on the own samples of this and the last row, by place
         self._shared: dict[tuple[str, int], Evaluations] = {}  # on samples that are the same on every row
@@ -46,8 +49,8 @@ class RowSamples:
                 yield on
 
     def asked_again(self, name: str) -> bool:
-        """Whether the next row may ask for grad f at this row's x_t, as that of its x_{t-1}."""
-        return self._always_fixed if name in FIXED else name == "own" and "previous" in self._setting.plan.samples
+        """Whether grad f at this row's x_t may be asked for again (Plan.gradient_again)."""
+        return self._setting.plan.gradient_again(name, self._always_fixed)
 
     def forget(self, place: int) -> None:
         """Let go of the own samples that the row at a place does not need."""

@@ -14,14 +14,19 @@ import numpy as np
 
 from trajcheck.inner_products.catalogue import REFERENCE_PRODUCTS, STEP_PRODUCTS
 
+#: What is known of one of the batches of a row, beside inner products.
+OF_BATCHES = ("examples", "averaged")
+
 #: What a step has by itself beside inner products: losses; the extreme eigenvalues of the Hessian of f(.; z_t) at x_t
 #: with |H v - lambda v| and the error that this implies (an eigenvalue that has not converged is None, and these are
 #: numbers);
-#: <g_t, H g_t> / |g_t|^2; how many products with H were made; by how much they are not symmetric, None where they are.
+#: <g_t, H g_t> / |g_t|^2; how many products with H were made; by how much they are not symmetric, None where they are;
+#: how many examples the batch has, and whether the loss is their mean (1.0) or their sum (0.0), where that is known.
 STEP_EVALUATIONS = (
     *("loss", "loss_previous", "lambda_max", "lambda_max_residual", "lambda_min", "lambda_min_residual"),
     *("lambda_max_error", "lambda_min_error"),
     *("grad_curvature", "hessian_products", "hessian_asymmetry"),
+    *OF_BATCHES,
 )
 STEP_VALUES = (*STEP_PRODUCTS, *STEP_EVALUATIONS)
 #: What it has towards one reference: inner products, and f(x*; z_t).

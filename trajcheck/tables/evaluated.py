@@ -11,6 +11,15 @@ from trajcheck.metrics.catalogue import quantities
 from trajcheck.metrics.columns import Column
 from trajcheck.metrics.quantity import Quantity
 
+#: Ending of the columns of errors over batches.
+SE = "_se"
+
+
+def with_own_error(table: str, name: str) -> str:
+    """The column of several batches whose error is called so; '' where it is no such error."""
+    one = quantities(table).get(name.removesuffix(SE))
+    return one.name if one is not None and one.of_batches and name.endswith(SE) else ""
+
 
 class Evaluated:
     """The columns of one table, from operands that `base` makes by name."""
@@ -20,16 +29,20 @@ class Evaluated:
         self._known: dict[str, Any] = {}
 
     def __getitem__(self, name: str) -> Any:
-        """A column that a function makes, or what columns are made of."""
+        """A column that a function makes, or what columns are made of. One that has an error of its own is a mapping,
+        of "" and of `_se`; a function that takes it is given the column."""
         if name not in self._known:
             one = quantities(self.table).get(name)
+            if one is None and (of := with_own_error(self.table, name)):
+                return self[of][SE]
             self._known[name] = self._base(name) if one is None or one.function is None else self._made(one)
         return self._known[name]
 
     def _made(self, one: Quantity) -> Any:
         """A value that is not finite, as where squares or sums overflow, is undefined."""
         assert one.function is not None
-        operands = [self[each] for each in one.operands]
+        found = [self[each] for each in one.operands]
+        operands = [each[""] if isinstance(each, Mapping) and each.keys() == {"", SE} else each for each in found]
         with np.errstate(all="ignore"):
             made = one.function(*operands)
         if isinstance(made, Column):

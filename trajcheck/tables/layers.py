@@ -32,7 +32,8 @@ def layer_source(source: Source, tensors: Sequence[str]) -> Source:
     scalars, second = (
         {p: _shares(row, tensors) for p, row in each.items()} for each in (source.scalars, source.second)
     )
-    return replace(source, scalars=scalars, second=second, whole=source)
+    batches = {p: [_shares(row, tensors) for row in each] for p, each in source.batches.items()}
+    return replace(source, scalars=scalars, second=second, batches=batches, whole=source)
 
 
 def _shares(row: RowScalars, tensors: Sequence[str]) -> RowScalars:

@@ -16,6 +16,7 @@ from trajcheck.tables import reference_operands as reference_operands
 from trajcheck.tables import second_operands as second_operands
 from trajcheck.tables import step_operands as step_operands
 from trajcheck.tables import windows as windows
+from trajcheck.tables.evaluated import with_own_error
 from trajcheck.tables.operands import MADE
 
 
@@ -66,6 +67,7 @@ def _follow(table: str, name: str, found: Needed, seen: set[tuple[str, str]]) ->
     if (table, name) in seen:
         return
     seen.add((table, name))
+    name = with_own_error(table, name) or name
     quantity, made = quantities(table).get(name), MADE.get((table, name))
     if quantity is not None and quantity.function is not None:
         names: Iterable[str] = quantity.operands

@@ -206,6 +206,7 @@ CONDITIONS: Mapping[str, Callable[[Operands], bool]] = {
     "allocate": lambda o: o.table == ALLOCATION,
     "lags": lambda o: bool(o.source.lags),
     "thinned": lambda o: o.thinned,
+    "batches": lambda o: bool(o.source.batches),
 }
 
 

@@ -21,6 +21,7 @@ from trajcheck.metrics.formulas.other_tables.allocation import allocation_share
 from trajcheck.metrics.quantity import REFERENCES, STEPS
 from trajcheck.metrics.uncertainty import jackknife_error, mean_over_batches, standard_error
 from trajcheck.runs.references import Reference
+from trajcheck.tables.evaluated import SE
 from trajcheck.tables.operands import Operands, columns_of
 from trajcheck.tables.source import Source
 
@@ -31,8 +32,8 @@ RESOLUTIONS = frozenset(
         *(DEN_RESOLUTION, DEN_ROWS_BOUND),
     )
 )
-#: Endings of the columns of errors: over batches, and for the choice of rows, which has none of the other kind.
-SE, ROWS_SE = "_se", "_rows_se"
+#: Ending of the columns of errors for the choice of rows, which have none over batches.
+ROWS_SE = "_rows_se"
 #: Columns that are ratios of two others; over batches they are ratios of means.
 RATIOS = {
     "convexity_ratio": ("convexity_num", "convexity_den"),
@@ -86,10 +87,11 @@ def over_batches(table: str, each: Sequence[Mapping[str, Column]]) -> dict[str, 
     result: dict[str, Column] = {}
     declared = quantities(table)
     for name in each[0]:
-        batches = [columns[name] for columns in each]
-        if name in declared and not declared[name].of_sample:
-            result[name] = batches[0]
+        one = declared.get(name, declared.get(name.removesuffix(SE)))
+        if one is not None and (one.of_batches or not one.of_sample):
+            result[name] = each[0][name]
             continue
+        batches = [columns[name] for columns in each]
         result[name] = mean_over_batches(batches)
         if name not in RESOLUTIONS and not name.endswith(ROWS_SE):
             result[name + SE] = standard_error(batches)

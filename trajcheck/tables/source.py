@@ -40,8 +40,8 @@ class Source:
     None when nothing was replayed.
 
     `second` are those of another precision (replay/plan.py), of epsilon `second_epsilon`, at the places that were
-    evaluated in it. `whole`: the source of all
-    tensors, where this one is of some of them.
+    evaluated in it. `batches`: by place, the scalars of each of the batches that the row is measured on, where these
+    are several. `whole`: the source of all tensors, where this one is of some of them.
     """
 
     trajectory: Trajectory
@@ -60,6 +60,7 @@ class Source:
     lags: Mapping[int, Sequence[Sequence[LagScalars | str]]] = field(default_factory=dict)  # by lag, reference and row
     second: Mapping[int, RowScalars] = field(default_factory=dict)
     floor: Floor = field(default_factory=Floor)
+    batches: Mapping[int, Sequence[RowScalars]] = field(default_factory=dict)
     whole: Source | None = None
 
     @cached_property

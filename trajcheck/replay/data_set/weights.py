@@ -50,14 +50,14 @@ class Weighing(NamedTuple):
 def weigh(objective: Objective, walk: Walk) -> Weighing:
     """The weights of the batches that `walk` goes through. Raises ObjectiveError for a weight that is no number > 0."""
     if objective.weight is not None:
-        return _shares([_said(objective, sample, i) for i, sample in enumerate(walk())], BY_WEIGHT)
-    at = _LossOfBatches(objective)
+        return _shares([said(objective, sample, i) for i, sample in enumerate(walk())], BY_WEIGHT)
+    at = LossOfBatches(objective)
     counts: list[float] = []
     for number, sample in enumerate(walk()):
         at.loss(sample)
         if objective.count is None:
             break
-        counts.append(_number(objective, objective.count, f"the loss returned with batch {number} the count"))
+        counts.append(number_of(objective, objective.count, f"the loss returned with batch {number} the count"))
     else:
         return _shares(counts, BY_COUNT)
     if counts:
@@ -65,7 +65,7 @@ def weigh(objective: Objective, walk: Walk) -> Weighing:
     shapes = [{path: tuple(tensor.shape) for path, tensor in sample.tensors.items()} for sample in walk()]
     if all(each == shapes[0] for each in shapes):
         return _shares([1.0] * len(shapes), SAME_SHAPES)
-    lengths = [_length(each.values()) for each in shapes]
+    lengths = [length_of(each.values()) for each in shapes]
     beyond = [{path: shape[1:] for path, shape in each.items()} for each in shapes]
     known = [length for length in lengths if length]
     comparable = len(known) == len(lengths) and all(each == beyond[0] for each in beyond)
@@ -74,7 +74,7 @@ def weigh(objective: Objective, walk: Walk) -> Weighing:
     return _shares([1.0] * len(shapes), EQUALLY)
 
 
-class _LossOfBatches:
+class LossOfBatches:
     """The loss, batch by batch, at one point: the objective's own parameters with some noise, so that no symmetry of an
     initial value (a head of zeros) makes all losses equal. Modules are in evaluation mode: a normalisation over the
     batch, and dropout, would hide what the loss averages over."""
@@ -91,6 +91,12 @@ class _LossOfBatches:
                 value = value + (0.1 * spread + 0.01) * noise
             self._x[name] = value
 
+    @property
+    def near(self) -> float:
+        """By how much two losses that are the same may differ, relatively."""
+        dtypes = [value.dtype for value in self._x.values() if value.dtype in FLOATING]
+        return SAME * max((torch.finfo(dtype).eps for dtype in dtypes), default=0.0)
+
     def loss(self, sample: Sample) -> float:
         with self._objective.in_evaluation_mode():
             return float(self._objective.loss(self._x, sample, where="a batch of the data set"))
@@ -98,40 +104,40 @@ class _LossOfBatches:
     def means_over_the_first_axis(self, samples: Iterable[Sample], lengths: Sequence[int]) -> bool:
         """Whether no two neighbours contradict it, and at least one pair could have."""
         told = 0
-        dtypes = [value.dtype for value in self._x.values() if value.dtype in FLOATING]
-        near = SAME * max(torch.finfo(dtype).eps for dtype in dtypes)
         try:
             for (one, n), (other, m) in pairwise(zip(samples, lengths, strict=True)):
-                f, g, both = self.loss(one), self.loss(other), self.loss(_together(one, other))
+                f, g, both = self.loss(one), self.loss(other), self.loss(together(one, other))
                 scale = max(abs(f), abs(g), abs(both))
-                if not abs(both - (n * f + m * g) / (n + m)) <= near * scale:
+                if not abs(both - (n * f + m * g) / (n + m)) <= self.near * scale:
                     return False
-                told += abs(f - g) > APART * near * scale
+                told += abs(f - g) > APART * self.near * scale
         except ObjectiveError:  # a loss of just this number of examples
             return False
         return told > 0
 
 
-def _together(one: Sample, other: Sample) -> Sample:
+def together(one: Sample, other: Sample) -> Sample:
     """Two batches along the first axis; what has no axis is the first's."""
     tensors = {path: torch.cat([t, other.tensors[path]]) if t.ndim else t for path, t in one.tensors.items()}
     return replace(one, tensors=tensors)
 
 
-def _length(shapes: Iterable[tuple[int, ...]]) -> int | None:
+def length_of(shapes: Iterable[tuple[int, ...]]) -> int | None:
     """That of all tensors along the first axis; None where they have none in common."""
     found = {shape[0] for shape in shapes if shape}
     return found.pop() if len(found) == 1 else None
 
 
-def _said(objective: Objective, sample: Sample, number: int) -> float:
+def said(objective: Objective, sample: Sample, number: int, of: str = "of the data set") -> float:
+    """What the objective's weight(batch) says of a batch. Raises ObjectiveError."""
     assert objective.weight is not None
-    with objective.asked(f"weight() of batch {number} of the data set"):
+    with objective.asked(f"weight() of batch {number} {of}"):
         found = objective.weight(unflatten({path: t.clone() for path, t in sample.tensors.items()}, sample.tree))
-    return _number(objective, found, f"weight() of batch {number} of the data set is")
+    return number_of(objective, found, f"weight() of batch {number} {of} is")
 
 
-def _number(objective: Objective, found: object, what: str) -> float:
+def number_of(objective: Objective, found: object, what: str) -> float:
+    """A number above 0. Raises ObjectiveError, which begins with `what`."""
     try:
         value = float(found)  # type: ignore[arg-type]
     except (TypeError, ValueError, RuntimeError):
