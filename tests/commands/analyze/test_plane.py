@@ -16,7 +16,7 @@ import trajcheck
 from trajcheck.errors import NotFiniteError, UsageError
 from trajcheck.measuring.measured_run import MeasuredRun
 from trajcheck.measuring.options import Options
-from trajcheck.metrics.formulas.principal_components import principal_plane
+from trajcheck.metrics.principal_components import principal_plane
 from trajcheck.runs.references import resolve_references
 from trajcheck.runs.trajectory import open_trajectory
 from trajcheck.stream import gram_pass as module

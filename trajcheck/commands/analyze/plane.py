@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trajcheck.metrics.formulas.principal_components import principal_plane
+from trajcheck.metrics.principal_components import principal_plane
 from trajcheck.reports.making.csv_table import CsvTable
 from trajcheck.runs.references import Reference
 from trajcheck.runs.trajectory import Trajectory
