@@ -31,7 +31,7 @@ CONDITIONS = {
     "allocate": "objective, `--allocate`",
     "lags": "recorded gradients, `--memory-lags`",
     "thinned": "rows that are not all steps",
-    "batches": "objective, several batches a row: `--sample probe`",
+    "batches": "objective, several batches a row: `--sample probe`, or a step accumulated over micro-batches",
     "gap": "`--align time`",
     "line": "objective",
 }

@@ -14,9 +14,10 @@ from trajcheck.measuring.precision import ReplayPrecision
 from trajcheck.readable import in_lines, plain
 from trajcheck.replay.around import fresh_around, reference_extents
 from trajcheck.replay.plan import FIXED, Plan, Reads, fixed_everywhere, replay_reads
-from trajcheck.replay.residency import Residency, replay_residency
+from trajcheck.replay.residency import Residency, accumulated, replay_residency
 from trajcheck.runs.references import Reference
 from trajcheck.runs.trajectory import Trajectory
+from trajcheck.scalars.micro_batches import first_accumulated
 from trajcheck.scalars.rows import Rows
 from trajcheck.stream.gram_pass import evenly_spaced, gram_bytes
 from trajcheck.stream.row_pass import CHUNK
@@ -128,7 +129,7 @@ def cost(
         f"{precision.dtype}: {precision.why}",
         (second[0], len(second[2].rows), others[0].losses + others[0].gradients) if second and others else None,
         ends=plan.ends,
-        asked=plan.batch_sums,
+        asked=plan.batch_sums and ("probe" in plan.samples or first_accumulated(trajectory) is not None),
     )
 
 
@@ -252,6 +253,8 @@ class _Count:
                     kept += keep
                     self._row(read, name, on, keep)
                     on.made[1] += name == "probe" and plan.batch_sums and not keep
+                    if name == "own" and accumulated(trajectory, read, plan):
+                        on.made[1] += not residency.micro
                     self.losses, self.gradients = self.losses + on.made[0], self.gradients + on.made[1]
 
     def draws(self, read: Reads) -> list[range]:
@@ -285,6 +288,11 @@ def _replay_bytes(
     probes = sum(probe.batches for probe in trajectory.probes)
     if "probe" in plan.samples:
         once += sum(extent_bytes(probe.batch) for probe in trajectory.probes)
+    if plan.batch_sums and "own" in plan.samples and (place := first_accumulated(trajectory)) is not None:
+        source = trajectory.batch_source(snapshots[place])
+        assert source is not None
+        read_first = [snapshots[place].buffers, *snapshots[place].rank_buffers.values()]
+        once += extent_bytes(source.batch, snapshots[place].generators, *read_first)
     around = {e for each in references for table in reference_extents(each, snapshots[-1]) for e in table.values()}
     once += sum(extent.length for extent in around)
     there: Sequence[int] = ()

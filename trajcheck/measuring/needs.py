@@ -21,6 +21,7 @@ from trajcheck.metrics.families import Family
 from trajcheck.metrics.resolution import ROWS as SECOND
 from trajcheck.replay.plan import REFERENCE_REPLAYED, STEP_REPLAYED, Plan
 from trajcheck.runs.trajectory import Trajectory
+from trajcheck.scalars.micro_batches import micro_batches
 from trajcheck.scalars.rows import Row, Rows, evenly
 from trajcheck.scalars.values import OF_BATCHES
 from trajcheck.tables.needed import Needed, needed
@@ -58,7 +59,18 @@ class Request:
     @cached_property
     def several_batches(self) -> bool:
         """Whether some row is measured on several batches: probe batches, or the micro-batches of its step."""
-        return self.options.objective is not None and "probe" in self.options.samples
+        if self.options.objective is None:
+            return False
+        return "probe" in self.options.samples or any(map(self._accumulated, self.rows.rows))
+
+    def _accumulated(self, row: Row) -> int:
+        """Over how many micro-batches a step was accumulated that is measured on its own sample."""
+        own = "own" in self.options.samples and not row.no_sample
+        return micro_batches(self.trajectory, row.place) if own else 0
+
+    def micro_batches(self, row: Row) -> int:
+        """How many micro-batches of a row meet one another."""
+        return self._accumulated(row) if self.plan.batch_sums and row.place in self.rows.places else 0
 
     @cached_property
     def curvature(self) -> frozenset[int]:

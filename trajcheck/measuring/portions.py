@@ -18,6 +18,7 @@ from trajcheck.measuring.measured_columns import RowCounts, SecondFacts
 from trajcheck.measuring.row_needs import RowNeeds
 from trajcheck.replay.plan import REFERENCE_REPLAYED, STEP_REPLAYED, Plan
 from trajcheck.runs.references import Reference
+from trajcheck.scalars.micro_batches import MICRO
 from trajcheck.scalars.rows import Row, Rows
 from trajcheck.scalars.saved.record import Need, Record, TensorShares, record_of, row_of
 from trajcheck.scalars.values import LAG_PRODUCTS, LagScalars, RowScalars
@@ -56,6 +57,7 @@ class Measurement(RowNeeds):
             groups = [self._stored(row)]
         elif kind in (REPLAYED, SECOND):
             groups = [self._replayed(row, *each, kind == SECOND) for each in self._samples(row)]
+            groups += [[need] for need in self._micro(row)] if kind == REPLAYED else []
         else:
             groups = [[None, *self._lagged(row, lag)] for lag in self.request.options.lags]
         return frozenset(
@@ -162,6 +164,9 @@ class Measurement(RowNeeds):
                     words = {"own": replay.randomness.get(row.place, ""), "full": replay.weighing}
                     word = f"{device} {words.get(sample, '')}"
                     records.update(self._taken(portion, found[sample][draw], needs, word))
+                if portion.own and not second and not isinstance(found, str):
+                    for number, need in enumerate(self._micro(row)):
+                        records[need.key] = record_of(None, found[MICRO][number], need)
                 self.store.add(records)
         self.evaluations += replay.evaluations
 
@@ -209,9 +214,13 @@ class Measurement(RowNeeds):
 
     def batches(self, sample: str, draws: Sequence[Mapping[int, RowScalars]]) -> dict[int, list[RowScalars]]:
         """By place, each of the batches that a row is measured on under a convention, where these are several."""
-        if sample != "probe" or not self.request.plan.batch_sums:
+        rows = self.rows.rows
+        if not self.request.plan.batch_sums or sample not in ("own", "probe"):
             return {}
-        return {row.place: [each[row.place] for each in draws] for row in self.rows.rows}
+        if sample == "probe":
+            return {row.place: [each[row.place] for each in draws] for row in rows}
+        found = {row.place: [self._row(row, [need]) for need in self._micro(row)] for row in rows}
+        return found if any(found.values()) else {}
 
     def second(self) -> dict[str, list[dict[int, RowScalars]]]:
         """The same of the second precision: on the rows that were replayed in it."""

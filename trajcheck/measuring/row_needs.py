@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from trajcheck.inner_products.catalogue import BATCH_PRODUCTS
 from trajcheck.measuring.needs import Request
 from trajcheck.runs.references import Reference
+from trajcheck.scalars.micro_batches import MICRO
 from trajcheck.scalars.rows import Row
 from trajcheck.scalars.saved.keys import Identity
 from trajcheck.scalars.saved.record import Need
 from trajcheck.scalars.saved.store import ScalarStore
-from trajcheck.scalars.values import LAG_PRODUCTS
+from trajcheck.scalars.values import LAG_PRODUCTS, OF_BATCHES
 
 
 class RowNeeds:
@@ -63,6 +65,15 @@ class RowNeeds:
                 by_tensor,
             )
             for each in (None, *self._towards(row))
+        ]
+
+    def _micro(self, row: Row) -> list[Need]:
+        """What each micro-batch of an accumulated step is to give."""
+        key, by_tensor = self._key(row), row.place in self.request.plan.by_tensor
+        fields = ("grad_sq", *BATCH_PRODUCTS, *OF_BATCHES)
+        return [
+            Need(self.identity.replayed(key, MICRO, number, None), fields, by_tensor)
+            for number in range(self.request.micro_batches(row))
         ]
 
     def _lagged(self, row: Row, lag: int) -> list[Need]:

@@ -38,6 +38,9 @@ from trajcheck.runs.modes import Modes
 
 T = TypeVar("T")
 
+#: Sees the gradients of w_i f_i of the micro-batches, by number, one after the other.
+Each = Callable[[int, Mapping[str, Tensor]], None]
+
 
 class Objective:
     """A model and its loss(model, batch), to be evaluated at parameters from outside.
@@ -226,13 +229,14 @@ class Objective:
         return self._evaluate(parameters, sample, where, ())[0]
 
     def loss_and_gradient(
-        self, parameters: Mapping[str, Tensor], sample: Sample, *, where: str = ""
+        self, parameters: Mapping[str, Tensor], sample: Sample, *, where: str = "", each: Each | None = None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """f(x; z) as `loss`, and grad f(x; z) by name, for the trainable parameters, in the replay's dtype.
 
-        A parameter that the loss does not use has gradient zero.
+        A parameter that the loss does not use has gradient zero. `each` sees the gradient of weight_i loss_i of every
+        micro-batch, and leaves it as it is; where the evaluation has to begin anew, it begins at 0 again.
         """
-        return self._evaluate(parameters, sample, where, self.trainable)
+        return self._evaluate(parameters, sample, where, self.trainable, each)
 
     def hessian(
         self, parameters: Mapping[str, Tensor], sample: Sample, *, where: str = "", keep_graph: bool = True
@@ -306,10 +310,15 @@ class Objective:
         return found
 
     def _evaluate(
-        self, parameters: Mapping[str, Tensor], sample: Sample, where: str, trainable: tuple[str, ...]
+        self,
+        parameters: Mapping[str, Tensor],
+        sample: Sample,
+        where: str,
+        trainable: tuple[str, ...],
+        each: Each | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         xs = self._points(parameters)
-        work = self._work(sample, where, [xs[name] for name in trainable])
+        work = self._work(sample, where, [xs[name] for name in trainable], each)
         loss, gradients = self._inside(parameters, xs, sample, where, work)
         return loss, dict(zip(trainable, gradients, strict=True))
 
@@ -406,16 +415,20 @@ class Objective:
             return nullcontext()
         return DrawsIn(self.draws_in, self.dtype)
 
-    def _work(self, sample: Sample, where: str, wanted: list[Tensor]) -> Callable[[], tuple[Tensor, list[Tensor]]]:
+    def _work(
+        self, sample: Sample, where: str, wanted: list[Tensor], each: Each | None
+    ) -> Callable[[], tuple[Tensor, list[Tensor]]]:
         """The evaluation. Backward belongs to it: checkpointed layers run their forward again there."""
 
         def work() -> tuple[Tensor, list[Tensor]]:
             total = torch.zeros((), dtype=torch.float64, device=self.device)
             gradients: list[Tensor] = []
-            for value, weight in self._values(sample, where):
+            for number, (value, weight) in enumerate(self._values(sample, where)):
                 if wanted:
                     with self._translated(where):
                         parts = self._gradient(value * weight if weight != 1 else value, wanted, where)
+                    if each is not None:
+                        each(number, dict(zip(self.trainable, parts, strict=True)))
                     # Not in place: autograd may hand out one tensor for two parameters. One after the other, so that
                     # there are never three of all.
                     gradients = [a + parts.pop(0) for a in _emptied(gradients)] if gradients else parts

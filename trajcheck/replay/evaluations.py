@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
-from trajcheck.objective.objective import Objective
+from trajcheck.objective.objective import Each, Objective
 from trajcheck.objective.sample import Sample
 from trajcheck.replay.around import Around
 from trajcheck.replay.reducer import Vector
@@ -45,14 +45,16 @@ class Evaluations:
         return self.losses[key]
 
     def loss_and_gradient(
-        self, key: Hashable, x: Vector, around: Around, where: str, *, keep: bool = True
+        self, key: Hashable, x: Vector, around: Around, where: str, *, keep: bool = True, each: Each | None = None
     ) -> tuple[Tensor, Vector]:
-        """f(x; z) and grad f(x; z), kept until it is forgotten or not at all. Raises as `loss` does."""
+        """f(x; z) and grad f(x; z), kept until it is forgotten or not at all; `each` sees those of micro-batches.
+        Raises as `loss` does."""
         if key in self.gradients:
             return self.losses[key], self.gradients[key]
         self.count += 1
         point, sample = self.at(x, around)
-        loss, gradient = self.objective.loss_and_gradient(point, sample, where=where)
+        how = {} if each is None else {"each": each}
+        loss, gradient = self.objective.loss_and_gradient(point, sample, where=where, **how)
         if keep:
             self.gradients[key] = gradient
         return self.losses.setdefault(key, loss), gradient

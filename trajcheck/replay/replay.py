@@ -17,7 +17,7 @@ from trajcheck.errors import TrajcheckError
 from trajcheck.objective.objective import Objective
 from trajcheck.objective.sample import Sample
 from trajcheck.replay.around import constant_names
-from trajcheck.replay.batches.examples import Numbers, examples_of
+from trajcheck.replay.batches.sizes import Sizes
 from trajcheck.replay.data_set.sample import data_set
 from trajcheck.replay.fitting import fit_objective, prepared, recorded_dtype
 from trajcheck.replay.gpu_reducer import DeviceReducer
@@ -69,12 +69,12 @@ class Replay:
         self.weighing = ""  # how the batches of a data set weigh
         self.evaluations = 0
         self._fixed: dict[str, list[Sample]] = {}
-        self._examples: list[Numbers] = []  # of each probe batch
-        if "probe" in plan.samples:
-            with VectorReader(Buffers(torch.device("cpu"))) as reader:
+        self._sizes = Sizes()
+        with VectorReader(Buffers(torch.device("cpu"))) as reader:
+            if "probe" in plan.samples:
                 self._fixed["probe"] = probe_samples(trajectory, objective, recorded, reader.tensor)
             if plan.batch_sums:
-                self._examples = examples_of(self.objective, self._fixed["probe"], "of the probe")
+                self._sizes = Sizes.of(self._setting, self._fixed.get("probe", ()), reader.tensor)
         if "full" in plan.samples:
             whole = data_set(objective, recorded)
             self._fixed["full"], self.weighing = [whole], whole.randomness
@@ -88,7 +88,7 @@ class Replay:
         the objective fails.
         """
         setting = self._setting
-        samples = RowSamples(setting, self._fixed, self._examples)
+        samples = RowSamples(setting, self._fixed, self._sizes)
         with RowReading(setting) as reading, self._reducer() as reducer:
             evaluation = RowEvaluation(setting, samples, reading, reducer)
             numbers = RowNumbers(

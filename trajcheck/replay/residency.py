@@ -15,6 +15,7 @@ from trajcheck.objective.dtype_names import AS_IS
 from trajcheck.replay.plan import Plan, Reads, fixed_everywhere
 from trajcheck.runs.references import Reference
 from trajcheck.runs.trajectory import Trajectory
+from trajcheck.scalars.micro_batches import micro_batches
 
 #: Bytes at whose multiples the tensors of a vector begin, as torch's own do: kernels may round otherwise elsewhere.
 ALIGNMENT = 64
@@ -34,6 +35,8 @@ SMALLEST_BASIS, USEFUL_BASIS, BESIDE_BASIS = 6, 32, 6
 
 #: Bytes of gradients that are kept from row to row, on samples that are the same on both, where --memory says nothing.
 KEPT = 10**9
+#: The same of the gradients of a step's micro-batches, which are held until its own is known.
+HELD = 4 * 10**9
 
 #: Elements that the device's inner products widen to float64 at a time, and the vectors and differences among them.
 REDUCED, WIDENED = 1 << 22, 16
@@ -44,7 +47,8 @@ class Residency:
     """What stays on the device. `references`: how many of them, the first ones; the others are read again wherever they
     are needed, into one buffer. `kept`: on how many samples the gradient at x_t is kept for the next row. `ahead`:
     whether the next row is read while this one computes. `basis`: bytes for Lanczos vectors (None: as many as help).
-    `bytes`: the most that all of it takes, the basis excepted where it is not bounded; `minimum`: of any residency."""
+    `bytes`: the most that all of it takes, the basis excepted where it is not bounded; `minimum`: of any residency.
+    `micro`: whether the gradients of all micro-batches of a step are held at once; else they are evaluated twice."""
 
     references: int
     kept: int
@@ -52,6 +56,7 @@ class Residency:
     basis: int | None
     bytes: int
     minimum: int
+    micro: bool = False
 
 
 def replay_residency(
@@ -74,7 +79,8 @@ def replay_residency(
     minimum = sizes.total(least)
     if plan.memory is None:
         few = min(kept, KEPT // sizes.replayed)
-        all_of_it = Residency(len(references), few, True, None, 0, minimum)
+        held = sizes.micros * sizes.replayed <= HELD
+        all_of_it = Residency(len(references), few, True, None, 0, minimum, held)
         return replace(all_of_it, bytes=sizes.total(all_of_it))
     if plan.memory < minimum:
         raise UsageError(
@@ -85,6 +91,8 @@ def replay_residency(
     chosen = least
     wishes = [replace(least, kept=number) for number in range(kept, 0, -1)]
     chosen = next((each for each in wishes if sizes.total(each) <= plan.memory), chosen)
+    if sizes.total(replace(chosen, micro=True)) <= plan.memory:
+        chosen = replace(chosen, micro=True)
     for vectors in (USEFUL_BASIS, USEFUL_BASIS // 2, SMALLEST_BASIS):
         sizes = replace(sizes, basis=vectors)
         if sizes.total(chosen) <= plan.memory:
@@ -97,6 +105,12 @@ def replay_residency(
     spare = plan.memory - sizes.curvature(chosen)
     basis = spare + sizes.basis * sizes.lanczos if plan.curvature else None
     return replace(chosen, basis=basis, bytes=sizes.total(chosen), minimum=minimum)
+
+
+def accumulated(trajectory: Trajectory, read: Reads, plan: Plan) -> int:
+    """How many micro-batches of a row meet one another."""
+    own = plan.batch_sums and read.is_row and "own" in read.samples
+    return micro_batches(trajectory, read.row.place) if own else 0
 
 
 def kept_gradients(trajectory: Trajectory, plan: Plan) -> int:
@@ -122,6 +136,7 @@ class _Sizes:
     gradients: int  # at x_t, and at x_{t-1} where that is evaluated
     ref_gradients: bool
     micro: bool  # gradients of several micro-batches are added up
+    micros: int  # micro-batches whose gradients may be held
     sums: int  # vectors, of float32 at least, that batches of a row are added up in
     chord: bool
     curvatures: bool
@@ -159,6 +174,7 @@ class _Sizes:
             gradients=1 + ("loss_previous" in plan.evaluations and any(map(plan.previous_gradient, (True, False)))),
             ref_gradients=plan.ref_gradients,
             micro="full" in plan.samples or any(each.micro_batches > 1 for each in snapshots),
+            micros=max((accumulated(trajectory, read, plan) for read in reads), default=0),
             sums=2 if plan.batch_sums else 0,
             chord=bool(plan.path_points),
             curvatures=bool(plan.curvature),
@@ -178,7 +194,8 @@ class _Sizes:
         """While the gradients at x_t, x_{t-1} and a reference are evaluated, and meet the recorded vectors."""
         streamed = max(self.references[chosen.references :], default=0)
         gradients = self.replayed * (self.gradients + self.ref_gradients * bool(self.references))
-        return self._always(chosen) + gradients + streamed + max(self._evaluation(), self.reduced)
+        held = self.micros * self.replayed if chosen.micro else 0
+        return self._always(chosen) + gradients + held + streamed + max(self._evaluation(), self.reduced)
 
     def curvature(self, chosen: Residency) -> int:
         """While Lanczos works, with a basis of `basis` vectors."""

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from trajcheck.errors import ObjectiveError
 from trajcheck.objective.curvature.lanczos import extreme_eigenvalues
+from trajcheck.replay.around import Around
 from trajcheck.replay.batches.sums import BatchSums
 from trajcheck.replay.data_set.sample import DataSet
 from trajcheck.replay.evaluations import Evaluations
@@ -27,6 +28,7 @@ from trajcheck.replay.row_reading import RowData, RowReading
 from trajcheck.replay.row_samples import RowSamples
 from trajcheck.replay.setting import Setting
 from trajcheck.runs.references import Reference
+from trajcheck.scalars.micro_batches import MICRO, micro_batches
 from trajcheck.scalars.rows import Row
 
 #: Names step and point, for messages.
@@ -36,12 +38,14 @@ Where = Callable[[str], str]
 @dataclass
 class Evaluated:
     """A row on one sample. All but `numbers`, of curvature and of the batch itself, is on the device; `losses` at x_t
-    and x_{t-1}, `ref_losses` at each reference, by their names among scalars."""
+    and x_{t-1}, `ref_losses` at each reference, by their names among scalars; `micro` are its micro-batches, where
+    they were asked for."""
 
     losses: dict[str, Tensor] = field(default_factory=dict)
     ref_losses: list[dict[str, Tensor]] = field(default_factory=list)
     shares: list[Shares] = field(default_factory=list)
     numbers: dict[str, float | None] = field(default_factory=dict)
+    micro: list[Evaluated] = field(default_factory=list)
 
     @property
     def tensors(self) -> list[Tensor]:
@@ -76,6 +80,8 @@ class RowEvaluation:
                 batches.append(on)
             if sums is not None:
                 self._among_batches(data, batches, found[name], sums)
+            if name == "own" and found[name][0].micro:
+                found[MICRO] = found[name][0].micro
         return found
 
     def _among_batches(
@@ -89,7 +95,7 @@ class RowEvaluation:
             where = f"step {step}, at x_t, on probe batch {number}"
             _, gradient = on.loss_and_gradient(step, data.iterates[place], on.around.places[place], where, keep=False)
             each.shares.append(sums.products(self._reducer, gradient))
-            each.numbers |= self._samples.examples[number]
+            each.numbers |= self._samples.sizes.probe[number]
             self.count += on.count - before
 
     def _on(
@@ -110,9 +116,8 @@ class RowEvaluation:
         vectors: dict[str, Vector] = {"x": x}
         done = Evaluated()
         try:
-            done.losses["loss"], vectors["gradient"] = on.loss_and_gradient(
-                row.step, x, on.around.places[row.place], where("x_t")
-            )
+            at_x = x, on.around.places[row.place], where("x_t")
+            done.losses["loss"], vectors["gradient"], done.micro = self._at_x(data, on, name, *at_x)
         except ObjectiveError as error:
             lacks = self._setting.trajectory.snapshots[row.place].omitted.get("targets") if own else None
             raise error if lacks is None else ObjectiveError(f"{error} The run says of this batch: {lacks}") from error
@@ -151,6 +156,22 @@ class RowEvaluation:
         if row.place in plan.curvature and is_row:
             done.numbers |= self._curvature(data, on)
         return done
+
+    def _at_x(
+        self, data: RowData, on: Evaluations, name: str, x: Vector, around: Around, where: str
+    ) -> tuple[Tensor, Vector, list[Evaluated]]:
+        """f and grad f at x_t, and what each of the step's micro-batches has with the sums over them, where that is
+        asked for."""
+        row, plan, micro = data.reads.row, self._setting.plan, None
+        accumulated = data.reads.is_row and micro_batches(self._setting.trajectory, row.place)
+        if name == "own" and plan.batch_sums and accumulated:
+            micro = self._samples.sizes.micro_batches(self._setting, on.sample)
+        if micro is None:
+            return *on.loss_and_gradient(row.step, x, around, where), []
+        loss, gradient = on.loss_and_gradient(row.step, x, around, where, each=micro.add)
+        again = partial(on.loss_and_gradient, ("again", row.step), x, around, where, keep=False)
+        found = micro.products(self._reducer, lambda each: again(each=each))
+        return loss, gradient, [Evaluated(shares=[shares], numbers=numbers) for shares, numbers in found]
 
     def _known(self, row: Row) -> set[Hashable]:
         """Points at which later rows may ask for the loss again."""

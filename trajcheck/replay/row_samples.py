@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from trajcheck.objective.sample import Sample
 from trajcheck.replay.around import Around
-from trajcheck.replay.batches.examples import Numbers
+from trajcheck.replay.batches.sizes import Sizes
 from trajcheck.replay.evaluations import Evaluations, Points
 from trajcheck.replay.plan import fixed_everywhere
 from trajcheck.replay.row_reading import RowData
@@ -17,12 +17,11 @@ from trajcheck.replay.setting import Setting
 
 class RowSamples:
     """`fixed` are the samples of conventions that are the same on every row. `randomness` says of each place where the
-    draws of the step's own sample came from; `examples` what is known of each probe batch."""
+    draws of the step's own sample came from; `sizes` what is known of how many examples
+    batches have."""
 
-    def __init__(
-        self, setting: Setting, fixed: Mapping[str, Sequence[Sample]], examples: Sequence[Numbers] = ()
-    ) -> None:
-        self._setting, self._fixed, self.examples = setting, fixed, examples
+    def __init__(self, setting: Setting, fixed: Mapping[str, Sequence[Sample]], sizes: Sizes) -> None:
+        self._setting, self._fixed, self.sizes = setting, fixed, sizes
         self._always_fixed = fixed_everywhere(setting.trajectory)
         self._own: dict[int, Evaluations] = {}  # on the own samples of this and the last row, by place
         self._shared: dict[tuple[str, int], Evaluations] = {}  # on samples that are the same on every row

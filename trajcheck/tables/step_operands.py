@@ -12,6 +12,7 @@ from trajcheck.metrics.formulas.progress import Excepted
 from trajcheck.metrics.quantity import ALLOCATION, REFERENCES, STEPS
 from trajcheck.metrics.weights import Weights
 from trajcheck.runs.optimizer_settings import OptimizerSettings
+from trajcheck.scalars.micro_batches import no_micro_batches
 from trajcheck.scalars.rows import FIRST, UNSEEN, Row, loss_missing
 from trajcheck.scalars.values import OF_BATCHES, StepScalars
 from trajcheck.tables.operands import Operands, operand
@@ -367,6 +368,8 @@ def batches(o: Operands) -> Batches:
                 values[number, at] = np.nan if value is None else value
                 if value is None and name in products:
                     missing[at] = NOT_FINITE
-    why = column([0.0] * len(rows), source.no_replay, missing).reasons
+    own = source.sample == "own"
+    unusable = source.each(lambda row: no_micro_batches(source.trajectory, row.place) if own else "")
+    why = column([0.0] * len(rows), source.no_replay, missing, unusable).reasons
     grad_sq, dot_sum, dot_units, examples, averaged = found.values()
     return Batches(grad_sq, dot_sum, dot_units, examples, averaged, why)

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from counted import estimate
 from dense import flat
 from dense_noise import COLUMNS, noise
 from frames import assert_accounted, assert_close, col
-from sample_cases import NETWORK, analyzed, assert_same_values, network_records, written
+from sample_cases import NETWORK, analyzed, assert_same_values, network_records, rows_of, written
 
+import trajcheck
 from trajcheck.measuring.options import Options
+from trajcheck.objective.objective import Objective
+from trajcheck.objective.sample import Sample
+from trajcheck.replay.batches.examples import Examples
 
 NAMES = [f"{name}{end}" for name in COLUMNS for end in ("", "_se")]
 HERE: dict[str, Any] = {"sample": ("probe",), "metrics": ("noise",), "refs": ("final",)}
@@ -68,3 +74,138 @@ def test_tensor_by_tensor_the_squares_add_up(probed: tuple[Path, str, Any, Any],
     assert path["tensor"].nunique() == 4
     for name in ("grad_true_sq", "noise_trace"):
         assert_close(report.steps, name, path.groupby("step")[name].sum().to_numpy())
+
+
+OBJECTIVE = """
+import torch
+
+
+def made():
+    torch.manual_seed(0)
+    return torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Tanh(), torch.nn.Linear(4, 1)).double()
+
+
+def mean(model, batch):
+    return torch.nn.functional.mse_loss(model(batch[0]), batch[1])
+
+
+def total(model, batch):
+    return torch.nn.functional.mse_loss(model(batch[0]), batch[1], reduction="sum")
+
+
+def counted(model, batch):
+    return mean(model, batch), 2 * len(batch[0])
+
+
+def contrast(model, batch):
+    return torch.cdist(model(batch[0]), model(batch[0])).mean()
+
+
+def of_mean():
+    return made(), mean
+
+
+def of_total():
+    return made(), total
+
+
+def of_counted():
+    return made(), counted
+
+
+def of_contrast():
+    return made(), contrast
+"""
+
+
+@pytest.fixture(scope="module")
+def accumulated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, list[Any]]:
+    """Three steps over five micro-batches of unequal size, by these as weights; the first step's are the probe."""
+    folder = tmp_path_factory.mktemp("accumulated")
+    (folder / "objective.py").write_text(OBJECTIVE)
+    scope: dict[str, Any] = {}
+    exec(OBJECTIVE, scope)
+    model, stream = scope["made"](), torch.Generator().manual_seed(1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    first: list[Any] = []
+    with trajcheck.Recorder(folder / "run", model, optimizer, every=1, quiet=True) as recorder:
+        for _ in range(3):
+            batches = [(torch.randn(n, 3, generator=stream).double(), torch.ones(n, 1).double()) for n in SIZES[:5]]
+            first = first or batches
+            for batch in batches:
+                loss, weight = scope["mean"](model, batch), len(batch[0]) / sum(SIZES[:5])
+                (weight * loss).backward()
+                recorder.observe(batch, loss, weight)
+            optimizer.step()
+            optimizer.zero_grad()
+        recorder.probe(first)
+    return folder / "run", f"{folder / 'objective.py'}:of_mean", first
+
+
+def test_micro_batches_tell_what_the_same_batches_tell_as_a_probe(
+    accumulated: tuple[Path, str, list[Any]], tmp_path: Path
+) -> None:
+    run, objective, first = accumulated
+    both = {**HERE, "sample": ("own", "probe")}
+    steps = analyzed(run, objective, tmp_path / "report", **both).steps
+    own, probe = rows_of(steps, "own"), rows_of(steps, "probe")
+    scope: dict[str, Any] = {}
+    exec(OBJECTIVE, scope)
+    model = scope["made"]()
+    gradients = []
+    for batch in first:
+        model.zero_grad()
+        scope["mean"](model, batch).backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]).numpy())
+    for name, value in noise(gradients, list(map(float, SIZES[:5]))).items():
+        np.testing.assert_allclose([col(each, name)[0] for each in (own, probe)], value, rtol=1e-6, err_msg=name)
+    assert not np.isnan(col(own, "coherence")[:3]).any() and np.isnan(col(own, "coherence")[3])
+    assert (col(own, "coherence")[1:3] != col(probe, "coherence")[1:3]).all()
+
+
+def test_micro_batches_that_are_not_held_are_evaluated_again(
+    accumulated: tuple[Path, str, list[Any]], tmp_path: Path
+) -> None:
+    run, objective, _ = accumulated
+    chosen = {**HERE, "sample": ("own",), "layers": True}
+    held = analyzed(run, objective, tmp_path / "held", **chosen)
+    told = Options(**chosen, objective=objective, replay_dtype="float64")
+    smallest = f"{estimate(run, told).device_minimum}B"
+    again = analyzed(run, objective, tmp_path / "again", **chosen, memory=smallest)
+    for one, other in ((held.steps, again.steps), (held.layers, again.layers)):
+        assert_same_values(one, other)
+    found = [each.summary["replay"]["evaluations"] for each in (held, again)]
+    assert found == [3, 6]
+    assert [estimate(run, replace(told, memory=size)).gradients for size in (None, smallest)] == found
+    saved = analyzed(run, objective, tmp_path / "held", **chosen)
+    assert saved.summary["scalars"]["computed"] == 0
+    assert_same_values(held.steps, saved.steps)
+
+
+def test_what_a_loss_is_over_its_examples(accumulated: tuple[Path, str, list[Any]], tmp_path: Path) -> None:
+    """A count that the loss returns is how many it is the mean of; a sum over batches of unequal size has nothing."""
+    run, objective, _ = accumulated
+    both = {**HERE, "sample": ("own", "probe")}
+    reports = {
+        loss: analyzed(run, objective.replace("of_mean", f"of_{loss}"), tmp_path / loss, **both)
+        for loss in ("mean", "counted", "total")
+    }
+    mean, counted, total = (each.steps[each.steps["step"] < 3] for each in reports.values())
+    assert_close(counted, "noise_trace", 2 * col(mean, "noise_trace"))
+    assert not np.isnan(col(counted, "noise_trace")).any()
+    assert not set(total) & {"grad_true_sq", "growth"} and not np.isnan(col(total, "batch_cos")).any()
+    reasons = reports["total"].undefined.query("column == 'growth'")["reason"]
+    assert reasons.str.contains("unequal size").any()
+
+
+@pytest.mark.parametrize(("loss", "averaged"), [("mean", 1.0), ("total", 0.0), ("contrast", None), ("counted", 1.0)])
+def test_a_loss_is_asked_what_it_is(loss: str, averaged: float | None) -> None:
+    scope: dict[str, Any] = {}
+    exec(OBJECTIVE, scope)
+    stream = torch.Generator().manual_seed(3)
+    samples = [
+        Sample({"0": torch.randn(n, 3, generator=stream).double(), "1": torch.ones(n, 1).double()}) for n in SIZES
+    ]
+    numbers = Examples(Objective(scope["made"](), scope[loss]), samples).of_probe(samples)
+    factor = 2 if loss == "counted" else 1
+    assert numbers == [{"examples": float(factor * size), "averaged": averaged} for size in SIZES]

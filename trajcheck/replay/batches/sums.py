@@ -21,6 +21,10 @@ class BatchSums:
 
     def add(self, gradient: Vector, divisor: float = 1.0) -> None:
         """One more batch, g_b = gradient / divisor. A gradient that is 0 has no direction, and adds none."""
+        with torch._C.DisableTorchFunction(), torch.no_grad():  # dtypes are those that are written here
+            self._add(gradient, divisor)
+
+    def _add(self, gradient: Vector, divisor: float) -> None:
         if not self._sum:
             for name, part in gradient.items():
                 wide = torch.promote_types(part.dtype, torch.float32)
