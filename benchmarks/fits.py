@@ -52,8 +52,8 @@ def coverage(kind: str, rows: int, rho: float, draws: int) -> float:
         bound = CONSTANTS[0] + CONSTANTS[1] * u
         y = bound * (1 - slack / 2) if kind == "scaled" else bound - slack
         envelope = fitted(y, u)
-        assert envelope.low is not None and envelope.high is not None
-        held += (envelope.low <= CONSTANTS + 1e-9) & (envelope.high >= CONSTANTS - 1e-9)
+        assert envelope.interval is not None
+        held += (envelope.interval.low[:2] <= CONSTANTS + 1e-9) & (envelope.interval.high[:2] >= CONSTANTS - 1e-9)
     return float(held.min()) / draws
 
 
@@ -64,7 +64,6 @@ def false_alarms(rows: int, rho: float, draws: int) -> float:
     for _ in range(draws):
         u, y = (np.exp(scale * neighbours(random, rows, rho)) for scale in (0.7, 0.3))
         envelope = fitted(y, u)
-        assert envelope.explained is not None and envelope.null_explained is not None
         found += envelope.explained > envelope.null_explained
     return found / draws
 

@@ -62,6 +62,7 @@ def _rows(one: Assumption, ref: str, measured: Measured, columns: Mapping[str, C
     given: dict[str, Any] = {
         **columns,
         "weights": rows.pair_weights(sample) if one.table == STEPS else rows.point_weights(sample),
+        "point_weights": rows.point_weights(sample),
         "steps": np.array([row.step for row in rows.rows]),
         "sample": sample,
         "one_batch": source.fixed or full_batch(source.trajectory),

@@ -17,6 +17,11 @@ def by_one(y: np.ndarray, u: np.ndarray, weights: np.ndarray | None = None) -> E
     return upper_envelope(y, np.stack([ones, u], axis=1), ones if weights is None else weights)
 
 
+def arrays(found: Envelope) -> list[np.ndarray]:
+    assert found.null is not None and found.interval is not None
+    return [found.constants, found.null, *found.interval]
+
+
 @pytest.fixture(scope="module")
 def noisy() -> SimpleNamespace:
     random = np.random.default_rng(5)
@@ -73,7 +78,9 @@ def test_constants_are_recovered_with_their_intervals(noisy: SimpleNamespace) ->
     found = noisy.found
     assert (noisy.y <= found.constants @ [np.ones(120), noisy.u] + 1e-12).all()
     assert found.constants == pytest.approx([0.7, 1.5], abs=0.05)
-    assert (found.low < [0.7, 1.5]).all() and (found.high > [0.7, 1.5]).all()
+    low, median, high = found.interval
+    assert (low[:2] < [0.7, 1.5]).all() and (high[:2] > [0.7, 1.5]).all()
+    assert (low <= median).all() and (median <= high).all() and low[2] < found.explained < high[2] <= 1
     excess = np.average(found.constants @ [np.ones(120), noisy.u] - noisy.y, weights=noisy.weights)
     alone = np.average(noisy.y.max() - noisy.y, weights=noisy.weights)
     assert found.alone == noisy.y.max() and found.explained == pytest.approx(1 - excess / alone, rel=1e-12)
@@ -85,28 +92,29 @@ def test_one_that_reaches_its_bound_is_found_exactly() -> None:
     u = np.exp(-np.arange(50) / 10)
     found = by_one(0.25 + 3 * u, u)
     assert found.constants == pytest.approx([0.25, 3.0], rel=1e-12) and found.explained == pytest.approx(1, abs=1e-12)
-    assert found.low == pytest.approx([0.25, 3.0], rel=1e-9) and found.high == pytest.approx([0.25, 3.0], rel=1e-9)
+    assert found.interval is not None
+    for each in found.interval:
+        assert each == pytest.approx([0.25, 3.0, 1.0], rel=1e-9)
 
 
 def test_a_regressor_that_knows_nothing_explains_no_more_than_its_null() -> None:
     random = np.random.default_rng(1)
     found = by_one(2 - random.random(200), np.exp(random.normal(size=200)))
-    assert found.explained is not None and found.null_explained is not None and found.low is not None
-    assert found.explained < found.null_explained < 0.1
-    assert found.low[1] == 0 and found.constants == pytest.approx([2, 0], abs=0.02)
+    assert found.explained < found.null_explained < 0.1 and found.interval is not None
+    assert found.interval.low[1] == 0 and found.constants == pytest.approx([2, 0], abs=0.02)
 
 
 def test_where_the_constant_one_meets_every_row_nothing_is_left_to_explain() -> None:
     found = by_one(np.full(40, 2.0), np.linspace(1, 2, 40))
-    assert found.constants.tolist() == [2.0, 0.0] and found.explained is None and found.null_explained is None
+    assert found.constants.tolist() == [2.0, 0.0] and np.isnan([found.explained, found.null_explained]).all()
 
 
 def test_units_order_and_cut_rows_change_nothing(noisy: SimpleNamespace) -> None:
     loss, length = 3e7, 1e-4  # y is loss / length^2, u is loss / length
     scaled = by_one(noisy.y * loss / length**2, noisy.u * loss / length, noisy.weights)
     back = np.array([length**2 / loss, length])
-    for name in ("constants", "low", "high", "null"):
-        assert getattr(scaled, name) * back == pytest.approx(getattr(noisy.found, name), rel=1e-9, abs=1e-12)
+    for one, two in zip(arrays(scaled), arrays(noisy.found), strict=True):
+        assert one[:2] * back == pytest.approx(two[:2], rel=1e-9, abs=1e-12)
     assert scaled.explained == pytest.approx(noisy.found.explained, rel=1e-9)
     assert scaled.null_explained == pytest.approx(noisy.found.null_explained, rel=1e-9)
     order = np.random.default_rng(2).permutation(120)
@@ -120,21 +128,21 @@ def test_units_order_and_cut_rows_change_nothing(noisy: SimpleNamespace) -> None
 
 def test_the_same_bytes_every_time(noisy: SimpleNamespace) -> None:
     again = by_one(noisy.y, noisy.u, noisy.weights)
-    for name in ("constants", "low", "high", "null"):
-        assert (getattr(again, name) == getattr(noisy.found, name)).all()
+    for one, other in zip(arrays(again), arrays(noisy.found), strict=True):
+        assert (one == other).all()
     assert again.null_explained == noisy.found.null_explained
 
 
 def test_few_rows_have_constants_without_an_interval(noisy: SimpleNamespace) -> None:
     found = by_one(noisy.y[:31], noisy.u[:31])
-    assert found.low is None and found.high is None and found.null is None and found.null_explained is None
-    assert found.rows == 31 and found.explained is not None
+    assert found.interval is None and found.null is None and np.isnan(found.null_explained)
+    assert np.isfinite(found.explained)
 
 
 @pytest.mark.parametrize(
     ("rows", "change", "reason"),
     [
-        (7, {}, "7 rows have all that the fit takes, and it rests on up to 2: 8 are needed"),
+        (7, {}, "the fit rests on up to 2 rows: 7 have what it takes, 8 are needed"),
         (20, {"u": 3.0}, "the regressors are proportional on all rows"),
         (20, {"u": 0.0}, "what is to be bounded, or a regressor, is 0 on all rows"),
         (20, {"y": 0.0}, "what is to be bounded, or a regressor, is 0 on all rows"),

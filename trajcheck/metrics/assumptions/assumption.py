@@ -17,9 +17,10 @@ from typing import Any, TypeVar
 
 from trajcheck.metrics.assumptions.entries import Entry, Judged, judge
 
-#: What a function may ask for beside columns: `weights` (metrics/weights.py) and `steps` [rows] of the table, `sample`,
-#: the convention's name, and `one_batch`, whether every row is on the same batch as all others.
-CONTEXT = ("weights", "steps", "sample", "one_batch")
+#: What a function may ask for beside columns: `weights` (metrics/weights.py) and `steps` [rows] of the table,
+#: `point_weights` of what is of one point, `sample`, the convention's name, and `one_batch`, whether every row is on
+#: the same batch as all others.
+CONTEXT = ("weights", "point_weights", "steps", "sample", "one_batch")
 
 #: What an assumption gives: the row of its constant, or several by their constants' names.
 Found = Judged | Entry | Mapping[str, Judged | Entry]

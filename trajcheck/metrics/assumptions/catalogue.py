@@ -8,7 +8,7 @@ from importlib import import_module
 from trajcheck.metrics.assumptions.assumption import DECLARED, Assumption
 
 #: The modules that declare assumptions, in the order of the ledger, and within a module in that of their declarations.
-MODULES = ("convexity",)
+MODULES = ("convexity", "alpha_beta", "generalized_smoothness", "expected_smoothness")
 
 
 @cache

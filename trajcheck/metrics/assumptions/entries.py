@@ -18,7 +18,8 @@ Cell = float | str
 #: The numbers of a row of assumptions.csv, in its order.
 SHARES = ("satisfied", "violated", "undetermined")
 VALUES = ("constant", "quantile_5", "quantile_95", "median")
-NUMBERS = (*VALUES, *SHARES, "worst", "worst_step", "noise", "rows")
+VERDICT = (*SHARES, "worst", "worst_step")
+NUMBERS = (*VALUES, *VERDICT, "noise", "rows")
 
 #: Those of them that are whole numbers.
 WHOLE = ("worst_step", "rows")
@@ -78,14 +79,19 @@ def _values(value: Column | str, extreme: str, weights: Weights) -> dict[str, Ce
 
 def _verdicts(judged: Judged, weights: Weights, steps: np.ndarray) -> dict[str, Cell]:
     """Shares, and the worst violation in units of its resolution."""
-    names = (*SHARES, "worst", "worst_step")
     if judged.margin is None or judged.resolution is None:
-        return dict.fromkeys(names, judged.unjudged)
+        return dict.fromkeys(VERDICT, judged.unjudged)
     margin = judged.margin.along(judged.resolution)
+    return verdict_cells(margin, judged.resolution, weights.of(margin.defined), steps)
+
+
+def verdict_cells(margin: Column, resolution: Column, weight: np.ndarray, steps: np.ndarray) -> dict[str, Cell]:
+    """Those of VERDICT, of the rows with a margin and its resolution, which weigh `weight` [rows]."""
+    margin = margin.along(resolution)
     if not margin.defined.any():
-        return dict.fromkeys(names, why_none(margin))
-    verdicts = verdicts_of(margin, judged.resolution)
-    weight = weights.of(margin.defined)
+        return dict.fromkeys(VERDICT, why_none(margin))
+    verdicts = verdicts_of(margin, resolution)
+    weight = np.where(margin.defined, weight, 0.0)
     weight = weight if weight.sum() > 0 else margin.defined.astype(float)
     cells: dict[str, Cell] = {
         name: float(weight[rows].sum() / weight.sum()) for name, rows in zip(SHARES, verdicts, strict=True)
@@ -93,7 +99,7 @@ def _verdicts(judged: Judged, weights: Weights, steps: np.ndarray) -> dict[str, 
     if not verdicts.violated.any():
         return {**cells, "worst": NOT_VIOLATED, "worst_step": NOT_VIOLATED}
     with np.errstate(divide="ignore", invalid="ignore"):
-        apart = np.where(verdicts.violated, margin.values / judged.resolution.values, -np.inf)
+        apart = np.where(verdicts.violated, margin.values / resolution.values, -np.inf)
     place = int(np.argmax(apart))
     worst = float(apart[place])
     return {

@@ -14,7 +14,7 @@ import numpy as np
 
 from trajcheck.metrics.fits.envelope import FEWEST_ROWS, NoFit
 from trajcheck.metrics.fits.linear_program import least_envelopes
-from trajcheck.metrics.fits.stretches import FEWEST, drawn, foremost, interval, stretches
+from trajcheck.metrics.fits.stretches import FEWEST, Interval, drawn, foremost, interval, stretches
 
 #: Of two aims, the least r and then the least p, how little the second weighs.
 NEXT = 1e-9
@@ -57,16 +57,15 @@ class AlphaBeta(NamedTuple):
     `beta_min` >= 0: alpha_max(beta) > beta for every beta above it, and for 0 too where it is 0. Of these pairs `alpha`
     and `beta` are the one of least beta / (alpha - beta): in AB's theorems what is left in the end grows with it, and
     the rate with alpha - beta. It lies on the frontier, at beta = 0 where quasar-convexity holds, and alpha is its
-    constant there. Both are inf where a larger beta is always better. `low`, `high` [3]: intervals of beta_min, alpha
-    and beta, None below 32 rows; inf where resamples have no best pair.
+    constant there. Both are inf where a larger beta is always better. `interval` [3]: of alpha, beta and beta_min, None
+    below 32 rows; not finite where resamples have no best pair.
     """
 
-    beta_min: float
     alpha: float
     beta: float
-    low: np.ndarray | None
-    high: np.ndarray | None
+    beta_min: float
     frontier: Frontier
+    interval: Interval | None
 
 
 def alpha_beta(grad_dot_ref: np.ndarray, above: np.ndarray, floor: np.ndarray) -> AlphaBeta:
@@ -74,7 +73,7 @@ def alpha_beta(grad_dot_ref: np.ndarray, above: np.ndarray, floor: np.ndarray) -
     0, rows in the order of steps. With f_inf = f(x*) alpha - beta on the frontier is the smallest quasar_t at each
     beta. Raises NoFit, also where no alpha > beta meets all rows."""
     if len(above) < FEWEST_ROWS:
-        raise NoFit(f"{len(above)} rows have f(x_t; z) above f(x*; z), and the condition rests on up to 2: 8 needed")
+        raise NoFit(f"the fit rests on up to 2 rows: {len(above)} have f(x_t; z) above f(x*; z), 8 are needed")
     if (floor < 0).any():
         raise NoFit("f(x*; z) is below the loss floor, which is none")
     quasar, slope = grad_dot_ref / above, floor / above
@@ -82,19 +81,17 @@ def alpha_beta(grad_dot_ref: np.ndarray, above: np.ndarray, floor: np.ndarray) -
     if never.any():
         raise NoFit("no alpha > beta meets all rows: some have <g_t, e_t> <= 0 where f(x*; z) is the loss floor")
     part = stretches(len(above))
-    every = np.ones((1, len(above)), dtype=bool)
-    found = _pairs(quasar, slope, every)[0]
-    low = high = None
+    found, ends = _pairs(quasar, slope, np.ones((1, len(above)), dtype=bool))[0], None
     if len(above) >= FEWEST:
         near = foremost(np.ones(len(above)), np.stack([quasar, slope], axis=1), part)
         times = drawn(part[-1] + 1)
-        low, high = interval(found, _pairs(quasar[near], slope[near], (times > 0)[:, part[near]]))
-    beta_min, alpha, beta = (float(each) for each in found)
-    return AlphaBeta(beta_min, alpha, beta, low, high, frontier(quasar, 1 + slope))
+        ends = interval(found, _pairs(quasar[near], slope[near], (times > 0)[:, part[near]]))
+    alpha, beta, beta_min = (float(each) for each in found)
+    return AlphaBeta(alpha, beta, beta_min, frontier(quasar, 1 + slope), ends)
 
 
 def _pairs(quasar: np.ndarray, slope: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """beta_min, alpha and beta [resamples, 3] of the rows that count [resamples, rows].
+    """alpha, beta and beta_min [resamples, 3] of the rows that count [resamples, rows].
 
     With p = 1 / (alpha - beta) and r = beta / (alpha - beta) a row is quasar_t p + slope_t r >= 1, slope_t = F_t / D_t
     - 1, so that the least r, and of that the least p, is a linear program.
@@ -106,4 +103,4 @@ def _pairs(quasar: np.ndarray, slope: np.ndarray, counts: np.ndarray) -> np.ndar
     with np.errstate(divide="ignore", invalid="ignore"):
         least = np.where(quasar > 0, 0.0, -quasar / slope)
         alpha, beta = (1 + r) / p, np.where(r == 0, 0.0, r / p)
-    return np.stack([np.where(counts, least, 0.0).max(axis=1), alpha, beta], axis=1)
+    return np.stack([alpha, beta, np.where(counts, least, 0.0).max(axis=1)], axis=1)

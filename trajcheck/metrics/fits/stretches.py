@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 #: Rows below which there is no interval; resamples, of intervals and of nulls; the share that an interval leaves out.
-FEWEST, DRAWS, EXCHANGES, OUTSIDE = 32, 400, 100, 0.05
+FEWEST, DRAWS, EXCHANGES, OUTSIDE = 32, 400, 100, 0.1
 _SEED = 20_1905_11881
 
 
@@ -38,19 +40,27 @@ def foremost(y: np.ndarray, regressors: np.ndarray, part: np.ndarray) -> np.ndar
     return np.concatenate(kept)
 
 
-def interval(found: np.ndarray, resampled: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Ends [k] of the intervals of `found` [k] from the same of resamples [draws, k], cut off at 0: from the smaller of
-    q_low and 2 found - q_high to the larger of q_high and 2 found - q_low, q the quantiles that leave 5% outside.
+class Interval(NamedTuple):
+    """Of several constants [k]: the ends, and the median of the resamples."""
+
+    low: np.ndarray
+    median: np.ndarray
+    high: np.ndarray
+
+
+def interval(found: np.ndarray, resampled: np.ndarray) -> Interval:
+    """Of `found` [k] from the same of resamples [draws, k], cut off at 0: from the smaller of q_5 and 2 found - q_95 to
+    the larger of q_95 and 2 found - q_5, q the quantiles.
 
     Resamples show what would be found without some of the stretches. It is an extreme, which they cannot pass, so that
     what lies beyond is told by the reflection alone. The interval is meant to hold the constants of the law from which
-    the rows come, of which one run shows its largest rows. In rows made up (`python -m benchmarks fits`) it holds 91 to
-    100% of them from 100 rows on, neighbours correlated or not, and 80 to 99% of 32 rows, where rows reach their bound
-    or lie near it as often as anywhere below; 76 to 79% (60 to 76%) where they thin out towards it in proportion to the
+    the rows come, of which one run shows its largest rows. In rows made up (`python -m benchmarks fits`) it holds 86 to
+    100% of them from 100 rows on, neighbours correlated or not, and 73 to 98% of 32 rows, where rows reach their bound
+    or lie near it as often as anywhere below; 67 to 71% (55 to 72%) where they thin out towards it in proportion to the
     distance. Where there is no bound, as under Gaussian noise, it says how far the constants depend on single
     stretches, no more.
     """
-    low = np.quantile(resampled, OUTSIDE / 2, axis=0, method="lower")
-    high = np.quantile(resampled, 1 - OUTSIDE / 2, axis=0, method="higher")
+    ordered, out = np.sort(resampled, axis=0), int(OUTSIDE / 2 * len(resampled))
+    low, median, high = ordered[out], ordered[len(ordered) // 2], ordered[-1 - out]
     with np.errstate(invalid="ignore"):  # some draws may have none: inf
-        return np.maximum(np.minimum(low, 2 * found - high), 0.0), np.maximum(high, 2 * found - low)
+        return Interval(np.maximum(np.minimum(low, 2 * found - high), 0.0), median, np.maximum(high, 2 * found - low))

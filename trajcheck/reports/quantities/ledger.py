@@ -6,14 +6,16 @@ undetermined, what noise alone would give.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 import pandas as pd
 
 from trajcheck.metrics.assumptions.assumption import Assumption
 from trajcheck.metrics.assumptions.catalogue import assumptions
+from trajcheck.metrics.assumptions.fitted import EXPLAINED
 from trajcheck.metrics.quantity import REFERENCES, STEPS
 from trajcheck.reports.quantities.catalogue import PREVIOUS
 from trajcheck.reports.terminal.layout import number
@@ -29,7 +31,7 @@ HEADS = ("assumption, constant", "extreme", "5%", "median", "95%", "holds", "fai
 #: What the columns of the tables mean.
 LEGEND = {
     "extreme": "the constant: the smallest or largest value of its rows, or what was fitted; 5%, median, 95%: "
-    "quantiles of the rows, by the steps that they stand for, or of the fit's bootstrap",
+    "quantiles of the rows, by the steps that they stand for; of a fit the median and the ends of its 90% interval",
     "holds": "share of steps on which the inequality holds by more than its resolution; fails: on which it does not; "
     "open: undetermined",
     "noise": "the median that noise alone would give, where that is known; assumptions.csv and undefined.csv have all",
@@ -56,8 +58,18 @@ def parts(frame: pd.DataFrame, digits: int = 3) -> Iterator[Part]:
         yield Part(
             f"{where}, {SAMPLES.get(sample, sample)}",
             tuple(_cells(each, digits) for each in rows),
-            {f"{each['assumption']}, {each['parameter']}": sentence(each) for each in rows},
+            dict(_sentences(rows)),
         )
+
+
+def _sentences(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+    """One a row; of constants that were fitted together one for all."""
+    for name, group in groupby(rows, key=lambda row: str(row["assumption"])):
+        together = list(group)
+        if _declared(together[0]).extreme:
+            yield from ((f"{name}, {each['parameter']}", sentence(each)) for each in together)
+        else:
+            yield name, fitted_sentence(together)
 
 
 def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
@@ -88,6 +100,34 @@ def sentence(row: Mapping[str, Any]) -> str:
     one = _declared(row)
     said = [_verdict(row), _constant(row, one), _noise(row)]
     return f"{one.title}: {'; '.join(part for part in said if part)}"
+
+
+def fitted_sentence(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What the rows of one fit say."""
+    one, where = _declared(rows[0]), SAMPLES.get(str(rows[0]["sample"]), str(rows[0]["sample"]))
+    found = [row for row in rows if row["constant"] is not None]
+    if not found:
+        return f"{one.title}: no fit, {where}: undefined.csv says why"
+    said = [f"fitted to {rows[0]['rows']:.0f} rows of this path, {where}"]
+    for row in found:
+        low, high = row["quantile_5"], row["quantile_95"]
+        between = "" if low is None or high is None else f" ({number(low)} to {number(high)})"
+        said.append(f"{one.constants.get(str(row['parameter']), '')} is {number(row['constant'])}{between}")
+        if row["parameter"] == EXPLAINED and row["noise"] is not None:
+            said[-1] += f", by chance up to {number(row['noise'])}"
+    return f"{one.title}: {'; '.join([*said, _ahead(rows[0]), OFF_THE_PATH])}"
+
+
+def _ahead(row: Mapping[str, Any]) -> str:
+    """The verdict on the second half of the steps."""
+    if row["satisfied"] is None:
+        return "the first half of the steps has no fit by which the second could be judged"
+    open_ = f", undetermined on {percent(row['undetermined'])}" if row["undetermined"] else ""
+    worst = "" if row["worst_step"] is None else f", worst at step {row['worst_step']:.0f}"
+    return (
+        f"with the constants of the first half of the steps satisfied on {percent(row['satisfied'])}, violated on "
+        f"{percent(row['violated'])}{open_} of the second half{worst}"
+    )
 
 
 def _declared(row: Mapping[str, Any]) -> Assumption:
@@ -122,10 +162,8 @@ def _constant(row: Mapping[str, Any], one: Assumption) -> str:
     low, middle, high = (row[name] for name in ("quantile_5", "median", "quantile_95"))
     if low is None or high is None:
         return f"{words} is {number(value)}"
-    half = "" if middle is None else f", half of them at most {number(middle)}" if one.extreme else ""
+    half = "" if middle is None else f", half of them at most {number(middle)}"
     spread = f"from {number(low)} to {number(high)}"
-    if not one.extreme:
-        return f"{words} is {number(value)}, {spread} in 90% of the resampled rows"
     return f"{words} is {number(value)}, an extreme of rows; 90% of the steps lie {spread}{half}"
 
 

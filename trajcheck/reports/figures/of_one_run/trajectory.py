@@ -6,21 +6,17 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
-from matplotlib.colors import ListedColormap
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from trajcheck.reports.figures.drawing.legends import entry, legend, not_drawn
+from trajcheck.reports.figures.drawing.steps_in_colours import STEP_COLOURS
 from trajcheck.reports.figures.drawing.style import BLACK, COLOURS, GREY, WIDTH, short, told_apart
 from trajcheck.reports.figures.picture import NothingToDraw, Picture
 from trajcheck.reports.reading.report import SavedReport, Series
-
-#: From dark blue to light green: viridis without its yellow end, which is too faint on white.
-_STEPS = ListedColormap(colormaps["viridis"](np.linspace(0, 0.88, 256)))
 
 _MARKS = ("*", "X", "P", "D", "^", "s", "v")
 
@@ -48,11 +44,11 @@ def _draw(report: SavedReport) -> Figure:
 def _path(ax: Axes, first: Series, second: Series) -> LineCollection:
     """The chosen iterates as points, coloured by step, and lines between them."""
     corners = np.column_stack([first.values, second.values])
-    path = LineCollection(list(np.stack([corners[:-1], corners[1:]], axis=1)), cmap=_STEPS, linewidths=1.2)
+    path = LineCollection(list(np.stack([corners[:-1], corners[1:]], axis=1)), cmap=STEP_COLOURS, linewidths=1.2)
     path.set_array((first.steps[:-1] + first.steps[1:]) / 2)
     path.set_clim(first.steps[0], first.steps[-1])
     ax.add_collection(path)
-    ax.scatter(first.values, second.values, c=first.steps, cmap=_STEPS, s=9, zorder=3)
+    ax.scatter(first.values, second.values, c=first.steps, cmap=STEP_COLOURS, s=9, zorder=3)
     return path
 
 
