@@ -25,6 +25,7 @@ COMMANDS: tuple[str, ...] = (
     "cluster",
     "curvature",
     "fits",
+    "paired",
 )
 
 for name in COMMANDS:

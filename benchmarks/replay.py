@@ -1,7 +1,8 @@
 """The replay against a loop that reads the same files and makes the same forward and backward passes, and nothing else.
 
-The bare loop loads each step with safetensors, puts the tensors into the model, and calls torch.autograd.grad at x_t
-and at x_{t-1}, and the loss under no_grad at every reference. The inner products, which it does not take, are what the
+The bare loop loads each step with safetensors, puts the tensors into the model, in the dtype of the replay (small
+models are replayed in float64), and calls torch.autograd.grad at x_t and at x_{t-1}, and the loss under no_grad at
+every reference. The inner products, which it does not take, are what the
 replay costs beyond that; they are measured by a replay that is asked for none.
 """
 
@@ -85,9 +86,10 @@ def record(
 
 
 class Bare:
-    """The hand-written loop."""
+    """The hand-written loop, in a dtype; None: that of the files."""
 
-    def __init__(self, case: Case, references: list[Reference]) -> None:
+    def __init__(self, case: Case, references: list[Reference], dtype: torch.dtype | None = None) -> None:
+        self.dtype = dtype
         self.files = sorted(case.run.glob("step-*.safetensors"))[: case.rows]
         self.model, self.loss = case.task
         self.device = case.device
@@ -119,7 +121,11 @@ class Bare:
         return torch.autograd.grad(self.loss(self.model, batch), list(self.model.parameters()))
 
     def _load(self, path: Any) -> dict[str, Tensor]:
-        return load_file(path, device=str(self.device))
+        return {
+            name: tensor.to(self.dtype) if tensor.is_floating_point() else tensor
+            for name, tensor in load_file(path, device=str(self.device)).items()
+            if name.startswith(("param/", "batch/")) or "/" not in name
+        }
 
     def _put(self, x: Mapping[str, Tensor]) -> None:
         for name, parameter in self.model.named_parameters():
@@ -146,8 +152,9 @@ def measure(case: Case, rounds: int, workspace: Path, processor_time: bool) -> l
         references = resolve_references(specs, analysis.trajectory, workspace)
         replay = analysis.prepare_replay(references)
         alone = analysis.prepare_replay(references)
-        alone.plan = replace(alone.plan, step_products=[], reference_products=[])
-        bare = Bare(case, references)
+        no_products = replace(alone._setting.plan, step_products=[], reference_products=[])
+        alone._setting = replace(alone._setting, plan=no_products)
+        bare = Bare(case, references, replay.objective.dtype)
         tasks[f"bare {count}"] = bare
         tasks[f"replay {count}"] = partial(_walk, replay)
         tasks[f"alone {count}"] = partial(_walk, alone)

@@ -36,7 +36,7 @@ def main(
                 *("--quiet", "--no-plots", "--objective", "none"),
             ),
         }
-        tasks: dict[str, Task] = {"imports": lambda: _processor_time(IMPORTS, place, place)}
+        tasks: dict[str, Task] = {"imports": lambda: processor_time(IMPORTS, place, place)}
         for name, tree in trees.items():
             for call, words in calls.items():
                 tasks[f"{name}{call}"] = _call(words, tree, place)
@@ -49,13 +49,14 @@ def main(
 
 
 def _call(words: tuple[str, ...], tree: Path, place: Path) -> Task:
-    return lambda: _processor_time(("-m", "trajcheck", *words), tree, place)
+    return lambda: processor_time(("-m", "trajcheck", *words), tree, place)
 
 
-def _processor_time(arguments: tuple[str, ...], tree: Path, place: Path) -> float:
+def processor_time(arguments: tuple[str, ...], tree: Path, place: Path) -> float:
     """Of python with these arguments, in a checkout, whose package is found first."""
     shutil.rmtree(place / "report", ignore_errors=True)
     known = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    known["PYTHONPATH"] = str(tree)
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([sys.executable, *arguments], cwd=tree, env=known, stdout=subprocess.DEVNULL, check=True)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -382,7 +382,7 @@ class Objective:
             self._drawing(),
         ):
             # Where nothing is tied, looking for what is would take longer than a small model's layers.
-            result = torch.func.functional_call(self._scope, tensors, (work,), tie_weights=self._tied)
+            result = torch.func.functional_call(self._scope, tensors, (self._cast(work),), tie_weights=self._tied)
         for name, x in xs.items():
             if parameters[name]._version != versions[name] and parameters[name].data_ptr() == x.data_ptr():
                 raise self._error(where, f"the loss changed the parameter {name} in place; it must leave it as it is")
@@ -404,10 +404,21 @@ class Objective:
         with (
             process_generators_untouched(self.device),
             evaluation(self.device, self.dtype, use_cudnn=not (self._cudnn_dropout or (twice and self._recurrent))),
-            CastsInCode(self.casts) if self.casts.any and not self._exported else nullcontext(),
             beside(self.path),
         ):
             yield
+
+    def _cast(self, work: Callable[[], T]) -> Callable[[], T]:
+        """The work, in which the dtypes that the model's code names are those of the replay. Around the code alone: it
+        looks at every call of torch."""
+        if self._exported or not self.casts.any:
+            return work
+
+        def inside() -> T:
+            with CastsInCode(self.casts):
+                return work()
+
+        return inside
 
     def _drawing(self) -> AbstractContextManager[object]:
         """Random numbers as the training drew them, where the replay's dtype gives others."""

@@ -21,6 +21,8 @@ from trajcheck.replay.reducer import Label, Shares, Vector
 #: Elements at a time, and below how many threads cost more than they help. Shares of the work that a thread takes.
 PART, WORTH_THREADS, SHARES = 65536, 1 << 20, 4
 
+#: As kernel.c knows them.
+_TYPE_OF = {dtype: TYPES[code] for dtype, code in CODES.items() if code in TYPES}
 _SIZES = np.array([ITEM_SIZE[dtype] for dtype in TYPES])
 
 
@@ -72,9 +74,9 @@ class HostReducer:
             vectors[kind] if number < 0 else references[number][kind]
             for kind, (_, number) in zip(kinds, program.vectors, strict=True)
         ]
-        dense = [[vector[name].detach().contiguous() for name in self.tensors] for vector in found]
+        dense = [[_dense(vector[name]) for name in self.tensors] for vector in found]
         count = len(self.tensors)
-        kinds_of = [[TYPES[CODES[tensor.dtype]] for tensor in vector] for vector in dense]
+        kinds_of = [[_TYPE_OF[tensor.dtype] for tensor in vector] for vector in dense]
         types = _by_tensor(kinds_of, count, np.int32)[self._of]
         begins = _by_tensor([[tensor.data_ptr() for tensor in vector] for vector in dense], count, np.int64)[self._of]
         addresses = begins + self._begins[:, None] * _SIZES[types]
@@ -115,6 +117,10 @@ def _program(
     for (number, _), each in zip(references, towards, strict=True):
         labels += [(number, name) for name in each]
     return labels, program
+
+
+def _dense(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor if tensor.is_contiguous() else tensor.detach().contiguous()
 
 
 def _by_tensor(values: Sequence[Sequence[int]], tensors: int, dtype: type) -> np.ndarray:

@@ -40,7 +40,7 @@ from trajcheck.scalars.values import RowScalars
 
 #: Seconds of rows that are evaluated before they are handed on: what evaluations need around them is set once for all
 #: of these, and takes as long as an evaluation of a small model.
-AT_ONCE = 0.05
+AT_ONCE = 0.2
 
 
 class Replay:

@@ -10,6 +10,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from trajcheck.files.extent_reader import ExtentReader
@@ -24,11 +25,15 @@ from trajcheck.replay.vector_reader import Buffers, Loaded, VectorReader
 from trajcheck.runs.references import Reference
 from trajcheck.runs.snapshot import Snapshot
 
+#: Bytes of a recorded vector up to which it is held in the dtype of the replay too: beside its batches, that is little.
+WIDENED = 1 << 22
+
 
 @dataclass(frozen=True)
 class RowData:
-    """All that one row is replayed from, beside references: iterates by place, and the recorded gradient, as they were
-    recorded; batches and generator states, on the host. `references` are what is around each of them, by number."""
+    """All that one row is replayed from, beside references: iterates by place, and the recorded gradient, the numbers
+    that were recorded; batches and generator states, on the host. `references` are what is around each of them, by
+    number."""
 
     reads: Reads
     iterates: Mapping[int, Vector]
@@ -128,7 +133,7 @@ class RowReading:
         around = {extent: reader.tensor(extent) for extent in fresh_around(snapshots, reads.around, there)}
         return _Read(
             {
-                place: reader.vector(self._trainable(snapshots[place].parameters), snapshots[place].step)
+                place: self._widened(reader.vector(self._trainable(snapshots[place].parameters), snapshots[place].step))
                 for place in reads.fresh
             },
             reader.vector(self._trainable(snapshot.gradients), snapshot.step) if reads.recorded else None,
@@ -149,7 +154,19 @@ class RowReading:
 
     def _reference(self, number: int) -> Loaded:
         reference = self._setting.references[number]
-        return self._reader.vector(self._trainable(reference.parameters), reference.step)
+        return self._widened(self._reader.vector(self._trainable(reference.parameters), reference.step))
+
+    def _widened(self, point: Loaded) -> Loaded:
+        """The same numbers in the dtype of the replay, for a small model that it makes wider: each point is evaluated
+        several times."""
+        objective = self._setting.objective
+        if objective.device.type != "cpu" or objective.copies_points or point.buffer.numel() > WIDENED:
+            return point
+        wide = {}
+        for name, tensor in point.tensors.items():
+            wanted = objective.dtype_of(name)
+            wide[name] = tensor.to(wanted) if torch.promote_types(tensor.dtype, wanted) is wanted else tensor
+        return Loaded(wide, point.buffer)
 
     def _trainable(self, tensors: Mapping[str, Extent]) -> dict[str, Extent]:
         return {name: tensors[name] for name in self._setting.names}
