@@ -10,7 +10,7 @@ from trajcheck.inner_products.catalogue import REFERENCE_PRODUCTS, STEP_PRODUCTS
 from trajcheck.metrics.assumptions.catalogue import assumptions
 from trajcheck.metrics.assumptions.entries import NUMBERS
 from trajcheck.metrics.catalogue import quantities
-from trajcheck.metrics.quantity import ALLOCATION, COMPARE, FLOW, REFERENCES, STEPS, Quantity
+from trajcheck.metrics.quantity import ALLOCATION, AVERAGES, COMPARE, FLOW, REFERENCES, STEPS, Quantity
 from trajcheck.tables.needed import needed_by
 
 PAGE = Path(__file__).with_name("columns.md")
@@ -43,6 +43,7 @@ SECTIONS = {
     ALLOCATION: "With `--allocate`: a row a recorded `step`, `sample` and `tensor` (its name, or the text that "
     "`--group` matched), with `numel` and `group`, the number of its parameter group. Where there are several groups, "
     "rows with an empty `tensor` hold their sums.",
+    AVERAGES: "With `--average`: a row a recorded `step`, `average` (as it was given) and `sample`, probe or full.",
     FLOW: "A row a recorded `step`; theta is the [gradient flow](flow.md), started at x_s.",
 }
 

@@ -34,6 +34,7 @@ OF_REFERENCES = (
 
 OF_LOSSES = ("loss", "loss_min", "loss_max")
 OF_ALLOCATION, TENSORS = ("allocation_sum",), [f"layer{number}.weight" for number in range(9)]
+OF_AVERAGES, AVERAGES = ("valley_height", "valley_height_se", "jensen_gap"), ("last:5", "ema:.9")
 OF_TRAJECTORY = ("component_1", "component_2", "off_plane")
 
 
@@ -74,7 +75,7 @@ def summary(refs: Sequence[str], samples: Sequence[str] = ("own",), **more: Any)
         "warnings": [],
         "incomplete": [],
         "left_out": {"steps": {}, "columns": {"steps": [], "references": []}},
-        "options": {"skip": None, "layers": False, "pca": 40, "allocate": True},
+        "options": {"skip": None, "layers": False, "pca": 40, "allocate": True, "average": ["last:5", "ema:.9"]},
         "replay": None,
         "versions": {"trajcheck": "0.1.0"},
         "created": "2026-01-01T00:00:00+00:00",
@@ -158,4 +159,8 @@ def analysis(
     tables = {"steps": pd.concat(own), "references": pd.concat(towards), "trajectory": plane, "losses": losses}
     tables["assumptions"] = ledger(refs, samples)
     tables["allocation"] = pd.concat(tensors)
+    averages = [
+        frame(OF_AVERAGES, 4).assign(average=average, sample=sample) for sample in samples for average in AVERAGES
+    ]
+    tables["averages"] = pd.concat(averages)
     return write_report(folder, tables, summary(refs, samples, **about))

@@ -13,12 +13,13 @@ from trajcheck.measuring.options import Options
 from trajcheck.measuring.precision import ReplayPrecision
 from trajcheck.readable import in_lines, plain
 from trajcheck.replay.around import fresh_around, reference_extents
-from trajcheck.replay.plan import FIXED, Plan, Reads, fixed_everywhere, replay_reads
+from trajcheck.replay.plan import FIXED, Plan, Reads, fixed_everywhere, replay_reads, rows_twice
 from trajcheck.replay.residency import Residency, accumulated, replay_residency
+from trajcheck.runs.averages import averages_of, in_groups
 from trajcheck.runs.references import Reference
 from trajcheck.runs.trajectory import Trajectory
 from trajcheck.scalars.micro_batches import first_accumulated
-from trajcheck.scalars.rows import Rows
+from trajcheck.scalars.rows import Rows, evenly
 from trajcheck.stream.gram_pass import evenly_spaced, gram_bytes
 from trajcheck.stream.row_pass import CHUNK
 
@@ -49,6 +50,7 @@ class Cost:
     ends: str = "max"  # of the spectra of Hessians
     asked: bool = False  # what the noise between batches says of that of one example
     replayed: str = ""  # what there is to say of a loss that nobody named
+    averaged: tuple[int, int] = (0, 0)  # bytes and losses of --average, a pass of its own
 
     def __str__(self) -> str:
         lines = [f"rows       {self.rows:,}", f"pass       {self.stored_bytes:,} bytes to read"]
@@ -56,6 +58,8 @@ class Cost:
             lines.append(f"memory     gradients and iterates once more, for {self.lags} lags")
         if self.plane_bytes:
             lines.append(f"plane      {self.plane_bytes:,} bytes to read")
+        if any(self.averaged):
+            lines.append(f"averages   {self.averaged[0]:,} bytes to read, {self.averaged[1]:,} losses to evaluate")
         if self.gradients or self.losses:
             again = f", {self.again:,} of them references that --memory does not hold" if self.again else ""
             lines += [
@@ -130,7 +134,30 @@ def cost(
         (second[0], len(second[2].rows), others[0].losses + others[0].gradients) if second and others else None,
         ends=plan.ends,
         asked=plan.batch_sums and ("probe" in plan.samples or first_accumulated(trajectory) is not None),
+        averaged=_averaged(trajectory, rows, options, second[0] if second else None, precision.dtype),
     )
+
+
+def _averaged(trajectory: Trajectory, rows: Rows, options: Options, second: str | None, dtype: str) -> tuple[int, int]:
+    """The bytes that the averages take, and their losses; batch statistics that are computed anew come on top."""
+    averages, places = averages_of(options.average), [row.place for row in rows.rows if not row.no_evaluation]
+    if not averages or not places:
+        return 0, 0
+    size = _size(trajectory.snapshots[0].parameters, trajectory)
+    probes = sum(probe.batches for probe in trajectory.probes)
+    draws = sum({"probe": probes, "full": 1}.get(name, 0) for name in options.samples)
+    again = {row.place for row in evenly([row for row in rows.rows if not row.no_evaluation], rows_twice(dtype))}
+    read = losses = 0
+    for group in in_groups(averages, trajectory.numel, options.memory_bytes):
+        begin = min(average.first(places[0]) for average in group)
+        for average in group:
+            read += max(0, places[-1] + 1 - average.count - begin) if average.count else 0
+        read += places[-1] + 1 - begin + len(places)
+        for place in places:
+            times = 1 + (second is not None and place in again)
+            losses += times * draws * (1 + sum(not average.missing(place) for average in group))
+            read += times - 1
+    return size * read, losses
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from trajcheck.runs.references import Reference
+from trajcheck.tables.averages import Averaged
 from trajcheck.tables.samples import Measured
 
 if TYPE_CHECKING:
@@ -70,8 +71,9 @@ class RowCounts:
 @dataclass(frozen=True)
 class MeasuredColumns:
     """`samples` hold what each sample convention gave, in the order of the tables; `replay` is None where nothing was
-    replayed."""
+    replayed. `averages`: what --average asked for."""
 
     samples: Sequence[Measured]
     replay: ReplayFacts | None
     rows: RowCounts
+    averages: Sequence[Averaged] = ()

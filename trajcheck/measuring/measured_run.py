@@ -25,11 +25,13 @@ from trajcheck.measuring.precision import ReplayPrecision, expected_precision, t
 from trajcheck.measuring.which_objective import Choice, choose, need_losses, say_beforehand
 from trajcheck.metrics.averaging import Averaging, tzc_v1
 from trajcheck.metrics.families import FAMILIES, Family, choose_families
+from trajcheck.metrics.resolution import Rounding
 from trajcheck.objective.common.names import choice_of, common_objective
 from trajcheck.objective.exported_modes import EXPORTED, with_program
 from trajcheck.progress_bar import progress_bar
 from trajcheck.readable import some_of
 from trajcheck.replay.plan import Plan, rows_twice, second_dtype
+from trajcheck.runs.averages import averages_of, in_groups
 from trajcheck.runs.logs.log_choice import log_of
 from trajcheck.runs.optimizer_memory import skip_of
 from trajcheck.runs.references import Reference, resolve_references
@@ -38,6 +40,7 @@ from trajcheck.scalars.rows import Rows, choose_rows, parse_steps
 from trajcheck.scalars.saved.keys import Identity
 from trajcheck.scalars.saved.store import ScalarStore
 from trajcheck.scalars.values import LagScalars, RowScalars
+from trajcheck.tables.averages import Averaged
 from trajcheck.tables.samples import Measured
 from trajcheck.tables.source import Floor, Source
 
@@ -96,6 +99,8 @@ class MeasuredRun:
             if not any(re.search(pattern, name) for name in self.trajectory.shapes):
                 names = ", ".join(list(self.trajectory.shapes)[:4])
                 raise UsageError(f"--group {pattern!r} is found in no tensor's name; this run has {names}, ...")
+        # raises before anything long begins where --memory is too little
+        in_groups(averages_of(options.average), self.trajectory.numel, options.memory_bytes)
         self.skip = skip_of(self.trajectory, options.skip)
         self.rows = choose_rows(self.trajectory, steps, self.skip.steps)
         if self.choice.by_default and (why := _nothing_to_replay(self.rows, options)):
@@ -138,7 +143,8 @@ class MeasuredRun:
         measurement = self.measurement(references, ScalarStore() if store is None else store)
         counts = measurement.counts()
         self.compute(measurement, measurement.portions)
-        if measurement.portions and (changed := self.prints.other()[0]):
+        averages = self._averages(measurement)
+        if (measurement.portions or averages) and (changed := self.prints.other()[0]):
             raise RunError(
                 f"{some_of(changed)}: changed while the run was being read, so that nobody knows of which state its "
                 "numbers are. Begin again when nothing writes there."
@@ -160,7 +166,26 @@ class MeasuredRun:
             )
             for sample, draws in measurement.scalars().items()
         ]
-        return MeasuredColumns(samples, replay, counts)
+        return MeasuredColumns(samples, replay, counts, averages)
+
+    def _averages(self, measurement: Measurement) -> list[Averaged]:
+        """What --average asked for; what is not saved is computed."""
+        if not self.options.average:
+            return []
+        from trajcheck.measuring.averages import AveragesNeeds, samples_of
+        from trajcheck.replay.averages.averaged_replay import AveragedReplay
+        from trajcheck.replay.fitting import epsilon
+
+        needs = AveragesNeeds(measurement.request, (), measurement.store, self.identity)
+        if lacking := needs.lacking():
+            dtype, second, memory = self.precision.dtype, self.second_dtype, self.options.memory_bytes
+            samples = samples_of(self.options.samples)
+            replay = AveragedReplay(self.trajectory, self._objective, dtype, second, needs.averages, samples, memory)
+            with progress_bar("averages", len(lacking), self.quiet) as progress:
+                needs.compute(replay, progress)
+            measurement.evaluations += replay.evaluations
+        own = epsilon(self.precision.dtype, self.trajectory)
+        return needs.tables(Rounding(own, max(own, self._second_epsilon)))
 
     def measurement(self, references: Sequence[Reference], store: ScalarStore) -> Measurement:
         """What is to be measured towards some references, and what of it the store lacks."""

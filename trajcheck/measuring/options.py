@@ -13,6 +13,7 @@ from trajcheck.objective.common.names import check_data, choice_of
 from trajcheck.options import shared
 from trajcheck.options.checks import MOST_WORKERS, among, at_least, between, finite, pattern, within
 from trajcheck.options.declared import Declared, Option
+from trajcheck.runs.averages import average_wrong
 from trajcheck.runs.logs.log_choice import log_of
 from trajcheck.runs.reference_words import as_words, role_wrong, roles_of
 
@@ -221,6 +222,19 @@ class Options(Declared):
             "unless `path_integral` says how many.",
         ),
     ] = False
+    average: Annotated[
+        Sequence[str],
+        Option(
+            "Losses at averages of the recorded iterates, averages.csv, on probe or full: last:K, the mean of the last "
+            "K records, or ema:D, with a decay D a step. Repeat for several: the best is chosen on one half of the "
+            "probe batches and reported on the other.",
+            "KIND",
+            check=average_wrong,
+            replays=True,
+            python="averages of the recorded iterates whose losses averages.csv has, on probe or full: last:K, the "
+            "mean of the last K records, or ema:D, with a decay D a step.",
+        ),
+    ] = ()
     memory_lags: Annotated[
         Sequence[int],
         Option(
@@ -370,6 +384,11 @@ class Options(Declared):
             raise UsageError(
                 f"--allocate: --path-integral {self.path_integral} does not tell how well a single tensor's slope is "
                 f"integrated; expected {FEWEST_POINTS} points or more."
+            )
+        if self.average and not {"probe", "full"} & set(self.samples):
+            raise UsageError(
+                "--average: losses of iterates and of their averages are compared on one sample along the run, and "
+                f"--sample {' '.join(self.samples)} is another one on each step: add --sample probe or full."
             )
         if self.memory_lags and "secant" not in families:
             raise UsageError("--memory-lags is a secant quantity: add secant to --metrics.")

@@ -29,6 +29,7 @@ from trajcheck.tables.source import Source
 RESOLUTIONS = frozenset(
     (
         *("gap_resolution", "loss_change_resolution", "smooth_resolution", "allocation_resolution"),
+        *("valley_height_resolution", "jensen_gap_resolution"),
         *(DEN_RESOLUTION, DEN_ROWS_BOUND),
     )
 )

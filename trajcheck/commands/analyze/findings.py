@@ -18,6 +18,7 @@ from trajcheck.metrics.families import Family
 from trajcheck.metrics.quantity import REFERENCES, STEPS
 from trajcheck.reports.making.allocation_table import allocation_summary, allocation_table
 from trajcheck.reports.making.assumptions_table import assumptions_table
+from trajcheck.reports.making.averages_table import averages_summary, averages_table, no_average
 from trajcheck.reports.making.csv_table import CsvTable
 from trajcheck.reports.making.folder import ReportFolder
 from trajcheck.reports.making.free_cosine import COSINE, SUM, free_column
@@ -155,6 +156,8 @@ class Findings:
             tables["layers"] = layers_table(self.measured, self.families, self.options.group)
         if self.allocation is not None:
             tables["allocation"] = self.allocation
+        if self.columns.averages:
+            tables["averages"] = averages_table(self.columns.averages)
         if self.plane is not None:
             tables["trajectory"] = self.plane.table
         if self.losses is not None:
@@ -187,6 +190,7 @@ class Findings:
             found.append(f"--objective: {self.unlike}")
         if self.plane is not None and self.plane.facts["explained"][1] is None:
             found.append("--pca: the iterates do not span a plane; undefined.csv says why")
+        found += no_average(self.columns.averages)
         for lag in self.options.lags:
             columns = (each.get(f"memory_{lag}") for each in self.towards["own"].values())
             if not any(_any_value(each) for each in columns):
@@ -295,6 +299,7 @@ class Findings:
                 "scale_invariant": None if self.scale is None else asdict(self.scale),
                 "audit": None if self.run.audit is None else self.run.audit.as_json(),
                 **({} if self.allocation is None else {"allocation": allocation_summary(self.allocation)}),
+                **averages_summary(self.columns.averages),
                 **({} if self.losses is None else {"losses": {"rows": len(self.losses.parts[0].steps)}}),
             },
             warnings=self.warnings(),

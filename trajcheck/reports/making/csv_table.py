@@ -43,7 +43,8 @@ class TablePart(NamedTuple):
     @property
     def where(self) -> tuple[str, str]:
         """What undefined.csv calls `ref` and `sample`: towards what, and on what, the columns were measured."""
-        return str(self.keys.get("ref", self.keys.get("run_b", ""))), str(self.keys.get("sample", ""))
+        towards = next((self.keys[name] for name in ("ref", "run_b", "average") if name in self.keys), "")
+        return str(towards), str(self.keys.get("sample", ""))
 
 
 class CsvTable:

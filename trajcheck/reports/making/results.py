@@ -65,10 +65,8 @@ class Comparison(Shown):
 class Report(Shown):
     """What an analysis gave: the tables as they stand in the CSV files, the summary, and the folder that holds them.
 
-    `layers`, `trajectory` and `allocation` are None where nobody asked for them, `losses` where no log has those of all
-    steps.
-    `incomplete` lists what was explicitly asked for
-    and could not be computed.
+    `layers`, `trajectory`, `allocation` and `averages` are None where nobody asked for them, `losses` where no log has
+    those of all steps. `incomplete` lists what was explicitly asked for and could not be computed.
     """
 
     folder: Path
@@ -82,6 +80,7 @@ class Report(Shown):
     trajectory: pd.DataFrame | None = None
     losses: pd.DataFrame | None = None
     allocation: pd.DataFrame | None = None
+    averages: pd.DataFrame | None = None
 
     @property
     def files(self) -> tuple[str, ...]:

@@ -22,12 +22,12 @@ from trajcheck.reports.reading.reasons import Reasons
 #: Columns that hold words; all others hold numbers.
 WORDS = (
     *("ref", "sample", "tensor", "run_a", "run_b", "interpolated", "table", "column", "steps", "reason"),
-    *("assumption", "parameter", "formula", "group"),
+    *("assumption", "parameter", "formula", "group", "average"),
 )
 
 #: The tables of each kind of report, the first of which it cannot be without.
 TABLES = {
-    "analysis": ("steps", "references", "assumptions", "layers", "trajectory", "losses", "allocation"),
+    "analysis": ("steps", "references", "assumptions", "layers", "trajectory", "losses", "allocation", "averages"),
     "comparison": ("compare", "layers"),
     "flow": ("flow",),
 }
@@ -45,6 +45,7 @@ _NEEDED = {
     "layers": ("tensor",),
     "trajectory": ("step",),
     "allocation": ("step", "sample", "tensor", "group"),
+    "averages": ("step", "average", "sample"),
     "losses": ("step", "until"),
     "undefined": ("table", "column", "reason"),
 }
@@ -193,6 +194,7 @@ def read_report(folder: Path) -> SavedReport:
         "trajectory": options.get("pca"),
         "losses": summary.get("losses"),
         "allocation": options.get("allocate"),
+        "averages": options.get("average"),
     }
     tables = {
         name: _table(folder / f"{name}.csv", named)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from trajcheck.readable import in_lines
 from trajcheck.reports.quantities.headline import headline_tables, legend
 from trajcheck.reports.terminal.allocation import allocation_lines
+from trajcheck.reports.terminal.averages import averages_lines
 from trajcheck.reports.terminal.layout import WIDTH, fitted, permuted, warning_lines, wrapped
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def summary_text(report: Report) -> str:
         *(line for term, words in legend(summary) for line in wrapped(f"{term:<9}{words}", 9)),
     ]
     lines += allocation_lines(summary.get("allocation", {}))
+    lines += averages_lines(summary.get("averages", {}))
     lines += warning_lines(summary["warnings"])
     return in_lines([*lines, "", *(report.folder / name for name in (*report.files, "summary.json"))])
 

@@ -19,6 +19,7 @@ _KEYS = {
     "trajectory": (),
     "losses": (),
     "allocation": ("sample", "tensor", "group"),
+    "averages": ("average", "sample"),
     "compare": ("run_b",),
     "flow": (),
 }

@@ -14,6 +14,7 @@ from functools import cached_property
 
 from trajcheck.files.extents import Extent, Extents
 from trajcheck.files.prints import FilePrints
+from trajcheck.runs.averages import Average
 from trajcheck.runs.references import Reference, files_of
 from trajcheck.runs.snapshot import Snapshot
 from trajcheck.runs.trajectory import Trajectory
@@ -120,6 +121,28 @@ class Identity:
         place = self.trajectory.index(step + lag)
         partner = None if place is None else (self._files.get(step + lag), self._gradient(place))
         return _digest("lagged", row, lag, partner, reference)
+
+    def averaged(self, row: bytes, sample: str, draw: int, average: Average, place: int, *, second: bool) -> bytes:
+        """What the replay, or that in the second precision, gives on a row at an average of the iterates up to it."""
+        how = self.second if second else self.replay
+        probes = self._probes if sample == "probe" else ()
+        of = self._files_of(average, place)
+        return _digest("averaged", how, row, sample, draw, probes, average.count, average.decay, of)
+
+    def _files_of(self, average: Average, place: int) -> object:
+        """The content of the records that an average is of: of the last ones, or of all up to there."""
+        steps = self.trajectory.steps
+        if average.count:
+            return [(step, self._files.get(step)) for step in steps[average.first(place) : place + 1]]
+        return self._up_to[place]
+
+    @cached_property
+    def _up_to(self) -> list[bytes]:
+        """By place the content of all records up to there."""
+        found = [b""]
+        for step in self.trajectory.steps:
+            found.append(_digest(found[-1], step, self._files.get(step)))
+        return found[1:]
 
     def _gradient(self, place: int) -> bool:
         return bool(self.trajectory.snapshots[place].gradients)

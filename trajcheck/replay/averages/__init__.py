@@ -1,0 +1,1 @@
+"""Losses at averages of recorded iterates, beside those at the iterates."""
