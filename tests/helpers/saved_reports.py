@@ -122,7 +122,17 @@ def analysis(
 ) -> Path:
     """An analysis with noise in every column; `change` replaces columns by values, or (None) leaves them out."""
     steps = np.arange(rows)
-    positive = ("grad_norm", "ref_dist", "eb", "lr", "path_length", "cos_floor", "inst_smooth", "max_smooth")
+    positive = (
+        "grad_norm",
+        "ref_dist",
+        "eb",
+        "lr",
+        "path_length",
+        "cos_floor",
+        "inst_smooth",
+        "max_smooth",
+        "valley_height_se",
+    )
 
     def frame(names: Sequence[str], seed: int) -> pd.DataFrame:
         columns: dict[str, Any] = random_columns(names, rows, seed)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from trajcheck.measuring.row_needs import RowNeeds
 from trajcheck.metrics.resolution import Rounding
 from trajcheck.replay.plan import FIXED
-from trajcheck.runs.averages import Average, averages_of
+from trajcheck.scalars.averages import Average, averages_of
 from trajcheck.scalars.rows import Row, evenly
 from trajcheck.scalars.saved.record import Need, Record
 from trajcheck.tables.averages import Averaged, Pair

@@ -15,9 +15,9 @@ from trajcheck.readable import in_lines, plain
 from trajcheck.replay.around import fresh_around, reference_extents
 from trajcheck.replay.plan import FIXED, Plan, Reads, fixed_everywhere, replay_reads, rows_twice
 from trajcheck.replay.residency import Residency, accumulated, replay_residency
-from trajcheck.runs.averages import averages_of, in_groups
 from trajcheck.runs.references import Reference
 from trajcheck.runs.trajectory import Trajectory
+from trajcheck.scalars.averages import averages_of, in_groups
 from trajcheck.scalars.micro_batches import first_accumulated
 from trajcheck.scalars.rows import Rows, evenly
 from trajcheck.stream.gram_pass import evenly_spaced, gram_bytes

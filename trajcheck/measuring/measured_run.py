@@ -31,11 +31,11 @@ from trajcheck.objective.exported_modes import EXPORTED, with_program
 from trajcheck.progress_bar import progress_bar
 from trajcheck.readable import some_of
 from trajcheck.replay.plan import Plan, rows_twice, second_dtype
-from trajcheck.runs.averages import averages_of, in_groups
 from trajcheck.runs.logs.log_choice import log_of
 from trajcheck.runs.optimizer_memory import skip_of
 from trajcheck.runs.references import Reference, resolve_references
 from trajcheck.runs.trajectory import Trajectory
+from trajcheck.scalars.averages import averages_of, in_groups
 from trajcheck.scalars.rows import Rows, choose_rows, parse_steps
 from trajcheck.scalars.saved.keys import Identity
 from trajcheck.scalars.saved.store import ScalarStore

@@ -13,9 +13,9 @@ from trajcheck.objective.common.names import check_data, choice_of
 from trajcheck.options import shared
 from trajcheck.options.checks import MOST_WORKERS, among, at_least, between, finite, pattern, within
 from trajcheck.options.declared import Declared, Option
-from trajcheck.runs.averages import average_wrong
 from trajcheck.runs.logs.log_choice import log_of
 from trajcheck.runs.reference_words import as_words, role_wrong, roles_of
+from trajcheck.scalars.averages import average_wrong
 
 #: Sample conventions: on which z a row is measured; docs/analyze.md says what each is.
 SAMPLES = ("own", "previous", "probe", "full")

@@ -11,7 +11,7 @@ import numpy as np
 from trajcheck.metrics.columns import Column, column
 from trajcheck.metrics.quantity import AVERAGES
 from trajcheck.metrics.resolution import Rounding
-from trajcheck.runs.averages import Average
+from trajcheck.scalars.averages import Average
 from trajcheck.scalars.rows import Rows
 from trajcheck.tables.evaluated import Evaluated
 from trajcheck.tables.samples import over_batches

@@ -31,8 +31,8 @@ from trajcheck.metrics.horizon import ONE_AVERAGE, ONE_BATCH, chosen
 from trajcheck.metrics.weights import Weights
 from trajcheck.objective.objective import Objective
 from trajcheck.replay.averages.running import RunningAverages
-from trajcheck.runs.averages import average_wrong, averages_of
 from trajcheck.runs.trajectory import open_trajectory
+from trajcheck.scalars.averages import average_wrong, averages_of
 
 AVERAGES = ("last:3", "ema:0.8")
 #: Records at uneven strides.

@@ -25,10 +25,10 @@ from trajcheck.replay.data_set.sample import data_set
 from trajcheck.replay.fitting import fit_objective, prepared, recorded_dtype, trained_dtypes
 from trajcheck.replay.sample_conventions import probe_samples
 from trajcheck.replay.vector_reader import Buffers, VectorReader
-from trajcheck.runs.averages import Average, in_groups
 from trajcheck.runs.modes import Modes
 from trajcheck.runs.snapshot import Snapshot
 from trajcheck.runs.trajectory import Trajectory
+from trajcheck.scalars.averages import Average, in_groups
 
 #: Endings of batch statistics.
 STATISTICS = ("running_mean", "running_var")

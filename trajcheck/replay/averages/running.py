@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from trajcheck.files.extent_reader import BLOCK, ExtentReader, blocks, length_of
-from trajcheck.runs.averages import Average
 from trajcheck.runs.trajectory import Trajectory
+from trajcheck.scalars.averages import Average
 
 
 def begin(averages: Sequence[Average], place: int) -> int:

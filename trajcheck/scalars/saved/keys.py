@@ -14,10 +14,10 @@ from functools import cached_property
 
 from trajcheck.files.extents import Extent, Extents
 from trajcheck.files.prints import FilePrints
-from trajcheck.runs.averages import Average
 from trajcheck.runs.references import Reference, files_of
 from trajcheck.runs.snapshot import Snapshot
 from trajcheck.runs.trajectory import Trajectory
+from trajcheck.scalars.averages import Average
 from trajcheck.scalars.rows import Row
 from trajcheck.scalars.saved.encoding import FORMAT, KEY
 from trajcheck.version import __version__

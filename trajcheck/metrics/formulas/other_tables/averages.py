@@ -1,7 +1,7 @@
 """Losses at averages of recorded iterates (LAWA, arXiv 2209.14981; the river valley, arXiv 2410.05192).
 
 Letters: avg_t an average of the recorded iterates up to x_t, sum_s w_s x_s with weights that sum to 1
-(runs/averages.py); all losses on one fixed sample, from one evaluator.
+(scalars/averages.py); all losses on one fixed sample, from one evaluator.
 """
 
 from __future__ import annotations
