@@ -31,6 +31,7 @@ CONDITIONS = {
     "allocate": "objective, `--allocate`",
     "lags": "recorded gradients, `--memory-lags`",
     "thinned": "rows that are not all steps",
+    "tail_index": "`--tail-index`",
     "batches": "objective, several batches a row: `--sample probe`, or a step accumulated over micro-batches",
     "gap": "`--align time`",
     "line": "objective",
@@ -100,11 +101,14 @@ def _layers() -> str:
     own, towards = (
         [f"`{name}`" for name, one in quantities(table).items() if one.of_tensor] for table in (STEPS, REFERENCES)
     )
-    radial = quantities(STEPS)["radial_cos"]
+    alone = [one for one in quantities(STEPS).values() if one.only_of_tensor]
+    words = [f"`{one.name}`, {_text(one.formula)}" + (f" ({one.source})" if one.source else "") for one in alone]
+    radial, *asked = words
     return (
         "With `--layers` or `--group`: a row a step, reference, sample and `tensor` (its name, or the text that "
-        "`--group` matched), with `numel`, the number of its elements, and `radial_cos`, "
-        f"{_text(radial.formula)} ({radial.source}). Rows with an empty `ref` hold, of the path, {', '.join(own)}; "
+        "`--group` matched), with `numel`, the number of its elements, and "
+        f"{radial}; with `--tail-index`, on probe batches, {'; '.join(asked)}. "
+        f"Rows with an empty `ref` hold, of the path, {', '.join(own)}; "
         f"those with a reference {', '.join(towards)}."
     )
 

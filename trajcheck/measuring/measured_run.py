@@ -342,6 +342,7 @@ class MeasuredRun:
             second_epsilon=self._second_epsilon,
             floor=self.floor,
             batches=batches,
+            tail_index=self.options.tail_index,
         )
 
     @property

@@ -23,7 +23,7 @@ from trajcheck.replay.plan import REFERENCE_REPLAYED, STEP_REPLAYED, Plan
 from trajcheck.runs.trajectory import Trajectory
 from trajcheck.scalars.micro_batches import micro_batches
 from trajcheck.scalars.rows import Row, Rows, evenly
-from trajcheck.scalars.values import OF_BATCHES
+from trajcheck.scalars.values import OF_BATCHES, OF_TAILS
 from trajcheck.tables.needed import Needed, needed
 from trajcheck.tables.scale import ROWS
 
@@ -53,6 +53,7 @@ class Request:
             "path_integral": bool(self.options.path_points),
             "allocate": self.options.allocate,
             "batches": self.several_batches,
+            "tail_index": self.options.tail_index,
         }
         return needed(self.families.values(), without=[name for name, here in holds.items() if not here])
 
@@ -223,6 +224,7 @@ class Request:
             *(("loss_previous",) if case.paired and "loss_previous" in plan.evaluations else ()),
             *step,
             *((*BATCH_PRODUCTS, *OF_BATCHES) if case.batches and plan.batch_sums else ()),
+            *(OF_TAILS if case.batches and plan.tails else ()),
             *(CHORD_PRODUCTS if case.paired and plan.path_points else ()),
             *(_CURVATURE[plan.ends] if case.curved else ()),
         )

@@ -235,6 +235,14 @@ class Options(Declared):
             "mean of the last K records, or ema:D, with a decay D a step.",
         ),
     ] = ()
+    tail_index: Annotated[
+        bool,
+        Option(
+            "In layers.csv the index of the noise's tails over probe batches, beside what Gaussians give.",
+            replays=True,
+            python="in layers.csv, the index of the noise's tails over probe batches, beside what Gaussians give.",
+        ),
+    ] = False
     memory_lags: Annotated[
         Sequence[int],
         Option(
@@ -398,6 +406,12 @@ class Options(Declared):
             raise UsageError("--ref-gradients is for smoothness towards references: add smoothness to --metrics.")
         _ = self.memory_bytes
         _ = self.roles
+        if self.tail_index and "noise" not in families:
+            raise UsageError("--tail-index is a measure of noise: add noise to --metrics.")
+        if self.tail_index and "probe" not in self.samples:
+            raise UsageError("--tail-index is of probe batches: add --sample probe.")
+        if self.tail_index and not (self.layers or self.group):
+            raise UsageError("--tail-index is of single tensors, in layers.csv: add --layers or --group.")
         check_data(self.objective, choice_of(self), *self.samples)
         log_of(self).check()
         if self.match_permutations:

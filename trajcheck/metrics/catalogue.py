@@ -12,7 +12,7 @@ TABLES = (STEPS, REFERENCES, COMPARE, FLOW, ALLOCATION, AVERAGES)
 #: The modules that declare columns; a table's stand in this order, and within a module in that of their declarations.
 MODULES = (
     *("run", "geometry", "secant", "memory", "progress", "convexity", "above", "window_sums", "smoothness"),
-    *("curvature", "noise"),
+    *("curvature", "noise", "tail"),
     *("weight_decay", "without_own_term", "choice_of_rows", "control_variate", "replay_errors", "resolution"),
     *(f"other_tables.{name}" for name in ("comparison", "flow", "allocation", "averages")),
 )

@@ -60,6 +60,7 @@ class DeviceReducer:
                 filled += -(-(stop - start) // segment) * segment
                 segments += -(-(stop - start) // segment)
                 start = stop
+        self.parts = segments
         self._largest = max(chunk if len(self._chunks) > 1 else 0, filled)
 
     def __enter__(self) -> DeviceReducer:

@@ -48,6 +48,10 @@ class HostReducer:
         self._pool = ThreadPoolExecutor(count, "trajcheck-products") if count > 1 else None
         self._at_once = max(1, -(-len(cut) // (SHARES * count if count > 1 else 1)))
 
+    @property
+    def parts(self) -> int:
+        return len(self._lengths)
+
     def __enter__(self) -> HostReducer:
         return self
 

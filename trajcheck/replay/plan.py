@@ -61,6 +61,11 @@ class Plan:
         """Whether the batches of a row meet one another."""
         return not set(BATCH_PRODUCTS).isdisjoint(self.step_products)
 
+    @property
+    def tails(self) -> bool:
+        """Whether the tails of the noise between probe batches are looked at."""
+        return "tails" in self.evaluations and "probe" in self.samples
+
     def gradient_again(self, name: str, always_fixed: bool) -> bool:
         """Whether grad f at a row's x_t on a sample is asked for again: by the next row, as that of its x_{t-1}, or
         when all batches of the row are known."""

@@ -32,7 +32,8 @@ class Shares:
 class Reducer(Protocol):
     """Takes inner products of vectors that hold the same tensors.
 
-    `tensors` are the names of those that are not empty, and `starts` the first part of each.
+    `tensors` are the names of those that are not empty, `starts` the first part of each, and `parts` how many there
+    are.
     """
 
     @property
@@ -40,6 +41,9 @@ class Reducer(Protocol):
 
     @property
     def starts(self) -> Sequence[int]: ...
+
+    @property
+    def parts(self) -> int: ...
 
     def reduce(
         self,

@@ -175,7 +175,7 @@ class _Sizes:
             ref_gradients=plan.ref_gradients,
             micro="full" in plan.samples or any(each.micro_batches > 1 for each in snapshots),
             micros=max((accumulated(trajectory, read, plan) for read in reads), default=0),
-            sums=2 if plan.batch_sums else 0,
+            sums=(2 if plan.batch_sums else 0) + (4 if plan.tails else 0),
             chord=bool(plan.path_points),
             curvatures=bool(plan.curvature),
             reduced=8 * WIDENED * min(REDUCED, trajectory.numel) if cuda else 0,

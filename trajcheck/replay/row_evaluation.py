@@ -21,6 +21,7 @@ from trajcheck.errors import ObjectiveError
 from trajcheck.objective.curvature.lanczos import extreme_eigenvalues
 from trajcheck.replay.around import Around
 from trajcheck.replay.batches.sums import BatchSums
+from trajcheck.replay.batches.tails import BatchTails
 from trajcheck.replay.data_set.sample import DataSet
 from trajcheck.replay.evaluations import Evaluations
 from trajcheck.replay.reducer import Reducer, Shares, Vector
@@ -69,7 +70,7 @@ class RowEvaluation:
         found: dict[str, list[Evaluated]] = {}
         for name in data.reads.samples:
             found[name] = []
-            sums = BatchSums() if name == "probe" and self._setting.plan.batch_sums else None
+            sums = self._sums() if name == "probe" and self._setting.plan.batch_sums else None
             batches: list[Evaluations] = []
             for number, on in enumerate(self._samples.of_row(name, data)):
                 before = on.count
@@ -84,6 +85,10 @@ class RowEvaluation:
                 found[MICRO] = found[name][0].micro
         return found
 
+    def _sums(self) -> BatchSums:
+        tails = BatchTails(len(self._samples.sizes.probe)) if self._setting.plan.tails else None
+        return BatchSums(tails)
+
     def _among_batches(
         self, data: RowData, batches: Sequence[Evaluations], done: Sequence[Evaluated], sums: BatchSums
     ) -> None:
@@ -95,6 +100,8 @@ class RowEvaluation:
             where = f"step {step}, at x_t, on probe batch {number}"
             _, gradient = on.loss_and_gradient(step, data.iterates[place], on.around.places[place], where, keep=False)
             each.shares.append(sums.products(self._reducer, gradient))
+            if sums.tails is not None:
+                each.shares.append(sums.tails.shares(self._reducer, gradient, number))
             each.numbers |= self._samples.sizes.probe[number]
             self.count += on.count - before
 

@@ -16,6 +16,9 @@ from trajcheck.inner_products.catalogue import REFERENCE_PRODUCTS, STEP_PRODUCTS
 
 #: What is known of one of the batches of a row, beside inner products.
 OF_BATCHES = ("examples", "averaged")
+#: Sums over the coordinates of a tensor that vary over the batches of a row: of 1, and, z being such a coordinate
+#: standardised over the batches, of log |z|, and of log |sum of z| over the block that ends with this batch, or 0.
+OF_TAILS = ("tail_coordinates", "tail_logs", "tail_block_logs")
 
 #: What a step has by itself beside inner products: losses; the extreme eigenvalues of the Hessian of f(.; z_t) at x_t
 #: with |H v - lambda v| and the error that this implies (an eigenvalue that has not converged is None, and these are
@@ -27,6 +30,7 @@ STEP_EVALUATIONS = (
     *("lambda_max_error", "lambda_min_error"),
     *("grad_curvature", "hessian_products", "hessian_asymmetry"),
     *OF_BATCHES,
+    *OF_TAILS,
 )
 STEP_VALUES = (*STEP_PRODUCTS, *STEP_EVALUATIONS)
 #: What it has towards one reference: inner products, and f(x*; z_t).

@@ -12,6 +12,7 @@ from trajcheck.metrics.families import CHOSEN, Family
 
 # What is declared there is looked up here.
 from trajcheck.tables import allocation_operands as allocation_operands
+from trajcheck.tables import batch_operands as batch_operands
 from trajcheck.tables import reference_operands as reference_operands
 from trajcheck.tables import second_operands as second_operands
 from trajcheck.tables import step_operands as step_operands

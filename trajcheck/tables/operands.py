@@ -207,6 +207,7 @@ CONDITIONS: Mapping[str, Callable[[Operands], bool]] = {
     "lags": lambda o: bool(o.source.lags),
     "thinned": lambda o: o.thinned,
     "batches": lambda o: bool(o.source.batches),
+    "tail_index": lambda o: o.source.tail_index and o.source.sample == "probe",
 }
 
 

@@ -56,6 +56,7 @@ class Source:
     ends: str = "max"  # which eigenvalues were: max, min, both
     sample: str = "own"
     path_integral: bool = False
+    tail_index: bool = False
     averaging: Averaging = field(default_factory=Averaging)
     lags: Mapping[int, Sequence[Sequence[LagScalars | str]]] = field(default_factory=dict)  # by lag, reference and row
     second: Mapping[int, RowScalars] = field(default_factory=dict)

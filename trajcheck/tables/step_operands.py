@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from trajcheck.inner_products.catalogue import BATCH_PRODUCTS
 from trajcheck.metrics.averaging import Averaging
-from trajcheck.metrics.batches import Batches
 from trajcheck.metrics.columns import Column, column
 from trajcheck.metrics.formulas.progress import Excepted
 from trajcheck.metrics.quantity import ALLOCATION, REFERENCES, STEPS
 from trajcheck.metrics.weights import Weights
 from trajcheck.runs.optimizer_settings import OptimizerSettings
-from trajcheck.scalars.micro_batches import no_micro_batches
 from trajcheck.scalars.rows import FIRST, UNSEEN, Row, loss_missing
-from trajcheck.scalars.values import OF_BATCHES, StepScalars
+from trajcheck.scalars.values import StepScalars
 from trajcheck.tables.operands import Operands, operand
-from trajcheck.tables.source import NEEDS_OBJECTIVE, NO_FLOOR, NOT_FINITE
+from trajcheck.tables.source import NEEDS_OBJECTIVE, NO_FLOOR
 
 NOT_CHOSEN = "not among the rows that --curvature chooses"
 NO_BEFORE = "there is no step d_{t-1}: x_{t-1} is the first recorded iterate"
@@ -348,28 +345,3 @@ def recorded_loss(o: Operands) -> Column:
     trajectory = o.source.trajectory
     losses = o.source.each(lambda row: trajectory.snapshots[row.place].loss)
     return column(losses, o.source.each(lambda row: loss_missing(trajectory, row.place)))
-
-
-# -- of several batches ----------------------------------------------------------------------------------------------
-
-
-@operand(STEPS, needs=("grad_sq", *BATCH_PRODUCTS))
-def batches(o: Operands) -> Batches:
-    """What each of the batches of a row has."""
-    source, products = o.source, ("grad_sq", *BATCH_PRODUCTS)
-    rows = [source.batches.get(row.place, ()) for row in source.rows.rows]
-    found = {name: np.full((max(map(len, rows)), len(rows)), np.nan) for name in (*products, *OF_BATCHES)}
-    missing = [""] * len(rows)
-    for at, row in enumerate(source.rows.rows):
-        wholes = (source.whole or source).batches.get(row.place, ())  # which know how many examples they have
-        for number, (batch, whole) in enumerate(zip(rows[at], wholes, strict=True)):
-            for name, values in found.items():
-                value = getattr((batch if name in products else whole).own, name)
-                values[number, at] = np.nan if value is None else value
-                if value is None and name in products:
-                    missing[at] = NOT_FINITE
-    own = source.sample == "own"
-    unusable = source.each(lambda row: no_micro_batches(source.trajectory, row.place) if own else "")
-    why = column([0.0] * len(rows), source.no_replay, missing, unusable).reasons
-    grad_sq, dot_sum, dot_units, examples, averaged = found.values()
-    return Batches(grad_sq, dot_sum, dot_units, examples, averaged, why)

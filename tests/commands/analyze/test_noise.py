@@ -14,9 +14,10 @@ from counted import estimate
 from dense import flat
 from dense_noise import COLUMNS, noise
 from frames import assert_accounted, assert_close, col
-from sample_cases import NETWORK, analyzed, assert_same_values, network_records, rows_of, written
+from sample_cases import NETWORK, analyzed, assert_same_values, network_records, probe_batches, rows_of, written
 
 import trajcheck
+from trajcheck.errors import UsageError
 from trajcheck.measuring.options import Options
 from trajcheck.objective.objective import Objective
 from trajcheck.objective.sample import Sample
@@ -209,3 +210,46 @@ def test_a_loss_is_asked_what_it_is(loss: str, averaged: float | None) -> None:
     numbers = Examples(Objective(scope["made"](), scope[loss]), samples).of_probe(samples)
     factor = 2 if loss == "counted" else 1
     assert numbers == [{"examples": float(factor * size), "averaged": averaged} for size in SIZES]
+
+
+@pytest.mark.parametrize("memory", [False, True])
+def test_the_index_of_tails_of_each_tensor(memory: bool, tmp_path: Path) -> None:
+    """As from whole gradients in memory, held or not; two tensors together are their coordinates together."""
+    probe = probe_batches(10)
+    run, objective, task = written(tmp_path, network_records(2), probe)
+    chosen: dict[str, Any] = {**HERE, "tail_index": True, "group": ("^body",)}
+    if memory:
+        told = estimate(run, Options(**chosen, objective=objective, replay_dtype="float64"))
+        chosen["memory"] = f"{told.device_minimum}B"
+    layers = analyzed(run, objective, tmp_path / "report", **chosen).layers
+    layers = layers[layers["ref"].isna() | (layers["ref"] == "")]
+    record = task.records[1]
+    gradients = [task.program.grad(record.x, batch) for batch in probe]
+    body = np.array([flat({n: g for n, g in each.items() if n.startswith("body")}) for each in gradients], dtype=float)
+    z = (body - body.mean(axis=0)) / body.std(axis=0, ddof=1)
+    blocks = np.stack([z[at : at + 3].sum(axis=0) for at in (0, 3, 6)])
+    expected = np.log(3) / (np.log(np.abs(blocks)).mean() - np.log(np.abs(z)).mean())
+    row = layers[(layers["step"] == 1) & (layers["tensor"] == "body")]
+    assert col(row, "tail_index")[0] == pytest.approx(expected, rel=1e-9)
+    assert 2 < col(row, "tail_index_null")[0] < 3 and col(row, "tail_index_null_se")[0] > 0
+
+
+def test_tails_of_few_or_unequal_batches_are_not_told(probed: tuple[Path, str, Any, Any], tmp_path: Path) -> None:
+    run, objective, _, _ = probed
+    report = analyzed(run, objective, tmp_path / "report", **HERE, tail_index=True, layers=True)
+    assert "tail_index" not in report.layers
+    reasons = report.undefined.query("table == 'layers' and column == 'tail_index'")["reason"]
+    assert reasons.str.contains("takes 8 batches").all() and len(reasons)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "why"),
+    [
+        ({"sample": ("own",), "layers": True}, "add --sample probe"),
+        ({}, "add --layers"),
+        ({"metrics": ("secant",), "layers": True}, "add noise"),
+    ],
+)
+def test_what_the_index_of_tails_needs(chosen: dict[str, Any], why: str) -> None:
+    with pytest.raises(UsageError, match=why):
+        Options(**{**HERE, "tail_index": True, "objective": "run", **chosen}).check()

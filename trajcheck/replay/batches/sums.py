@@ -9,13 +9,16 @@ import torch
 from torch import Tensor
 
 from trajcheck.inner_products.catalogue import BATCH_PRODUCTS
+from trajcheck.replay.batches.tails import BatchTails
 from trajcheck.replay.reducer import Reducer, Shares, Vector
 
 
 class BatchSums:
-    """S = sum_b g_b and U = sum_b g_b / |g_b|, in float32 or wider; norms are summed in float64."""
+    """S = sum_b g_b and U = sum_b g_b / |g_b|, in float32 or wider; norms are summed in float64. What is added is added
+    to `tails` too."""
 
-    def __init__(self) -> None:
+    def __init__(self, tails: BatchTails | None = None) -> None:
+        self.tails = tails
         self._sum: dict[str, Tensor] = {}
         self._units: dict[str, Tensor] = {}
 
@@ -23,6 +26,8 @@ class BatchSums:
         """One more batch, g_b = gradient / divisor. A gradient that is 0 has no direction, and adds none."""
         with torch._C.DisableTorchFunction(), torch.no_grad():  # dtypes are those that are written here
             self._add(gradient, divisor)
+        if self.tails is not None:
+            self.tails.add(gradient)
 
     def _add(self, gradient: Vector, divisor: float) -> None:
         if not self._sum:
