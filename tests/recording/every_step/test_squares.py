@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import torch
 
+from trajcheck.recording.step.content_samples import ContentSamples
 from trajcheck.recording.sums.addresses import Places, takes
 from trajcheck.recording.sums.compiled import compiled
 from trajcheck.recording.sums.squares import StepSquares
@@ -74,3 +75,15 @@ def test_scattered_elements(dtype: torch.dtype) -> None:
     assert library.gathered(places, found)
     base[10 + 7 * 25] = 0
     assert not library.gathered(places, found)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.complex64, torch.complex128])
+def test_samples_of_every_dtype_tell_a_change(dtype: torch.dtype) -> None:
+    x = torch.randn(40, 60, dtype=dtype)
+    samples = ContentSamples({"x": x})
+    assert samples.look() == []
+    before = samples.next()
+    torch.testing.assert_close(samples.again(), before, rtol=0, atol=0)
+    x[:, 30] += 1
+    assert not samples.unchanged(before)
+    assert not torch.equal(samples.again()[0], before[0])

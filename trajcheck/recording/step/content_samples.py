@@ -18,7 +18,7 @@ from torch import Tensor
 from trajcheck.recording.model.content_prints import ROUNDING, Difference
 from trajcheck.recording.model.sample_places import flat, step_and_count
 from trajcheck.recording.model.shards import local
-from trajcheck.recording.sums.addresses import Places
+from trajcheck.recording.sums.addresses import WIDTHS, Places
 from trajcheck.recording.sums.compiled import compiled
 
 #: Tensors with at most so many elements are read whole; of a larger one so many, its last.
@@ -120,8 +120,9 @@ class _Kind:
         return []
 
     def _places_now(self) -> Places | None:
-        here = self._device.type == "cpu" and self._views and not self._apart
-        return Places([*self._always, *self._now]) if here and compiled() is not None else None
+        here = self._device.type == "cpu" and self._views and not self._apart and compiled() is not None
+        views = [*self._always, *self._now]
+        return Places(views) if here and views[0].element_size() in WIDTHS else None
 
     def look_away(self) -> None:
         self._flat, self._always, self._now, self._places, self._made = {}, [], [], None, {}

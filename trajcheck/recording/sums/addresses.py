@@ -8,6 +8,9 @@ from operator import attrgetter
 
 import torch
 
+#: Bytes of an element that sums.c puts together with others.
+WIDTHS = (1, 2, 4, 8)
+
 _PLAIN = {torch.Tensor, torch.nn.Parameter}  # others may hold their numbers elsewhere
 
 _address, _numel, _contiguous = torch.Tensor.data_ptr, torch.Tensor.numel, torch.Tensor.is_contiguous
@@ -52,7 +55,7 @@ class Addresses:
 
 
 class Places:
-    """Elements of one-dimensional tensors of one dtype of 1, 2, 4 or 8 bytes, which it keeps alive."""
+    """Elements of one-dimensional tensors of one dtype, of one of WIDTHS, which it keeps alive."""
 
     def __init__(self, views: Sequence[torch.Tensor]) -> None:
         self._views = list(views)
