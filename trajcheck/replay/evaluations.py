@@ -10,7 +10,7 @@ from torch import Tensor
 from trajcheck.objective.objective import Each, Objective
 from trajcheck.objective.sample import Sample
 from trajcheck.replay.around import Around
-from trajcheck.replay.reducer import Vector
+from trajcheck.replay.reducer import Vector, Widened
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,8 @@ class Evaluations:
 
     def at(self, x: Vector, around: Around) -> tuple[Vector, Sample]:
         """A point and the sample as the objective takes them: frozen parameters with it, buffers with the sample."""
-        return {**x, **around.frozen}, replace(self.sample, buffers=around.buffers)
+        values = x.wide if isinstance(x, Widened) else x
+        return {**values, **around.frozen}, replace(self.sample, buffers=around.buffers)
 
     def forget(self, *, losses: set[Hashable], gradients: set[Hashable]) -> None:
         """Keep the losses and the gradients at these points alone."""

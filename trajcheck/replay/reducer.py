@@ -17,6 +17,15 @@ from torch import Tensor
 
 Vector = Mapping[str, Tensor]
 
+
+class Widened(dict[str, Tensor]):
+    """A vector as it was recorded, for products, and the same numbers in the replay's dtype, for evaluations."""
+
+    def __init__(self, recorded: Vector) -> None:
+        super().__init__(recorded)
+        self.wide: dict[str, Tensor] = {}
+
+
 #: A product and whose it is: the number of its reference, or None for the step's own.
 Label = tuple[int | None, str]
 

@@ -19,7 +19,7 @@ from trajcheck.files.torch_tensors import TORCH_DTYPES
 from trajcheck.replay.around import Around, extents_around, fresh_around, reference_extents
 from trajcheck.replay.plan import Reads
 from trajcheck.replay.read_ahead import one_ahead
-from trajcheck.replay.reducer import Vector
+from trajcheck.replay.reducer import Vector, Widened
 from trajcheck.replay.setting import Setting
 from trajcheck.replay.vector_reader import Buffers, Loaded, VectorReader
 from trajcheck.runs.references import Reference
@@ -31,9 +31,8 @@ WIDENED = 1 << 22
 
 @dataclass(frozen=True)
 class RowData:
-    """All that one row is replayed from, beside references: iterates by place, and the recorded gradient, the numbers
-    that were recorded; batches and generator states, on the host. `references` are what is around each of them, by
-    number."""
+    """All that one row is replayed from, beside references: iterates by place, and the recorded gradient, as they were
+    recorded; batches and generator states, on the host. `references` are what is around each of them, by number."""
 
     reads: Reads
     iterates: Mapping[int, Vector]
@@ -157,15 +156,15 @@ class RowReading:
         return self._widened(self._reader.vector(self._trainable(reference.parameters), reference.step))
 
     def _widened(self, point: Loaded) -> Loaded:
-        """The same numbers in the dtype of the replay, for a small model that it makes wider: each point is evaluated
-        several times."""
+        """With the same numbers in the dtype of the replay, for a small model that it makes wider: each point is
+        evaluated several times."""
         objective = self._setting.objective
         if objective.device.type != "cpu" or objective.copies_points or point.buffer.numel() > WIDENED:
             return point
-        wide = {}
+        wide = Widened(point.tensors)
         for name, tensor in point.tensors.items():
             wanted = objective.dtype_of(name)
-            wide[name] = tensor.to(wanted) if torch.promote_types(tensor.dtype, wanted) is wanted else tensor
+            wide.wide[name] = tensor.to(wanted) if torch.promote_types(tensor.dtype, wanted) is wanted else tensor
         return Loaded(wide, point.buffer)
 
     def _trainable(self, tensors: Mapping[str, Extent]) -> dict[str, Extent]:
