@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -12,7 +12,6 @@ from trajcheck.metrics.formulas.other_tables.allocation import lowered, raised
 from trajcheck.metrics.quantity import ALLOCATION
 from trajcheck.tables.allocation_operands import Chords, OfTensor
 from trajcheck.tables.layers import groups_of, layer_source, not_empty
-from trajcheck.tables.operands import columns_of
 from trajcheck.tables.samples import SE, Measured, over_batches
 from trajcheck.tables.source import Source
 
@@ -50,10 +49,12 @@ def parts_of(source: Source, patterns: Sequence[str]) -> list[Part]:
 def allocations(measured: Measured, parts: Sequence[Part]) -> Iterator[tuple[Part, Mapping[str, Column]]]:
     """The columns of each part on one sample convention, one part at a time."""
     chords = [Chords(source) for source in measured.sources]
+    holds = {"allocate", *(("thinned",) if chords[0].of_all.thinned else ())}
     for part in parts:
         each = []
         for of_all in chords:
-            columns = columns_of(OfTensor(layer_source(of_all.source, part.tensors), of_all))
+            alone = replace(of_all.source, second={})  # which no column of a single tensor looks at here
+            columns = OfTensor(layer_source(alone, part.tensors), of_all).columns(holds)
             each.append({**columns, "every_sum": of_all.sum, "every_error": of_all.error})
         if measured.sample == "probe":
             yield part, _judged(over_batches(ALLOCATION, each), measured.sources[0])
