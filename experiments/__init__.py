@@ -1,0 +1,1 @@
+"""The papers' findings, measured again by trajcheck on real trainings: see README.md."""

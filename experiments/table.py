@@ -1,0 +1,128 @@
+"""The table of README.md, from the reports' tables alone."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from experiments.claims.catalogue import CLAIMS
+from experiments.claims.claim import Cell, Claim, cells, verdict
+from experiments.measured import KEYS, Measured, Value
+from experiments.recipe import HERE, Recipe, load, names
+
+README, KEPT = HERE / "README.md", HERE / "reports"
+BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
+#: The size of which the kept reports are.
+SIZE = "small"
+
+Reports = Mapping[str, Sequence[Measured]]
+
+
+def read(recipe: Recipe, reports: Path) -> list[Measured]:
+    """The reports of a recipe that there are."""
+    folders = [(training, reports / training.name) for training in recipe.trainings]
+    return [Measured(training, folder) for training, folder in folders if folder.is_dir()]
+
+
+def kept() -> Reports:
+    """The reports beside README.md."""
+    return {name: read(load(name, SIZE), KEPT / name) for name in names()}
+
+
+def keep(reports: Reports) -> None:
+    """Put the columns that the claims read of these reports beside README.md, as RECIPE/REPORT/TABLE.csv.gz, to six
+    digits. What lay there of their recipes gives way."""
+    table(reports)  # which notes what is read
+    for name, runs in reports.items():
+        if not runs:
+            continue
+        shutil.rmtree(KEPT / name, ignore_errors=True)
+        for report in (each for run in runs for each in run.all):
+            for which, columns in report.read.items():
+                path = KEPT / name / report.folder.name / f"{which}.csv.gz"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                frame = report.frame(which)
+                wanted = [column for column in frame if column in columns or column in KEYS]
+                text = frame[wanted].to_csv(index=False, float_format="%.6g", lineterminator="\n")
+                path.write_bytes(gzip.compress(text.encode(), mtime=0))
+
+
+def into_readme() -> None:
+    """Make the table of README.md from the kept reports."""
+    README.write_text(with_table(README.read_text(), table(kept())))
+
+
+def with_table(readme: str, text: str) -> str:
+    """README.md with this table between its marks."""
+    before, _, rest = readme.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{text}\n{END}{after}"
+
+
+def table(reports: Reports) -> str:
+    """Markdown: every claim with its verdicts, then each claim's numbers. `reports` by recipe; claims of other recipes
+    than these are left out."""
+    found = {
+        claim: {name: cells(claim, reports[name]) for name in claim.recipes if name in reports} for claim in CLAIMS
+    }
+    found = {claim: by_recipe for claim, by_recipe in found.items() if by_recipe}
+    lines = [f"| claim | | {' | '.join(reports)} |", "|---|---|" + "---|" * len(reports)]
+    for claim, by_recipe in found.items():
+        answers = [_answer(claim, by_recipe[name]) if name in by_recipe else "" for name in reports]
+        lines.append(f"| [{claim.key}](#{claim.key.lower()}) | {claim.words} | {' | '.join(answers)} |")
+    for claim, by_recipe in found.items():
+        lines += ["", *_section(claim, by_recipe)]
+    return "\n".join(lines)
+
+
+def _answer(claim: Claim, found: Sequence[Cell]) -> str:
+    return verdict(claim, found) if found else "not run"
+
+
+def _section(claim: Claim, found: Mapping[str, Sequence[Cell]]) -> Iterator[str]:
+    yield f"### {claim.key}"
+    yield ""
+    yield f"{claim.words}."
+    yield ""
+    yield f"- The authors' convention: {claim.convention}."
+    yield f"- Agrees: {claim.rule}."
+    if claim.why:
+        yield f"- {claim.why}"
+    if claim.figure:
+        yield ""
+        yield f"![{claim.figure[1]}](figures/{claim.figure[0]})"
+    for name, rows in found.items():
+        if rows:
+            yield ""
+            yield from _rows(name, rows)
+
+
+def _rows(name: str, rows: Sequence[Cell]) -> Iterator[str]:
+    labels = list(dict.fromkeys(label for cell in rows for label, value in cell.values.items() if value.runs))
+    yield f"| {name} | seeds | {' | '.join(labels)} | agrees |"
+    yield "|---|---|" + "---|" * (len(labels) + 1)
+    for cell in rows:
+        numbers = [shown(cell.values[label]) if label in cell.values else "" for label in labels]
+        count = max(value.runs for value in cell.values.values())
+        holds = {True: "yes", False: "no", None: ""}[cell.holds]
+        yield f"| {cell.name} | {count} | {' | '.join(numbers)} | {holds} |"
+
+
+def shown(value: Value) -> str:
+    """A number with its error in units of its last digits, as 0.187(12), to two digits of the error; to three digits
+    where it has none."""
+    if not value.runs:
+        return ""
+    if not np.isfinite(value.error) or value.error <= 1e-9 * abs(value.mean):
+        return f"{value.mean:.3g}"
+    power = int(np.floor(np.log10(max(abs(value.mean), value.error))))
+    if -4 <= power < 6:
+        places = 1 - int(np.floor(np.log10(value.error)))
+        if places > 0:
+            return f"{value.mean:.{places}f}({round(value.error * 10**places)})"
+        return f"{value.mean:.0f}({value.error:.0f})"
+    return f"{shown(Value(value.mean / 10.0**power, value.error / 10.0**power, value.runs))}e{power}"
