@@ -43,6 +43,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.keep:
         places = {name: Workplace(given.out / table.SIZE / name, recipe.load(name, table.SIZE)) for name in known}
         table.keep({name: table.read(place.recipe, place.reports) for name, place in places.items()})
+        table.keep_figures(
+            {
+                f"{name}-{each.name}": place.picture(each)
+                for name, place in places.items()
+                for each in place.recipe.figures
+            }
+        )
         table.into_readme()
         print(table.README)
     return 0

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 import trajcheck
-from experiments.recipe import Recipe, Training
+from experiments.recipe import Figure, Recipe, Training
 from experiments.training import record
 
 #: Beside each run and report: what it was made from.
@@ -52,7 +52,20 @@ class Workplace:
             if not _is_of(self.reports / name, each)
         ]
         _do(reports, workers, lambda name: say(f"analyzed {name}"))
+        if reports:
+            self._draw_together()
         return len(runs) + len(reports)
+
+    def picture(self, figure: Figure) -> Path:
+        """The file of a figure."""
+        one = next((self.reports / each.name for each in self.recipe.trainings if figure.of(each)), self.reports)
+        return (self.folder / "figures" / figure.name if figure.by else one) / "figures" / f"{figure.picture}.png"
+
+    def _draw_together(self) -> None:
+        for figure in self.recipe.figures:
+            reports = [self.reports / each.name for each in self.recipe.trainings if figure.of(each)]
+            if figure.by and len(reports) > 1:
+                _draw_group(reports, self.folder / "figures" / figure.name, figure)
 
     def _record(self, training: Training, name: str) -> None:
         run = self.run(training)
@@ -136,6 +149,14 @@ def _draw(report: Path) -> None:
         trajcheck.draw_report(report, formats=["png"])
     except ModuleNotFoundError:
         return  # matplotlib is an extra: tables alone
+
+
+def _draw_group(reports: Sequence[Path], out: Path, figure: Figure) -> None:
+    by = [f"user.{field}" for field in figure.by]
+    try:
+        trajcheck.draw_together(reports, out, ref=figure.ref, formats=["png"], group_by=by, over="fraction")
+    except ModuleNotFoundError:
+        return
 
 
 def _is_of(folder: Path, training: Training) -> bool:

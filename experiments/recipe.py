@@ -87,6 +87,21 @@ class Training:
 
 
 @dataclass(frozen=True)
+class Figure:
+    """A figure of README.md: `picture` of `trajcheck report`, of the trainings whose fields are as `where` says, grouped by
+    the fields `by`; of the first of them alone where there are none."""
+
+    name: str
+    picture: str
+    where: Mapping[str, Any]
+    by: tuple[str, ...] = ()
+    ref: str = "final"
+
+    def of(self, training: Training) -> bool:
+        return all(getattr(training, key) == value for key, value in self.where.items())
+
+
+@dataclass(frozen=True)
 class Recipe:
     """All trainings of a paper, of one size."""
 
@@ -95,6 +110,7 @@ class Recipe:
     title: str
     size: str
     trainings: tuple[Training, ...]
+    figures: tuple[Figure, ...] = ()
 
     def cell(self, training: Training) -> list[Training]:
         """The trainings that differ from it in nothing but their seeds, and it."""
@@ -125,7 +141,8 @@ def load(name: str, size: str) -> Recipe:
             trainings += _expanded(
                 {**text.get("common", {}), **{k: v for k, v in grid.items() if k != "sizes"}}, changed
             )
-    return Recipe(name, text["paper"], text["title"], size, tuple(dict.fromkeys(trainings)))
+    figures = tuple(Figure(**{**each, "by": tuple(each.get("by", ()))}) for each in text.get("figure", ()))
+    return Recipe(name, text["paper"], text["title"], size, tuple(dict.fromkeys(trainings)), figures)
 
 
 def _expanded(settings: Mapping[str, Any], changed: Mapping[str, Any]) -> Iterator[Training]:

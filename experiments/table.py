@@ -14,7 +14,7 @@ from experiments.claims.claim import Cell, Claim, cells, verdict
 from experiments.measured import KEYS, Measured, Value
 from experiments.recipe import HERE, Recipe, load, names
 
-README, KEPT = HERE / "README.md", HERE / "reports"
+README, KEPT, FIGURES = HERE / "README.md", HERE / "reports", HERE / "figures"
 BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
 #: The size of which the kept reports are.
 SIZE = "small"
@@ -49,6 +49,13 @@ def keep(reports: Reports) -> None:
                 wanted = [column for column in frame if column in columns or column in KEYS]
                 text = frame[wanted].to_csv(index=False, float_format="%.6g", lineterminator="\n")
                 path.write_bytes(gzip.compress(text.encode(), mtime=0))
+
+
+def keep_figures(pictures: Mapping[str, Path]) -> None:
+    """Put these pictures, by their names, into figures/ beside README.md."""
+    FIGURES.mkdir(exist_ok=True)
+    for name, path in pictures.items():
+        shutil.copyfile(path, FIGURES / f"{name}.png")
 
 
 def into_readme() -> None:
@@ -94,7 +101,7 @@ def _section(claim: Claim, found: Mapping[str, Sequence[Cell]]) -> Iterator[str]
         yield f"- {claim.why}"
     if claim.figure:
         yield ""
-        yield f"![{claim.figure[1]}](figures/{claim.figure[0]})"
+        yield f"![{claim.figure[1]}](figures/{claim.figure[0]}.png)"
     for name, rows in found.items():
         if rows:
             yield ""

@@ -49,7 +49,7 @@ def _train(training: Training, folder: Path) -> None:
         schedule=_schedule(training),
         total_steps=steps,
         windows=training.divisor == 1,
-        user=asdict(training),
+        user=_told(training),
         overhead=None,
         strict=True,
         quiet=True,
@@ -70,6 +70,11 @@ def _train(training: Training, folder: Path) -> None:
                 optimizer.zero_grad()
 
 
+def _told(training: Training) -> dict[str, Any]:
+    """What the run says of itself, by which reports are grouped."""
+    return {**asdict(training), "batch": training.batch or "all"}
+
+
 def _visit_random_points(
     training: Training, folder: Path, model: nn.Module, loss_of: models.Loss, examples: data.Data
 ) -> None:
@@ -83,7 +88,7 @@ def _visit_random_points(
         every=1,
         total_steps=training.steps,
         overhead=None,
-        user=asdict(training),
+        user=_told(training),
         strict=True,
         quiet=True,
     ) as recorder:

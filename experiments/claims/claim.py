@@ -32,7 +32,7 @@ class Claim:
     agrees: Callable[[Values], bool | None]
     rule: str
     why: str = ""
-    #: A picture of figures/, and what it shows.
+    #: A picture of figures/ by its name, RECIPE-FIGURE, and what it shows.
     figure: tuple[str, str] | None = None
     #: Says whether the claim holds of cells that differ, in place of `agrees`: for claims about what varies.
     across: Callable[[Sequence[Cell]], str] | None = None

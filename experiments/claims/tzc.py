@@ -45,14 +45,15 @@ def _matched(run: Measured) -> float:
 
 def _smoothness(run: Measured) -> Numbers:
     largest, recent, sharpness = (run.steps(name) for name in ("max_smooth", "exp_smooth", "lambda_max"))
-    both = recent.index.intersection(sharpness.index)
+    recent_there = recent.reindex(sharpness.index, method="ffill").dropna()  # of the update before, where there is none
+    sharpness = sharpness[recent_there.index]
     early = mean(largest, 0.1, 0.12)
-    ranks = spearmanr(recent[both], sharpness[both]).statistic if len(both) >= 5 else np.nan
+    ranks = spearmanr(recent_there, sharpness).statistic if len(sharpness) >= 5 else np.nan
     return {
         "max_smooth, end / at 10%": last(largest) / early if early > 0 else np.nan,
         "max_smooth / exp_smooth, end": last(largest) / last(recent) if len(recent) else np.nan,
         "rank correlation of exp_smooth and lambda_max": float(ranks),
-        "exp_smooth / lambda_max": float((recent[both] / sharpness[both]).median()) if len(both) else np.nan,
+        "exp_smooth / lambda_max": float((recent_there / sharpness).median()) if len(sharpness) else np.nan,
     }
 
 

@@ -16,7 +16,7 @@ from experiments.claims.catalogue import CLAIMS
 from experiments.claims.claim import AGREES, NOT, UNDECIDED, Cell, Claim, above, below, every, verdict
 from experiments.measured import Measured, Value, over
 from experiments.recipe import Training
-from experiments.table import README, shown, with_table
+from experiments.table import FIGURES, README, shown, with_table
 
 NAMES = recipe.names()
 
@@ -54,7 +54,7 @@ def test_every_claim_has_a_row_and_every_picture_is_there() -> None:
     text = README.read_text()
     for claim in CLAIMS:
         assert f"| [{claim.key}](#{claim.key.lower()}) |" in text and f"### {claim.key}\n" in text
-        assert claim.figure is None or (README.parent / "figures" / claim.figure[0]).is_file()
+        assert claim.figure is None or (FIGURES / f"{claim.figure[0]}.png").is_file()
     assert [claim.key for claim in CLAIMS] == list(dict.fromkeys(claim.key for claim in CLAIMS))
 
 
