@@ -85,7 +85,7 @@ def test_a_number_is_shown_to_two_digits_of_its_error() -> None:
 
 
 def test_means_have_the_error_of_the_mean() -> None:
-    assert over([1.0, 2.0, 3.0, np.nan]) == Value(2.0, pytest.approx(1 / np.sqrt(3)), 3)
+    assert over([1.0, 2.0, 3.0, np.nan]) == (2.0, pytest.approx(1 / np.sqrt(3)), 3)
     assert over([5.0]).runs == 1 and np.isnan(over([5.0]).error) and over([np.nan]).runs == 0
 
 
