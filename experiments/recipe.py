@@ -88,8 +88,8 @@ class Training:
 
 @dataclass(frozen=True)
 class Figure:
-    """A figure of README.md: `picture` of `trajcheck report`, of the trainings whose fields are as `where` says, grouped
-    by the fields `by`; of the first of them alone where there are none."""
+    """A figure of README.md: `picture` of `trajcheck report`, of the trainings whose fields are as `where` says,
+    in groups of equal `by`, or of the first of them alone where there are none."""
 
     name: str
     picture: str

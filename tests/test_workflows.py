@@ -10,6 +10,7 @@ import pytest
 from places import ROOT
 
 from benchmarks.faults.__main__ import COMMANDS
+from experiments.recipe import names
 
 yaml = pytest.importorskip("yaml")
 
@@ -40,3 +41,8 @@ def test_the_versions_of_python_are_those_that_the_package_claims() -> None:
 
 def test_every_kind_of_fault_is_tried_once_a_week() -> None:
     assert jobs(ROOT / ".github" / "workflows" / "weekly.yml")["faults"]["strategy"]["matrix"]["kind"] == [*COMMANDS]
+
+
+def test_every_experiment_is_made_every_night() -> None:
+    matrix = jobs(ROOT / ".github" / "workflows" / "nightly.yml")["experiments"]["strategy"]["matrix"]
+    assert matrix["experiment"] == names()
