@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.stats import spearmanr
 
 from experiments.claims.claim import Claim, Numbers, Values, above, every
 from experiments.measured import Measured, last, mean
@@ -44,6 +43,8 @@ def _matched(run: Measured) -> float:
 
 
 def _smoothness(run: Measured) -> Numbers:
+    from scipy.stats import spearmanr  # which takes a second to import
+
     largest, recent, sharpness = (run.steps(name) for name in ("max_smooth", "exp_smooth", "lambda_max"))
     recent_there = recent.reindex(sharpness.index, method="ffill").dropna()  # of the update before, where there is none
     sharpness = sharpness[recent_there.index]

@@ -8,8 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-pytest.importorskip("sklearn")
-
 from experiments import making, recipe, table
 from experiments.__main__ import main
 from experiments.claims.catalogue import CLAIMS
@@ -25,6 +23,7 @@ NAMES = recipe.names()
 def test_the_smallest_runs_from_its_trainings_to_its_rows(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pytest.importorskip("sklearn")
     if name != "tzc-convex":
         monkeypatch.setattr(making, "_draw", lambda report: None)
     assert main([name, "--smallest", "--out", str(tmp_path), "--workers", "1"]) == 0
