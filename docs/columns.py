@@ -121,7 +121,7 @@ def _ledger() -> str:
     rows = {name: one for (_, name), one in assumptions().items()}
     lines = [
         f"| `{name}` | {_text(one.title)} ({one.source}) | {_text(one.formula)} | {_text(', '.join(tables[name]))} | "
-        + "; ".join(f"`{constant}`: {_text(words)}" for constant, words in one.constants.items())
+        + "; ".join(f"`{name}`: {f'{one.extreme} {_text(words)}'.strip()}" for name, words in one.constants.items())
         + " |"
         for name, one in rows.items()
     ]

@@ -41,6 +41,7 @@ STEP_COLUMNS = (
 REFERENCE_COLUMNS = (
     *("step", "weight", "ref_dist", "grad_norm", "grad_dot_ref", "rsi", "eb", "cos", "cos_floor", "cos_skip"),
     *("lo_lr", "update_dot_ref", "loss", "loss_ref", "inst_gap", "gap_resolution", "inst_smooth", "smooth_resolution"),
+    *("quasar", "aiming", "pl", "qg"),
 )
 
 
@@ -143,18 +144,19 @@ def dense(
     closes: bool | None = None,
     fixed: bool = False,
     previous: bool = False,
+    floor: float = NAN,
 ) -> Tables:
     """Every column of both tables that needs no probe, window, curvature or memory; nan is empty.
 
     With f and grad, losses and gradients are theirs at x_t on z_t; without, or on a record without z_t, they are the
     recorded ones, and whatever needs a second point on one sample is empty. `closes`: whether the last record is the
     iterate that closes the run, as one without gradient and sample is; `fixed`: the samples are no steps' own, so that
-    the last chord can be measured as well; `previous`: they are those of the records before.
+    the last chord can be measured as well; `previous`: they are those of the records before. `floor` is f_inf.
     """
     if closes is None:
         closes = records[-1].g is None and records[-1].z is None
     path = _Path(records, f, grad, skip, optimizer, eps, c, closes, fixed, previous)
-    towards = {spec: _towards(path, ref, ref_gradients) for spec, ref in references.items()}
+    towards = {spec: _towards(path, ref, ref_gradients, floor) for spec, ref in references.items()}
     steps = _steps(path)
     return Tables(steps, towards, path.pairs, path.points, path.thinned, path.missed(steps))
 
@@ -339,7 +341,7 @@ def _steps(path: _Path) -> Columns:
     return column | _ratio_errors(column, one, column["loss_change"], share, path.thinned, missed)
 
 
-def _towards(path: _Path, ref: Reference, ref_gradients: bool) -> Columns:
+def _towards(path: _Path, ref: Reference, ref_gradients: bool, floor: float) -> Columns:
     count = len(path)
     column = {name: np.full(count, NAN) for name in REFERENCE_COLUMNS}
     star = flat(ref.x)
@@ -375,6 +377,13 @@ def _towards(path: _Path, ref: Reference, ref_gradients: bool) -> Columns:
         column["loss_ref"][t] = loss_ref
         column["inst_gap"][t] = path.loss[t] - loss_ref - dot(g, e)
         column["gap_resolution"][t] = path.resolution(path.loss[t], loss_ref)
+        above = path.loss[t] - loss_ref
+        column["qg"][t] = over(2 * above, dot(e, e))
+        if above > path.resolution(path.loss[t], loss_ref):
+            column["quasar"][t] = dot(g, e) / above
+            column["pl"][t] = dot(g, g) / (2 * above)
+        if path.loss[t] - floor > path.resolution(path.loss[t], 0.0):
+            column["aiming"][t] = dot(g, e) / (path.loss[t] - floor)
         if ref_gradients:
             g_ref = path.gradient_at(ref.x, t)
             assert g_ref is not None

@@ -188,9 +188,26 @@ def mean_with_errors(each: Sequence[Columns], weigh: Weigh, missed: float | np.n
     for t in range(num.shape[1]):
         ratio, ratio_error = jackknife_of_ratio(num[:, t], den[:, t]) if clear[t] else (NAN, NAN)
         result["convexity_ratio"][t], result["convexity_ratio_se"][t] = ratio, ratio_error
+    if "quasar" in result:  # of the mean function; pl takes gradients, and has a test of its own
+        num, den = (np.array([each_of(columns) for columns in each]) for each_of in (_slope, _above))
+        error = den.std(axis=0, ddof=1) / math.sqrt(len(each))
+        clear = den.mean(axis=0) > np.fmax(result["gap_resolution"], error)
+        for t in range(num.shape[1]):
+            found = jackknife_of_ratio(num[:, t], den[:, t]) if clear[t] else (NAN, NAN)
+            result["quasar"][t], result["quasar_se"][t] = found
+        for name in ("pl", "pl_se"):
+            del result[name]
     if not np.isnan(result["convexity_num_rows_se"]).all():
         result["convexity_ratio_rows_se"] = _ratio_error_of_means(result, weigh, missed)
     return result
+
+
+def _slope(columns: Columns) -> NDArray[np.float64]:
+    return columns["grad_dot_ref"]
+
+
+def _above(columns: Columns) -> NDArray[np.float64]:
+    return columns["loss"] - columns["loss_ref"]
 
 
 def _ratio_error_of_means(mean: Columns, weigh: Weigh, missed: float | np.ndarray) -> NDArray[np.float64]:

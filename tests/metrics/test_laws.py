@@ -38,6 +38,7 @@ def analyzed(
     layout: Layout | None = None,
     ref_gradients: bool = False,
     point: np.ndarray | None = None,
+    loss_floor: float | None = None,
     **how_written: Any,
 ) -> Any:
     """Written, analyzed and forgotten; `point` adds the reference "point.safetensors"."""
@@ -55,10 +56,12 @@ def analyzed(
             objective=None if problem is None else write_objective(folder / "objective.py", problem, layout),
             ref_gradients=ref_gradients,
             replay_dtype=None if problem is None else "float64",
+            loss_floor=loss_floor,
             out=folder / "report",
             quiet=True,
         )
-        report.references["ref"] = report.references["ref"].str.replace(f"{folder}/", "")
+        for table in (report.references, report.assumptions):
+            table["ref"] = table["ref"].str.replace(f"{folder}/", "")
         return report
 
 

@@ -45,14 +45,8 @@ def analyze_command(
     if show == HEADLINE:
         finish_report(report, summary_text, form, plots, quiet)
         return
-    from trajcheck.reports.quantities.ledger import records
+    from trajcheck.reports.quantities.ledger import Ledger
     from trajcheck.reports.terminal.ledger import ledger_text
 
-    finish_report(
-        report,
-        lambda it: ledger_text(it.assumptions, it.summary["run"]["path"]),
-        form,
-        plots,
-        quiet,
-        records(report.assumptions),
-    )
+    ledger = Ledger(report.assumptions, report.undefined)
+    finish_report(report, lambda it: ledger_text(ledger, it.summary["run"]["path"]), form, plots, quiet, ledger.records)

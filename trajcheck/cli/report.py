@@ -142,10 +142,14 @@ def _shown(name: str | None) -> str | None:
 
 def _show(places: list[Path], quiet: bool) -> None:
     """The ledger of each report, from its tables."""
+    from trajcheck.reports.quantities.ledger import Ledger
     from trajcheck.reports.reading.finding import find_reports
     from trajcheck.reports.terminal.ledger import ledger_text
 
-    found = [ledger_text(each.tables["assumptions"], each.summary["run"]["path"]) for each in find_reports(places)]
+    found = [
+        ledger_text(Ledger(each.tables["assumptions"], each.undefined), each.summary["run"]["path"])
+        for each in find_reports(places)
+    ]
     if not quiet:
         say("\n\n".join(found))
 

@@ -345,10 +345,12 @@ class MeasuredRun:
             tail_index=self.options.tail_index,
         )
 
-    @property
+    @cached_property
     def floor(self) -> Floor:
         """What no loss is below, as far as that is known."""
-        return Floor(self.options.loss_floor, self.options.loss_floor is not None)
+        if self.options.loss_floor is not None:
+            return Floor(self.options.loss_floor, True)
+        return Floor(0.0 if self._objective is not None and self._objective.never_negative else None)
 
     @cached_property
     def _second_epsilon(self) -> float:

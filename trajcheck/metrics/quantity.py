@@ -53,7 +53,9 @@ class Quantity:
     tensor; `only_of_tensor`: for nothing else. `of_sample`: whether a sample enters; `of_batches`: whether all batches
     of a row enter together, so that it has an error of its own. `when`: what it takes beside its
     operands (CONDITIONS of tables/operands.py). `words` for the page's chart, '' where that does not offer it, and its
-    `rank` there. `hidden`: an operand of others that no report shows. `integer`: written as one. `operands`: what the
+    `rank` there. `of_means`: (num, den), columns of the same table, of a quotient that over probe batches is what its
+    function makes of the means of its operands, all of them columns; the others are means of what they are on each.
+    `hidden`: an operand of others that no report shows. `integer`: written as one. `operands`: what the
     function takes, `optional` those of them that it uses only where they are there; a column without a function is its
     operand as it stands.
     """
@@ -76,6 +78,7 @@ class Quantity:
     rank: int = 0
     hidden: bool = False
     integer: bool = False
+    of_means: tuple[str, str] | None = None
     operands: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
     function: Callable[..., Any] | None = field(default=None, compare=False)
@@ -120,7 +123,7 @@ def _declare(
     chart: tuple[int, str] | Mapping[str, tuple[int, str]] = (0, ""),
     when: str | tuple[str, ...] = (),
     optional: tuple[str, ...] = (),
-    **flags: bool,
+    **flags: Any,
 ) -> None:
     """Fields as of `Quantity`. `power` is that of the unit unless it is given; `chart` is (rank, words), or that by
     table."""

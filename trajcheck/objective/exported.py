@@ -25,6 +25,7 @@ from trajcheck.objective.file import LossProgram, Traits, describe
 from trajcheck.objective.precision import Casts, bits, floating_dtypes
 from trajcheck.objective.program.nodes import Checked, Step
 from trajcheck.objective.program.running import Program, steps_of
+from trajcheck.objective.program.signs import ANY, Range, lower_bound
 from trajcheck.objective.program.stored import (
     CONSTANTS,
     FILE,
@@ -120,6 +121,20 @@ class ExportedLoss(nn.Module):
         dtype = None if now == self._exported else min(set(now) & set(FLOATING), key=bits)
         self._set(next(model.parameters()).device, dtype)
         return program(tensors, self._source)
+
+    def lower_bound(self) -> float:
+        """What no loss is below, as far as the program itself tells; else -inf."""
+        return lower_bound(self._held[0].checked.block, self._range)
+
+    def _range(self, kind: str, name: str) -> Range:
+        """That of a constant, or of a tensor of a loss that is a module, such as weights of classes."""
+        if kind not in ("constant", "loss"):
+            return ANY
+        tensor = self._constants[0][name] if kind == "constant" else self._source(kind, name)
+        if not tensor.numel() or tensor.is_complex():
+            return ANY
+        low, high = (float(each) for each in torch.aminmax(tensor.detach().double()))
+        return Range(low, high) if low <= high else ANY  # NaN
 
     def _owner(self, kind: str, name: str) -> tuple[nn.Module, str]:
         path, _, last = name.rpartition(".")

@@ -109,6 +109,12 @@ class Objective:
         return self._state.exported
 
     @property
+    def never_negative(self) -> bool:
+        """Whether that is known of the loss: an exported program tells."""
+        bound = getattr(self._loss, "lower_bound", None)
+        return bound is not None and self.exported_modes is not None and bound() >= 0
+
+    @property
     def copies_points(self) -> bool:
         """Whether every evaluation copies its point, because the model writes into its weights."""
         return self._copies

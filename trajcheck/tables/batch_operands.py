@@ -8,7 +8,7 @@ from trajcheck.inner_products.catalogue import BATCH_PRODUCTS
 from trajcheck.metrics.batches import Batches
 from trajcheck.metrics.columns import column
 from trajcheck.metrics.formulas.tail import STANDING, TOO_FEW, UNEQUAL
-from trajcheck.metrics.quantity import STEPS
+from trajcheck.metrics.quantity import REFERENCES, STEPS
 from trajcheck.metrics.tails import FEWEST, Tails
 from trajcheck.scalars.micro_batches import no_micro_batches
 from trajcheck.scalars.values import OF_BATCHES
@@ -16,7 +16,7 @@ from trajcheck.tables.operands import Operands, operand
 from trajcheck.tables.source import NOT_FINITE
 
 
-@operand(STEPS, needs=("grad_sq", *BATCH_PRODUCTS))
+@operand(STEPS, REFERENCES, needs=("grad_sq", *BATCH_PRODUCTS))
 def batches(o: Operands) -> Batches:
     """What each of the batches of a row has."""
     source, products = o.source, ("grad_sq", *BATCH_PRODUCTS)

@@ -8,6 +8,7 @@ from itertools import accumulate, pairwise
 
 import numpy as np
 
+from trajcheck.metrics.batches import Batches
 from trajcheck.metrics.columns import Column, column, constant
 from trajcheck.metrics.formulas.secant import NotAlong
 from trajcheck.metrics.quantity import REFERENCES
@@ -67,6 +68,13 @@ def grad_change_y(o: Operands) -> Column:
 def distance_y(o: Operands) -> Column:
     """|x_t - x*|."""
     return o.norm("ref_sq")
+
+
+@operand(REFERENCES, needs=("batches",))
+def probe_batches(o: Operands) -> Batches | None:
+    """All probe batches of a row together; None on other samples."""
+    found: Batches = o["batches"]
+    return found if o.source.sample == "probe" else None
 
 
 # -- the optimizer's steps -------------------------------------------------------------------------------------------

@@ -12,12 +12,8 @@ from trajcheck.metrics.catalogue import quantities
 from trajcheck.metrics.columns import Column, constant, lift
 from trajcheck.metrics.families import Family
 from trajcheck.metrics.formulas.choice_of_rows import convexity_ratio_rows_se
-from trajcheck.metrics.formulas.control_variate import (
-    convexity_ratio_controlled,
-    convexity_ratio_controlled_rows_se,
-)
-from trajcheck.metrics.formulas.convexity import DEN_RESOLUTION, DEN_ROWS_BOUND, convexity_ratio
-from trajcheck.metrics.formulas.other_tables.allocation import allocation_share
+from trajcheck.metrics.formulas.control_variate import convexity_ratio_controlled_rows_se
+from trajcheck.metrics.formulas.convexity import DEN_ROWS_BOUND
 from trajcheck.metrics.quantity import REFERENCES, STEPS
 from trajcheck.metrics.uncertainty import jackknife_error, mean_over_batches, standard_error
 from trajcheck.runs.references import Reference
@@ -25,22 +21,11 @@ from trajcheck.tables.evaluated import SE
 from trajcheck.tables.operands import Operands, columns_of
 from trajcheck.tables.source import Source
 
-#: Bounds and errors: their means over batches have no error worth a column.
-RESOLUTIONS = frozenset(
-    (
-        *("gap_resolution", "loss_change_resolution", "smooth_resolution", "allocation_resolution"),
-        *("valley_height_resolution", "jensen_gap_resolution"),
-        *(DEN_RESOLUTION, DEN_ROWS_BOUND),
-    )
-)
+ZERO = "it is 0"
+#: Endings of bounds: their means over batches have no error worth a column.
+BOUNDS = ("_resolution", "_bound")
 #: Ending of the columns of errors for the choice of rows, which have none over batches.
 ROWS_SE = "_rows_se"
-#: Columns that are ratios of two others; over batches they are ratios of means.
-RATIOS = {
-    "convexity_ratio": ("convexity_num", "convexity_den"),
-    "convexity_ratio_controlled": ("update_corr_controlled_sum", "known_change"),
-    "allocation_share": ("allocation_sum", "every_sum"),
-}
 
 
 @dataclass(frozen=True)
@@ -82,8 +67,9 @@ class Measured:
 def over_batches(table: str, each: Sequence[Mapping[str, Column]]) -> dict[str, Column]:
     """Columns of one table over probe batches: the mean, and beside it `<name>_se`.
 
-    Ratios alone are those of the means of their num and den, with a jackknife error; undefined where |den| is not above
-    its resolution and its own standard error.
+    Quotients alone (`Quantity.of_means`) are those of the means of their operands, with a jackknife error or, where num
+    has an error of its own, one that is at most the sum of both relative errors; undefined where |den| is not above its
+    own standard error, and where they are on one sample, as it is not above its resolution.
     """
     result: dict[str, Column] = {}
     declared = quantities(table)
@@ -94,27 +80,27 @@ def over_batches(table: str, each: Sequence[Mapping[str, Column]]) -> dict[str, 
             continue
         batches = [columns[name] for columns in each]
         result[name] = mean_over_batches(batches)
-        if name not in RESOLUTIONS and not name.endswith(ROWS_SE):
+        if not name.endswith((*BOUNDS, ROWS_SE)):
             result[name + SE] = standard_error(batches)
-    for name, (num, den) in RATIOS.items():
-        if name in result:
-            ratio = _ratio(name, num, den, result)
+    for name in [name for name in each[0] if name in declared]:
+        if (one := declared[name]).of_means is not None and one.function is not None:
+            num, den = one.of_means
+            ratio = one.function(*(result[operand] for operand in one.operands)).finite()
             within = np.abs(result[den].values) <= result[den + SE].values
             result[name] = ratio = ratio.except_where(within, "the denominator is within its error")
-            spread = jackknife_error([columns[num] for columns in each], [columns[den] for columns in each])
+            if declared[num].of_batches:
+                spread = abs(ratio) * (_relative(num, result) + _relative(den, result))
+            else:
+                spread = jackknife_error([columns[num] for columns in each], [columns[den] for columns in each])
             result[name + SE] = lift(lambda _, error: error, ratio, spread)
             if name + ROWS_SE in result:
                 result[name + ROWS_SE] = _rows_error(name, num, den, result)
     return result
 
 
-def _ratio(name: str, num: str, den: str, means: Mapping[str, Column]) -> Column:
-    """The ratio of means; undefined where that of one sample would be."""
-    if name == "convexity_ratio":
-        return convexity_ratio(means[num], means[den], means[DEN_RESOLUTION], means[DEN_ROWS_BOUND])
-    if name == "allocation_share":
-        return allocation_share(means[num], means[den], means["every_error"])
-    return convexity_ratio_controlled(means[num], means[den], means["gap_resolution"])
+def _relative(name: str, means: Mapping[str, Column]) -> Column:
+    """The standard error of a column over its size."""
+    return means[name + SE].over(abs(means[name]), ZERO)
 
 
 def _rows_error(name: str, num: str, den: str, means: Mapping[str, Column]) -> Column:

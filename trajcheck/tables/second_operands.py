@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from trajcheck.files.extents import EPSILON
 from trajcheck.metrics.columns import Column
 from trajcheck.metrics.quantity import REFERENCES, STEPS
 from trajcheck.metrics.resolution import Rounding
@@ -13,6 +14,13 @@ def rounding(o: Operands) -> Rounding:
     """Epsilons of the replay's dtype, and of what rounding was measured in."""
     own = o.source.epsilon or 0.0
     return Rounding(own, max(own, o.source.second_epsilon))
+
+
+@operand(REFERENCES)
+def gradient_epsilon(o: Operands) -> float:
+    """That of the widest rounding in which recorded gradients are stored; 0 without any."""
+    stored = (o.source.trajectory.snapshots[row.place].gradients.values() for row in o.source.rows.rows)
+    return max((EPSILON.get(each.dtype, 0.0) for extents in stored for each in extents), default=0.0)
 
 
 @operand(STEPS, REFERENCES)

@@ -20,6 +20,7 @@ import trajcheck
 from trajcheck.metrics.resolution import BOUND
 
 LAST = 60
+FLOOR = -1000.0  # below all losses
 SPACINGS = {
     "every": list(range(LAST + 1)),
     "strided": list(range(0, LAST + 1, 10)),
@@ -101,6 +102,7 @@ def compare(
         ref_gradients=ref_gradients,
         skip=skip,
         replay_dtype="float64" if replay else None,
+        loss_floor=FLOOR if replay else None,
         out=folder / "report",
         quiet=True,
     )
@@ -113,6 +115,7 @@ def compare(
         optimizer="plain-sgd" if optimizer == "SGD" else "other",
         c=BOUND,
         ref_gradients=ref_gradients,
+        floor=FLOOR if replay else np.nan,
     )
     return report, expected
 

@@ -54,6 +54,37 @@ def test_every_column_on_probe_batches_of_unequal_size(probed: tuple[Path, str, 
     assert_accounted(report.undefined, "steps", steps, NAMES)
 
 
+def test_pl_on_probe_batches_is_of_the_gradient_without_noise(
+    probed: tuple[Path, str, Any, Any], tmp_path: Path
+) -> None:
+    """G2 / (2 D), D the mean over the batches; empty where G2 is not above its error, which the ledger counts."""
+    run, objective, task, _ = probed
+    report = analyzed(run, objective, tmp_path / "report", **{**HERE, "metrics": ("convexity",)})
+    found = expected(task, task.probe, SIZES)
+    star = task.records[-1].x
+    above = np.array(
+        [np.mean([task.program.f(row.x, z) - task.program.f(star, z) for z in task.probe]) for row in task.records]
+    )
+    spread = (
+        np.array(
+            [
+                np.std([task.program.f(row.x, z) - task.program.f(star, z) for z in task.probe], ddof=1)
+                for row in task.records
+            ]
+        )
+        / len(SIZES) ** 0.5
+    )
+    square, error = found["grad_true_sq"], found["grad_true_sq_se"]
+    counted, resolved = above > spread, square > error
+    above = np.where(counted, above, np.nan)
+    pl = np.where(resolved, square / (2 * above), np.nan)
+    assert_close(report.references, "pl", pl)
+    assert_close(report.references, "pl_se", pl * (error / square + spread / above))
+    ledger = report.assumptions.set_index("assumption").loc["pl"]
+    assert counted.sum() > 0 and ledger["rows"] == counted.sum() and ledger["violated"] == 0
+    assert ledger["constant"] == pytest.approx(np.nanmin(pl), rel=1e-9)
+
+
 def test_little_memory_changes_no_bit_and_evaluates_again(probed: tuple[Path, str, Any, Any], tmp_path: Path) -> None:
     run, objective, _, report = probed
     told = estimate(run, Options(**HERE, objective=objective, replay_dtype="float64"))

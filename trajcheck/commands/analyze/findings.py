@@ -370,6 +370,8 @@ class Findings:
             found.append(data_set_warning(self.replay.data_set))
             found += self._rounding(self.replay)
             found += self.replay.doubts
+        below = (source.below_floor for each in self.measured for source in each.sources)
+        found += [f"f_inf: {each}; what is measured from it is empty" for each in dict.fromkeys(below) if each][:1]
         if self.options.convention and self.options.samples != ("previous",):
             found.append(
                 f"--convention {self.options.convention}: that code measures on the previous sample, this report on "

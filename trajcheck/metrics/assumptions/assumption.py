@@ -31,9 +31,9 @@ F = TypeVar("F", bound=Callable[..., Found])
 class Assumption:
     """`name` as in assumptions.csv; `table` whose rows it is judged on, `steps` (towards x_{t-1}) or `references`.
 
-    `title` in words; `formula`: the inequality that a row satisfies. `constants`: {name: what it is in words}, the
-    first that of a row that is not named; `extreme`, `largest` or `smallest`, which of its values on the rows the
-    constant is. `source`: who assumes it.
+    `title` in words; `formula`: the inequality that a row satisfies. `constants`: {name: what each row has for
+    it}, the first that of a row that is not named; `extreme`, `largest` or `smallest`, which of its rows' the constant
+    is, '' of a fit. `source`: who assumes it.
     """
 
     name: str

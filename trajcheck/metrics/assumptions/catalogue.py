@@ -8,7 +8,10 @@ from importlib import import_module
 from trajcheck.metrics.assumptions.assumption import DECLARED, Assumption
 
 #: The modules that declare assumptions, in the order of the ledger, and within a module in that of their declarations.
-MODULES = ("convexity", "alpha_beta", "generalized_smoothness", "expected_smoothness")
+MODULES = (
+    *("convexity", "secant", "growth", "alpha_beta", "smoothness", "generalized_smoothness"),
+    *("strong_growth", "expected_smoothness"),
+)
 
 
 @cache

@@ -80,7 +80,9 @@ def _values(value: Column | str, extreme: str, weights: Weights) -> dict[str, Ce
 def _verdicts(judged: Judged, weights: Weights, steps: np.ndarray) -> dict[str, Cell]:
     """Shares, and the worst violation in units of its resolution."""
     if judged.margin is None or judged.resolution is None:
-        return dict.fromkeys(VERDICT, judged.unjudged)
+        value = judged.value
+        empty = isinstance(value, Column) and not value.defined.any()
+        return dict.fromkeys(VERDICT, why_none(value) if empty else judged.unjudged)  # type: ignore[arg-type]
     margin = judged.margin.along(judged.resolution)
     return verdict_cells(margin, judged.resolution, weights.of(margin.defined), steps)
 

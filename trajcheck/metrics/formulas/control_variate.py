@@ -86,6 +86,7 @@ def descent_controlled_sum_rows_se(
 @quantity(
     STEPS,
     formula="update_corr_controlled_sum / loss_change_known: convexity_ratio with a control variate",
+    of_means=("update_corr_controlled_sum", "known_change"),
     unit=NONE,
     family="convexity",
     when=WHEN,

@@ -142,6 +142,7 @@ def convexity_den(loss_at_x: Column, loss_at_y: Column, grad_dot_y: Column, weig
 @quantity(
     *BOTH,
     formula="convexity_num / convexity_den: at least 1 if convex and the denominator is positive",
+    of_means=("convexity_num", "convexity_den"),
     unit=NONE,
     source="TZC",
     family="convexity",

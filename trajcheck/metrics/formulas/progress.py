@@ -11,8 +11,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from trajcheck.metrics.columns import Column, running_sum
-from trajcheck.metrics.quantity import LOSS, NONE, STEPS, given, quantity
+from trajcheck.metrics.quantity import CURVATURE, LOSS, NONE, STEPS, given, quantity
+from trajcheck.metrics.resolution import BOUND, Rounding
 from trajcheck.metrics.weights import Weights
+
+NO_STEP = "x_t = x_{t-1}"
 
 #: Rows, and why they are left out.
 Excepted = tuple[np.ndarray, str]
@@ -144,6 +147,43 @@ def predicted_change_max(descent: Column, max_smooth: Column, step_sq: Column) -
     loss_change is at most this where no larger smoothness follows. Source: TZC.
     """
     return descent + 0.5 * (max_smooth * step_sq)
+
+
+@quantity(
+    STEPS,
+    formula="2 (loss_change - descent) / |d_t|^2: the smallest L with which the descent lemma holds on the row",
+    unit=CURVATURE,
+    hidden=True,
+)
+def descent_smoothness(loss_change: Column, descent: Column, step_sq: Column) -> Column:
+    """2 (loss_change_t - descent_t) / |d_t|^2, any sign, in loss / length^2. Undefined where x did not move."""
+    return (2.0 * (loss_change - descent)).over(step_sq, NO_STEP)
+
+
+@quantity(
+    STEPS,
+    formula="-2 descent / |d_t|^2: descent_smoothness where the change of the loss is noise of mean 0",
+    unit=CURVATURE,
+    hidden=True,
+)
+def descent_noise(descent: Column, step_sq: Column) -> Column:
+    """-2 descent_t / |d_t|^2, any sign, in loss / length^2: 2 / eta under plain SGD."""
+    return (-2.0 * descent).over(step_sq, NO_STEP)
+
+
+@quantity(STEPS, formula="loss_change - predicted_change_max", unit=LOSS, hidden=True)
+def descent_excess(loss_change: Column, predicted_change_max: Column) -> Column:
+    """By how much the loss changed more than the descent lemma promises, any sign, in units of the loss."""
+    return loss_change - predicted_change_max
+
+
+@quantity(STEPS, formula="the resolution of descent_excess", unit=LOSS, range="> 0", hidden=True)
+def descent_excess_resolution(
+    loss_change_resolution: Column, predicted_change_max: Column, descent: Column, rounding: Rounding
+) -> Column:
+    """That of the change of the loss and what rounding makes of the two terms of the promise, > 0."""
+    terms = abs(descent) + abs(predicted_change_max - descent)
+    return loss_change_resolution + (BOUND * rounding.epsilon) * terms
 
 
 @quantity(STEPS, formula="running sum of predicted_change_max", unit=LOSS, source="TZC", family="progress")

@@ -9,7 +9,7 @@ from typing import Any
 
 from trajcheck.reports.page.markup import items, section, table, text
 from trajcheck.reports.quantities.headline import headline_tables, legend
-from trajcheck.reports.quantities.ledger import HEADS, LEGEND, parts
+from trajcheck.reports.quantities.ledger import HEADS, LEGEND, Ledger
 from trajcheck.reports.reading.report import SavedReport
 from trajcheck.reports.terminal.layout import number
 
@@ -49,15 +49,15 @@ def assumptions_section(report: SavedReport) -> str:
     frame = report.tables.get("assumptions")
     if frame is None or not len(frame):
         return ""
+    ledger = Ledger(frame, report.undefined)
     found = [
         f"<h3>{text(part.title[:1].upper() + part.title[1:])}</h3>"
-        + table(f"Assumptions {part.title}", HEADS, part.rows, numbers=len(HEADS) - 1)
-        + items(part.said.values())
-        for part in parts(frame)
+        + table(f"Assumptions {part.title}", HEADS, part.rows(), numbers=len(HEADS) - 1)
+        + items(part.said)
+        for part in ledger.parts
     ]
-    return section(
-        "assumptions", "Assumptions along the path", *found, items(f"{term}: {words}" for term, words in LEGEND.items())
-    )
+    words = items(f"{term}: {said}" for term, said in {**LEGEND, **ledger.formulas}.items())
+    return section("assumptions", "Assumptions along the path", *found, words)
 
 
 def warnings_section(report: SavedReport) -> str:

@@ -1,13 +1,14 @@
 """The ledger of a report as tables and sentences, alike on the terminal and on the page.
 
 A sentence says what was measured and no more: on how many rows of this path, on which sample, how much of it is
-undetermined, what noise alone would give.
+undetermined, what noise alone would give; where there is no verdict or no constant, why.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from typing import Any
 
@@ -26,63 +27,106 @@ SAMPLES = {
     "probe": "on the probe batches",
     "full": "on the whole data set",
 }
-HEADS = ("assumption, constant", "extreme", "5%", "median", "95%", "holds", "fails", "open", "noise", "rows")
+HEADS = ("assumption", "constant", "5%", "median", "95%", "holds", "fails", "open", "noise", "rows")
 
 #: What the columns of the tables mean.
 LEGEND = {
-    "extreme": "the constant: the smallest or largest value of its rows, or what was fitted; 5%, median, 95%: "
-    "quantiles of the rows, by the steps that they stand for; of a fit the median and the ends of its 90% interval",
-    "holds": "share of steps on which the inequality holds by more than its resolution; fails: on which it does not; "
-    "open: undetermined",
-    "noise": "the median that noise alone would give, where that is known; assumptions.csv and undefined.csv have all",
+    "constant": "the smallest or largest value of the rows, or what was fitted; 5%, median, 95%: quantiles of the "
+    "rows, by the steps that they stand for; of a fit the median and the ends of its 90% interval",
+    "holds": "share of steps on which the inequality holds by more than its resolution; fails: on which it is violated "
+    "by more; open: undetermined",
+    "noise": "the median that noise alone would give, where that is known",
 }
-OFF_THE_PATH = "says nothing of points off the path"
+OFF_THE_PATH = "this says nothing of points off the path"
+#: Constants of rows, and what one is in words.
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """assumptions.csv, and undefined.csv with the reasons for its empty cells."""
+
+    frame: pd.DataFrame
+    undefined: pd.DataFrame
+
+    @cached_property
+    def records(self) -> list[dict[str, Any]]:
+        """The rows of assumptions.csv; None where a cell is empty."""
+        rows = self.frame.astype(object).where(self.frame.notna(), None).to_dict("records")
+        return [{str(name): cell for name, cell in row.items()} for row in rows]
+
+    @cached_property
+    def parts(self) -> list[Part]:
+        """By references and samples, in its order."""
+        found: dict[tuple[str, str], list[Row]] = {}
+        for each in self.records:
+            found.setdefault((str(each["ref"]), str(each["sample"])), []).append(each)
+        return [Part(self, ref, sample, tuple(rows)) for (ref, sample), rows in found.items()]
+
+    @cached_property
+    def formulas(self) -> dict[str, str]:
+        """What each assumption says."""
+        names = dict.fromkeys((str(row["assumption"]), str(row["formula"])) for row in self.records)
+        return {name: formula for name, formula in names}
+
+    def why(self, row: Row, column: str) -> str:
+        """Why a cell is empty, or ''."""
+        name = f"{row['assumption']} {row['parameter']}"
+        for reason in self._reasons.get((column, str(row["ref"]), str(row["sample"])), ()):
+            before, _, names = reason.removesuffix(")").rpartition(" (")
+            if reason.endswith(")") and name in names.split(", "):
+                return before
+        others = self._reasons.get((column, str(row["ref"]), str(row["sample"])), [])
+        return others[0] if len(others) == 1 else ""
+
+    @cached_property
+    def _reasons(self) -> dict[tuple[str, str, str], list[str]]:
+        found: dict[tuple[str, str, str], list[str]] = {}
+        for row in self.undefined[self.undefined["table"] == "assumptions"].to_dict("records"):
+            found.setdefault((row["column"], str(row["ref"]), str(row["sample"])), []).append(str(row["reason"]))
+        return found
 
 
 @dataclass(frozen=True)
 class Part:
-    """The rows towards one point, on one sample: `title` names both; `rows` as HEADS, `said` a sentence each."""
+    """The rows towards one point, on one sample."""
 
-    title: str
-    rows: tuple[tuple[str, ...], ...]
-    said: dict[str, str]
+    ledger: Ledger
+    ref: str
+    sample: str
+    records: tuple[Row, ...]
 
+    @property
+    def title(self) -> str:
+        where = "between consecutive iterates" if self.ref == PREVIOUS else f"towards {self.ref}"
+        return f"{where}, {SAMPLES.get(self.sample, self.sample)}"
 
-def parts(frame: pd.DataFrame, digits: int = 3) -> Iterator[Part]:
-    """Of assumptions.csv, in its order of references and samples."""
-    found: dict[tuple[str, str], list[Mapping[str, Any]]] = {}
-    for each in records(frame):
-        found.setdefault((str(each["ref"]), str(each["sample"])), []).append(each)
-    for (ref, sample), rows in found.items():
-        where = "between consecutive iterates" if ref == PREVIOUS else f"towards {ref}"
-        yield Part(
-            f"{where}, {SAMPLES.get(sample, sample)}",
-            tuple(_cells(each, digits) for each in rows),
-            dict(_sentences(rows)),
-        )
+    def rows(self, digits: int = 3) -> list[tuple[str, ...]]:
+        """As HEADS."""
+        return [_cells(row, digits) for row in self.records]
 
-
-def _sentences(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
-    """One a row; of constants that were fitted together one for all."""
-    for name, group in groupby(rows, key=lambda row: str(row["assumption"])):
-        together = list(group)
-        if _declared(together[0]).extreme:
-            yield from ((f"{name}, {each['parameter']}", sentence(each)) for each in together)
-        else:
-            yield name, fitted_sentence(together)
+    @property
+    def said(self) -> list[str]:
+        """A sentence a row; of constants that were fitted together one for all."""
+        found: list[str] = []
+        for _, group in groupby(self.records, key=lambda row: str(row["assumption"])):
+            rows = list(group)
+            fit = not declared(rows[0]).extreme
+            found += [fitted_sentence(rows, self.ledger)] if fit else [sentence(row, self.ledger) for row in rows]
+        return found
 
 
-def records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """The rows of assumptions.csv; None where a cell is empty."""
-    rows = frame.astype(object).where(frame.notna(), None).to_dict("records")
-    return [{str(name): cell for name, cell in row.items()} for row in rows]
-
-
-def _cells(row: Mapping[str, Any], digits: int) -> tuple[str, ...]:
+def _cells(row: Row, digits: int) -> tuple[str, ...]:
     values = (number(row[name], digits) for name in ("constant", "quantile_5", "median", "quantile_95"))
     shares = (percent(row[name]) for name in ("satisfied", "violated", "undetermined"))
     rows = "-" if row["rows"] is None else f"{row['rows']:.0f}"
-    return (f"{row['assumption']}, {row['parameter']}", *values, *shares, number(row["noise"], digits), rows)
+    return (_name(row), *values, *shares, number(row["noise"], digits), rows)
+
+
+def _name(row: Row) -> str:
+    """Of a fit, of which several rows have one name, with the constant's."""
+    one = declared(row)
+    return str(row["assumption"]) if one.extreme else f"{row['assumption']} {row['parameter']}"
 
 
 def percent(share: float | None) -> str:
@@ -91,23 +135,32 @@ def percent(share: float | None) -> str:
         return "-"
     if share in (0.0, 1.0):
         return f"{100 * share:.0f}%"
-    text = f"{100 * share:.2g}" if share < 0.995 else f"{100 * share:.3f}".rstrip("0")
+    text = f"{100 * share:.2g}" if share < 0.995 else f"{100 * share:.4g}"
     return f"{text}%" if float(text) < 100 else ">99.9%"
 
 
-def sentence(row: Mapping[str, Any]) -> str:
-    """What a row of assumptions.csv says, in a sentence."""
-    one = _declared(row)
-    said = [_verdict(row), _constant(row, one), _noise(row)]
-    return f"{one.title}: {'; '.join(part for part in said if part)}"
+def declared(row: Row) -> Assumption:
+    """What a row is of."""
+    found, name = assumptions(), str(row["assumption"])
+    return found.get((STEPS if row["ref"] == PREVIOUS else REFERENCES, name)) or next(
+        each for (_, other), each in found.items() if other == name
+    )
 
 
-def fitted_sentence(rows: Sequence[Mapping[str, Any]]) -> str:
+def sentence(row: Row, ledger: Ledger) -> str:
+    """What a row of assumptions.csv says."""
+    one = declared(row)
+    constant = _constant(row, one)
+    return f"{one.title}: {'; '.join(part for part in (_verdict(row, ledger), constant) if part)}"
+
+
+def fitted_sentence(rows: Sequence[Row], ledger: Ledger) -> str:
     """What the rows of one fit say."""
-    one, where = _declared(rows[0]), SAMPLES.get(str(rows[0]["sample"]), str(rows[0]["sample"]))
+    one, where = declared(rows[0]), SAMPLES.get(str(rows[0]["sample"]), str(rows[0]["sample"]))
     found = [row for row in rows if row["constant"] is not None]
     if not found:
-        return f"{one.title}: no fit, {where}: undefined.csv says why"
+        why = ledger.why(rows[0], "constant")
+        return f"{one.title}: no fit {where}{f': {why}' if why else ''}"
     said = [f"fitted to {rows[0]['rows']:.0f} rows of this path, {where}"]
     for row in found:
         low, high = row["quantile_5"], row["quantile_95"]
@@ -118,7 +171,7 @@ def fitted_sentence(rows: Sequence[Mapping[str, Any]]) -> str:
     return f"{one.title}: {'; '.join([*said, _ahead(rows[0]), OFF_THE_PATH])}"
 
 
-def _ahead(row: Mapping[str, Any]) -> str:
+def _ahead(row: Row) -> str:
     """The verdict on the second half of the steps."""
     if row["satisfied"] is None:
         return "the first half of the steps has no fit by which the second could be judged"
@@ -130,17 +183,12 @@ def _ahead(row: Mapping[str, Any]) -> str:
     )
 
 
-def _declared(row: Mapping[str, Any]) -> Assumption:
-    found = assumptions()
-    name = str(row["assumption"])
-    return found.get((STEPS if row["ref"] == PREVIOUS else REFERENCES, name)) or found[REFERENCES, name]
-
-
-def _verdict(row: Mapping[str, Any]) -> str:
+def _verdict(row: Row, ledger: Ledger) -> str:
     where = SAMPLES.get(str(row["sample"]), str(row["sample"]))
     satisfied, violated, undetermined = (row[name] for name in ("satisfied", "violated", "undetermined"))
     if satisfied is None:
-        return f"no verdict, {where}"
+        why = ledger.why(row, "satisfied")
+        return f"no verdict {where}{f': {why}' if why else ''}"
     rows = f"{row['rows']:.0f}"
     if satisfied == 1:
         return f"no violation on {rows} of {rows} rows along this path, {where}; {OFF_THE_PATH}"
@@ -155,17 +203,25 @@ def _verdict(row: Mapping[str, Any]) -> str:
     return f"violated on {percent(violated)}, satisfied on {percent(satisfied)}{open_} {of}{step}"
 
 
-def _constant(row: Mapping[str, Any], one: Assumption) -> str:
-    value, words = row["constant"], one.constants.get(str(row["parameter"]), "")
+def _constant(row: Row, one: Assumption) -> str:
+    value, name = row["constant"], row["parameter"]
     if value is None:
         return ""
-    low, middle, high = (row[name] for name in ("quantile_5", "median", "quantile_95"))
-    if low is None or high is None:
-        return f"{words} is {number(value)}"
-    half = "" if middle is None else f", half of them at most {number(middle)}"
-    spread = f"from {number(low)} to {number(high)}"
-    return f"{words} is {number(value)}, an extreme of rows; 90% of the steps lie {spread}{half}"
+    low, middle, high = (row[each] for each in ("quantile_5", "median", "quantile_95"))
+    noise = "" if row["noise"] is None else f"; noise alone would give about {number(row['noise'])}"
+    if None in (low, middle, high):
+        return f"{name} = {number(value)} is the {one.extreme} of its rows{noise}"
+    tail = f"below {number(low)}" if one.extreme == "smallest" else f"above {number(high)}"
+    return (
+        f"{name} = {number(value)} is the {one.extreme} of its rows, an extreme; on half of the steps it is at most "
+        f"{number(middle)}, on at most 5% {tail}{noise}"
+    )
 
 
-def _noise(row: Mapping[str, Any]) -> str:
-    return "" if row["noise"] is None else f"noise alone would give about {number(row['noise'])}"
+def fitting_digits(part: Part, width: int, most: Sequence[int] = (3, 2)) -> int:
+    """How many digits fit into a line with the names whole, two at least."""
+    for digits in most:
+        cells = [HEADS, *part.rows(digits)]
+        if sum(max(map(len, column)) + 2 for column in zip(*cells, strict=True)) - 2 <= width:
+            break
+    return digits

@@ -73,6 +73,7 @@ def allocation_sum_rows_se(allocation: Column, weights: Weights) -> Column:
     ALLOCATION,
     formula="allocation_sum over the sum of all tensors: the share of the loss's change up to here; above 1, or "
     "negative, where others undo it",
+    of_means=("allocation_sum", "every_sum"),
     unit=NONE,
     source=SOURCE,
     **_ASKED,
