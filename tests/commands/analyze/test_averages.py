@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -298,6 +299,18 @@ def test_batch_statistics_are_computed_anew(mode: str, tmp_path: Path) -> None:
         row = frame.iloc[t]
         assert (row["loss"], row["loss_avg"]) == pytest.approx(expected, rel=1e-12)
     assert abs(frame["valley_height"][3]) > 1e-4
+
+
+def test_a_program_that_reads_batch_statistics_is_refused_with_the_reason() -> None:
+    """An exported program cannot compute them anew; one in training takes those of its batch."""
+    made = trajcheck.replay.averages.averaged_replay.AveragedReplay
+    replay: Any = object.__new__(made)
+    buffers = {"head.norm.running_mean": None, "head.norm.num_batches_tracked": None, "table": None}
+    snapshot: Any = SimpleNamespace(modes={"": "eval"}, buffers=buffers)
+    for modes, refused in (({"": "eval"}, True), ({"head": "eval"}, True), ({}, False), ({"body": "eval"}, False)):
+        replay.objective = SimpleNamespace(exported_modes=modes)
+        why = replay._no_statistics(snapshot)
+        assert ("head.norm.running_mean" in why and "FILE.py:NAME" in why) == refused == bool(why), modes
 
 
 @pytest.mark.parametrize(
