@@ -10,7 +10,7 @@ from trajcheck.inner_products.catalogue import REFERENCE_PRODUCTS, STEP_PRODUCTS
 from trajcheck.metrics.assumptions.catalogue import assumptions
 from trajcheck.metrics.assumptions.entries import NUMBERS
 from trajcheck.metrics.catalogue import quantities
-from trajcheck.metrics.quantity import ALLOCATION, AVERAGES, COMPARE, FLOW, REFERENCES, STEPS, Quantity
+from trajcheck.metrics.quantity import ALLOCATION, AVERAGES, COMPARE, FLOW, REFERENCES, SCHEDULE, STEPS, Quantity
 from trajcheck.tables.needed import needed_by
 
 PAGE = Path(__file__).with_name("columns.md")
@@ -39,6 +39,8 @@ CONDITIONS = {
 SECTIONS = {
     STEPS: "A row a recorded step and `sample`, with its `step`: the path by itself, y being x_{t-1}.",
     REFERENCES: "A row a step, `ref` (the reference as it was given) and `sample`; y is x\\*.",
+    SCHEDULE: "The [last-iterate bound](schedule.md): a row a `step` (that of x_T), `ref` and `sample` (own, probe, "
+    "full); of rows whose step has a rate above 0, at most 64, evenly spaced in their logarithms, the last among them.",
     COMPARE: "A row a pair of iterates: `run_a`, `run_b`, `step_a`, `step_b` (between two records: that of the first), "
     "and `interpolated`, whether x_b lies between two records.",
     ALLOCATION: "With `--allocate`: a row a recorded `step`, `sample` and `tensor` (its name, or the text that "

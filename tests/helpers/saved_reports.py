@@ -35,6 +35,9 @@ OF_REFERENCES = (
 OF_LOSSES = ("loss", "loss_min", "loss_max")
 OF_ALLOCATION, TENSORS = ("allocation_sum",), [f"layer{number}.weight" for number in range(9)]
 OF_AVERAGES, AVERAGES = ("valley_height", "valley_height_se", "jensen_gap"), ("last:5", "ema:.9")
+OF_SCHEDULE = (
+    *("distance_term", "gradient_term", "last_term", "bound", "loss_gap", "loss_gap_se", "rate_factor", "best_bound"),
+)
 OF_TRAJECTORY = ("component_1", "component_2", "off_plane")
 
 
@@ -70,6 +73,15 @@ def summary(refs: Sequence[str], samples: Sequence[str] = ("own",), **more: Any)
             },
         },
         "losses": {"rows": 40},
+        "schedule": {
+            "rows": 40,
+            "first_step": 0,
+            "step": 39,
+            "one_function": False,
+            "why": "",
+            "skipped": 0,
+            "not_theorem": {ref: {sample: [] for sample in samples} for ref in refs},
+        },
         "scale_invariant": None,
         "audit": None,
         "warnings": [],
@@ -168,6 +180,8 @@ def analysis(
     ]
     tables = {"steps": pd.concat(own), "references": pd.concat(towards), "trajectory": plane, "losses": losses}
     tables["assumptions"] = ledger(refs, samples)
+    bound = frame(OF_SCHEDULE, 4).drop(columns="weight")
+    tables["schedule"] = pd.concat(bound.assign(ref=ref, sample=sample) for ref in refs for sample in samples)
     tables["allocation"] = pd.concat(tensors)
     averages = [
         frame(OF_AVERAGES, 4).assign(average=average, sample=sample) for sample in samples for average in AVERAGES

@@ -72,9 +72,9 @@ def test_no_column_stops_a_figure(tmp_path: Path, values: Any, request: pytest.F
     """Every column of the report is the same; nothing but an empty one leaves a figure out."""
     if np.any(np.asarray(values) < -1e200):  # room is made for the words of the widest axes
         request.getfixturevalue("whole_figures")
-    from saved_reports import OF_ALLOCATION, OF_AVERAGES, OF_REFERENCES, OF_STEPS, OF_TRAJECTORY
+    from saved_reports import OF_ALLOCATION, OF_AVERAGES, OF_REFERENCES, OF_SCHEDULE, OF_STEPS, OF_TRAJECTORY
 
-    every = {*OF_STEPS, *OF_REFERENCES, *OF_TRAJECTORY, *OF_ALLOCATION, *OF_AVERAGES}
+    every = {*OF_STEPS, *OF_REFERENCES, *OF_TRAJECTORY, *OF_ALLOCATION, *OF_AVERAGES, *OF_SCHEDULE}
     folder = analysis(tmp_path / "r", change={name: values for name in every})
     drawn = draw(read_report(folder), ("svg",))
     if np.isnan(values).all():

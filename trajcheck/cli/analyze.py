@@ -45,8 +45,7 @@ def analyze_command(
     if show == HEADLINE:
         finish_report(report, summary_text, form, plots, quiet)
         return
-    from trajcheck.reports.quantities.ledger import Ledger
-    from trajcheck.reports.terminal.ledger import ledger_text
+    from trajcheck.reports.terminal.parts import PARTS
 
-    ledger = Ledger(report.assumptions, report.undefined)
-    finish_report(report, lambda it: ledger_text(ledger, it.summary["run"]["path"]), form, plots, quiet, ledger.records)
+    part = PARTS[show](getattr(report, show), report.undefined, report.summary)
+    finish_report(report, lambda _: part.text(), form, plots, quiet, {show: part.rows})

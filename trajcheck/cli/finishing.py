@@ -35,21 +35,29 @@ Form = Annotated[
     ),
 ]
 #: What of a report is printed.
-HEADLINE, ASSUMPTIONS = "headline", "assumptions"
+HEADLINE = "headline"
+#: Its tables that are printed in the place of that.
+SHOWN = ("assumptions", "schedule")
 
 
-def _shown(name: str | None) -> str | None:
-    if name not in (None, HEADLINE, ASSUMPTIONS):
-        raise UsageError(f"--show {name!r:.60}: expected one of {HEADLINE}, {ASSUMPTIONS}.")
-    return name
+def check_shown(*names: str) -> Callable[[str | None], str | None]:
+    """A check that a value of --show is one of these."""
+
+    def check(name: str | None) -> str | None:
+        if name is not None and name not in names:
+            raise UsageError(f"--show {name!r:.60}: expected one of {', '.join(names)}.")
+        return name
+
+    return check
 
 
 Show = Annotated[
     str,
     typer.Option(
         metavar="NAME",
-        callback=_shown,
-        help="What to print: headline, or assumptions, the ledger of which of them hold along the path.",
+        callback=check_shown(HEADLINE, *SHOWN),
+        help="What to print: headline; assumptions, the ledger of which of them hold along the path; or schedule, the "
+        "last-iterate bound of the theory of schedules.",
     ),
 ]
 Plots = Annotated[
@@ -84,10 +92,10 @@ def finish_report(
     form: str,
     plots: bool | None,
     quiet: bool,
-    rows: Sequence[Mapping[str, Any]] | None = None,
+    rows: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
 ) -> None:
-    """Print a finished report, `text` for people and `rows` for programs, or else its headline; draw it, and exit with
-    INCOMPLETE where something is lacking."""
+    """Print a finished report, `text` for people and for programs the `rows` of a table, under its name, or else its
+    headline; draw it, and exit with INCOMPLETE where something is lacking."""
     if not quiet:
         say_report(form, report.folder, report.summary, lambda: text(report), rows)
     for lack in report.incomplete:

@@ -56,10 +56,10 @@ def say_report(
     folder: Path,
     summary: Mapping[str, Any],
     table: Callable[[], str],
-    rows: Sequence[Mapping[str, Any]] | None = None,
+    rows: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
 ) -> None:
-    """Print a finished report in one of the formats; `table` makes the text for people, `rows` are what programs get in
-    place of the headline."""
+    """Print a finished report in one of the formats; `table` makes the text for people, `rows`, of a table by its name,
+    are what programs get in the place of the headline."""
     from trajcheck.reports.terminal.formats import TABLE, printed
 
     (say if form == TABLE else say_data)(printed(form, folder, summary, table, rows))

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from trajcheck.cli.finishing import ASSUMPTIONS
+from trajcheck.cli.finishing import SHOWN, check_shown
 from trajcheck.cli.parameters import named_path
 from trajcheck.cli.printing import say
 from trajcheck.errors import UsageError
@@ -74,9 +74,9 @@ def report_command(
         str | None,
         typer.Option(
             metavar="NAME",
-            callback=_shown,
-            help="assumptions: print the ledger of each report, which assumptions hold along the path, and draw "
-            "nothing.",
+            callback=check_shown(*SHOWN),
+            help="Print that of each report, and draw nothing: assumptions, the ledger of which hold along the path; "
+            "or schedule, the last-iterate bound of the theory of schedules.",
         ),
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing; errors only.")] = False,
@@ -91,7 +91,7 @@ def report_command(
     if show is not None:
         if formats or out is not None or ref is not None or group_by or over or tensorboard or wandb:
             raise UsageError("--show prints, and draws and writes nothing: it takes no other option but --quiet.")
-        _show(reports, quiet)
+        _show(show, reports, quiet)
         return
     if tensorboard is not None or wandb is not None:
         if formats or out is not None or ref is not None or group_by or over is not None:
@@ -134,22 +134,12 @@ def report_command(
     say(in_lines((*left_out, *drawn.figures, drawn.page)))
 
 
-def _shown(name: str | None) -> str | None:
-    if name not in (None, ASSUMPTIONS):
-        raise UsageError(f"--show {name!r:.60}: expected {ASSUMPTIONS}.")
-    return name
-
-
-def _show(places: list[Path], quiet: bool) -> None:
-    """The ledger of each report, from its tables."""
-    from trajcheck.reports.quantities.ledger import Ledger
+def _show(name: str, places: list[Path], quiet: bool) -> None:
+    """A part of each report, from its tables."""
     from trajcheck.reports.reading.finding import find_reports
-    from trajcheck.reports.terminal.ledger import ledger_text
+    from trajcheck.reports.terminal.parts import PARTS
 
-    found = [
-        ledger_text(Ledger(each.tables["assumptions"], each.undefined), each.summary["run"]["path"])
-        for each in find_reports(places)
-    ]
+    found = [PARTS[name](each.tables.get(name), each.undefined, each.summary).text() for each in find_reports(places)]
     if not quiet:
         say("\n\n".join(found))
 

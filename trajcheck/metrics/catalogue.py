@@ -5,16 +5,26 @@ from __future__ import annotations
 from functools import cache
 from importlib import import_module
 
-from trajcheck.metrics.quantity import ALLOCATION, AVERAGES, COMPARE, DECLARED, FLOW, REFERENCES, STEPS, Quantity
+from trajcheck.metrics.quantity import (
+    ALLOCATION,
+    AVERAGES,
+    COMPARE,
+    DECLARED,
+    FLOW,
+    REFERENCES,
+    SCHEDULE,
+    STEPS,
+    Quantity,
+)
 
-TABLES = (STEPS, REFERENCES, COMPARE, FLOW, ALLOCATION, AVERAGES)
+TABLES = (STEPS, REFERENCES, SCHEDULE, COMPARE, FLOW, ALLOCATION, AVERAGES)
 
 #: The modules that declare columns; a table's stand in this order, and within a module in that of their declarations.
 MODULES = (
     *("run", "geometry", "secant", "memory", "progress", "convexity", "above", "window_sums", "smoothness"),
     *("curvature", "noise", "tail"),
     *("weight_decay", "without_own_term", "choice_of_rows", "control_variate", "replay_errors", "resolution"),
-    *(f"other_tables.{name}" for name in ("comparison", "flow", "allocation", "averages")),
+    *(f"other_tables.{name}" for name in ("schedule", "comparison", "flow", "allocation", "averages")),
 )
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeVar
 
 STEPS, REFERENCES, COMPARE, FLOW = "steps", "references", "compare", "flow"
-ALLOCATION, AVERAGES = "allocation", "averages"
+ALLOCATION, AVERAGES, SCHEDULE = "allocation", "averages", "schedule"
 #: What --metrics chooses from.
 FAMILY_NAMES = ("convexity", "smoothness", "progress", "secant", "geometry", "noise")
 F = TypeVar("F", bound=Callable[..., Any])

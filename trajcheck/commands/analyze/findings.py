@@ -47,6 +47,7 @@ from trajcheck.reports.making.rounding_warnings import (
     unmeasured_warning,
     untold_warning,
 )
+from trajcheck.reports.making.schedule_table import schedule_table
 from trajcheck.reports.making.stored_rounding import near_rounding_warning
 from trajcheck.reports.making.warnings import (
     data_set_warning,
@@ -66,6 +67,7 @@ from trajcheck.tables.needed import needed
 from trajcheck.tables.reference_operands import weights_with_skip
 from trajcheck.tables.samples import Measured, chosen
 from trajcheck.tables.scale import ScaleInvariant, scale_invariant
+from trajcheck.tables.schedule.bound_rows import Schedule, schedule
 from trajcheck.tables.source import NOT_FINITE, Source
 
 if TYPE_CHECKING:
@@ -152,6 +154,8 @@ class Findings:
             for sample, each in self.towards.items():
                 tables["references"].add({"step": steps, "ref": spec, "sample": sample}, each[spec])
         tables["assumptions"] = assumptions_table(ledger(self.measured, self.families.values()))
+        if self.schedule is not None:
+            tables["schedule"] = schedule_table(self.trajectory, self.schedule)
         if self.options.layers or self.options.group:
             tables["layers"] = layers_table(self.measured, self.families, self.options.group)
         if self.allocation is not None:
@@ -175,6 +179,11 @@ class Findings:
     def losses(self) -> CsvTable | None:
         """The losses of all steps, where a log beside the records has them."""
         return losses_table(self.trajectory)
+
+    @cached_property
+    def schedule(self) -> Schedule | None:
+        """The last-iterate bound towards every reference."""
+        return schedule(self.measured, self.families.values())
 
     def incomplete(self) -> list[str]:
         """What was explicitly asked for and could not be computed."""
@@ -300,6 +309,7 @@ class Findings:
                 "audit": None if self.run.audit is None else self.run.audit.as_json(),
                 **({} if self.allocation is None else {"allocation": allocation_summary(self.allocation)}),
                 **averages_summary(self.columns.averages),
+                **({} if self.schedule is None else {"schedule": dict(self.schedule.facts)}),
                 **({} if self.losses is None else {"losses": {"rows": len(self.losses.parts[0].steps)}}),
             },
             warnings=self.warnings(),

@@ -22,7 +22,7 @@ from trajcheck.runs.formats.recognise import EVERY_STEP, read_every_step_file, r
 from trajcheck.runs.logs.all_losses import arrays
 from trajcheck.runs.logs.run_log import RunLog
 from trajcheck.runs.trajectory import Trajectory, open_trajectory
-from trajcheck.tables.subgradient_steps import one_function, other_steps, rate_arrays, update_lengths
+from trajcheck.tables.schedule.subgradient_steps import one_function, other_steps, rate_arrays, update_lengths
 
 UNKNOWN_STEPS = (
     "a log does not say how the steps were made: the bound is that of x_(t+1) = x_t - eta_t g_t, g_t the gradient that "
@@ -138,6 +138,11 @@ def _of_means(losses: Known) -> list[str]:
 def _of_run(path: Path, given: Given) -> ScheduleBound:
     trajectory = open_trajectory(path, skip_bad=True)
     log = trajectory.log
+    if log is not None and log.grad_sq and not log.lr:
+        raise RunError(
+            f"{path}: no rate of a step is known: parameter groups that differ in their rates have none in common, and "
+            "the theorem is of one rate a step."
+        )
     if log is None or not (log.grad_sq and log.lr):
         raise RunError(
             f"{path}: has no {EVERY_STEP} with rates and gradients of all steps. `trajcheck analyze {path}` makes the "

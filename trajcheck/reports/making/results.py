@@ -81,6 +81,7 @@ class Report(Shown):
     losses: pd.DataFrame | None = None
     allocation: pd.DataFrame | None = None
     averages: pd.DataFrame | None = None
+    schedule: pd.DataFrame | None = None
 
     @property
     def files(self) -> tuple[str, ...]:

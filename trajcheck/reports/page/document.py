@@ -10,6 +10,7 @@ from trajcheck.reports.page.facts import (
     headline_table,
     left_out_section,
     provenance_section,
+    schedule_section,
     warnings_section,
 )
 from trajcheck.reports.page.frame import figure, frame, resource
@@ -37,6 +38,7 @@ def document(report: SavedReport, drawn: Drawn) -> str:
     sections = [
         _headline(report, _WORDS[report.kind](report)),
         assumptions_section(report),
+        schedule_section(report),
         warnings_section(report),
         _series() if meta["quantities"] else "",
         section(
@@ -48,6 +50,7 @@ def document(report: SavedReport, drawn: Drawn) -> str:
     names = {
         "headline": "Headline",
         "assumptions": "Assumptions",
+        "schedule": "Schedule",
         "warnings": "Warnings",
         "series": "Series",
         "figures": "Figures",

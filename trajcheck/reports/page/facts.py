@@ -10,6 +10,9 @@ from typing import Any
 from trajcheck.reports.page.markup import items, section, table, text
 from trajcheck.reports.quantities.headline import headline_tables, legend
 from trajcheck.reports.quantities.ledger import HEADS, LEGEND, Ledger
+from trajcheck.reports.quantities.schedule import HEADS as OF_BOUND
+from trajcheck.reports.quantities.schedule import LEGEND as BOUND_LEGEND
+from trajcheck.reports.quantities.schedule import cells, last_rows, sentences
 from trajcheck.reports.reading.report import SavedReport
 from trajcheck.reports.terminal.layout import number
 
@@ -58,6 +61,20 @@ def assumptions_section(report: SavedReport) -> str:
     ]
     words = items(f"{term}: {said}" for term, said in {**LEGEND, **ledger.formulas}.items())
     return section("assumptions", "Assumptions along the path", *found, words)
+
+
+def schedule_section(report: SavedReport) -> str:
+    """The last-iterate bound towards each reference, a row and a sentence each."""
+    frame = report.tables.get("schedule")
+    if frame is None or not len(frame):
+        return ""
+    return section(
+        "schedule",
+        "The theory of schedules",
+        table("Last-iterate bound", OF_BOUND, [cells(row) for row in last_rows(frame)], numbers=len(OF_BOUND) - 1),
+        items(sentences(frame, report.summary)),
+        items(f"{term}: {words}" for term, words in BOUND_LEGEND.items()),
+    )
 
 
 def warnings_section(report: SavedReport) -> str:

@@ -27,7 +27,17 @@ WORDS = (
 
 #: The tables of each kind of report, the first of which it cannot be without.
 TABLES = {
-    "analysis": ("steps", "references", "assumptions", "layers", "trajectory", "losses", "allocation", "averages"),
+    "analysis": (
+        "steps",
+        "references",
+        "assumptions",
+        "schedule",
+        "layers",
+        "trajectory",
+        "losses",
+        "allocation",
+        "averages",
+    ),
     "comparison": ("compare", "layers"),
     "flow": ("flow",),
 }
@@ -47,6 +57,7 @@ _NEEDED = {
     "allocation": ("step", "sample", "tensor", "group"),
     "averages": ("step", "average", "sample"),
     "losses": ("step", "until"),
+    "schedule": ("step", "ref", "sample"),
     "undefined": ("table", "column", "reason"),
 }
 
@@ -195,6 +206,7 @@ def read_report(folder: Path) -> SavedReport:
         "losses": summary.get("losses"),
         "allocation": options.get("allocate"),
         "averages": options.get("average"),
+        "schedule": summary.get("schedule"),
     }
     tables = {
         name: _table(folder / f"{name}.csv", named)

@@ -30,20 +30,21 @@ def printed(
     folder: Path,
     summary: Mapping[str, Any],
     table: Callable[[], str],
-    rows: Sequence[Mapping[str, Any]] | None = None,
+    rows: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
 ) -> str:
     """The text for stdout. `table` makes that of the format `table`; json is an object of the report's folder and the
     parts of summary.json that are read first; csv and markdown are the headline, a row a reference, other run or flow,
-    with all digits in csv. `rows`: of assumptions.csv, which the three then are in place of the headline."""
+    with all digits in csv. `rows`: those of a table by its name, which the three then
+    are in the place of the headline."""
     if name == TABLE:
         return table()
     if name == "json":
         told = {key: summary[key] for key in _TOLD if key in summary}
         if rows is not None:
-            told = {"run": summary["run"], "assumptions": rows, "warnings": summary["warnings"]}
+            told = {"run": summary["run"], **rows, "warnings": summary["warnings"]}
         return json.dumps({"report": str(folder), **told}, indent=2, allow_nan=False)
-    rows = headline_rows(summary) if rows is None else rows
-    return _csv(rows) if name == "csv" else _markdown(rows)
+    found = headline_rows(summary) if rows is None else [row for each in rows.values() for row in each]
+    return _csv(found) if name == "csv" else _markdown(found)
 
 
 def headline_rows(summary: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -20,6 +20,7 @@ _KEYS = {
     "losses": (),
     "allocation": ("sample", "tensor", "group"),
     "averages": ("average", "sample"),
+    "schedule": ("ref", "sample"),
     "compare": ("run_b",),
     "flow": (),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from trajcheck.runs.independence.shared_batches import full_batch
 from trajcheck.runs.logs.all_losses import arrays
 from trajcheck.runs.logs.run_log import RunLog
 from trajcheck.runs.optimizer_settings import OptimizerSettings
@@ -17,9 +18,7 @@ SAME = 0.01
 def one_function(trajectory: Trajectory) -> bool:
     """Whether every record that has a batch has the same one, stored once, and no step drew random numbers: then f is
     one function, and each g_t its gradient."""
-    batches = [snapshot for snapshot in trajectory.snapshots if snapshot.has_batch]
-    sources = {snapshot.step if snapshot.batch_from is None else snapshot.batch_from for snapshot in batches}
-    return len(batches) > 1 and len(sources) == 1 and not any(snapshot.generators for snapshot in batches)
+    return full_batch(trajectory) and not any(snapshot.generators for snapshot in trajectory.snapshots)
 
 
 def other_steps(trajectory: Trajectory, last: int) -> list[str]:

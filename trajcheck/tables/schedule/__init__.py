@@ -1,0 +1,1 @@
+"""The last-iterate bound along a run."""
