@@ -21,7 +21,7 @@ from trajcheck.runs.references import Reference
 from trajcheck.scalars.micro_batches import MICRO
 from trajcheck.scalars.rows import Row, Rows
 from trajcheck.scalars.saved.record import Need, Record, TensorShares, record_of, row_of
-from trajcheck.scalars.values import LAG_PRODUCTS, LagScalars, RowScalars
+from trajcheck.scalars.values import LAG_PRODUCTS, LagScalars, RowScalars, StepScalars
 from trajcheck.stream.lag_pass import gather_lags
 from trajcheck.stream.row_pass import gather
 
@@ -215,12 +215,25 @@ class Measurement(RowNeeds):
     def batches(self, sample: str, draws: Sequence[Mapping[int, RowScalars]]) -> dict[int, list[RowScalars]]:
         """By place, each of the batches that a row is measured on under a convention, where these are several."""
         rows = self.rows.rows
-        if not self.request.plan.batch_sums or sample not in ("own", "probe"):
-            return {}
-        if sample == "probe":
+        if sample == "probe" and self.request.plan.batch_sums:
             return {row.place: [each[row.place] for each in draws] for row in rows}
-        found = {row.place: [self._row(row, [need]) for need in self._micro(row)] for row in rows}
+        if sample != "own":
+            return {}
+        found = {
+            row.place: [self._row(row, [need]) for need in self._micro(row)] or self._recorded(row) for row in rows
+        }
         return found if any(found.values()) else {}
+
+    def _recorded(self, row: Row) -> list[RowScalars]:
+        """What was recorded of the micro-batches of a step that is not replayed."""
+        found = self.request.trajectory.snapshots[row.place].micro_gradients
+        if found is None:
+            return []
+        products = zip(found.squares, found.dots, found.units, strict=True)
+        return [
+            RowScalars(StepScalars(row.step, grad_sq=square, grad_dot_sum=dot, grad_dot_units=unit))
+            for square, dot, unit in products
+        ]
 
     def second(self) -> dict[str, list[dict[int, RowScalars]]]:
         """The same of the second precision: on the rows that were replayed in it."""

@@ -86,6 +86,10 @@ class Recorder:
             ranks, whose times differ.
         every_step: write loss, rate, |g_t|^2 and |x_{t+1} - x_t|^2 of every step, recorded or not, to every-step.f64 in
             the folder. Takes one more vector of memory on the training device; False leaves it out.
+        micro_gradients: of recorded steps that are accumulated over micro-batches, record three numbers of each
+            micro-batch's gradient, from which the noise between them is known without a replay. Takes as many vectors
+            of memory on the training device as there are micro-batches, until a recorded step ends. observe() is then
+            to be called after each backward().
         quiet: print neither the plan, nor what is left out, nor why recording stopped; of that there is a warning.
 
     Of an optimizer that evaluates its closure several times a step, as LBFGS does, f and g_t are those of the first.
@@ -120,6 +124,7 @@ class Recorder:
         windows: bool = False,
         overhead: float | Literal["auto"] | None = "auto",
         every_step: bool = True,
+        micro_gradients: bool = False,
     ) -> None:
         model, ranks = without_wrapper(model), current_ranks()
         if optimizer is None:
@@ -195,6 +200,7 @@ class Recorder:
                 self._warn,
                 every_step,
                 self._without_every_step,
+                micro_gradients,
             )
             ends = StepEnds(parts)
             self._steps, self._end = StepRecorder(parts, ends), RunEnd(parts, ends)

@@ -26,6 +26,7 @@ from trajcheck.recording.step.summed_steps import SummedSteps
 from trajcheck.recording.step.unseen_updates import UnseenUpdates
 from trajcheck.recording.step.vectors import StepVectors
 from trajcheck.recording.step.window_sums import WindowSums
+from trajcheck.recording.sums.micro_gradients import MicroGradients
 
 
 class StepParts:
@@ -47,6 +48,7 @@ class StepParts:
         say: Callable[[str], None],
         every_step: bool,
         lost: Callable[[Exception], None],
+        micro_gradients: bool = False,
     ) -> None:
         """`lost` is told why nothing more is taken of every step."""
         self.step = writer.start
@@ -55,7 +57,8 @@ class StepParts:
         self.vectors = StepVectors(model, grad_dtype, writer.buffers)
         self.writer, self.export, self.spent = writer, export, spent
         self.summed = SummedSteps(windows, self.vectors, spent)
-        self.records = StepRecords(writer, self.vectors, observations, self.summed, settings, trained)
+        self.micro = MicroGradients(model.ranks.count) if micro_gradients else None
+        self.records = StepRecords(writer, self.vectors, observations, self.summed, settings, trained, self.micro)
         four = (
             EveryStep(model.stored, writer.every_step_file, alone=model.ranks.count == 1, whole=not model.sharded)
             if every_step and model.ranks.first

@@ -60,6 +60,10 @@ class StepRecorder:
         forward: Place | None = None
         if self._of.noting:
             self._of.observations.add(batch, loss, weight, full=self._of.scheduled, forwards=forwards, lacks=lacks)
+            if self._of.micro is not None and self._of.scheduled:
+                scaler, first = self._of.observations.scaler, self._of.observations.losses == 1
+                scaled = scaler is not None and scaler.is_enabled()
+                self._of.micro.observed(self._of.model.stored, weight, first=first, scaled=scaled)
             forward = self._of.place.observed(self._of.observations.losses == 1, self._of.scheduled)
         if self._of.scheduled and self._of.export.pending:
             with self._of.spent.exporting():

@@ -101,6 +101,16 @@ class Probe:
 
 
 @dataclass(frozen=True)
+class MicroGradients:
+    """Of the gradients g_i of a step's micro-batches, S their sum and U that of g_i / |g_i|: `squares` |g_i|^2, `dots`
+    <g_i, S>, `units` <g_i, U>."""
+
+    squares: tuple[float, ...]
+    dots: tuple[float, ...]
+    units: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Snapshot:
     """One recorded step t.
 
@@ -146,6 +156,7 @@ class Snapshot:
     modes: Mapping[str, str] | None = None
     micro_batches: int = 1
     micro_weights: tuple[float | None, ...] | None = None
+    micro_gradients: MicroGradients | None = None
     forwards: tuple[int, ...] = ()
     omitted: Mapping[str, str] = field(default_factory=dict)
     groups: tuple[Mapping[str, Any], ...] = ()

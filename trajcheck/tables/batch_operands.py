@@ -11,9 +11,27 @@ from trajcheck.metrics.formulas.tail import STANDING, TOO_FEW, UNEQUAL
 from trajcheck.metrics.quantity import REFERENCES, STEPS
 from trajcheck.metrics.tails import FEWEST, Tails
 from trajcheck.scalars.micro_batches import no_micro_batches
+from trajcheck.scalars.rows import Row
 from trajcheck.scalars.values import OF_BATCHES
 from trajcheck.tables.operands import Operands, operand
-from trajcheck.tables.source import NOT_FINITE
+from trajcheck.tables.source import NOT_FINITE, Source
+
+#: Of micro-batches that were recorded and not replayed.
+OF_ALL = "recorded for all tensors together: give --objective to have it of each"
+
+
+def _none(source: Source) -> list[str]:
+    """Why a row has no batches; '' where it has some, or is of one sample alone."""
+    replayed = [""] * len(source.rows.rows) if source.epsilon is None else source.no_replay
+    return [reason or _missing(source, row) for row, reason in zip(source.rows.rows, replayed, strict=True)]
+
+
+def _missing(source: Source, row: Row) -> str:
+    if batches := source.batches.get(row.place, ()):
+        of_all = (source.whole or source).batches[row.place]
+        return OF_ALL if batches[0].own.grad_sq is None and of_all[0].own.grad_sq is not None else ""
+    weights = no_micro_batches(source.trajectory, row.place) if source.sample == "own" else ""
+    return weights or source.trajectory.snapshots[row.place].omitted.get("micro_gradients", "")
 
 
 @operand(STEPS, REFERENCES, needs=("grad_sq", *BATCH_PRODUCTS))
@@ -31,9 +49,7 @@ def batches(o: Operands) -> Batches:
                 values[number, at] = np.nan if value is None else value
                 if value is None and name in products:
                     missing[at] = NOT_FINITE
-    own = source.sample == "own"
-    unusable = source.each(lambda row: no_micro_batches(source.trajectory, row.place) if own else "")
-    why = column([0.0] * len(rows), source.no_replay, missing, unusable).reasons
+    why = column([0.0] * len(rows), _none(source), missing).reasons
     grad_sq, dot_sum, dot_units, examples, averaged = found.values()
     return Batches(grad_sq, dot_sum, dot_units, examples, averaged, why)
 

@@ -22,6 +22,8 @@ from trajcheck.measuring.options import Options
 from trajcheck.objective.objective import Objective
 from trajcheck.objective.sample import Sample
 from trajcheck.replay.batches.examples import Examples
+from trajcheck.runs.formats.native.metadata import as_micro_gradients
+from trajcheck.runs.trajectory import open_trajectory
 
 NAMES = [f"{name}{end}" for name in COLUMNS for end in ("", "_se")]
 HERE: dict[str, Any] = {"sample": ("probe",), "metrics": ("noise",), "refs": ("final",)}
@@ -284,3 +286,66 @@ def test_tails_of_few_or_unequal_batches_are_not_told(probed: tuple[Path, str, A
 def test_what_the_index_of_tails_needs(chosen: dict[str, Any], why: str) -> None:
     with pytest.raises(UsageError, match=why):
         Options(**{**HERE, "tail_index": True, "objective": "run", **chosen}).check()
+
+
+def recorded(folder: Path, **options: Any) -> Path:
+    """The steps of `accumulated`, and what the Recorder knows of their micro-batches' gradients."""
+    scope: dict[str, Any] = {}
+    exec(OBJECTIVE, scope)
+    model, stream = scope["made"](), torch.Generator().manual_seed(1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    early, weighed = options.pop("early", False), options.pop("weighed", True)
+    with trajcheck.Recorder(folder, model, optimizer, every=1, quiet=True, micro_gradients=True, **options) as recorder:
+        for step in range(3):
+            batches = [(torch.randn(n, 3, generator=stream).double(), torch.ones(n, 1).double()) for n in SIZES[:5]]
+            for batch in batches[: 1 if step == 2 else 5]:
+                weight = len(batch[0]) / sum(SIZES[:5]) if weighed else 0.0
+                loss = scope["mean"](model, batch)
+                if early:
+                    recorder.observe(batch, loss, weight)
+                (weight * loss).backward()
+                if not early:
+                    recorder.observe(batch, loss, weight)
+            optimizer.step()
+            optimizer.zero_grad()
+    return folder
+
+
+def test_micro_gradients_that_were_recorded_need_no_replay(
+    accumulated: tuple[Path, str, list[Any]], tmp_path: Path
+) -> None:
+    run = recorded(tmp_path / "run")
+    chosen = {**HERE, "sample": ("own",), "layers": True}
+    replayed = analyzed(accumulated[0], accumulated[1], tmp_path / "replayed", **chosen).steps
+    report = analyzed(run, "none", tmp_path / "report", **chosen, replay_dtype=None)
+    steps = report.steps
+    for name in NAMES:
+        if name.startswith(("noise_trace", "noise_scale")):
+            assert name not in steps, "without the loss nobody knows what it is a mean of"
+            continue
+        np.testing.assert_allclose(col(steps, name)[:2], col(replayed, name)[:2], rtol=1e-9, err_msg=name)
+        assert np.isnan(col(steps, name)[2:]).all()
+    assert_accounted(report.undefined, "steps", steps, [name for name in NAMES if name in steps])
+    assert report.layers is not None and "growth" not in report.layers
+    reasons = report.undefined.query("table == 'layers' and column == 'growth'")["reason"]
+    assert reasons.str.contains("for all tensors together").any()
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [({"early": True}, "after each backward"), ({"weighed": False}, "weight"), ({"scaler": "cpu"}, "loss scale")],
+)
+def test_micro_gradients_that_are_not_known_are_not_recorded(options: dict[str, Any], why: str, tmp_path: Path) -> None:
+    if "scaler" in options:
+        options = {"scaler": torch.amp.GradScaler("cpu")}
+    snapshot = open_trajectory(recorded(tmp_path / "run", **options)).snapshots[0]
+    assert snapshot.micro_gradients is None and why in snapshot.omitted["micro_gradients"]
+
+
+WRONG = ({"squares": [-1.0] * 5}, {"dots": [1.0]}, {"units": None}, {"squares": ["x"] * 5}, {"squares": [1e999] * 5})
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_micro_gradients_of_strangers_are_checked(wrong: dict[str, Any]) -> None:
+    with pytest.raises((ValueError, TypeError)):
+        as_micro_gradients({"squares": [1.0] * 5, "dots": [1.0] * 5, "units": [1.0] * 5, **wrong})

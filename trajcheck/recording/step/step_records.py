@@ -15,6 +15,7 @@ from trajcheck.recording.step.learning_time import Sums
 from trajcheck.recording.step.observations import Observations
 from trajcheck.recording.step.summed_steps import SummedSteps
 from trajcheck.recording.step.vectors import StepVectors, Tensors
+from trajcheck.recording.sums.micro_gradients import MicroGradients
 
 
 class StepRecords:
@@ -29,9 +30,10 @@ class StepRecords:
         summed: SummedSteps,
         settings: GroupSettings,
         trained: TrainedSet,
+        micro: MicroGradients | None,
     ) -> None:
         self._writer, self._vectors, self._observations, self._summed = writer, vectors, observations, summed
-        self._settings, self._trained = settings, trained
+        self._settings, self._trained, self._micro = settings, trained, micro
         self.epoch: int | None = None
         self.elsewhere: list[int] = []
         self._groups: list[dict[str, Any]] | None = None  # settings that are others than run.json's
@@ -68,6 +70,12 @@ class StepRecords:
         if skipped:
             metadata["skipped"] = True
         metadata |= unseen
+        if self._micro is not None:
+            numbers, why = self._micro.take(metadata.get("micro_batches", 1))
+            if why or (numbers and apart):
+                metadata["omitted"] = {**metadata.get("omitted", {}), "micro_gradients": why or apart}
+            elif numbers:
+                metadata["micro_gradients"] = numbers
         if reason := missing or apart:
             vectors = {name: tensor for name, tensor in vectors.items() if not name.startswith("grad/")}
             metadata["omitted"] = {**metadata.get("omitted", {}), "gradient": reason}

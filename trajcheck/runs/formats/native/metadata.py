@@ -11,6 +11,7 @@ from trajcheck.files.complex_pairs import with_complex
 from trajcheck.files.plain_json import parse_json
 from trajcheck.files.safetensors_header import TensorFile
 from trajcheck.readable import one_line
+from trajcheck.runs.snapshot import MicroGradients
 
 #: The largest number of a step, which tables hold as float64 too, and of the micro-batches of one.
 LARGEST, MOST_MICRO_BATCHES = 2**53, 2**20
@@ -120,6 +121,16 @@ def as_weights(value: Any) -> tuple[float | None, ...]:
     if not isinstance(value, list):
         raise ValueError
     return tuple(None if weight is None else as_number(weight) for weight in value)
+
+
+def as_micro_gradients(value: Any) -> MicroGradients:
+    """Three lists of one length, the squares not below 0."""
+    if not isinstance(value, dict):
+        raise ValueError
+    squares, dots, units = (as_numbers(value.get(key)) for key in ("squares", "dots", "units"))
+    if not len(squares) == len(dots) == len(units) or min(squares, default=0.0) < 0:
+        raise ValueError
+    return MicroGradients(squares, dots, units)
 
 
 def as_places(value: Any) -> dict[str, int]:

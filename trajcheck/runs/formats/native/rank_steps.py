@@ -75,6 +75,7 @@ def join(shares: Sequence[Share], shares_of: Callable[[int], Sequence[Share]]) -
         gradients=_section("grad", shares),
         window_gradient={} if window is None else _section("window", shares),
         window=window,
+        micro_gradients=None,  # those of one rank tell nothing of the others'
         frozen_from=frozen_from,
         modes=modes,
         loss=math.fsum(losses) / len(losses) if len(losses) == len(shares) else None,

@@ -21,6 +21,7 @@ from trajcheck.runs.formats.native.metadata import (
     as_group,
     as_loss,
     as_micro_batches,
+    as_micro_gradients,
     as_modes,
     as_natural,
     as_naturals,
@@ -60,6 +61,7 @@ EXACT: Mapping[str, Callable[[Any], Any]] = {
     "batch_from": as_natural,
     "modes": as_modes,
     "micro_weights": as_weights,
+    "micro_gradients": as_micro_gradients,
     "autocast": as_reason,
 }
 _FLOATING = frozenset(FLOATING)
@@ -178,6 +180,8 @@ def _check(snapshot: Snapshot, file: TensorFile) -> None:
         raise ValueError(f"metadata 'micro_batches' is {count}, but there are {len(snapshot.batch)} batch tensors")
     if weights is not None and len(weights) != count:
         raise ValueError(f"{len(weights)} micro_weights for {count} micro-batches; expected one for each")
+    if (micro := snapshot.micro_gradients) and len(micro.squares) != count:
+        raise ValueError(f"metadata 'micro_gradients' has {len(micro.squares)} of {count} micro-batches")
     if (forwards := snapshot.forwards) and (len(forwards) != count or not all(forwards)):
         raise ValueError(
             f"metadata 'forwards' is {list(forwards)} for {count} micro-batches; expected one or more for each"
