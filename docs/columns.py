@@ -32,8 +32,8 @@ CONDITIONS = {
     "lags": "recorded gradients, `--memory-lags`",
     "thinned": "rows that are not all steps",
     "tail_index": "`--tail-index`",
-    "batches": "several batches a row: objective and `--sample probe`, or a step accumulated over micro-batches with an "
-    "objective or `Recorder(micro_gradients=True)`",
+    "batches": "several batches a row: objective and `--sample probe`, or a step accumulated over micro-batches with "
+    "an objective or `Recorder(micro_gradients=True)`",
     "gap": "`--align time`",
     "line": "objective",
 }
