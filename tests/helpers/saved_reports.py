@@ -144,6 +144,7 @@ def analysis(
         "inst_smooth",
         "max_smooth",
         "valley_height_se",
+        "loss_gap_se",
     )
 
     def frame(names: Sequence[str], seed: int) -> pd.DataFrame:
