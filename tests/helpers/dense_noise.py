@@ -39,6 +39,7 @@ COLUMNS: dict[str, Of] = {
     "coherence": lambda g, sizes: pairs_mean(g) / mean_square(g),
     "batch_cos": lambda g, sizes: cosine_mean(g),
     "growth": lambda g, sizes: mean_square(g) / pairs_mean(g),
+    "batch_grad_sq": lambda g, sizes: mean_square(g),
 }
 
 

@@ -23,7 +23,7 @@ ELSEWHERE = {
         *("descent_controlled_sum", "descent_controlled_sum_rows_se"),
         *("convexity_ratio_controlled", "convexity_ratio_controlled_rows_se"),
         *("hessian_products", "grad_curvature", "stability_threshold", "replay_loss_error", "replay_grad_error"),
-        *("grad_true_sq", "noise_trace", "noise_scale", "coherence", "batch_cos", "growth"),
+        *("grad_true_sq", "noise_trace", "noise_scale", "coherence", "batch_cos", "growth", "batch_grad_sq"),
     },
     "references": {
         *("lo_lr_smooth", "lr", "implied_rate", "memory_", "window_num", "window_num_skip"),

@@ -23,7 +23,7 @@ OF_STEPS = (
     *("gap_resolution", "avg_gap", "exp_gap", "convexity_num", "convexity_den", "convexity_ratio", "inst_smooth"),
     *("max_smooth", "avg_smooth", "exp_smooth", "smoothness_ratio", "directional_smoothness", "lambda_max"),
     *("lambda_min", "grad_curvature", "stability_threshold", "replay_loss_error", "replay_grad_error"),
-    *("predicted_change_max_sum", "predicted_change_exp_sum", "loss_change_known"),
+    *("predicted_change_max_sum", "predicted_change_exp_sum", "loss_change_known", "grad_true_sq", "batch_grad_sq"),
 )
 OF_REFERENCES = (
     *("ref_dist", "grad_norm", "grad_dot_ref", "rsi", "eb", "cos", "cos_floor", "cos_skip", "lo_lr", "lo_lr_smooth"),
@@ -82,6 +82,12 @@ def summary(refs: Sequence[str], samples: Sequence[str] = ("own",), **more: Any)
             "skipped": 0,
             "not_theorem": {ref: {sample: [] for sample in samples} for ref in refs},
         },
+        "alpha_beta": {
+            ref: {
+                sample: {"beta": [0.0, 1.0], "alpha": [-0.5, 2.0], "step": [3, 4], "slope": 1.2} for sample in samples
+            }
+            for ref in refs
+        },
         "scale_invariant": None,
         "audit": None,
         "warnings": [],
@@ -101,10 +107,18 @@ def random_columns(names: Sequence[str], rows: int, seed: int = 0) -> dict[str, 
 
 
 def ledger(refs: Sequence[str], samples: Sequence[str]) -> pd.DataFrame:
-    """A row of convexity towards each reference, on each sample: satisfied on most rows, and as on all others."""
+    """A row of convexity towards each reference, on each sample, satisfied on half of the rows, and rows of fits."""
     numbers = {**dict.fromkeys(NUMBERS, 0.5), "worst": 3.0, "worst_step": 7, "rows": 40}
     words = {"assumption": "convex", "parameter": "gap", "formula": "f(x) - f(y) - <g, x - y> <= 0"}
     rows = [{**words, "ref": ref, "sample": sample, **numbers} for ref in refs for sample in samples]
+    fits = {"l0_l1": ("L0", "L1"), "h0_h1": ("H0", "H1"), "abc": ("A", "B", "C"), "alpha_beta": ("alpha", "beta")}
+    rows += [
+        {"assumption": name, "parameter": each, "formula": "", "ref": ref, "sample": sample, **numbers}
+        for name, parameters in fits.items()
+        for ref in (refs if name == "alpha_beta" else ["x_(t-1)"])
+        for sample in samples
+        for each in (*parameters, "explained")
+    ]
     return pd.DataFrame(rows, columns=[*KEYS, *NUMBERS])
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from trajcheck.metrics.assumptions.alpha_beta import alpha_beta_frontier
 from trajcheck.metrics.assumptions.assumption import CONTEXT, Assumption, rows_of
 from trajcheck.metrics.assumptions.catalogue import assumptions
 from trajcheck.metrics.assumptions.entries import Entry
@@ -39,6 +41,26 @@ def ledger(measured: Iterable[Measured], families: Iterable[Family]) -> list[Led
         for each in samples:
             for ref, columns in each.towards.items() if table == REFERENCES else [("", each.own)]:
                 found += list(_rows(one, ref, each, columns))
+    return found
+
+
+def frontiers(measured: Iterable[Measured]) -> dict[str, dict[str, dict[str, Any]]]:
+    """alpha_max(beta) of the alpha-beta condition by reference and sample: its corners `beta` and `alpha`, `step` of
+    the row on which it rests from each on, and `slope` behind the last; where there is one."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for each in measured:
+        steps = [row.step for row in each.sources[0].rows.rows]
+        for ref, columns in each.towards.items():
+            names = inspect.signature(alpha_beta_frontier).parameters
+            if not names.keys() <= columns.keys():
+                continue
+            if (one := alpha_beta_frontier(**{name: columns[name] for name in names})) is not None:
+                found.setdefault(ref, {})[each.sample] = {
+                    "beta": one.beta.tolist(),
+                    "alpha": one.alpha.tolist(),
+                    "step": [steps[row] for row in one.row],
+                    "slope": float(one.slope[-1]),
+                }
     return found
 
 

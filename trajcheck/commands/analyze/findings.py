@@ -62,7 +62,7 @@ from trajcheck.reports.quantities.catalogue import PREVIOUS
 from trajcheck.reports.reading.report import OPTIONAL
 from trajcheck.runs.references import Reference
 from trajcheck.runs.trajectory import Trajectory
-from trajcheck.tables.ledger import ledger
+from trajcheck.tables.ledger import frontiers, ledger
 from trajcheck.tables.needed import needed
 from trajcheck.tables.reference_operands import weights_with_skip
 from trajcheck.tables.samples import Measured, chosen
@@ -311,6 +311,7 @@ class Findings:
                 **averages_summary(self.columns.averages),
                 **({} if self.schedule is None else {"schedule": dict(self.schedule.facts)}),
                 **({} if self.losses is None else {"losses": {"rows": len(self.losses.parts[0].steps)}}),
+                **({"alpha_beta": found} if (found := frontiers(self.measured)) else {}),
             },
             warnings=self.warnings(),
             incomplete=self.incomplete(),

@@ -8,7 +8,7 @@ from trajcheck.metrics.assumptions.assumption import assumption
 from trajcheck.metrics.assumptions.entries import NO_NOISE, Entry, with_error
 from trajcheck.metrics.assumptions.fitted import ahead, fitted_rows, refused, why_nowhere
 from trajcheck.metrics.columns import Column
-from trajcheck.metrics.fits.alpha_beta import AlphaBeta
+from trajcheck.metrics.fits.alpha_beta import AlphaBeta, Frontier
 from trajcheck.metrics.fits.alpha_beta import alpha_beta as fitted_pair
 from trajcheck.metrics.fits.envelope import NoFit
 from trajcheck.metrics.quantity import REFERENCES
@@ -44,8 +44,7 @@ def alpha_beta(
     """The pair is fitted to the rows with D_t above its resolution. On the second half of the steps all rows are
     judged, those with D_t at most 0 too."""
     floor = ref_above_floor
-    above = excess.except_where(excess.values <= difference_resolution.values, NOT_ABOVE).along(floor)
-    above = above.along(grad_dot_ref)
+    above = _above(grad_dot_ref, excess, difference_resolution, floor)
     here = excess.along(floor).along(grad_dot_ref).defined
     resolution = with_error(gap_resolution, inst_gap_se)
 
@@ -72,3 +71,21 @@ def alpha_beta(
     verdict = ahead(fit, margin, here, weights.of(here), steps)
     why = {"alpha": NO_BEST, "beta": NO_BEST}
     return fitted_rows(NAMES, found[:3], found.interval, [NO_NOISE] * 3, verdict, above.defined, why)
+
+
+def alpha_beta_frontier(
+    grad_dot_ref: Column, excess: Column, difference_resolution: Column, ref_above_floor: Column
+) -> Frontier | None:
+    """alpha_max over the same rows, `row` by place in the columns; None where the condition is not fitted."""
+    rows = _above(grad_dot_ref, excess, difference_resolution, ref_above_floor).defined
+    try:
+        found = fitted_pair(grad_dot_ref.values[rows], excess.values[rows], ref_above_floor.values[rows]).frontier
+    except NoFit:
+        return None
+    return found._replace(row=np.flatnonzero(rows)[found.row])
+
+
+def _above(grad_dot_ref: Column, excess: Column, difference_resolution: Column, ref_above_floor: Column) -> Column:
+    """D_t on the rows that bound alpha."""
+    above = excess.except_where(excess.values <= difference_resolution.values, NOT_ABOVE)
+    return above.along(ref_above_floor).along(grad_dot_ref)

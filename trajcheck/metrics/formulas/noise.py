@@ -193,13 +193,13 @@ def growth(batches: Batches) -> dict[str, Column]:
 
 @quantity(
     STEPS,
-    formula="mean of |g_b|^2 over the batches of the row",
+    formula="mean of |g_b|^2 over the batches of the row: E |g|^2",
     unit=GRADIENT_SQ,
     range=">= 0",
+    family="noise",
     of_batches=True,
     when="batches",
-    hidden=True,
 )
 def batch_grad_sq(batches: Batches) -> dict[str, Column]:
-    """S2/m, >= 0: E |g|^2 of a batch."""
+    """S2/m, >= 0, in loss^2 / length^2: E |g|^2 of a batch, which contains the noise's own square."""
     return batches.with_error(lambda sums: sums.squares / sums.m)

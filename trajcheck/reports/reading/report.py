@@ -109,6 +109,11 @@ class SavedReport:
         """The references, in the order in which they were given."""
         return self.keys("references", "ref")
 
+    @property
+    def loss_floor(self) -> float:
+        """f_inf: as it was given, else 0, where the losses are known not to be negative."""
+        return float(self.summary["options"].get("loss_floor") or 0.0)
+
     @cached_property
     def samples(self) -> list[str]:
         return self.keys("steps", "sample")

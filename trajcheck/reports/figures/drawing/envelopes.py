@@ -14,8 +14,8 @@ from trajcheck.reports.figures.drawing.labels import labels_at_right
 from trajcheck.reports.figures.drawing.steps_in_colours import STEP_COLOURS
 from trajcheck.reports.figures.drawing.style import BLACK, GREY, VERMILLION, WIDTH
 
-#: Height in inches of a panel.
-_HEIGHT = 3.2
+#: Height in inches of a panel, and decades from which float64 has no room for margins and ticks beyond.
+_HEIGHT, _WHOLE = 3.2, 200.0
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,14 @@ def draw_panels(panels: Sequence[Panel], across: str, up: str) -> Figure:
 def _scales(ax: Axes, each: Panel) -> None:
     """Logarithmic across where positive values span decades, and up where they do, or it is so across and they span
     one: a line is a curve then, and its foot is where most points are."""
-    decades = [values.min() > 0 and values.max() / values.min() for values in (each.across, each.up)]
-    if decades[0] > WIDE:
+    across, up = (
+        np.log10(values.max()) - np.log10(values.min()) if values.min() > 0 else 0.0
+        for values in (each.across, each.up)
+    )
+    ax.margins(x=0.03)
+    if np.log10(WIDE) < across < _WHOLE:
         ax.set_xscale("log")
-    if decades[1] > (10 if decades[0] > WIDE else WIDE):
+    if (1.0 if ax.get_xscale() == "log" else np.log10(WIDE)) < up < _WHOLE:
         ax.set_yscale("log")
 
 
@@ -75,5 +79,4 @@ def _lines(ax: Axes, each: Panel) -> None:
         ax.plot(x, values, color=color, linestyle=style, linewidth=1.4, zorder=2)
     rests = np.isclose(each.envelope[0] + each.envelope[1] * each.across, each.up, rtol=1e-6, atol=0)
     ax.scatter(each.across[rests], each.up[rests], s=49, facecolor="none", edgecolor=BLACK, linewidth=0.9, zorder=4)
-    ax.margins(x=0.03)
     labels_at_right(ax, [(float(values[-1]), words, color) for values, color, _, words in lines])
