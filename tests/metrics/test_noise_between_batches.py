@@ -11,7 +11,7 @@ from trajcheck.metrics.batches import ONE_BATCH, TWO_BATCHES, Batches
 from trajcheck.metrics.columns import Column
 from trajcheck.metrics.formulas import noise as formulas
 
-NAMES = ("grad_true_sq", "noise_trace", "noise_scale", "coherence", "batch_cos", "growth")
+NAMES = ("grad_true_sq", "noise_trace", "noise_scale", "coherence", "batch_cos", "growth", "batch_grad_sq")
 
 
 def batches(gradients: np.ndarray, sizes: np.ndarray, averaged: float = 1.0) -> Batches:
@@ -137,5 +137,5 @@ def test_scaling_the_loss(drawn: tuple[np.ndarray, ...]) -> None:
     _, _, sizes, gradients = drawn
     one, other = (columns(batches(factor * gradients[:, :50], sizes)) for factor in (1.0, 10.0))
     for name, each in one.items():
-        power = 2 if name.startswith(("grad_true_sq", "noise_trace")) else 0
+        power = 2 if name.startswith(("grad_true_sq", "noise_trace", "batch_grad_sq")) else 0
         np.testing.assert_allclose(other[name].values, 10.0**power * each.values, rtol=1e-9, err_msg=name)

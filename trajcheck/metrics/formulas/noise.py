@@ -202,4 +202,4 @@ def growth(batches: Batches) -> dict[str, Column]:
 )
 def batch_grad_sq(batches: Batches) -> dict[str, Column]:
     """S2/m, >= 0, in loss^2 / length^2: E |g|^2 of a batch, which contains the noise's own square."""
-    return batches.with_error(lambda sums: sums.squares / sums.m)
+    return batches.with_error(lambda sums: sums.squares / sums.m, _unequal(batches))

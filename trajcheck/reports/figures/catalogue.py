@@ -5,7 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from pkgutil import iter_modules
 
-from trajcheck.reports.figures import of_groups, of_one_run, of_pairs, of_several_runs
+from trajcheck.reports.figures import of_fits, of_groups, of_one_run, of_pairs, of_several_runs
 from trajcheck.reports.figures.picture import Picture
 
 KINDS = ("analysis", "comparison", "flow", "together", "grouped")
@@ -14,7 +14,7 @@ KINDS = ("analysis", "comparison", "flow", "together", "grouped")
 def _declared() -> list[Picture]:
     return [
         import_module(f"{folder.__name__}.{module.name}").PICTURE
-        for folder in (of_one_run, of_pairs, of_several_runs, of_groups)
+        for folder in (of_one_run, of_fits, of_pairs, of_several_runs, of_groups)
         for module in iter_modules(folder.__path__)
     ]
 

@@ -1,0 +1,1 @@
+"""Figures of what was fitted to all rows of one run."""
