@@ -21,7 +21,6 @@ NOT_RUN = {
     "CONTRIBUTING.md": 2,  # a virtual environment, the gate
     "docs/batch.md": 4,  # cron, Slurm twice, Kubernetes
     "docs/figures.md": 1,  # an account of Weights & Biases
-    "docs/flow.md": 1,  # a minute of training
     "docs/objectives.md": 1,  # an archive of transformers: tests/integrations/test_hf.py
 }
 

@@ -101,9 +101,9 @@ class Part:
         where = "between consecutive iterates" if self.ref == PREVIOUS else f"towards {self.ref}"
         return f"{where}, {SAMPLES.get(self.sample, self.sample)}"
 
-    def rows(self, digits: int = 3) -> list[tuple[str, ...]]:
-        """As HEADS."""
-        return [_cells(row, digits) for row in self.records]
+    def rows(self, digits: int = 3, *, brief: bool = False) -> list[tuple[str, ...]]:
+        """As HEADS. `brief`: a constant that was fitted stands under its own name alone, L0, and not as l0_l1 L0."""
+        return [_cells(row, digits, brief) for row in self.records]
 
     @property
     def said(self) -> list[str]:
@@ -116,17 +116,18 @@ class Part:
         return found
 
 
-def _cells(row: Row, digits: int) -> tuple[str, ...]:
+def _cells(row: Row, digits: int, brief: bool) -> tuple[str, ...]:
     values = (number(row[name], digits) for name in ("constant", "quantile_5", "median", "quantile_95"))
     shares = (percent(row[name]) for name in ("satisfied", "violated", "undetermined"))
     rows = "-" if row["rows"] is None else f"{row['rows']:.0f}"
-    return (_name(row), *values, *shares, number(row["noise"], digits), rows)
+    return (_name(row, brief), *values, *shares, number(row["noise"], digits), rows)
 
 
-def _name(row: Row) -> str:
-    """Of a fit, of which several rows have one name, with the constant's."""
-    one = declared(row)
-    return str(row["assumption"]) if one.extreme else f"{row['assumption']} {row['parameter']}"
+def _name(row: Row, brief: bool) -> str:
+    """Of a fit, of which several rows have one name, with the constant's, or the constant's alone."""
+    if declared(row).extreme:
+        return str(row["assumption"])
+    return str(row["parameter"]) if brief else f"{row['assumption']} {row['parameter']}"
 
 
 def percent(share: float | None) -> str:
@@ -221,7 +222,7 @@ def _constant(row: Row, one: Assumption) -> str:
 def fitting_digits(part: Part, width: int, most: Sequence[int] = (3, 2)) -> int:
     """How many digits fit into a line with the names whole, two at least."""
     for digits in most:
-        cells = [HEADS, *part.rows(digits)]
+        cells = [HEADS, *part.rows(digits, brief=True)]
         if sum(max(map(len, column)) + 2 for column in zip(*cells, strict=True)) - 2 <= width:
             break
     return digits

@@ -13,7 +13,7 @@ def ledger_text(ledger: Ledger, path: str) -> str:
     """`path` is that of the run."""
     lines = [f"run        {path}"]
     for part in ledger.parts:
-        table = aligned([HEADS, *part.rows(fitting_digits(part, WIDTH))])
+        table = aligned([HEADS, *part.rows(fitting_digits(part, WIDTH), brief=True)])
         lines += ["", *wrapped(part.title, 2), *table, ""]
         lines += [line for said in part.said for line in wrapped(said, 2)]
     if not ledger.parts:
