@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-TABLES = ("steps.csv", "references.csv", "undefined.csv")
+TABLES = ("steps.csv", "references.csv", "assumptions.csv", "schedule.csv", "undefined.csv")
 
 #: What may lie in a report's folder, and in the folder of reports.
 EXPECTED = re.compile(
-    r"(steps|references|undefined)\.csv|summary\.json|\.batch\.json|[0-9a-f]{32}\.safetensors|mean-[0-9a-f]{16}-[0-9a-f]{32}\.safetensors"
+    r"(steps|references|assumptions|schedule|undefined)\.csv|summary\.json|\.batch\.json|[0-9a-f]{32}\.safetensors|mean-[0-9a-f]{16}-[0-9a-f]{32}\.safetensors"
     r"|index\.(csv|html)|\.batch\.lock"
 )
 

@@ -20,7 +20,8 @@ ELSEWHERE, DEAD = "0123456789ab", 2**22 + 1
 
 #: Of a report, of a batch, and of the folders above: what is written there, or read again.
 OF_REPORT = (
-    *("scalars", "figures", "summary.json", "steps.csv", "references.csv", "undefined.csv", ".batch.json"),
+    *("scalars", "figures", "summary.json", "steps.csv", "references.csv", "assumptions.csv", "undefined.csv"),
+    ".batch.json",
     *(".publishing", ".flow-state.safetensors", "report.html"),
 )
 OF_BATCH = (".batch.lock", "index.csv", "index.html", "across", "x/.batch.json", "x/summary.json", "runs/a", "runs")

@@ -81,7 +81,7 @@ def test_an_axis_of_one_sign_that_hardly_leaves_its_linear_part_has_labels() -> 
 
 
 def entries(figure: Figure) -> list[Line2D]:
-    return [each for each in figure.legends[0].legend_handles if isinstance(each, Line2D)]
+    return [each for legend in figure.legends for each in legend.legend_handles if isinstance(each, Line2D)]
 
 
 def has_neighbours(line: Line2D) -> bool:

@@ -322,7 +322,8 @@ def test_layers_after_an_analysis_without_them(plain_run: Path, objective_file: 
     analyze(plain_run, metrics=("secant",), layers=True, pca=4, out=tmp_path / "out")
     assert "trajectory.csv" in tables(tmp_path / "out")
     analyze(plain_run, out=tmp_path / "out")
-    assert tables(tmp_path / "out").keys() == {"steps.csv", "references.csv", "undefined.csv"}
+    always = {"steps.csv", "references.csv", "assumptions.csv", "schedule.csv", "undefined.csv"}
+    assert tables(tmp_path / "out").keys() == always
 
 
 @pytest.mark.parametrize("metrics", ["progress", "convexity", "smoothness"])

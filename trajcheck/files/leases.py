@@ -53,6 +53,11 @@ class Holder:
     age: float
 
     @property
+    def which(self) -> tuple[str, int, str]:
+        """The one process of all machines that it is."""
+        return self.place, self.process, self.began
+
+    @property
     def words(self) -> str:
         ahead = f", whose last sign of life is {time_text(-self.age)} ahead of this clock" if self.age < -SILENT else ""
         return f"process {self.process} on {self.host}, since {self.since}{ahead}"

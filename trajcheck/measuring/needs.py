@@ -70,8 +70,9 @@ class Request:
         return micro_batches(self.trajectory, row.place) if own else 0
 
     def micro_batches(self, row: Row) -> int:
-        """How many micro-batches of a row meet one another."""
-        return self._accumulated(row) if self.plan.batch_sums and row.place in self.rows.places else 0
+        """How many micro-batches of a row meet one another in the replay, where there is one."""
+        meet = self.options.objective and self.plan.batch_sums and row.place in self.rows.places
+        return self._accumulated(row) if meet else 0
 
     @cached_property
     def curvature(self) -> frozenset[int]:

@@ -43,7 +43,15 @@ def test_every_number_is_there_and_no_empty_cell(cli: Cli, tmp_path: Path) -> No
     assert done.code == 0 and done.out.startswith(f"{place}: ") and not (folder / "report.html").exists()
     found = read(place)
     expected = 0
-    tables = {"steps": ["sample"], "references": ["ref", "sample"], "trajectory": [], "losses": []}
+    tables = {
+        "steps": ["sample"],
+        "references": ["ref", "sample"],
+        "schedule": ["ref", "sample"],
+        "allocation": ["sample", "tensor", "group"],
+        "averages": ["average", "sample"],
+        "trajectory": [],
+        "losses": [],
+    }
     for table, keys in tables.items():
         frame = pd.read_csv(folder / f"{table}.csv")
         for words, rows in frame.groupby(keys) if keys else [((), frame)]:

@@ -154,6 +154,8 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+NOISE = {"grad_true_sq", "batch_grad_sq", "noise_trace", "noise_scale", "coherence", "batch_cos", "growth"}
+
 REPORTED: dict[str, Any] = {
     "refs": ["final", "init", "mean:3"],
     "objective": OBJECTIVE,
@@ -196,9 +198,11 @@ def test_the_report_is_that_of_one_process_with_the_joint_batches(
         one, other = getattr(expected, table), getattr(found, table)
         assert len(one) == len(other) > STEPS
         errors = [column for column in one if column.startswith("replay_")]
-        pd.testing.assert_frame_equal(one.drop(columns=errors), other.drop(columns=errors), rtol=1e-6, atol=1e-12)
+        noise = [column for column in other if column.removesuffix("_se") in NOISE]  # twice as many micro-batches
+        one, other = (frame.drop(columns=[*errors, *noise], errors="ignore") for frame in (one, other))
+        pd.testing.assert_frame_equal(one, other, rtol=1e-6, atol=1e-12)
         for column in errors:
-            assert np.nanmax(other[column]) < 1e-12
+            assert np.nanmax(getattr(found, table)[column]) < 1e-12
     assert found.references["window_num"].notna().all()
 
 

@@ -17,7 +17,7 @@ from trajcheck import Recorder
 from trajcheck.commands.verify.command import verify
 from trajcheck.errors import HeldRunError, RecorderError
 from trajcheck.files import leases
-from trajcheck.recording.run.holding import RECORDING
+from trajcheck.recording.run.holding import RECORDING, joined_lease, run_lease
 
 
 @pytest.fixture(autouse=True)
@@ -120,3 +120,19 @@ def test_links_in_a_run_lead_nowhere(tmp_path: Path) -> None:
     with pytest.warns(RuntimeWarning, match="not what trajcheck writes there"):
         recorded(other, 0, quiet=True)
     assert (tmp_path / "victim").read_text() == "precious" and os.listdir(other) == [RECORDING]
+
+
+def test_another_rank_writes_on_while_the_first_has_made_the_next_recorder(tmp_path: Path) -> None:
+    first = run_lease(tmp_path, print)
+    other = joined_lease(tmp_path, first.token)
+    assert not other.lost
+    first.release()
+    assert not other.lost
+    again = run_lease(tmp_path, print)
+    assert again.token != other.token and not other.lost
+    other.check()
+    again.release()
+    lease_of(tmp_path / RECORDING, DEAD, ELSEWHERE)
+    assert other.lost
+    with pytest.raises(HeldRunError, match="another recorder has taken over this run"):
+        other.check()

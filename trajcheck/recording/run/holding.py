@@ -96,13 +96,18 @@ class _OfFirstRank:
 class _OfAnotherRank:
     def __init__(self, path: Path, token: str) -> None:
         self._path, self.token = path, token
+        self._first: tuple[str, int, str] | None = None  # the process of the first rank
+        with suppress(OSError):
+            holder = leases.holder_of(path, RECORDING)
+            self._first = holder.which if holder is not None and holder.token == token else None
 
     @property
     def lost(self) -> bool:
-        """The first rank may have ended, and nobody else have come."""
+        """The first rank may have ended, and nobody else have come; or it has closed its recorder and made the next one
+        while this rank still writes what it recorded for the one before."""
         with suppress(OSError):
             holder = leases.holder_of(self._path, RECORDING)
-            return holder is not None and holder.token != self.token
+            return holder is not None and holder.token != self.token and holder.which != self._first
         return False
 
     def check(self) -> None:
