@@ -122,14 +122,18 @@ def refusals(rank: int, folder: Path) -> list[str]:
     return said
 
 
+def wait_for(path: Path) -> None:
+    deadline = time.monotonic() + 30
+    while not path.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
 def killed(rank: int, folder: Path) -> None:
     """Rank 1 vanishes in step 3, after its backward pass."""
 
     def vanish(step: int) -> None:
         if rank and step == 3:
-            deadline = time.monotonic() + 30
-            while not (folder / "killed" / rank_file(2, 1, RANKS)).exists() and time.monotonic() < deadline:
-                time.sleep(0.01)
+            wait_for(folder / "killed" / rank_file(2, 1, RANKS))
             os._exit(1)
 
     train(ddp, rank, folder / "killed", before_step=vanish)
@@ -140,6 +144,7 @@ def raising(rank: int, folder: Path) -> None:
 
     def fail(step: int) -> None:
         if rank and step == 3:
+            wait_for(folder / "raised" / rank_file(2, 1, RANKS))  # nothing is written when such a process ends
             raise ValueError("of the training loop")
 
     train(ddp, rank, folder / "raised", before_step=fail)
