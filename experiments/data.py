@@ -21,9 +21,9 @@ class Data(NamedTuple):
         """The examples of these rows; all of them where none are given."""
         return _plain(self.trained if rows is None else tuple(part[rows] for part in self.trained))
 
-    def probe(self, batches: int) -> list[Tensor | tuple[Tensor, ...]]:
-        """So many batches of equal size from what was held aside."""
-        size = len(self.aside[0]) // batches
+    def probe(self, batches: int, most: int = 64) -> list[Tensor | tuple[Tensor, ...]]:
+        """So many batches of equal size, of `most` examples at most, from what was held aside."""
+        size = min(len(self.aside[0]) // batches, most)
         return [_plain(tuple(part[i * size : (i + 1) * size] for part in self.aside)) for i in range(batches)]
 
 
