@@ -76,8 +76,8 @@ CLAIMS = (
         _near,
         lambda values: below(values.get("largest distance from the flow / from the init"), 0.1),
         "the distance from the flow is less than a tenth of that from the init at every record",
-        why="The distance falls with the rate as it should, and the distance at equal time from the run at eta/20 is that "
-        "from the flow. The bound estimated from the curvature along the flow is a thousand times too large.",
+        why="The distance falls with the rate as it should, and the distance at equal time from the run at "
+        "eta/20 is that from the flow. The bound estimated from the curvature along the flow is a thousand times too large.",
     ),
     Claim(
         "EC-2",
@@ -89,7 +89,7 @@ CLAIMS = (
         "lambda_min / lambda_max along the flow is in the median less than half as negative as at random points of "
         "either distance from the init",
         across=_nearer_zero,
-        why="Along the flow lambda_min is not near 0 at first, where lambda_max is small as well: it is as negative as at "
-        "random points around. What falls is its share of lambda_max, as lambda_max grows, most in the linear network.",
+        why="Along the flow lambda_min is not near 0 at first, where lambda_max is small as well: it is as "
+        "negative as at random points around. What falls is its share of lambda_max, as lambda_max grows, most in the linear network.",
     ),
 )
