@@ -77,7 +77,8 @@ CLAIMS = (
         lambda values: below(values.get("largest distance from the flow / from the init"), 0.1),
         "the distance from the flow is less than a tenth of that from the init at every record",
         why="The distance falls with the rate as it should, and the distance at equal time from the run at "
-        "eta/20 is that from the flow. The bound estimated from the curvature along the flow is a thousand times too large.",
+        "eta/20 is that from the flow. The bound estimated from the curvature along the flow is a thousand "
+        "times too large.",
     ),
     Claim(
         "EC-2",
@@ -90,6 +91,7 @@ CLAIMS = (
         "either distance from the init",
         across=_nearer_zero,
         why="Along the flow lambda_min is not near 0 at first, where lambda_max is small as well: it is as "
-        "negative as at random points around. What falls is its share of lambda_max, as lambda_max grows, most in the linear network.",
+        "negative as at random points around. What falls is its share of lambda_max, as lambda_max grows, "
+        "most in the linear network.",
     ),
 )
