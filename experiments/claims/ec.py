@@ -23,6 +23,7 @@ def _near(run: Measured) -> Numbers:
         "bound_estimate / distance, end": last(bound) / last(apart) if last(apart) > 0 else np.nan,
         "distance from the init, end": last(gone),
         "from the smallest rate's run, end": _from_slowest(run),
+        "last loss": last(run.steps("loss")),
     }
 
 

@@ -167,7 +167,7 @@ CLAIMS = (
         "the mean of the last 5% of the rows lies below that of the middle half by two errors, own and probe",
         why="On own samples it rises late where batches are small, as noise alone would make it: the step's "
         "own term is all that is left of x_t - x_T. On the probe it drops under most of momentum's and "
-        "AdamW's runs, and not under plain SGD.",
+        "AdamW's runs on images, and not under plain SGD nor on the transformer.",
     ),
     Claim(
         "NWT-4",
