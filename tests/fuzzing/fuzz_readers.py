@@ -369,9 +369,10 @@ def report_file(data: bytes) -> str:
 
 def read_tables(report: Path) -> None:
     saved = read_report(report)
-    for table in saved.tables:
-        for column in set(map(str, saved.tables[table])) - set(WORDS):
-            saved.series(table, column)
+    for table, frame in saved.tables.items():
+        if table != "assumptions":  # whose rows are of no step
+            for column in set(map(str, frame)) - set(WORDS):
+                saved.series(table, column)
     for words in (saved.id, saved.references, saved.samples, saved.others, saved.why_empty("loss")):
         str(words)
 
