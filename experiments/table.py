@@ -113,10 +113,16 @@ def _rows(name: str, rows: Sequence[Cell]) -> Iterator[str]:
     yield f"| {name} | seeds | {' | '.join(labels)} | agrees |"
     yield "|---|---|" + "---|" * (len(labels) + 1)
     for cell in rows:
-        numbers = [shown(cell.values[label]) if label in cell.values else "" for label in labels]
         count = max(value.runs for value in cell.values.values())
+        numbers = [_of_all(cell.values[label], count) if label in cell.values else "" for label in labels]
         holds = {True: "yes", False: "no", None: ""}[cell.holds]
         yield f"| {cell.name} | {count} | {' | '.join(numbers)} | {holds} |"
+
+
+def _of_all(value: Value, count: int) -> str:
+    """A number, and of how many trainings it is where it is undefined in some."""
+    text = shown(value)
+    return f"{text}, {value.runs} of {count}" if text and value.runs < count else text
 
 
 def shown(value: Value) -> str:
