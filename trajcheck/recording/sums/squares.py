@@ -33,6 +33,7 @@ class StepSquares:
         self._before: list[torch.Tensor] = []
         self._held: Addresses | None = None  # where x_t lies, if sums.c can read all of it
         self._now: Addresses | None = None  # where the parameters lay at the last look, if it could read all of them
+        self._alive: list[torch.Tensor] = []  # what lies there, kept for another thread that reads it
         devices = dict.fromkeys(source.device for source in self._sources)
         self._devices = {d: [i for i, s in enumerate(self._sources) if s.device == d] for d in devices}
         #: How many elements lie in the processor's memory.
@@ -64,9 +65,9 @@ class StepSquares:
         if library is not None and self._held is not None:
             if self._now is None or not self._now.still(self._sources):
                 self._now = Addresses(self._sources) if takes_all(self._sources) else None
+                self._alive = [source.detach() for source in self._sources] if aside and self._now is not None else []
             if self._now is not None and self._now.numels == self._held.numels:
-                alive = [source.detach() for source in self._sources] if aside else self._sources
-                return partial(_all_moved, library, self._now, self._held, (alive, self._before))
+                return partial(_all_moved, library, self._now, self._held, (self._alive, self._before))
         return self._moved
 
     @torch.no_grad()
