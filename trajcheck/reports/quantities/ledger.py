@@ -34,7 +34,7 @@ LEGEND = {
     "constant": "the smallest or largest value of the rows, or what was fitted; 5%, median, 95%: quantiles of the "
     "rows, by the steps that they stand for; of a fit the median and the ends of its 90% interval",
     "holds": "share of steps on which the inequality holds by more than its resolution; fails: on which it is violated "
-    "by more; open: undetermined",
+    "by more; open: undetermined; of a fit, the second half of the steps with the constants of the first",
     "noise": "the median that noise alone would give, where that is known",
 }
 OFF_THE_PATH = "this says nothing of points off the path"
