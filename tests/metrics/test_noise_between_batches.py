@@ -115,6 +115,17 @@ def test_gradients_of_zero() -> None:
     assert found["grad_true_sq"].values[1] == pytest.approx(1.5)  # half of the pairs
 
 
+def test_batches_that_are_alike_have_no_trace_of_rounding() -> None:
+    stream = np.random.default_rng(3)
+    mean, off = stream.normal(size=500), stream.normal(size=(4, 3, 500))
+    found = columns(batches(mean + np.array([0.0, 1e-9, 1e-5])[:, None] * off, np.full(4, 2.0)))
+    for name in ("noise_trace", "noise_trace_se", "noise_scale"):
+        assert list(found[name].reasons[:2]) == [formulas.ROUNDED] * 2, name
+    expected = 2 * 1e-10 * off[:, 2].var(axis=0, ddof=1).sum()
+    assert found["noise_trace"].values[2] == pytest.approx(expected, rel=1e-3)
+    assert found["grad_true_sq"].values[:2] == pytest.approx((mean**2).sum())
+
+
 def test_what_a_batch_counts_is_known_or_not_said(drawn: tuple[np.ndarray, ...]) -> None:
     """A sum has no trace of one example's noise here, but the same scale; unequal sizes of no mean have nothing."""
     _, _, sizes, gradients = drawn

@@ -24,6 +24,10 @@ NO_SIZE = "how many examples a batch has is not known: its tensors have no first
 UNEQUAL = "batches of unequal size, of a loss that is not known to be a mean over their examples"
 NO_MEAN = "the loss is not known to be a mean over the examples of a batch"
 A_SUM = "the loss is a sum over the examples of a batch, not their mean"
+ROUNDED = "what the batches' gradients differ by is not above the rounding of their squares"
+
+#: Of the mean of |g_b|^2, what its difference from G2 may be off by.
+ROUNDING = 64 * 2.0**-52
 
 #: Rows on which a column is not given, and why.
 Except = tuple[np.ndarray, str]
@@ -49,6 +53,13 @@ def _unequal(batches: Batches) -> Except:
     sizes = np.where(batches.here & ~np.isnan(batches.examples), batches.examples, 0.0)
     differ = batches.some((sizes > 0) & (sizes != sizes.max(axis=0, initial=0.0)))
     return differ & batches.some(batches.averaged != 1), UNEQUAL
+
+
+def _rounded(batches: Batches) -> Except:
+    """Batches that are alike: then the difference of two squares that are nearly equal is their rounding."""
+    sums = batches.whole
+    with np.errstate(all="ignore"):
+        return (sums.squares > 0) & (share_of_noise(sums) <= ROUNDING * sums.squares / sums.m), ROUNDED
 
 
 def _without_size(batches: Batches) -> Except:
@@ -103,14 +114,15 @@ def grad_true_sq(batches: Batches) -> dict[str, Column]:
     chart=(33, "trace of the gradient noise"),
 )
 def noise_trace(batches: Batches) -> dict[str, Column]:
-    """tr Sigma = B (S2/m - G2), >= 0 but for rounding, in loss^2 / length^2.
+    """tr Sigma = B (S2/m - G2), above 0, in loss^2 / length^2.
 
     E |g_b|^2 = |grad f|^2 + tr Sigma / B_b for means over B_b independent examples, so B is the harmonic mean.
-    Undefined where sizes are not known, or the loss is not known to be such a mean. Source: McCandlish et al.
+    Undefined where sizes are not known, or the loss is not known to be such a mean, and where the gradients differ by
+    rounding alone. Source: McCandlish et al.
     """
     mean = batches.some(np.isnan(batches.averaged)), NO_MEAN
     added = batches.some(batches.averaged == 0), A_SUM
-    return batches.with_error(trace, _unequal(batches), _without_size(batches), mean, added)
+    return batches.with_error(trace, _unequal(batches), _without_size(batches), mean, added, _rounded(batches))
 
 
 @quantity(
@@ -133,7 +145,7 @@ def noise_scale(batches: Batches) -> dict[str, Column]:
     et al.
     """
     neither = batches.some(np.isnan(batches.averaged)), NO_MEAN
-    undefined = _unequal(batches), _without_size(batches), neither, *_undetermined(batches)
+    undefined = _unequal(batches), _without_size(batches), neither, *_undetermined(batches), _rounded(batches)
     return batches.with_error(lambda sums: trace(sums) / true_sq(sums), *undefined)
 
 

@@ -5,10 +5,14 @@ What `backward()` has left when micro-batch i is observed is P_i = sum_{j<=i} w_
 its own gradient is g_i = W (P_i - P_{i-1}) / w_i. The P_i of a recorded step are kept until it ends, M vectors of the
 training device, and three numbers a micro-batch are recorded, from which all sums without one of them follow:
 |g_i|^2, <g_i, S> with S = sum_j g_j, and <g_i, U> with U = sum_j g_j / |g_j|.
+
+Each P_i is rounded to the dtype of .grad, whose machine epsilon is eps: that adds some eps^2 |P_i|^2 W^2 / (28 w_i^2)
+to |g_i|^2 (eps^2 / 28 is the mean square of the rounding of numbers whose mantissas are even in [1, 2], over theirs).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -22,7 +26,13 @@ SCALED = "gradients were multiplied by a loss scale"
 SEVERAL_RANKS = "gradients are of several ranks"
 UNCHANGED = "gradients were the same at two calls of observe(): it is to be called after each backward()"
 NOT_FINITE = "gradients were not finite"
+ROUNDED = "rounding of the sums in .grad is not far below the noise between micro-batches"
 UNSEEN = "not all of its micro-batches were seen when their gradients were there"
+
+#: Of the noise between micro-batches rounding may be so much; where it may be more, nothing is recorded.
+ROUNDING = 0.01
+#: What the numbers themselves are rounded by, of the largest of them.
+SUMMED = 16 * 2.0**-53
 
 
 class MicroGradients:
@@ -60,12 +70,18 @@ class MicroGradients:
         if len(known) < micro_batches:
             return {}, WEIGHTS
         with torch.no_grad():
-            numbers = _numbers(sums, [weight / sum(known) for weight in known])
+            shares = [weight / sum(known) for weight in known]
+            numbers = _numbers(sums, shares)
+            rounding = _rounding(sums, shares)
         if not all(map(torch.isfinite, numbers.flatten())):
             return {}, NOT_FINITE
         squares, dots, units = numbers.tolist()
         if 0.0 in squares:
             return {}, UNCHANGED
+        noise = (math.fsum(squares) - math.fsum(dots) / micro_batches) / (micro_batches - 1)
+        rounding += SUMMED * max(squares)
+        if rounding > ROUNDING * noise:
+            return {}, ROUNDED
         return {"squares": squares, "dots": dots, "units": units}, ""
 
 
@@ -84,6 +100,17 @@ def _numbers(sums: Sequence[Sequence[Tensor | None]], divisors: Sequence[float])
         dots += torch.stack([(g.double() * whole).sum() for g in each]).cpu()
         units += torch.stack([(g.double() * directions).sum() for g in each]).cpu()
     return torch.stack([squares, dots, units])
+
+
+def _rounding(sums: Sequence[Sequence[Tensor | None]], shares: Sequence[float]) -> float:
+    """What rounding adds to |g_i|^2, in the mean. The first of a step is not added to anything."""
+    found = 0.0
+    for each, share in zip(sums[1:], shares[1:], strict=True):
+        for held in each:
+            if held is not None:
+                size = torch.finfo(held.dtype).eps * float(torch.linalg.vector_norm(held, dtype=torch.float64)) / share
+                found += size**2 / 28
+    return found / len(shares)
 
 
 def _of_tensor(sums: Sequence[Tensor | None], divisors: Sequence[float]) -> list[Tensor] | None:
