@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
 from small_objectives import CPU, in_place, normalised, parameters_of, regression_batch, squared_error
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from trajcheck.objective.objective import Objective
 from trajcheck.objective.sample import make_sample
@@ -130,3 +131,53 @@ def test_full_precision_where_the_newer_switches_were_used() -> None:
         for switch, value in zip(switches, before, strict=True):
             switch.fp32_precision = value
     assert all(value in ("ieee", "none") for value in seen[0])
+
+
+class _Squared(torch.autograd.Function):
+    """x^2, whose backward computes in float32, as kernels from outside torch do."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x * x
+
+    @staticmethod
+    def backward(ctx: Any, along: Tensor) -> Tensor:
+        (x,) = ctx.saved_tensors
+        return along.float() * 2 * x.float()
+
+
+class _RunAgain(nn.Module):
+    """Code that backward runs again, with casts in it: layers of a checkpoint, a function's own backward."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.first, self.body, self.head = nn.Linear(3, 4), nn.Linear(4, 4), nn.Linear(4, 2)
+        self.how = how
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        hidden = self.first(inputs)
+        if self.how == "function":
+            return self.head(cast(Tensor, _Squared.apply(self.body(hidden))))
+        return self.head(checkpoint(lambda x: torch.tanh(self.body(x).float()), hidden, use_reentrant=False))
+
+
+@pytest.mark.parametrize("how", ["checkpoint", "function"])
+def test_casts_in_what_backward_runs_again_are_those_of_the_replay_too(how: str) -> None:
+    torch.manual_seed(0)
+    model, tensors = _RunAgain(how), regression_batch()
+    x = parameters_of(model)
+    objective = Objective(model, squared_error).prepare("float64", {name: torch.float32 for name in x})
+    sample = make_sample(tensors, device=CPU, dtype=torch.float64, recorded_dtype=torch.float32)
+    value, gradient = objective.loss_and_gradient(x, sample)
+    wide = {name: tensor.double().requires_grad_() for name, tensor in x.items()}
+
+    def linear(name: str, inputs: Tensor) -> Tensor:
+        return F.linear(inputs, wide[f"{name}.weight"], wide[f"{name}.bias"])
+
+    hidden = linear("body", linear("first", tensors["0"].double()))
+    outputs = linear("head", hidden.square() if how == "function" else torch.tanh(hidden))
+    expected = F.mse_loss(outputs, tensors["1"].double())
+    torch.testing.assert_close(value, expected.detach(), rtol=1e-14, atol=0)
+    for name, each in zip(wide, torch.autograd.grad(expected, list(wide.values())), strict=True):
+        torch.testing.assert_close(gradient[name], each, rtol=1e-12, atol=1e-14)

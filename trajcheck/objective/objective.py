@@ -23,11 +23,13 @@ from trajcheck.files.torch_tensors import FLOATING
 from trajcheck.objective.curvature.hessian import Hessian, functions_checked
 from trajcheck.objective.dispatch.draws import DrawnElsewhere, DrawsIn, drawn_since, states
 from trajcheck.objective.dtype_names import AS_IS
+from trajcheck.objective.evaluation.backward import gradients
 from trajcheck.objective.evaluation.model_state import ModelState
 from trajcheck.objective.evaluation.values import convert, scalar, value_and_count
 from trajcheck.objective.exported import ExportedModel
 from trajcheck.objective.file import Loss, describe, traits_of
 from trajcheck.objective.forward_states import states_of_forwards
+from trajcheck.objective.freed_memory import keep_freed_memory
 from trajcheck.objective.full_precision import evaluation, value_for_a_while
 from trajcheck.objective.modules_beside import beside
 from trajcheck.objective.parameter_names import attribute_around, match_parameters, parameter_aliases
@@ -261,7 +263,7 @@ class Objective:
 
         def inside(work: Callable[[], T]) -> T:
             def translated() -> T:
-                with self._translated(where, "the second derivative of the loss"):
+                with self._translated(where, "the second derivative of the loss"), self._casting():
                     return work()
 
             return self._inside(parameters, xs, sample, where, translated, twice=True)
@@ -388,7 +390,7 @@ class Objective:
             self._drawing(),
         ):
             # Where nothing is tied, looking for what is would take longer than a small model's layers.
-            result = torch.func.functional_call(self._scope, tensors, (self._cast(work),), tie_weights=self._tied)
+            result = torch.func.functional_call(self._scope, tensors, (work,), tie_weights=self._tied)
         for name, x in xs.items():
             if parameters[name]._version != versions[name] and parameters[name].data_ptr() == x.data_ptr():
                 raise self._error(where, f"the loss changed the parameter {name} in place; it must leave it as it is")
@@ -398,6 +400,7 @@ class Objective:
     def several(self) -> Iterator[None]:
         """Around several evaluations: the conditions that each would set and put back are set once. Nothing else of
         the process should run inside; its random streams are as they were afterwards."""
+        keep_freed_memory()
         with self._conditions():
             self._prepared = True
             try:
@@ -414,17 +417,10 @@ class Objective:
         ):
             yield
 
-    def _cast(self, work: Callable[[], T]) -> Callable[[], T]:
-        """The work, in which the dtypes that the model's code names are those of the replay. Around the code alone: it
-        looks at every call of torch."""
-        if self._exported or not self.casts.any:
-            return work
-
-        def inside() -> T:
-            with CastsInCode(self.casts):
-                return work()
-
-        return inside
+    def _casting(self) -> AbstractContextManager[object]:
+        """Around the model's own code alone, whose every call of torch is looked at: the dtypes that it names are those
+        of the replay."""
+        return CastsInCode(self.casts) if self.casts.any and not self._exported else nullcontext()
 
     def _drawing(self) -> AbstractContextManager[object]:
         """Random numbers as the training drew them, where the replay's dtype gives others."""
@@ -466,6 +462,7 @@ class Objective:
             with (
                 self._translated(where),
                 states_of_forwards(sample, i, self._scope.model, self.device) as calls,
+                self._casting(),
             ):
                 value, self.count = value_and_count(self._loss(self._scope.model, batch))
             self._other_calls = calls.differ or self._other_calls
@@ -477,7 +474,8 @@ class Objective:
     def _gradient(self, value: Tensor, wanted: list[Tensor], where: str, *, create_graph: bool = False) -> list[Tensor]:
         found: tuple[Tensor | None, ...] = (None,)
         if value.requires_grad:
-            found = torch.autograd.grad(value, wanted, allow_unused=True, create_graph=create_graph)
+            with self._casting():
+                found = gradients([value], wanted, keep_graph=create_graph, create_graph=create_graph)
         if all(part is None for part in found):
             raise self._error(
                 where,

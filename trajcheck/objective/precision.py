@@ -97,14 +97,15 @@ class CastsInCode(TorchFunctionMode):
     def __torch_function__(
         self, function: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        kwargs = kwargs or {}
         found = _SHORT.get(function)
         if found is not None and found is not (wanted := self._casts.dtype(found)):
-            return args[0].to(wanted, **kwargs)
+            return args[0].to(wanted, **(kwargs or {}))
         if function is not Tensor.view:  # which reads the same bytes as another dtype
-            args = tuple(map(self._replaced, args))
-            kwargs = {key: self._replaced(value) for key, value in kwargs.items()}
-        return function(*args, **kwargs)
+            if torch.dtype in map(type, args):
+                args = tuple(map(self._replaced, args))
+            if kwargs:
+                kwargs = {key: self._replaced(value) for key, value in kwargs.items()}
+        return function(*args, **kwargs) if kwargs else function(*args)
 
     def _replaced(self, value: Any) -> Any:
         is_cast = isinstance(value, torch.dtype) and (value in FLOATING or value.is_complex)

@@ -11,6 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
+from trajcheck.objective.evaluation.backward import gradients
+
 #: Elements that are widened to float64 at a time.
 SLICE = 1 << 20
 
@@ -142,16 +144,8 @@ class Hessian:
         if not curved:
             return [torch.zeros_like(x) for x in self._parameters]
         parts, pieces = zip(*curved, strict=True)
-        return list(
-            torch.autograd.grad(
-                parts,
-                self._parameters,
-                grad_outputs=pieces,
-                retain_graph=self._keep_graph,
-                allow_unused=True,
-                materialize_grads=True,
-            )
-        )
+        found = gradients(parts, self._parameters, pieces, keep_graph=self._keep_graph)
+        return [torch.zeros_like(x) if part is None else part for x, part in zip(self._parameters, found, strict=True)]
 
     def _flat(self, tensors: Sequence[Tensor]) -> Tensor:
         return torch.cat([tensor.to_dense().reshape(-1).to(self.dtype) for tensor in tensors])
