@@ -143,10 +143,11 @@ def analysis(
     rows: int = 40,
     samples: Sequence[str] = ("own",),
     change: Mapping[str, Any] | None = None,
-    only: Sequence[str] = (*OF_STEPS, *OF_REFERENCES),
+    only: Sequence[str] | None = None,
     **about: Any,
 ) -> Path:
-    """An analysis with noise in every column; `change` replaces columns by values, or (None) leaves them out."""
+    """An analysis with noise in every column, or in `only` those of its steps and references; `change` replaces columns
+    by values, or (None) leaves them out."""
     steps = np.arange(rows)
     positive = (
         "grad_norm",
@@ -171,13 +172,21 @@ def analysis(
                 columns[name] = values
         return pd.DataFrame({"step": steps, **columns, "weight": 1})
 
-    of_steps, of_references = ([name for name in names if name in only] for names in (OF_STEPS, OF_REFERENCES))
+    of_steps, of_references = (
+        [name for name in names if only is None or name in only] for names in (OF_STEPS, OF_REFERENCES)
+    )
     own = [frame(of_steps, seed).assign(sample=sample, tau=0.1 * steps) for seed, sample in enumerate(samples)]
     towards = [
         frame(of_references, 100 + 10 * place + seed).assign(ref=ref, sample=sample)
         for place, ref in enumerate(refs)
         for seed, sample in enumerate(samples)
     ]
+    tables = {"steps": pd.concat(own), "references": pd.concat(towards)}
+    if only is not None:
+        tables["assumptions"] = ledger([], [])
+        nothing = {"schedule": None, "losses": None, "trajectory": None, "alpha_beta": None}
+        options: dict[str, Any] = {"skip": None, "layers": False, "pca": None, "allocate": False, "average": []}
+        return write_report(folder, tables, summary(refs, samples, **{**nothing, "options": options, **about}))
     plane = frame(OF_TRAJECTORY, 1).drop(columns="weight")
     losses = pd.DataFrame({"step": steps, "until": steps, **{n: frame([n], 2)[n] for n in OF_LOSSES}})
     tensors = [
@@ -193,7 +202,7 @@ def analysis(
         for sample in samples
         for name in TENSORS
     ]
-    tables = {"steps": pd.concat(own), "references": pd.concat(towards), "trajectory": plane, "losses": losses}
+    tables |= {"trajectory": plane, "losses": losses}
     tables["assumptions"] = ledger(refs, samples)
     bound = frame(OF_SCHEDULE, 4).drop(columns="weight")
     tables["schedule"] = pd.concat(bound.assign(ref=ref, sample=sample) for ref in refs for sample in samples)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from trajcheck.cli.finishing import HEADLINE, Form, Plots, Quiet, Show, finish_report
+from trajcheck.cli.finishing import HEADLINE, Figures, Form, Plots, Quiet, Show, check_figures, finish_report
 from trajcheck.cli.parameters import RecordedRun, with_options
 from trajcheck.cli.printing import say
 from trajcheck.commands.analyze.options import AnalyzeArguments
@@ -29,6 +29,7 @@ def analyze_command(
     show: Show = HEADLINE,
     form: Form = "table",
     plots: Plots = None,
+    figures: Figures = None,
     quiet: Quiet = False,
 ) -> None:
     """Measure a recorded run against reference points; write CSV tables and a summary."""
@@ -36,6 +37,7 @@ def analyze_command(
     from trajcheck.reports.terminal.analysis import summary_text
 
     given = AnalyzeArguments(run, **said)
+    asked = check_figures("analysis", figures, plots)
     if dry_run:
         from trajcheck.commands.analyze.time_estimate import estimate_time  # for this alone
 
@@ -43,9 +45,9 @@ def analyze_command(
         return
     report = run_analysis(run, given.options, given.folder, fresh=given.fresh, quiet=quiet)
     if show == HEADLINE:
-        finish_report(report, summary_text, form, plots, quiet)
+        finish_report(report, summary_text, form, plots, quiet, figures=asked)
         return
     from trajcheck.reports.terminal.parts import PARTS
 
     part = PARTS[show](getattr(report, show), report.undefined, report.summary)
-    finish_report(report, lambda _: part.text(), form, plots, quiet, {show: part.rows})
+    finish_report(report, lambda _: part.text(), form, plots, quiet, {show: part.rows}, asked)

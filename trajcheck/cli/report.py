@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from trajcheck.cli.finishing import SHOWN, check_shown
+from trajcheck.cli.finishing import SHOWN, Figures, check_shown, figure_names
 from trajcheck.cli.parameters import named_path
 from trajcheck.cli.printing import say
 from trajcheck.errors import UsageError
@@ -47,6 +47,7 @@ def report_command(
         list[str] | None,
         typer.Option("--format", metavar="NAME", help="Of the figures: png, svg, pdf; repeat.  (default: png and svg)"),
     ] = None,
+    figures: Figures = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -89,15 +90,15 @@ def report_command(
     columns where a training's own curves are shown.
     """
     if show is not None:
-        if formats or out is not None or ref is not None or group_by or over or tensorboard or wandb:
+        if formats or figures or out is not None or ref is not None or group_by or over or tensorboard or wandb:
             raise UsageError("--show prints, and draws and writes nothing: it takes no other option but --quiet.")
         _show(show, reports, quiet)
         return
     if tensorboard is not None or wandb is not None:
-        if formats or out is not None or ref is not None or group_by or over is not None:
+        if formats or figures or out is not None or ref is not None or group_by or over is not None:
             raise UsageError(
-                "--format, --out, --ref, --group-by and --over are of figures, and with --tensorboard or --wandb none "
-                "is drawn. Call trajcheck report twice."
+                "--format, --figures, --out, --ref, --group-by and --over are of figures, and with --tensorboard or "
+                "--wandb none is drawn. Call trajcheck report twice."
             )
         _track(reports, tensorboard, wandb, quiet)
         return
@@ -121,9 +122,12 @@ def report_command(
             "folders. Give a new folder, as --out reports/together."
         )
     chosen = formats or DEFAULT_FORMATS
+    alone = not fields and (out is None or len(reports) == 1)
+    if figures and not alone:
+        raise UsageError("--figures chooses those of one report; of several reports, all are drawn.")
     drawn = (
-        draw_report(reports[0], chosen, out)
-        if not fields and (out is None or len(reports) == 1)
+        draw_report(reports[0], chosen, out, figure_names(figures))
+        if alone
         else draw_together(reports, out or "", ref, chosen, group_by=fields, over=over or "step")
     )
     if quiet:
@@ -131,6 +135,8 @@ def report_command(
     left_out = [
         line for title, reason in drawn.left_out.items() for line in wrapped(f"left out   {title}: {reason}", 11)
     ]
+    if drawn.not_asked:
+        left_out += wrapped(f"not drawn  {drawn.more(reports[0])}", 11)
     say(in_lines((*left_out, *drawn.figures, drawn.page)))
 
 

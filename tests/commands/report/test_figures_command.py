@@ -17,7 +17,7 @@ from trajcheck.reports import extras
 
 Cli = Callable[..., Outcome]
 
-#: Of these there are three figures.
+#: Of these there are two figures.
 FEW = ("cos", "loss", "lambda_max")
 
 with_plots = pytest.mark.skipif(not drawing.can_draw(), reason="needs the extra `plots`")
@@ -112,6 +112,54 @@ def test_figures_that_have_no_columns_any_more_are_removed(tmp_path: Path) -> No
     assert (folder / "figures" / "sharpness.png").exists()
     trajcheck.draw_report(analysis(folder, rows=4, only=FEW, change={"lambda_max": None}), ["png"])
     assert not (folder / "figures" / "sharpness.png").exists() and (folder / "figures" / "cosine.png").exists()
+
+
+@with_plots
+def test_some_figures_are_drawn_on_demand_and_what_is_not_drawn_is_said(cli: Cli, tmp_path: Path) -> None:
+    folder = analysis(tmp_path / "report", rows=4, only=(*FEW, "avg_gap"))
+    drawn = trajcheck.draw_report(folder, ["svg"])
+    assert [path.stem for path in drawn.figures] == ["cosine", "sharpness"]
+    assert "convexity_gap" in drawn.not_asked and "Convexity gap" not in str(drawn.left_out)
+    assert f"Drawn on demand: {', '.join(drawn.not_asked)}: `trajcheck report`" in drawn.page.read_text()
+    done = cli("report", folder, "--format", "svg", "--figures", "sharpness,convexity_gap")
+    assert done.code == 0 and "not drawn  cosine, convexity_ratio" in done.out, done
+    assert "--figures all`" in " ".join(done.out.split())
+    assert sorted(path.name for path in (folder / "figures").iterdir()) == ["convexity_gap.svg", "sharpness.svg"]
+    page = drawn.page.read_text()
+    assert 'id="figure-convexity_gap"' in page and 'id="figure-cosine"' not in page
+    done = cli("report", folder, "--format", "svg", "--figures", "all")
+    assert done.code == 0 and "not drawn" not in done.out and "on demand" not in drawn.page.read_text()
+    assert {path.stem for path in (folder / "figures").iterdir()} == {"convexity_gap", "cosine", "sharpness"}
+
+
+@with_plots
+def test_analyze_says_which_figures_there_are_more_and_draws_those_that_are_named(
+    cli: Cli, plain_run: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "report"
+    done = cli("analyze", plain_run, "--out", folder, "--plots", "--figures", "distances")
+    more, page = done.out.splitlines()[-2:]
+    assert done.code == 0 and page == str(folder / "report.html"), done
+    assert more.startswith("more figures: cosine, convexity_ratio, ") and more.endswith(f"{folder} --figures all`")
+    assert {path.stem for path in (folder / "figures").iterdir()} == {"distances"}
+
+
+@with_plots
+def test_figures_that_there_are_not(cli: Cli, plain_run: Path, tmp_path: Path) -> None:
+    """Before anything is computed."""
+    folder = tmp_path / "report"
+    words = "--figures: 'colour'; expected main, all, or some of cosine, convexity_ratio, "
+    done = cli("analyze", plain_run, "--out", folder, "--plots", "--figures", "main,colour")
+    assert done.code == 2 and words in done.err and not folder.exists(), done
+    done = cli("analyze", plain_run, "--out", folder, "--no-plots", "--figures", "all")
+    assert done.code == 2 and "none is drawn with --no-plots" in done.err and not folder.exists(), done
+    reports = [analysis(tmp_path / name, rows=4, only=FEW) for name in ("a", "b")]
+    done = cli("report", reports[0], "--figures", "colour")
+    assert done.code == 2 and words in done.err, done
+    done = cli("report", *reports, "--figures", "all", "--out", tmp_path / "both")
+    assert done.code == 2 and "--figures chooses those of one report" in done.err, done
+    done = cli("report", reports[0], "--figures", "all", "--show", "assumptions")
+    assert done.code == 2 and "--show prints" in done.err, done
 
 
 @with_plots

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from trajcheck.errors import BadInputError, OutputError, UsageError
@@ -19,15 +19,22 @@ PAGE, FIGURES = "report.html", "figures"
 TRIES = 5
 FORMATS = ("png", "svg", "pdf")
 DEFAULT_FORMATS = ("png", "svg")
+DEFAULT_FIGURES = ("main",)
 
 
 @dataclass(frozen=True)
 class DrawnReport:
-    """The page, the figures' files, and {title: reason} of the figures that were left out."""
+    """The page, the figures' files, {title: reason} of the figures that were left out, and the names of those that were
+    not asked for."""
 
     page: Path
     figures: list[Path]
     left_out: dict[str, str]
+    not_asked: list[str] = field(default_factory=list)
+
+    def more(self, report: Path) -> str:
+        """How to get those that were not asked for; "" where all were."""
+        return f"{', '.join(self.not_asked)}: `trajcheck report {report} --figures all`" if self.not_asked else ""
 
 
 def can_draw() -> bool:
@@ -47,19 +54,21 @@ def draw_report(
     report: str | os.PathLike[str],
     formats: Sequence[str] = DEFAULT_FORMATS,
     out: str | os.PathLike[str] | None = None,
+    figures: Sequence[str] = DEFAULT_FIGURES,
 ) -> DrawnReport:
     """Draw report.html and figures/ of a report folder anew, from the tables that lie in it; no checkpoint is opened.
 
-    `formats` are of png, svg, pdf. They appear in the report's own folder, or in `out`, another folder that is new,
-    empty or of the same report. Needs the extra `plots`. Raises BadInputError where the folder holds no report,
-    UsageError, OutputError.
+    `formats` are of png, svg, pdf, `figures` names, "main" or "all": main leaves out those that answer questions which
+    few have. They appear in the report's own folder, or in `out`, another folder that is new, empty or of the same
+    report; figures of an earlier call that are not asked for now are removed. Needs the extra `plots`. Raises
+    BadInputError where the folder holds no report, UsageError, OutputError.
     """
     check_drawable(formats)
     for _ in range(TRIES - 1):
         with suppress(ChangedError):  # another call has made the report anew
-            return _draw_report(Path(report), formats, out)
+            return _draw_report(Path(report), formats, out, figures)
     try:
-        return _draw_report(Path(report), formats, out)
+        return _draw_report(Path(report), formats, out, figures)
     except ChangedError as error:
         raise OutputError(
             f"{report}: was made anew {TRIES} times while its figures were drawn. Try again when the other calls have "
@@ -67,7 +76,9 @@ def draw_report(
         ) from error
 
 
-def _draw_report(report: Path, formats: Sequence[str], out: str | os.PathLike[str] | None) -> DrawnReport:
+def _draw_report(
+    report: Path, formats: Sequence[str], out: str | os.PathLike[str] | None, asked: Sequence[str]
+) -> DrawnReport:
     from trajcheck.reports.figures.catalogue import PICTURES
     from trajcheck.reports.figures.render import draw
     from trajcheck.reports.page.document import document
@@ -77,7 +88,7 @@ def _draw_report(report: Path, formats: Sequence[str], out: str | os.PathLike[st
     saved = read_report(report)
     with ReportFolder(saved.folder if out is None else Path(out), saved.id) as folder:  # is it to be had?
         try:
-            drawn = draw(saved, tuple(dict.fromkeys(("png", *formats))))
+            drawn = draw(saved, tuple(dict.fromkeys(("png", *formats))), asked)
             page = document(saved, drawn)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, OverflowError) as error:
             raise BadInputError(
@@ -96,7 +107,8 @@ def _draw_report(report: Path, formats: Sequence[str], out: str | os.PathLike[st
             files[SUMMARY] = summary
         every = {f"{FIGURES}/{each.name}.{form}" for each in PICTURES[saved.kind] for form in FORMATS}
         folder.publish(files, sorted(every - set(files)), made_from={SUMMARY: summary} if out is None else None)
-    return DrawnReport(folder.path / PAGE, [folder.path / name for name in figures], drawn.left_out)
+    not_asked = [each.name for each in drawn.not_asked]
+    return DrawnReport(folder.path / PAGE, [folder.path / name for name in figures], drawn.left_out, not_asked)
 
 
 def _summary(report: Path) -> bytes:

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+#: Words for several figures: those that are not on demand, and all.
+MAIN, ALL = "main", "all"
+
 
 class NothingToDraw(Exception):
     """The columns of a figure are absent or empty; the message says why."""
@@ -21,6 +24,7 @@ class Picture:
     `name` is its file's, `caption` says what is shown, on which conventions. `draw` takes the SavedReport, or the
     several ones of a Together or Grouped, and raises NothingToDraw where there are none of its columns. `kinds` are the
     reports that have it: analysis, comparison, flow, together, grouped. In each, figures stand in the order of `place`.
+    One that is `on_demand` is drawn where it is asked for, by its name or with all: it is for a question that few have.
     """
 
     name: str
@@ -29,3 +33,4 @@ class Picture:
     draw: Callable[[Any], Figure]
     place: int
     kinds: tuple[str, ...] = ("analysis",)
+    on_demand: bool = False

@@ -15,9 +15,9 @@ import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-from trajcheck.reports.figures.catalogue import PICTURES
+from trajcheck.reports.figures.catalogue import PICTURES, chosen
 from trajcheck.reports.figures.drawing.style import DPI, RC
-from trajcheck.reports.figures.picture import NothingToDraw, Picture
+from trajcheck.reports.figures.picture import ALL, NothingToDraw, Picture
 from trajcheck.reports.figures.two_formats import has_bitmaps, png_and_svg
 from trajcheck.reports.reading.report import SavedReport
 from trajcheck.reports.reading.several_reports import Together
@@ -32,21 +32,27 @@ _METADATA: dict[str, dict[str, Any]] = {
     "pdf": {"CreationDate": None, "Producer": None, "Creator": None},
 }
 
+#: The readers of formulas of the first figure, which remember those that they have read.
+_READERS: dict[str, Any] = {}
+
 
 @dataclass(frozen=True)
 class Drawn:
-    """`pictures` that were drawn, `files` {name: {format: bytes}}, `left_out` {title: reason}."""
+    """`pictures` that were drawn, `files` {name: {format: bytes}}, `left_out` {title: reason}, and those of the kind
+    that were `not_asked` for."""
 
     pictures: list[Picture] = field(default_factory=list)
     files: dict[str, dict[str, bytes]] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
+    not_asked: list[Picture] = field(default_factory=list)
 
 
-def draw(report: SavedReport | Together, formats: Sequence[str]) -> Drawn:
-    """Every figure of the report's kind, or of several reports, in every format."""
-    drawn = Drawn()
+def draw(report: SavedReport | Together, formats: Sequence[str], figures: Sequence[str] = (ALL,)) -> Drawn:
+    """Those `figures` of the report's kind, or of several reports, in every format. Raises UsageError."""
+    pictures = chosen(report.kind, figures)
+    drawn = Drawn(not_asked=[each for each in PICTURES[report.kind] if each not in pictures])
     with _styled(), _garbage_kept():
-        for picture in PICTURES[report.kind]:
+        for picture in pictures:
             try:
                 figure = picture.draw(report)
             except NothingToDraw as nothing:
@@ -96,8 +102,16 @@ def _garbage_kept() -> Iterator[None]:
 
 
 def _lay_out(figure: Figure) -> None:
-    """Once for all formats, by the canvas of the bitmap, which then has measured its words."""
-    FigureCanvasAgg(figure)  # the figure's from here on
+    """Once for all formats, by the canvas of the bitmap, which then has measured its words. Formulas are read once for
+    all figures. Frames lie within the words of their axes: to ask how far each reaches, ticks are made anew."""
+    canvas = FigureCanvasAgg(figure)  # the figure's from here on
+    renderer: Any = canvas.get_renderer()
+    renderer.mathtext_parser = _READERS.setdefault("bitmaps", renderer.mathtext_parser)
+    ax: Any
+    for ax in figure.axes:
+        ax._autotitlepos = False  # no axis is above its panel
+        for spine in ax.spines.values():
+            spine.set_in_layout(False)
     layout = figure.get_layout_engine()
     assert layout is not None
     layout.execute(figure)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import io
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from matplotlib.backend_bases import GraphicsContextBase, RendererBase
@@ -13,6 +14,7 @@ from matplotlib.backends.backend_svg import RendererSVG
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from matplotlib.path import Path
+from matplotlib.textpath import TextToPath
 from matplotlib.transforms import Affine2D, Bbox, Transform, TransformedPath
 
 #: Units of an SVG to the inch.
@@ -33,10 +35,17 @@ def png_and_svg(figure: Figure, dpi: float, metadata: dict[str, dict[str, Any]])
     drawing, picture = io.BytesIO(), io.BytesIO()
     text: Any = codecs.getwriter("utf-8")(drawing)
     svg = RendererSVG(width * UNITS, height * UNITS, text, image_dpi=figure.dpi, metadata=metadata["svg"])
+    svg._text2path = _letters()
     figure.draw(_Both(bitmap, svg, UNITS / figure.dpi))
     svg.finalize()
     imsave(picture, bitmap.buffer_rgba(), format="png", origin="upper", dpi=figure.dpi, metadata=metadata["png"])
     return {"png": picture.getvalue(), "svg": drawing.getvalue()}
+
+
+@cache
+def _letters() -> TextToPath:
+    """From words to outlines, which remembers the formulas of figures before."""
+    return TextToPath()
 
 
 def has_bitmaps(figure: Figure) -> bool:

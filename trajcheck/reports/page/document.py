@@ -44,7 +44,7 @@ def document(report: SavedReport, drawn: Drawn) -> str:
         section(
             "figures", "Figures", *(figure(each, drawn.files[each.name]["png"], _VALUES) for each in drawn.pictures)
         ),
-        left_out_section(report, drawn.left_out, packed.left_out),
+        left_out_section(report, drawn.left_out, packed.left_out, [each.name for each in drawn.not_asked]),
         provenance_section(report),
     ]
     names = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -88,14 +88,20 @@ def warnings_section(report: SavedReport) -> str:
     )
 
 
-def left_out_section(report: SavedReport, pictures: Mapping[str, str], series: list[str]) -> str:
-    """Figures without values, columns that found no room in the chart, steps, and empty cells by their reasons."""
+def left_out_section(
+    report: SavedReport, pictures: Mapping[str, str], series: list[str], on_demand: Sequence[str] = ()
+) -> str:
+    """Figures without values, or `on_demand`, columns that found no room in the chart, steps, and empty cells by their
+    reasons."""
     steps = report.summary["left_out"].get("steps", {})
     if report.kind == "comparison":
         steps = {f"{run}, step {step}": why for run, each in steps.items() for step, why in each.items()}
     parts = []
-    if pictures:
-        parts.append("<h3>Figures</h3>" + items(f"{title}: {reason}" for title, reason in pictures.items()))
+    found = [f"{title}: {reason}" for title, reason in pictures.items()]
+    if on_demand:
+        found.append(f"Drawn on demand: {', '.join(on_demand)}: `trajcheck report` on this folder with --figures all")
+    if found:
+        parts.append("<h3>Figures</h3>" + items(found))
     if series:
         parts.append("<h3>Columns without room in the interactive chart</h3>" + items([", ".join(series)]))
     if steps:

@@ -15,4 +15,4 @@ def source() -> str:
 
 def packed(script: str) -> str:
     """A script deflated, in base64: 2 MB instead of 5."""
-    return base64.b64encode(zlib.compress(script.encode(), 9)).decode()
+    return base64.b64encode(zlib.compress(script.encode(), 5)).decode()  # 9 takes twice as long, for one hundredth

@@ -54,4 +54,5 @@ PICTURE = Picture(
     "ringed points. Dashed the constant bound. In brackets 90% intervals.",
     _draw,
     place=46,
+    on_demand=True,
 )

@@ -85,4 +85,5 @@ PICTURE = Picture(
     "frontier passes from one row to another; the star is the pair of least beta / (alpha − beta).",
     _draw,
     place=72,
+    on_demand=True,
 )

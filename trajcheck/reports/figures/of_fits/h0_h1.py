@@ -27,4 +27,5 @@ PICTURE = Picture(
     "that is saved.",
     _draw,
     place=44,
+    on_demand=True,
 )

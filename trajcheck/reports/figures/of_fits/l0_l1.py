@@ -27,4 +27,5 @@ PICTURE = Picture(
     "saved.",
     _draw,
     place=42,
+    on_demand=True,
 )

@@ -51,4 +51,5 @@ PICTURE = Picture(
     "and exponentially. A convex loss gives at most 0.",
     _draw,
     place=30,
+    on_demand=True,
 )

@@ -52,4 +52,5 @@ PICTURE = Picture(
     "second asks whether the recent smoothness predicts it.",
     _draw,
     place=62,
+    on_demand=True,
 )

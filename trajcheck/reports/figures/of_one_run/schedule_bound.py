@@ -81,4 +81,5 @@ PICTURE = Picture(
     "and the gap that was measured (own: on one batch a step). Whether the steps are the theorem's, summary.json says.",
     _draw,
     place=57,
+    on_demand=True,
 )
