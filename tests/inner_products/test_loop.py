@@ -14,9 +14,9 @@ import pytest
 from trajcheck.inner_products import loop as kernel
 from trajcheck.inner_products.blocks import RANGE, Block, Filling, Memory, Segments, Stage
 from trajcheck.inner_products.catalogue import REFERENCE_PRODUCTS, STEP_PRODUCTS, inner_products
+from trajcheck.inner_products.direct import Step, Towards
 from trajcheck.inner_products.loop import Stages
-from trajcheck.inner_products.loop_numpy import vectors_of
-from trajcheck.inner_products.program import Cross, Differ, Instruction, Key, Program, Step, Towards
+from trajcheck.inner_products.program import Cross, Differ, Instruction, Key, Program
 from trajcheck.inner_products.program_writer import REGULARISED, RowRequest, write_program, write_programs
 
 STEPS = 6
@@ -274,12 +274,12 @@ def test_slots_are_not_taken_while_they_are_needed(references: int, skip: int) -
                 factors += [(a, b), *((left, slots[value]) for value in each.common for left in (a, b))]
             factors += [(a, slots[value]) for value in each.more]
         elif isinstance(each, Step):
-            g, after, x, before, first, point = (read(v) for v in vectors_of(each))
+            g, after, x, before, first, point = (read(v) for v in each.vectors)
             step, onward, error, next_error = x + before, after + x, x + point, after + point
             factors = [(after, after), (g, g), (next_error, next_error), (g, next_error), (g, x), (onward, onward)]
             factors += [(g, onward), (g, error), (onward, error), (g, step), (onward, step), (x + first, x + first)]
         elif isinstance(each, Towards):
-            g, after, x, *points = (read(v) for v in vectors_of(each))
+            g, after, x, *points = (read(v) for v in each.vectors)
             for point in points:
                 next_error, error = after + point, x + point
                 factors += [(next_error, next_error), (g, next_error), (g, error), (after + x, error)]

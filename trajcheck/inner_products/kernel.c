@@ -25,14 +25,16 @@
 #define STEP_PRODUCTS 12      /* in STEP */
 #define STEP_VECTORS 6        /* that it is made of */
 #define TOWARDS_PRODUCTS 4    /* in TOWARDS, for each reference */
-#define MOST_TOWARDS 2        /* references in one instruction */
+#define REPLAYED_PRODUCTS 9   /* in REPLAYED */
+#define REPLAYED_TOWARDS_PRODUCTS 3
+#define MOST_TOWARDS 2        /* references in one TOWARDS or REPLAYED_TOWARDS */
 #define TOWARDS_VECTORS (3 + MOST_TOWARDS)
 #define SCRATCH STEP_VECTORS  /* slots for what is not kept */
 #define STAGED 2048           /* elements read at a time where they are not kept as they stand in the file */
 #define SIZE(type) ((type) == F64 ? 8 : (type) == F32 ? 4 : 2)
 
 enum { F64 = 0, F32 = 1, F16 = 2, BF16 = 3 };
-enum { DIFFER = 0, CROSS = 1, REGULARISE = 2, STEP = 3, TOWARDS = 4 };
+enum { DIFFER = 0, CROSS = 1, REGULARISE = 2, STEP = 3, TOWARDS = 4, REPLAYED = 5, REPLAYED_TOWARDS = 6 };
 
 #define INLINE static inline __attribute__((always_inline))
 #define UNROLL _Pragma("GCC unroll 12")
@@ -46,7 +48,7 @@ typedef struct {
     const double *divisors; /* what each vector is divided by; 1 for most */
     const int32_t *made;    /* where its products are among those of all programs */
     int64_t products;
-    int64_t direct; /* how many instructions it has, where all are STEP or TOWARDS, which keep nothing; otherwise 0 */
+    int64_t direct; /* how many instructions it has, where all of them keep nothing (STEP and after it); otherwise 0 */
 } program;
 
 /* A range of a file, and where it goes: as it stands there, or widened to doubles. */
@@ -102,7 +104,7 @@ typedef struct {
 #endif
 
 /* Of this interface; loop.py uses no other. */
-int32_t trajcheck_version(void) { return 11; }
+int32_t trajcheck_version(void) { return 12; }
 
 /* 2: AVX-512, 1: AVX2 with FMA, 0: neither. */
 int32_t trajcheck_level(void) {

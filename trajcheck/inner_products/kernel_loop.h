@@ -261,27 +261,134 @@ TARGET INLINE void NAME(towards_as)(int type, int wide_g, int wide_reference, in
         }
         for (int n = 0; n < TOWARDS_PRODUCTS * many; n++) NAME(add)(outs[n], sums[n]);
     }
-#undef AT
-#undef PAD
 }
 
-/* `many` is 0 for a Step. */
-TARGET static void NAME(usual)(int many, int type, int wide_g, int wide_reference, const char *const *from,
-                               double *const *outs, int64_t count) {
-#define SHAPE(many, type, wide_g, wide_reference)                                                                      \
-    case 16 * (many) + 4 * (type) + 2 * (wide_g) + (wide_reference):                                                   \
-        if (many)                                                                                                      \
-            NAME(towards_as)(type, wide_g, wide_reference, many, from, outs, count);                                   \
-        else                                                                                                           \
-            NAME(step_as)(type, wide_g, wide_reference, from, outs, count);                                            \
-        break;
-#define SHAPES(many, type)                                                                                             \
-    SHAPE(many, type, 0, 0) SHAPE(many, type, 0, 1) SHAPE(many, type, 1, 0) SHAPE(many, type, 1, 1)
-    switch (16 * many + 4 * type + 2 * wide_g + wide_reference) {
-        SHAPE(0, F64, 0, 0) SHAPES(0, F32) SHAPES(0, F16) SHAPES(0, BF16)
-        SHAPE(1, F64, 0, 0) SHAPES(1, F32) SHAPES(1, F16) SHAPES(1, BF16)
-        SHAPE(2, F64, 0, 0) SHAPES(2, F32) SHAPES(2, F16) SHAPES(2, BF16)
+/* Fetches what of a vector is TILE elements further on, a line of the cache at a time: two instructions that go through
+   the same elements in turn break the streams that a processor would follow by itself. */
+#define AHEAD(at, type)                                                                                                \
+    if ((SIZE(type) * i & 63) == 0) __builtin_prefetch((at) + SIZE(type) * (i + TILE), 0, 2)
+
+/* The usual products of a replayed row, of g, the gradient at the iterate before, x, that iterate, the next one, and
+   the gradient as it was recorded. `decay` is the factor of x in the regularised gradient. */
+TARGET INLINE void NAME(replayed_as)(int type, int wide_g, int wide_recorded, const char *const *from,
+                                     double *const *outs, double decay, int64_t count) {
+    const int type_g = wide_g ? F64 : type, type_recorded = wide_recorded ? F64 : type;
+    for (int64_t start = 0; start < count; start += TILE) {
+        const int64_t stop = count - start < TILE ? count - start : TILE;
+        char rest[STEP_VECTORS][8 * LANES];
+        const char *g_at = from[0] + SIZE(type_g) * start, *old_at = from[1] + SIZE(type_g) * start;
+        const char *x_at = from[2] + SIZE(type) * start, *before_at = from[3] + SIZE(type) * start;
+        const char *next_at = from[4] + SIZE(type) * start, *recorded_at = from[5] + SIZE(type_recorded) * start;
+        VECTOR s0 = {0}, s1 = {0}, s2 = {0}, s3 = {0}, s4 = {0}, s5 = {0}, s6 = {0}, s7 = {0}, s8 = {0};
+        int64_t i = 0, end = stop / LANES * LANES, left = stop - end;
+    again:
+        for (; i < end; i += LANES) {
+            AHEAD(g_at, type_g); AHEAD(old_at, type_g); AHEAD(recorded_at, type_recorded);
+            AHEAD(x_at, type); AHEAD(before_at, type); AHEAD(next_at, type);
+            VECTOR g = AT(g_at, type_g), x = AT(x_at, type), other = AT(next_at, type) - x;
+            KEEP(g); KEEP(x); KEEP(other);
+            s0 += g * g, s1 += g * x, s2 += g * other;
+            KEEP(s0); KEEP(s1); KEEP(s2);
+            other = g + decay * x;
+            s3 += other * other;
+            KEEP(s3);
+            x -= AT(before_at, type);
+            KEEP(x);
+            s4 += g * x;
+            KEEP(s4);
+            other = AT(old_at, type_g);
+            KEEP(other);
+            s5 += other * x;
+            KEEP(s5);
+            other = g - other;
+            s6 += other * other;
+            KEEP(s6);
+            other = AT(recorded_at, type_recorded);
+            KEEP(other);
+            s7 += other * other;
+            KEEP(s7);
+            g -= other;
+            s8 += g * g;
+            KEEP(s8);
+        }
+        if (left) {
+            memset(rest, 0, sizeof rest);
+            PAD(g_at, 0, type_g), PAD(old_at, 1, type_g), PAD(x_at, 2, type), PAD(before_at, 3, type);
+            PAD(next_at, 4, type), PAD(recorded_at, 5, type_recorded);
+            i = left = 0, end = LANES;
+            goto again;
+        }
+        const VECTOR sums[REPLAYED_PRODUCTS] = {s0, s1, s2, s3, s4, s5, s6, s7, s8};
+        for (int n = 0; n < REPLAYED_PRODUCTS; n++) NAME(add)(outs[n], sums[n]);
     }
+}
+
+/* Those that belong to `many` references: of g, x, the iterate some steps on, and them. */
+TARGET INLINE void NAME(replayed_towards_as)(int type, int wide_g, int wide_reference, int many,
+                                             const char *const *from, double *const *outs, double decay,
+                                             int64_t count) {
+    const int type_g = wide_g ? F64 : type, type_reference = wide_reference ? F64 : type;
+    for (int64_t start = 0; start < count; start += TILE) {
+        const int64_t stop = count - start < TILE ? count - start : TILE;
+        char rest[TOWARDS_VECTORS][8 * LANES];
+        const char *g_at = from[0] + SIZE(type_g) * start, *x_at = from[1] + SIZE(type) * start;
+        const char *skip_at = from[2] + SIZE(type) * start, *reference_at = from[3] + SIZE(type_reference) * start;
+        const char *other_at = many > 1 ? from[4] + SIZE(type_reference) * start : reference_at;
+        VECTOR sums[REPLAYED_TOWARDS_PRODUCTS * MOST_TOWARDS] = {{0}};
+        int64_t i = 0, end = stop / LANES * LANES, left = stop - end;
+    again:
+        for (; i < end; i += LANES) {
+            AHEAD(skip_at, type); AHEAD(reference_at, type_reference);
+            if (many > 1) AHEAD(other_at, type_reference);
+            VECTOR g = AT(g_at, type_g), x = AT(x_at, type), skip = AT(skip_at, type), regularised = g + decay * x;
+            KEEP(g); KEEP(x); KEEP(skip); KEEP(regularised);
+            UNROLL for (int n = 0; n < many; n++) {
+                VECTOR *const s = sums + REPLAYED_TOWARDS_PRODUCTS * n;
+                VECTOR reference = AT(n ? other_at : reference_at, type_reference), other = x - reference;
+                KEEP(reference); KEEP(other);
+                s[0] += g * other, s[1] += regularised * other;
+                KEEP(s[0]); KEEP(s[1]);
+                other = skip - reference;
+                s[2] += g * other;
+                KEEP(s[2]);
+            }
+        }
+        if (left) {
+            memset(rest, 0, sizeof rest);
+            PAD(g_at, 0, type_g), PAD(x_at, 1, type), PAD(skip_at, 2, type), PAD(reference_at, 3, type_reference);
+            if (many > 1) PAD(other_at, 4, type_reference);
+            i = left = 0, end = LANES;
+            goto again;
+        }
+        for (int n = 0; n < REPLAYED_TOWARDS_PRODUCTS * many; n++) NAME(add)(outs[n], sums[n]);
+    }
+#undef AT
+#undef PAD
+#undef AHEAD
+}
+
+/* By the place of a kind in SHAPE_OF. */
+TARGET static void NAME(usual)(int shape, int type, int wide_g, int wide_other, const char *const *from,
+                               double *const *outs, double decay, int64_t count) {
+#define SHAPE(shape, type, wide_g, wide_other)                                                                         \
+    case 16 * (shape) + 4 * (type) + 2 * (wide_g) + (wide_other):                                                      \
+        if ((shape) == 0)                                                                                              \
+            NAME(step_as)(type, wide_g, wide_other, from, outs, count);                                                \
+        else if ((shape) <= MOST_TOWARDS)                                                                              \
+            NAME(towards_as)(type, wide_g, wide_other, shape, from, outs, count);                                      \
+        else if ((shape) == MOST_TOWARDS + 1)                                                                          \
+            NAME(replayed_as)(type, wide_g, wide_other, from, outs, decay, count);                                     \
+        else                                                                                                           \
+            NAME(replayed_towards_as)(type, wide_g, wide_other, (shape) - MOST_TOWARDS - 1, from, outs, decay,         \
+                                      count);                                                                          \
+        break;
+#define SHAPES(shape, type)                                                                                            \
+    SHAPE(shape, type, 0, 0) SHAPE(shape, type, 0, 1) SHAPE(shape, type, 1, 0) SHAPE(shape, type, 1, 1)
+#define TYPES(shape) SHAPE(shape, F64, 0, 0) SHAPES(shape, F32) SHAPES(shape, F16) SHAPES(shape, BF16)
+    switch (16 * shape + 4 * type + 2 * wide_g + wide_other) {
+        TYPES(0) TYPES(1) TYPES(2) TYPES(3) TYPES(4) TYPES(5)
+    }
+#undef TYPES
 #undef SHAPES
 #undef SHAPE
 }
@@ -294,23 +401,24 @@ INLINE int NAME(common)(const program *what, const int32_t *sources, int count) 
     return type;
 }
 
-/* A Step or, of `many` references, a Towards: the gradient, `iterates`, references. What does not fit the iterates' type
+/* An instruction that keeps nothing, of `gradients`, then `iterates`, then `others`. What does not fit the iterates' type
    is widened to doubles beforehand, a tile at a time. */
-TARGET static void NAME(step)(const program *what, int many, const int32_t *sources, int iterates, double *scratch,
-                              double *const *outs, int64_t start, int64_t count) {
-    const int references = many ? many : 1, vectors = 1 + iterates + references;
-    const int of_g = NAME(common)(what, sources, 1), of_iterates = NAME(common)(what, sources + 1, iterates);
-    const int of_references = NAME(common)(what, sources + 1 + iterates, references);
+TARGET static void NAME(direct)(const program *what, int shape, const int32_t *sources, int gradients, int iterates,
+                                int others, double *scratch, double *const *outs, double decay, int64_t start,
+                                int64_t count) {
+    const int of_g = NAME(common)(what, sources, gradients);
+    const int of_iterates = NAME(common)(what, sources + gradients, iterates);
+    const int of_others = NAME(common)(what, sources + gradients + iterates, others);
     const int type = of_iterates < 0 ? F64 : of_iterates;
-    const int wide_g = of_g != type, wide_reference = of_references != type;
-    const int widened = of_iterates < 0 || (wide_g && of_g != F64) || (wide_reference && of_references != F64);
+    const int wide_g = of_g != type, wide_other = of_others != type;
+    const int widened = of_iterates < 0 || (wide_g && of_g != F64) || (wide_other && of_others != F64);
     const int64_t most = widened ? TILE : count;
     for (int64_t done = 0; done < count; done += most) {
         const int64_t some = count - done < most ? count - done : most;
         const char *from[STEP_VECTORS];
-        for (int n = 0; n < vectors; n++) {
+        for (int n = 0; n < gradients + iterates + others; n++) {
             const int32_t source = sources[n], own = what->types[source];
-            const int of = n == 0 ? of_g : n <= iterates ? of_iterates : of_references;
+            const int of = n < gradients ? of_g : n < gradients + iterates ? of_iterates : of_others;
             from[n] = (const char *)what->vectors[source] + SIZE(own) * (start + done);
             if (of < 0 || (of != type && of != F64)) {
                 double *const to = scratch + SLOT * n;
@@ -318,7 +426,7 @@ TARGET static void NAME(step)(const program *what, int many, const int32_t *sour
                 from[n] = (const char *)to;
             }
         }
-        NAME(usual)(many, type, type != F64 && wide_g, type != F64 && wide_reference, from, outs, some);
+        NAME(usual)(shape, type, type != F64 && wide_g, type != F64 && wide_other, from, outs, decay, some);
     }
 }
 
@@ -336,7 +444,7 @@ TARGET static void NAME(tile)(const program *what, const double *decay, int64_t 
 #define DIRECT(source) (count == padded && what->divisors[source] == 1.0)
     while (next < end) {
         const int32_t kind = *next++, source = *next++;
-        const int vector = source >= 0 && kind != TOWARDS;
+        const int vector = source >= 0 && kind < STEP;
         const char *from = vector ? VECTOR_AT(source) : (const char *)PLACE(~source);
         /* floats are widened on the way, whole tiles of them; all else beforehand */
         const int raw = vector && what->types[source] == F32 && DIRECT(source);
@@ -374,15 +482,18 @@ TARGET static void NAME(tile)(const program *what, const double *decay, int64_t 
             NAME(regularise)(PLACE(next[1]), (const double *)from, PLACE(next[0]), decay[segments * next[2]],
                              OUT(next[3]), padded);
             next += 4;
-        } else { /* sources of STEP: g, next, x, before, first, reference; of TOWARDS: g, next, x, and references, whose
-                    number comes first of all; an output for each product */
-            const int many = kind == TOWARDS ? source : 0, iterates = many ? 2 : 4;
-            const int products = many ? TOWARDS_PRODUCTS * many : STEP_PRODUCTS;
-            const int32_t *const sources = many ? next : next - 1;
+        } else { /* how many references; a level of decay, for what is replayed; vectors; an output for each product */
+            static const int gradients[] = {1, 1, 2, 1}, iterates[] = {4, 2, 3, 2};
+            static const int products_of[] = {STEP_PRODUCTS, TOWARDS_PRODUCTS, REPLAYED_PRODUCTS,
+                                              REPLAYED_TOWARDS_PRODUCTS};
+            const int of = kind - STEP, many = source, others = many ? many : 1, products = products_of[of] * others;
+            const double factor = of < 2 ? 0 : decay[segments * *next];
+            const int32_t *const sources = ++next;
             double *outs[STEP_PRODUCTS];
-            next = sources + 1 + iterates + (many ? many : 1);
+            next += gradients[of] + iterates[of] + others;
             for (int n = 0; n < products; n++, next++) outs[n] = OUT(*next);
-            NAME(step)(what, many, sources, iterates, scratch, outs, start, count);
+            NAME(direct)(what, of < 2 ? many : MOST_TOWARDS + 1 + many, sources, gradients[of], iterates[of], others,
+                         scratch, outs, factor, start, count);
         }
     }
 #undef PLACE

@@ -12,7 +12,7 @@ from trajcheck.inner_products.blocks import TYPES, Filling, Parts, Stage, Unread
 from trajcheck.inner_products.program import Program
 
 #: The version of kernel.c's interface.
-_VERSION = 11
+_VERSION = 12
 
 
 #: `program` and `block` of kernel.c: numbers and addresses, of 8 bytes each.

@@ -12,7 +12,8 @@ import numpy as np
 from trajcheck.files.extent_reader import read_at
 from trajcheck.files.opening import NotRegularError, open_regular
 from trajcheck.inner_products.blocks import NOT_REGULAR, NUMPY, Block, Segments, Unread, widened
-from trajcheck.inner_products.program import NOWHERE, Cross, Differ, Instruction, Program, Regularise, Step, Towards
+from trajcheck.inner_products.direct import Direct, Replayed, ReplayedTowards, Step, Towards
+from trajcheck.inner_products.program import NOWHERE, Cross, Differ, Instruction, Program, Regularise
 
 #: Elements at a time for numpy. Of fewer, calls would take longer than what they do; products of more than 10,000 are
 #: shared out to threads by OpenBLAS, which takes several times as long as they do.
@@ -138,43 +139,62 @@ def _interpret_tile(
             found += slots[each.a]
             if each.square != NOWHERE:
                 out[each.square] += dot(found, found)
-        elif isinstance(each, Step):
-            following, gradient, x = (values.vector(number) for number in (each.next, each.gradient, each.x))
-            next_error, error = (values.difference(number, each.reference) for number in (each.next, each.x))
-            to_next, step = values.difference(each.next, each.x), values.difference(each.x, each.before)
-            from_first = values.difference(each.x, each.first)
-            pairs = [(following, following), (gradient, gradient), (next_error, next_error), (gradient, next_error)]
-            pairs += [(gradient, x), (to_next, to_next), (gradient, to_next), (gradient, error), (to_next, error)]
-            pairs += [(gradient, step), (to_next, step), (from_first, from_first)]
-            for number, (left, right) in zip(each.outputs, pairs, strict=True):
-                if number != NOWHERE:
-                    out[number] += dot(left, right)
         else:
-            gradient, to_next = values.vector(each.gradient), values.difference(each.next, each.x)
-            pairs = []
-            for reference in each.references:
-                next_error, error = (values.difference(number, reference) for number in (each.next, each.x))
-                pairs += [(next_error, next_error), (gradient, next_error), (gradient, error), (to_next, error)]
-            for number, (left, right) in zip(each.outputs, pairs, strict=True):
+            level = decay[each.level] if isinstance(each, Replayed | ReplayedTowards) else 0.0
+            for number, (left, right) in zip(each.outputs, _factors(each, values, level), strict=True):
                 if number != NOWHERE:
                     out[number] += dot(left, right)
         values.forget(done.get(place, ()))
 
 
+def _factors(each: Direct, values: Values, decay: float) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Of each product of an instruction that keeps nothing."""
+    vector, difference = values.vector, values.difference
+    if isinstance(each, Step):
+        g, following, x, before, first, reference = each.vectors
+        gradient, to_next, step = vector(g), difference(following, x), difference(x, before)
+        next_error, error, from_first = difference(following, reference), difference(x, reference), difference(x, first)
+        pairs = [(vector(following), vector(following)), (gradient, gradient), (next_error, next_error)]
+        pairs += [(gradient, next_error), (gradient, vector(x)), (to_next, to_next), (gradient, to_next)]
+        return [
+            *pairs,
+            (gradient, error),
+            (to_next, error),
+            (gradient, step),
+            (to_next, step),
+            (from_first, from_first),
+        ]
+    pairs = []
+    if isinstance(each, Towards):
+        g, following, x, *references = each.vectors
+        gradient, to_next = vector(g), difference(following, x)
+        for reference in references:
+            next_error, error = difference(following, reference), difference(x, reference)
+            pairs += [(next_error, next_error), (gradient, next_error), (gradient, error), (to_next, error)]
+        return pairs
+    g = each.vectors[0]
+    x = each.vectors[2] if isinstance(each, Replayed) else each.vectors[1]
+    gradient, regularised = vector(g), vector(x) * decay
+    regularised += gradient
+    if isinstance(each, Replayed):
+        _, old, _, before, following, recorded = each.vectors
+        step, change, disagreement = difference(x, before), difference(g, old), difference(g, recorded)
+        pairs = [(gradient, gradient), (gradient, vector(x)), (gradient, difference(following, x))]
+        pairs += [(regularised, regularised), (gradient, step), (vector(old), step), (change, change)]
+        return [*pairs, (vector(recorded), vector(recorded)), (disagreement, disagreement)]
+    _, _, skip, *references = each.vectors
+    for reference in references:
+        error = difference(x, reference)
+        pairs += [(gradient, error), (regularised, error), (gradient, difference(skip, reference))]
+    return pairs
+
+
 def _last_uses(instructions: Sequence[Instruction]) -> dict[int, list[int]]:
-    """By the place of an instruction, the vectors that no Step or Towards needs after it."""
-    last = {number: place for place, each in enumerate(instructions) for number in vectors_of(each)}
+    """By the place of an instruction, the vectors that none that keeps nothing needs after it."""
+    last = {
+        number: place for place, each in enumerate(instructions) if isinstance(each, Direct) for number in each.vectors
+    }
     uses: dict[int, list[int]] = {}
     for number, place in last.items():
         uses.setdefault(place, []).append(number)
     return uses
-
-
-def vectors_of(instruction: Instruction) -> list[int]:
-    """The numbers of the vectors that a Step or a Towards is made of."""
-    if isinstance(instruction, Step):
-        own = [instruction.gradient, instruction.next, instruction.x]
-        return [*own, instruction.before, instruction.first, instruction.reference]
-    if isinstance(instruction, Towards):
-        return [instruction.gradient, instruction.next, instruction.x, *instruction.references]
-    return []

@@ -11,8 +11,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-#: Instructions as kernel.c numbers them.
-DIFFER, CROSS, REGULARISE, STEP, TOWARDS = range(5)
+from trajcheck.inner_products.direct import Direct
+
+#: Instructions as kernel.c numbers them; those of direct.py are the next ones.
+DIFFER, CROSS, REGULARISE = range(3)
 
 #: No place: a value that is not kept, a product that nobody asked for.
 NOWHERE = -1
@@ -122,67 +124,7 @@ class Regularise:
         self.a, self.b, self.to = slots[self.a], slots[self.b], slots[self.to]
 
 
-@dataclass
-class Step:
-    """The usual products of a row, all at once: a processor has just the registers for their sums.
-
-    It is made of vectors, by their numbers: the gradient g, the `next` iterate, x, the iterate `before` it, the
-    `first` one, a `reference`. With d = x - before, d' = next - x, e = x - reference and e' = next - reference,
-    `outputs` are the numbers of next^2, g^2, e'^2, g e', g x, d'^2, g d', g e, d' e, g d, d' d, (x - first)^2.
-    """
-
-    gradient: int
-    next: int
-    x: int
-    before: int
-    first: int
-    reference: int
-    outputs: list[int]
-
-    def words(self) -> list[int]:
-        return [STEP, self.gradient, self.next, self.x, self.before, self.first, self.reference]
-
-    def products(self) -> list[int]:
-        return self.outputs
-
-    def reads(self) -> list[int]:
-        return []
-
-    def writes(self) -> list[int]:
-        return []
-
-    def rename(self, slots: Mapping[int, int]) -> None:
-        pass
-
-
-@dataclass
-class Towards:
-    """For one or two references more, of the gradient, next and x: e'^2, g e', g e, d' e of each. Vectors by their
-    numbers, as in a Step."""
-
-    gradient: int
-    next: int
-    x: int
-    references: list[int]
-    outputs: list[int]
-
-    def words(self) -> list[int]:
-        return [TOWARDS, len(self.references), self.gradient, self.next, self.x, *self.references]
-
-    def products(self) -> list[int]:
-        return self.outputs
-
-    def reads(self) -> list[int]:
-        return []
-
-    def writes(self) -> list[int]:
-        return []
-
-    def rename(self, slots: Mapping[int, int]) -> None:
-        pass
-
-
-Instruction = Differ | Cross | Regularise | Step | Towards
+Instruction = Differ | Cross | Regularise | Direct
 
 
 @dataclass
@@ -212,8 +154,8 @@ class Program:
 
     @property
     def direct(self) -> int:
-        """How many instructions there are, where all are Step or Towards, which keep nothing; otherwise 0."""
-        keeps = any(not isinstance(each, Step | Towards) for each in self.instructions)
+        """How many instructions there are, where all keep nothing; otherwise 0."""
+        keeps = any(not isinstance(each, Direct) for each in self.instructions)
         return 0 if keeps else len(self.instructions)
 
 

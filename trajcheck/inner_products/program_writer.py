@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from trajcheck.inner_products.catalogue import REFERENCE_PRODUCTS, STEP_PRODUCTS, Operand
+from trajcheck.inner_products.direct import Direct, Replayed, ReplayedTowards
 from trajcheck.inner_products.program import (
     NOWHERE,
     Cross,
@@ -24,20 +25,15 @@ from trajcheck.inner_products.program import (
     Places,
     Program,
     Regularise,
-    Step,
-    Towards,
     allocate_slots,
 )
-from trajcheck.inner_products.usual_row import Product, RowRequest, UsualProducts, Value, usual_products
+from trajcheck.inner_products.usual_row import REGULARISED, Part, Product, RowRequest, Value, usual_parts
 
 #: Of kernel.c: differences in one Differ; common and more values in one Cross, and its sums without a's square and a b.
 MOST_DIFFERENCES, MOST_COMMON, MOST_MORE, MOST_SUMS = 4, 4, 4, 10
 
-#: Of kernel.c: references in one Towards. And products of a Step below which it is not worth making them all.
-MOST_TOWARDS, FEWEST_OF_A_STEP = 2, 4
-
-#: Vectors of this kind are not stored: the gradient plus weight decay times the iterate of the same place.
-REGULARISED = "regularised"
+#: Products of a Step, or of a Replayed, below which it is not worth making them all.
+FEWEST_OF_A_STEP = 4
 
 
 #: The vectors that a product is made of, those of its one factor and those of the other.
@@ -83,7 +79,7 @@ class _Writer:
         self.vectors: dict[Key, int] = {}
         self.outputs: dict[frozenset[Value], int] = {}
         self._rows: list[list[Product]] = []  # the products that a row is the first to ask for
-        self._usual: list[UsualProducts | None] = []  # what of a row is a Step
+        self._usual: list[list[Part]] = []  # what of a row is usual
         self._numbers: dict[Value, int] = {}
         self._written: list[Instruction] = []
         self._made: set[frozenset[Value]] = set()  # products that are written
@@ -115,16 +111,15 @@ class _Writer:
         return places
 
     def find_usual(self, requests: Sequence[RowRequest]) -> None:
-        """Find the rows that can be a Step; what one makes is no longer asked for otherwise."""
+        """Find what of rows is usual; what that makes is no longer asked for otherwise."""
         made: set[frozenset[Value]] = set()
         for number, request in enumerate(requests):
-            usual = usual_products(request)
-            if usual is not None:
-                step = [frozenset(product) for product in usual.products]
-                if sum(pair in self.outputs and pair not in made for pair in step) >= FEWEST_OF_A_STEP:
-                    made.update(step, (frozenset(product) for each in usual.towards for product in each))
-                else:
-                    usual = None
+            usual = usual_parts(request)
+            step = [frozenset(product) for product in usual[0].products] if usual else []
+            if sum(pair in self.outputs and pair not in made for pair in step) >= FEWEST_OF_A_STEP:
+                made.update(frozenset(product) for part in usual for product in part.products)
+            else:
+                usual = []
             self._usual.append(usual)
             self._rows[number] = [product for product in self._rows[number] if frozenset(product) not in made]
 
@@ -142,7 +137,7 @@ class _Writer:
             first += size
         return programs
 
-    def _instructions(self, rows: Sequence[Sequence[Product]], usual_products: Sequence[UsualProducts | None]) -> None:
+    def _instructions(self, rows: Sequence[Sequence[Product]], usual_parts: Sequence[Sequence[Part]]) -> None:
         """Write what makes the products of some rows, which have no values at hand."""
         products = [product for row in rows for product in row]
         values = dict.fromkeys(value for product in products for value in product)
@@ -154,9 +149,8 @@ class _Writer:
                 self._parts |= {value[:1], value[1:]}
             elif value[0][0] == REGULARISED:
                 self._parts |= set(_parts_of_regularised(value))
-        for row, usual in zip(rows, usual_products, strict=True):
-            if usual is not None:
-                self._step(usual)
+        for row, usual in zip(rows, usual_parts, strict=True):
+            self._written += [self._direct(part) for part in usual]
             crosses = _crosses([(a, b) for a, b in row if a != b])
             taken = {value for cross in crosses for value in cross.others}
             passing = {cross.a for cross in crosses if cross.a not in taken and self._may_pass(cross.a)}
@@ -165,19 +159,14 @@ class _Writer:
                     self._make(value)
             self._written += [self._cross(cross) for cross in crosses]
 
-    def _step(self, usual: UsualProducts) -> None:
-        """Write a row's Step, and the Towards of further references."""
-        gradient, following, x, before, first, *references = (
-            self._vector(value)
-            for value in (usual.gradient, usual.next, usual.x, usual.before, usual.first, *usual.references)
+    def _direct(self, part: Part) -> Direct:
+        vectors, outputs = (
+            [self._vector(each) for each in part.vectors],
+            [self._product(*each) for each in part.products],
         )
-        outputs = [self._product(*product) for product in usual.products]
-        self._written.append(Step(gradient, following, x, before, first, references[0], outputs))
-        further = list(zip(references[1:], usual.towards, strict=True))
-        for start in range(0, len(further), MOST_TOWARDS):
-            some = further[start : start + MOST_TOWARDS]
-            outputs = [self._product(*product) for _, products in some for product in products]
-            self._written.append(Towards(gradient, following, x, [reference for reference, _ in some], outputs))
+        if part.kind is Replayed or part.kind is ReplayedTowards:
+            return part.kind(vectors, outputs, self._levels.get(part.vectors[0][0][1], 0))
+        return part.kind(vectors, outputs)
 
     def _cross(self, cross: _Shared) -> Cross:
         a, b = cross.a, cross.b

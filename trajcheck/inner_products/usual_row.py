@@ -1,11 +1,12 @@
-"""The products that nearly every row has, as the instructions Step and Towards (program.py) make them."""
+"""The products that nearly every row has, as the instructions of direct.py make them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from trajcheck.inner_products.program import Key
+from trajcheck.inner_products.direct import Direct, Replayed, ReplayedTowards, Step, Towards
+from trajcheck.inner_products.program import NOWHERE, Key
 
 #: A vector, or the difference of two.
 Value = tuple[Key, ...]
@@ -13,6 +14,15 @@ Product = tuple[Value, Value]
 
 
 _NEEDED = {"gradient", "x", "first"}
+
+#: What only a replay has, beside the products of which a program is worth it; x and g it always has.
+_REPLAYED = {"gradient", "x", "gradient_previous"}
+
+#: Vectors of this kind are not stored: the gradient plus weight decay times the iterate of the same place.
+REGULARISED = "regularised"
+
+#: Of kernel.c: references in one Towards or ReplayedTowards.
+MOST_TOWARDS = 2
 
 
 @dataclass(frozen=True)
@@ -27,17 +37,12 @@ class RowRequest:
 
 
 @dataclass
-class UsualProducts:
-    """What a Step is made of, its products in order, and those of the Towards for each reference but the first."""
+class Part:
+    """What one instruction takes and makes: its vectors and its products, in order."""
 
-    next: Value
-    gradient: Value
-    x: Value
-    before: Value
-    first: Value
-    references: list[Value]
+    kind: type[Direct]
+    vectors: list[Value]
     products: list[Product]
-    towards: list[list[Product]]
 
 
 def is_usual(request: RowRequest) -> bool:
@@ -50,10 +55,15 @@ def is_usual(request: RowRequest) -> bool:
     return known.get("skip", following) == following and all("reference" in each for each in request.references)
 
 
-def usual_products(request: RowRequest) -> UsualProducts | None:
-    """The Step for a row, where it is usual."""
-    if not is_usual(request):
-        return None
+def usual_parts(request: RowRequest) -> list[Part]:
+    """The instructions for what is usual of a row; none where nothing is."""
+    if is_usual(request):
+        return _of_a_step(request)
+    return _of_a_replay(request) if request.vectors.keys() >= _REPLAYED else []
+
+
+def _of_a_step(request: RowRequest) -> list[Part]:
+    """A Step, and Towards for further references."""
     known = request.vectors
     gradient, x, first = ((known[name],) for name in ("gradient", "x", "first"))
     following, before = (known.get("next", known["x"]),), (known.get("previous", known["x"]),)
@@ -79,5 +89,48 @@ def usual_products(request: RowRequest) -> UsualProducts | None:
         (to_next, step),
         (from_first, from_first),
     ]
-    further = [towards(reference) for reference in references[1:]]
-    return UsualProducts(following, gradient, x, before, first, references, products, further)
+    own = Part(Step, [gradient, following, x, before, first, references[0]], products)
+    return [own, *_several(Towards, [gradient, following, x], references[1:], towards)]
+
+
+def _of_a_replay(request: RowRequest) -> list[Part]:
+    """A Replayed, and ReplayedTowards for all references. In place of what a row lacks stands what it has: x, or the
+    gradient at x."""
+    known = request.vectors
+    gradient, x = (known["gradient"],), (known["x"],)
+    following, before, skip = ((known.get(name, known["x"]),) for name in ("next", "previous", "skip"))
+    gradient_before, recorded = ((known.get(name, gradient[0]),) for name in ("gradient_previous", "recorded"))
+    # Where a row has none of its own nobody asks for its products.
+    regularised = (known.get(REGULARISED, (REGULARISED, NOWHERE)),)
+    step, to_next = x + before, following + x
+    change, disagreement = gradient + gradient_before, gradient + recorded
+
+    def towards(reference: Value) -> list[Product]:
+        error = x + reference
+        return [(gradient, error), (regularised, error), (gradient, skip + reference)]
+
+    products: list[Product] = [
+        (gradient, gradient),
+        (gradient, x),
+        (gradient, to_next),
+        (regularised, regularised),
+        (gradient, step),
+        (gradient_before, step),
+        (change, change),
+        (recorded, recorded),
+        (disagreement, disagreement),
+    ]
+    references: list[Value] = [(each["reference"],) for each in request.references if "reference" in each]
+    own = Part(Replayed, [gradient, gradient_before, x, before, following, recorded], products)
+    return [own, *_several(ReplayedTowards, [gradient, x, skip], references, towards)]
+
+
+def _several(
+    kind: type[Direct], vectors: list[Value], references: Sequence[Value], towards: Callable[[Value], list[Product]]
+) -> list[Part]:
+    """References at most MOST_TOWARDS at a time."""
+    groups = [references[start : start + MOST_TOWARDS] for start in range(0, len(references), MOST_TOWARDS)]
+    return [
+        Part(kind, [*vectors, *group], [product for reference in group for product in towards(reference)])
+        for group in groups
+    ]
