@@ -12,6 +12,7 @@ import tracemalloc
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -21,8 +22,6 @@ from trajcheck.files.leftovers import meant_name
 
 #: Seconds of processor time, and bytes above what was there and what the input itself takes.
 PATIENCE, MEMORY = 10.0, 64e6
-
-sys.dont_write_bytecode = True  # which is done whenever something is imported
 
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 #: Audit events: where their arguments hold paths, and the descriptors of the folders that those are in.
@@ -67,7 +66,10 @@ class _Watch:
             self.seen.append(f"{event} {where}")
 
 
-_WATCH = _Watch()
+@cache
+def _watch() -> _Watch:
+    """Python never takes such a hook away again: only of a process that needs one."""
+    return _Watch()
 
 
 class _TooLong(BaseException):
@@ -96,7 +98,9 @@ def fault(read: Callable[[bytes, Path], object], data: bytes, *, memory: bool = 
     with tempfile.TemporaryDirectory(prefix="fuzz-") as name:
         folder = Path(os.path.realpath(name)) / "inside"
         folder.mkdir()
-        _WATCH.folder, _WATCH.seen = str(folder), []
+        watch, bytecode = _watch(), sys.dont_write_bytecode
+        sys.dont_write_bytecode = True  # which is done whenever something is imported
+        watch.folder, watch.seen = str(folder), []
         if memory:
             tracemalloc.start()
         began = time.process_time()
@@ -113,14 +117,15 @@ def fault(read: Callable[[bytes, Path], object], data: bytes, *, memory: bool = 
         except Exception:
             found = traceback.format_exc(limit=-6)
         finally:
-            _WATCH.folder = None
+            watch.folder = None
+            sys.dont_write_bytecode = bytecode
             peak = tracemalloc.get_traced_memory()[1] if memory else 0
             if memory:
                 tracemalloc.stop()
         if peak > MEMORY + 40 * len(data):
             found = f"took {peak / 1e6:.0f} MB for {len(data):,} bytes"
-        if _WATCH.seen:
-            found = f"did what no reader may: {_WATCH.seen[:3]}"
+        if watch.seen:
+            found = f"did what no reader may: {watch.seen[:3]}"
         if (seconds := time.process_time() - began) > PATIENCE:
             found = found or f"took {seconds:.1f} s"
         strange = [path for path in folder.parent.iterdir() if path != folder]
