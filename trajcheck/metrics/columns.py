@@ -7,7 +7,7 @@ report can always be accounted for.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -83,16 +83,24 @@ class Column:
 def column(values: Iterable[float | None], *reasons: str | Iterable[str]) -> Column:
     """A column from numbers and None. A row is undefined for the first reason that is not '', of one string a row or
     one for all; a None that no reason explains is undefined because it `was not produced`."""
-    numbers = np.array([np.nan if value is None else value for value in values], dtype=np.float64)
-    why = np.full(len(numbers), "", dtype=object)
-    for reason in reasons:
-        each = [reason] * len(numbers) if isinstance(reason, str) else list(reason)
-        if any(each):
-            why = np.where(why == "", np.array(each, dtype=object), why)
+    numbers = np.array(list(values), dtype=np.float64)  # NaN for None
+    why = first_reasons(len(numbers), reasons)
     defined, missing = why == "", np.isnan(numbers)
     if (defined & missing).any():
         why, defined = np.where(defined & missing, NOT_PRODUCED, why), defined & ~missing
     return _of(numbers if defined.all() else np.where(defined, numbers, np.nan), why, defined)
+
+
+def first_reasons(length: int, reasons: Sequence[str | Iterable[str]]) -> np.ndarray:
+    """Row by row the first of the reasons that is not '', or ''; of one string a row or one for all."""
+    if len(reasons) == 1 and isinstance(reasons[0], np.ndarray):
+        return reasons[0]
+    why = np.full(length, "", dtype=object)
+    for reason in reasons:
+        each = [reason] * length if isinstance(reason, str) else list(reason)
+        if any(each):
+            why = np.where(why == "", np.array(each, dtype=object), why)
+    return why
 
 
 def constant(value: float, length: int) -> Column:

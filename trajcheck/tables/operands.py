@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from operator import attrgetter
 from typing import Any, TypeVar
 
+import numpy as np
+
 from trajcheck.inner_products.catalogue import CHORD_PRODUCTS, REFERENCE_PRODUCTS, STEP_PRODUCTS, vectors_needed
-from trajcheck.metrics.columns import Column, column
+from trajcheck.metrics.columns import Column, column, first_reasons
 from trajcheck.metrics.quantity import ALLOCATION, REFERENCES, STEPS
 from trajcheck.runs.logs.all_losses import sums_between
 from trajcheck.runs.optimizer_memory import PROBE, Skip
@@ -38,13 +41,14 @@ F = TypeVar("F", bound="Callable[[Operands], Any]")
 @dataclass(frozen=True)
 class Made:
     """How an operand is made: of which other operands, products and evaluations, and by which function; `second`: of
-    which operands in the second precision."""
+    which operands in the second precision; `of_rows`: whether it is the same for every tensor."""
 
     needs: tuple[str, ...]
     products: tuple[str, ...]
     evaluations: tuple[str, ...]
     function: Callable[[Operands], Any]
     second: tuple[str, ...] = ()
+    of_rows: bool = False
 
 
 #: Operands that are no products, by table and name.
@@ -57,17 +61,19 @@ def operand(
     products: Sequence[str] = (),
     evaluations: Sequence[str] = (),
     second: Sequence[str] = (),
+    of_rows: bool = False,
 ) -> Callable[[F], F]:
     """Declare that a function makes the operand of its name, in some tables. It takes the `Operands`.
 
     `needs`: the operands that it asks for; `products`: those that it takes from other rows than its own; `evaluations`
     of the objective beyond f and its gradient at x_t: `loss_previous`, `gradient_previous`, `descent`, `loss_ref`;
-    `second`: the operands that it asks for in the second precision.
+    `second`: the operands that it asks for in the second precision; `of_rows`: it tells of rows and settings alone, and
+    is made once for all tensors.
     """
 
     def declare(function: F) -> F:
         for table in tables:
-            made = Made(tuple(needs), tuple(products), tuple(evaluations), function, tuple(second))
+            made = Made(tuple(needs), tuple(products), tuple(evaluations), function, tuple(second), of_rows)
             MADE[table, function.__name__] = made
         return function
 
@@ -86,7 +92,21 @@ class Operands(Evaluated):
 
     def _operand(self, name: str) -> Any:
         made = MADE.get((self.table, name))
-        return self.product(name) if made is None else made.function(self)
+        if made is None:
+            return self.product(name)
+        return made.function(self) if self.of_all is self or not made.of_rows else self.of_all[name]
+
+    @cached_property
+    def of_all(self) -> Operands:
+        """The same of all tensors, where these are of some of them."""
+        whole = self.source.whole
+        if whole is None:
+            return self
+        place = self.table, self.number
+        if place not in whole.operands:
+            whole.operands[place] = Operands(whole, self.number, self.reference, self.table)
+        found: Operands = whole.operands[place]
+        return found
 
     @property
     def thinned(self) -> bool:
@@ -103,14 +123,25 @@ class Operands(Evaluated):
 
     def product(self, name: str) -> Column:
         """An inner product of the row, or of the row and its reference."""
-        return column(self._values(name), *self.why_not(name))
+        return column(self._values(name), self.why_not(name))
 
     def norm(self, name: str) -> Column:
         """The norm whose square is a product: of all parameters, or as `averaging` says."""
-        return self.source.norm(name, None if name in STEP_PRODUCTS else self.number, *self.why_not(name))
+        return self.source.norm(name, None if name in STEP_PRODUCTS else self.number, self.why_not(name))
 
-    def why_not(self, name: str) -> list[list[str]]:
-        """Why a product is missing, row by row: reasons for each vector that it needs, of which the first counts."""
+    def why_not(self, name: str) -> np.ndarray:
+        """Why a product is missing, row by row; without a replay that is so for all tensors alike."""
+        known = self.of_all._whys if self.source.epsilon is None else self._whys
+        if name not in known:
+            known[name] = first_reasons(len(self.source.rows.rows), self._why_not(name))
+        return known[name]
+
+    @cached_property
+    def _whys(self) -> dict[str, np.ndarray]:
+        return {}
+
+    def _why_not(self, name: str) -> list[list[str]]:
+        """Reasons for each vector that a product needs, of which the first counts."""
         source = self.source
         vectors = vectors_needed([STEP_PRODUCTS.get(name) or REFERENCE_PRODUCTS[name]])
         asked = {
@@ -140,7 +171,7 @@ class Operands(Evaluated):
 
     def _values(self, name: str) -> list[float | None]:
         scalars = self.towards if name in REFERENCE_VALUES else self.source.own
-        return [getattr(each, name) for each in scalars]
+        return list(map(attrgetter(name), scalars))
 
     @cached_property
     def towards(self) -> list[ReferenceScalars]:

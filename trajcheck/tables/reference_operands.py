@@ -86,13 +86,13 @@ def smoothing(o: Operands) -> int:
     return o.source.smoothing
 
 
-@operand(REFERENCES)
+@operand(REFERENCES, of_rows=True)
 def not_along(o: Operands) -> NotAlong:
     """Where lo_lr promises nothing: a step that is known not to be along -g_t."""
     return _masked(o.source.each(lambda row: _not_along(o.source.trajectory.settings.at(row.place))))
 
 
-@operand(REFERENCES)
+@operand(REFERENCES, of_rows=True)
 def not_along_so_far(o: Operands) -> NotAlong:
     """Where no rate follows of the steps up to a row: one of them is known not to be along -g."""
     settings = o.source.trajectory.settings
@@ -115,7 +115,7 @@ def _masked(reasons: Sequence[str]) -> NotAlong:
     return why != "", why
 
 
-@operand(REFERENCES)
+@operand(REFERENCES, of_rows=True)
 def skip_weights(o: Operands) -> Weights:
     """Those of what has x_s in it, which the last steps before x* cannot have."""
     assert o.reference is not None
@@ -130,7 +130,7 @@ def weights_with_skip(rows: Rows, reference: Reference) -> Weights:
     return rows.weights_until(depends.whole - rows.skip + averages)
 
 
-@operand(REFERENCES)
+@operand(REFERENCES, of_rows=True)
 def floor_weights(o: Operands) -> Weights:
     """Those of what the steps from x_t up to x* make, which exists before x* alone."""
     assert o.reference is not None
@@ -138,13 +138,13 @@ def floor_weights(o: Operands) -> Weights:
     return rows.weights_until(rows.counted.stop if end is None else end)
 
 
-@operand(REFERENCES)
+@operand(REFERENCES, of_rows=True)
 def floor_lr(o: Operands) -> Column:
     """eta_t where the cosine of pure noise is known."""
     return o.source.per_group("lr").except_where(*_masked(o["no_floor"]))
 
 
-@operand(REFERENCES)
+@operand(REFERENCES, of_rows=True)
 def eta_squares_to_ref(o: Operands) -> Column:
     """sum of eta_i^2 over the steps from t up to x*."""
     trajectory, reference = o.source.trajectory, o.reference
@@ -162,7 +162,7 @@ def eta_squares_to_ref(o: Operands) -> Column:
     return column(o.source.each(lambda row: sums.get(row.place)), o["no_floor"], later, unseen, unknown)
 
 
-@operand(REFERENCES)
+@operand(REFERENCES, of_rows=True)
 def no_floor(o: Operands) -> list[str]:
     """Why the cosine of pure noise is not known, row by row; '' where it is: where every step from the row's up to x*
     was one of plain SGD."""

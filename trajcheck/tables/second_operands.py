@@ -16,7 +16,7 @@ def rounding(o: Operands) -> Rounding:
     return Rounding(own, max(own, o.source.second_epsilon))
 
 
-@operand(REFERENCES)
+@operand(REFERENCES, of_rows=True)
 def gradient_epsilon(o: Operands) -> float:
     """That of the widest rounding in which recorded gradients are stored; 0 without any."""
     stored = (o.source.trajectory.snapshots[row.place].gradients.values() for row in o.source.rows.rows)

@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import NamedTuple, TypeVar
+from operator import attrgetter
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -108,6 +109,11 @@ class Source:
         return self.each(lambda row: self.scalars[row.place].own)
 
     @cached_property
+    def operands(self) -> dict[tuple[str, int | None], Any]:
+        """The Operands of all tensors by table and reference, which keep here what is the same for each tensor."""
+        return {}
+
+    @cached_property
     def no_pair(self) -> list[str]:
         if self.whole is not None:
             return self.whole.no_pair
@@ -136,7 +142,7 @@ class Source:
 
     def recorded(self, name: str, *reasons: list[str]) -> Column:
         """A scalar of the step."""
-        return column((getattr(own, name) for own in self.own), *reasons)
+        return column(map(attrgetter(name), self.own), *reasons)
 
     def replayed(self, name: str, *reasons: list[str]) -> Column:
         """A scalar of the step that only a replay gives."""
@@ -144,7 +150,7 @@ class Source:
 
     def failed(self, name: str) -> list[str]:
         """Where a scalar that a replay gives is not there, and was not finite."""
-        return [NOT_FINITE if getattr(own, name) is None else "" for own in self.own]
+        return [NOT_FINITE if value is None else "" for value in map(attrgetter(name), self.own)]
 
     @cached_property
     def loss(self) -> Column:
@@ -161,7 +167,7 @@ class Source:
             )
         return column(values, reasons)
 
-    def norm(self, squares: str, number: int | None, *reasons: list[str]) -> Column:
+    def norm(self, squares: str, number: int | None, reasons: np.ndarray) -> Column:
         """The norm whose square is a scalar of the step, or of its reference of that number: over all parameters, or
         the sum of the tensors' norms where `averaging` asks for it."""
 
@@ -172,9 +178,9 @@ class Source:
 
         rows = [self.scalars[row.place] for row in self.rows.rows]
         if self.averaging.per_tensor:
-            return column(map(value, rows), *reasons)
+            return column(map(value, rows), reasons)
         found = [getattr(row.own if number is None else row.references[number], squares) for row in rows]
-        return column([None if each is None else each**0.5 for each in found], *reasons)
+        return column([None if each is None else each**0.5 for each in found], reasons)
 
     def per_group(self, name: str) -> Column:
         """A value recorded for each parameter group, as one number where the groups agree."""

@@ -50,7 +50,7 @@ def thinned(o: Operands) -> bool:
     return o.thinned
 
 
-@operand(STEPS, REFERENCES)
+@operand(STEPS, REFERENCES, of_rows=True)
 def steps(o: Operands) -> np.ndarray:
     return np.array(o.source.each(lambda row: row.step))
 
@@ -149,12 +149,12 @@ def _no_previous(o: Operands) -> list[str]:
     return o.source.each(lambda row: FIRST if row.prev_step is None else "")
 
 
-@operand(STEPS)
+@operand(STEPS, of_rows=True)
 def prev_step(o: Operands) -> Column:
     return column(o.source.each(lambda row: row.prev_step), _no_previous(o))
 
 
-@operand(STEPS)
+@operand(STEPS, of_rows=True)
 def stride(o: Operands) -> Column:
     return column(o.source.each(lambda row: row.stride), _no_previous(o))
 
@@ -219,7 +219,7 @@ def descent(o: Operands) -> Column:
     return column(values, source.no_pair, source.each(lambda row: row.no_update), source.each(missing))
 
 
-@operand(STEPS)
+@operand(STEPS, of_rows=True)
 def not_an_update(o: Operands) -> Excepted:
     """Where d_t is not what the optimizer did."""
     return np.array(o.source.each(lambda row: bool(row.no_update))), UNSEEN
@@ -302,7 +302,7 @@ def _settings(o: Operands, row: Row) -> OptimizerSettings:
     return o.source.trajectory.settings.at(row.place)
 
 
-@operand(STEPS)
+@operand(STEPS, of_rows=True)
 def momentum(o: Operands) -> Column:
     """That of the row's update: of the first parameter group, where a threshold of stability is known, of all."""
     return column(o.source.each(lambda row: next(iter(_momenta(_settings(o, row))), 0.0)))
@@ -313,7 +313,7 @@ def _momenta(settings: OptimizerSettings) -> list[float]:
     return [float(group.get("momentum") or 0) for group in settings.groups]
 
 
-@operand(STEPS)
+@operand(STEPS, of_rows=True)
 def threshold_lr(o: Operands) -> Column:
     """eta_t where a threshold of stability is known for the optimizer as it was set for the row's update."""
     why = np.array(o.source.each(lambda row: _no_threshold(_settings(o, row))), dtype=object)
@@ -339,7 +339,7 @@ def replayed_loss(o: Operands) -> Column:
     return o.replayed("loss")
 
 
-@operand(STEPS)
+@operand(STEPS, of_rows=True)
 def recorded_loss(o: Operands) -> Column:
     """The loss of the step as it was recorded."""
     trajectory = o.source.trajectory
