@@ -116,6 +116,8 @@ def lift(function: Callable[..., np.ndarray], *columns: Column) -> Column:
     with np.errstate(all="ignore"):
         values = function(*(each.values for each in columns))
     finite = np.isfinite(values)
+    if finite.all() and defined.all():
+        return _of(values, reasons, defined)
     if (defined & ~finite).any():
         reasons, defined = np.where(defined & ~finite, OVERFLOW, reasons), defined & finite
     return _of(np.where(defined, values, np.nan), reasons, defined)

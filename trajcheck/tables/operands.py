@@ -108,6 +108,11 @@ class Operands(Evaluated):
         found: Operands = whole.operands[place]
         return found
 
+    @cached_property
+    def holds(self) -> set[str]:
+        """Which of the conditions of columns hold."""
+        return {name for name, holds_in in CONDITIONS.items() if holds_in(self)}
+
     @property
     def thinned(self) -> bool:
         """Whether some of what sums count, updates in steps.csv and steps in references.csv, is on no row."""
@@ -244,5 +249,4 @@ CONDITIONS: Mapping[str, Callable[[Operands], bool]] = {
 
 def columns_of(operands: Operands, *, of_tensor: bool = False) -> dict[str, Column]:
     """The columns of the table, in the order of the contract: all of them, or those that make sense for one tensor."""
-    holds = {name for name, holds_in in CONDITIONS.items() if holds_in(operands)}
-    return operands.columns(holds, of_tensor=of_tensor)
+    return operands.columns(operands.of_all.holds, of_tensor=of_tensor)
