@@ -8,18 +8,20 @@ import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 import trajcheck
-from experiments.recipe import Figure, Recipe, Training
+from experiments.drawing import draw_figure
+from experiments.recipe import Again, Figure, Recipe, Training
 from experiments.training import record
 
 #: Beside each run and report: what it was made from.
 MADE_FROM = "made-from.json"
-MODELS = Path(__file__).with_name("models.py")
+MODELS, WHOLE = (Path(__file__).with_name(name) for name in ("models.py", "whole.py"))
 
 #: A function, and the training and the name of the run or report that it makes.
 Job = tuple[Callable[[Training, str], None], Training, str]
@@ -53,19 +55,18 @@ class Workplace:
         ]
         _do(reports, workers, lambda name: say(f"analyzed {name}"))
         if reports:
-            self._draw_together()
+            self._draw_figures()
         return len(runs) + len(reports)
 
     def picture(self, figure: Figure) -> Path:
         """The file of a figure."""
-        one = next((self.reports / each.name for each in self.recipe.trainings if figure.of(each)), self.reports)
-        return (self.folder / "figures" / figure.name if figure.by else one) / "figures" / f"{figure.picture}.png"
+        return self.folder / "figures" / figure.name / "drawn" / "figures" / f"{figure.picture}.png"
 
-    def _draw_together(self) -> None:
+    def _draw_figures(self) -> None:
         for figure in self.recipe.figures:
-            reports = [self.reports / each.name for each in self.recipe.trainings if figure.of(each)]
-            if figure.by and len(reports) > 1:
-                _draw_group(reports, self.folder / "figures" / figure.name, figure)
+            chosen = [self.reports / f"{each.name}{figure.report}" for each in self.recipe.trainings if figure.of(each)]
+            if chosen:
+                draw_figure(figure, chosen, self.folder / "figures" / figure.name)
 
     def _record(self, training: Training, name: str) -> None:
         run = self.run(training)
@@ -77,6 +78,9 @@ class Workplace:
     def _reports(self, training: Training) -> dict[str, Callable[[Training, str], None]]:
         """What makes each of a training's reports, by the report's name."""
         found: dict[str, Callable[[Training, str], None]] = {training.name: self._analyze}
+        for each in self.recipe.again:
+            if each.of(training):
+                found[f"{training.name}-{each.ending}"] = partial(self._again, each)
         if training.matched and self._others(training):
             found[f"{training.name}-matched"] = self._match
         if training.flow:
@@ -95,8 +99,15 @@ class Workplace:
             _draw(self.reports / name)
         _sign(self.reports / name, training)
 
+    def _again(self, again: Again, training: Training, name: str) -> None:
+        objective = f"{WHOLE}:{training.model}" if again.whole else "run"
+        trajcheck.analyze(self.run(training), objective=objective, out=self.reports / name, **again.options)
+        _sign(self.reports / name, training)
+
     def _match(self, training: Training, name: str) -> None:
-        self._towards(training, name, objective=f"{MODELS}:{training.model}", match_permutations=True)
+        # By itself the matching makes x* depend on the batches of the run's own steps: on the probe it does not.
+        more: dict[str, Any] = {"sample": ["probe"], "match_permutations": True}
+        self._towards(training, name, objective=f"{MODELS}:{training.model}", **more)
         _sign(self.reports / name, training)
 
     def _flow(self, training: Training, name: str) -> None:
@@ -149,14 +160,6 @@ def _draw(report: Path) -> None:
         trajcheck.draw_report(report, formats=["png"])
     except ModuleNotFoundError:
         return  # matplotlib is an extra: tables alone
-
-
-def _draw_group(reports: Sequence[Path], out: Path, figure: Figure) -> None:
-    by = [f"user.{field}" for field in figure.by]
-    try:
-        trajcheck.draw_together(reports, out, ref=figure.ref, formats=["png"], group_by=by, over="fraction")
-    except ModuleNotFoundError:
-        return
 
 
 def _is_of(folder: Path, training: Training) -> bool:

@@ -16,28 +16,29 @@ KEYS = ("step", "step_a", "sample", "ref", "run_b")
 
 
 class Value(NamedTuple):
-    """A number over several trainings: their mean, its standard error (NaN of a single one), and how many they are."""
+    """A number over several trainings: its mean over those that have one, the standard error of that (NaN of a single
+    one), how many these are, and of how many; `unbounded` of the others are infinite."""
 
     mean: float
     error: float
     runs: int
+    of: int
+    unbounded: int = 0
 
     @property
-    def low(self) -> float:
-        return self.mean - 2 * (0.0 if np.isnan(self.error) else self.error)
-
-    @property
-    def high(self) -> float:
-        return self.mean + 2 * (0.0 if np.isnan(self.error) else self.error)
+    def measured(self) -> bool:
+        """Whether a single training has it."""
+        return self.runs + self.unbounded > 0
 
 
 def over(values: list[float]) -> Value:
     """The mean over trainings that have a value, and its standard error."""
     known = np.array([value for value in values if np.isfinite(value)])
+    unbounded = int(np.isinf(values).sum())
     if not len(known):
-        return Value(np.nan, np.nan, 0)
+        return Value(np.nan, np.nan, 0, len(values), unbounded)
     error = float(known.std(ddof=1) / np.sqrt(len(known))) if len(known) > 1 else np.nan
-    return Value(float(known.mean()), error, len(known))
+    return Value(float(known.mean()), error, len(known), len(values), unbounded)
 
 
 class Measured:
@@ -66,10 +67,21 @@ class Measured:
         frame = self.frame(table)
         if name not in frame:
             return pd.Series(dtype=float)
-        chosen = np.ones(len(frame), dtype=bool)
-        for key, word in keys.items():
-            chosen &= (frame[key] == word).to_numpy()
-        return frame.loc[chosen].set_index("step_a" if "step_a" in frame else "step")[name].dropna()
+        rows, steps = self._rows(table, tuple(keys.items()))
+        values = frame[name].to_numpy(dtype=float)[rows]
+        known = ~np.isnan(values)
+        return pd.Series(values[known], index=steps[known])
+
+    def _rows(self, table: str, keys: tuple[tuple[str, str], ...]) -> tuple[np.ndarray, np.ndarray]:
+        """Which rows of a table have these words, and their steps: a table is asked for many columns on the same."""
+        if (table, keys) not in self._chosen:
+            frame = self.frame(table)
+            chosen = np.ones(len(frame), dtype=bool)
+            for key, word in keys:
+                chosen &= (frame[key] == word).to_numpy()
+            rows = np.flatnonzero(chosen)
+            self._chosen[table, keys] = rows, frame["step_a" if "step_a" in frame else "step"].to_numpy()[rows]
+        return self._chosen[table, keys]
 
     def words(self, table: str, key: str) -> list[str]:
         """What a key of a table is on its rows, in the order of appearance."""
@@ -92,6 +104,10 @@ class Measured:
             )
             self._frames[table] = frame
         return self._frames[table]
+
+    @cached_property
+    def _chosen(self) -> dict[tuple[str, tuple[tuple[str, str], ...]], tuple[np.ndarray, np.ndarray]]:
+        return {}
 
     @cached_property
     def _siblings(self) -> dict[Path, Measured]:
@@ -118,7 +134,9 @@ def stretch(column: pd.Series, since: float, until: float) -> pd.Series:
 
 
 def spread(column: pd.Series) -> float:
-    """The 95% quantile over the 5% quantile, from a tenth to nine tenths of the rows: 1 is constant. NaN where the
-    lower one is not positive."""
-    low, high = stretch(column, 0.1, 0.9).quantile([0.05, 0.95]) if len(column) else (np.nan, np.nan)
-    return float(high / low) if low > 0 else np.nan
+    """The 95% quantile over the 5% quantile, from a tenth to nine tenths of the rows: 1 is constant. Infinite where the
+    lower one is not positive; NaN without rows."""
+    if not len(column):
+        return np.nan
+    low, high = stretch(column, 0.1, 0.9).quantile([0.05, 0.95])
+    return float(high / low) if low > 0 else np.inf

@@ -18,7 +18,38 @@ Loss = Callable[[nn.Module, Any], Tensor]
 Objective = tuple[nn.Module, Loss]
 Batch = tuple[Tensor, Tensor]
 
-PERMUTATIONS = {"mlp": {"hidden": [("0.weight", 0), ("0.bias", 0), ("2.weight", 1)]}}
+
+def _norm(name: str) -> list[tuple[str, int]]:
+    return [(f"{name}.weight", 0), (f"{name}.bias", 0)]
+
+
+#: A stream is what a block adds to: all that write into it or read from it share its channels.
+PERMUTATIONS = {
+    "mlp": {"hidden": [("0.weight", 0), ("0.bias", 0), ("2.weight", 1)]},
+    "cnn": {
+        "first": [("1.weight", 0), ("1.bias", 0), ("3.weight", 1)],
+        "second": [("3.weight", 0), ("3.bias", 0), ("6.weight", 1, 4)],
+    },
+    "resnet": {
+        "stream 0": [
+            *[("first.0.weight", 0), *_norm("first.1"), ("blocks.0.one.weight", 1), ("blocks.0.two.weight", 0)],
+            *[*_norm("blocks.0.norm2"), ("blocks.1.one.weight", 1), ("blocks.1.short.weight", 1)],
+        ],
+        "stream 1": [
+            *[("blocks.1.two.weight", 0), *_norm("blocks.1.norm2"), ("blocks.1.short.weight", 0)],
+            *[("blocks.2.one.weight", 1), ("blocks.2.short.weight", 1)],
+        ],
+        "stream 2": [
+            *[("blocks.2.two.weight", 0), *_norm("blocks.2.norm2"), ("blocks.2.short.weight", 0), ("last.weight", 1)]
+        ],
+        **{
+            f"inside {i}": [
+                *[(f"blocks.{i}.one.weight", 0), *_norm(f"blocks.{i}.norm1"), (f"blocks.{i}.two.weight", 1)]
+            ]
+            for i in range(3)
+        },
+    },
+}
 
 
 def least_squares() -> Objective:

@@ -87,18 +87,49 @@ class Training:
 
 
 @dataclass(frozen=True)
-class Figure:
-    """A figure of README.md: `picture` of `trajcheck report`, of the trainings whose fields are as `where` says,
-    in groups of equal `by`, or of the first of them alone where there are none."""
+class Chosen:
+    """The trainings whose fields are as `where` says, a list being any of its values."""
+
+    where: Mapping[str, Any]
+
+    def of(self, training: Training) -> bool:
+        return all(
+            getattr(training, key) in (value if isinstance(value, list) else [value])
+            for key, value in self.where.items()
+        )
+
+
+@dataclass(frozen=True)
+class Figure(Chosen):
+    """A figure of README.md: `picture` of `trajcheck report`, of the chosen trainings in groups of equal `by`; where
+    there are none, of the first of them alone: of its report whose name ends in `report`. Drawn are the rows of these
+    samples and this reference, `without` some columns."""
 
     name: str
     picture: str
-    where: Mapping[str, Any]
     by: tuple[str, ...] = ()
     ref: str = "final"
+    report: str = ""
+    samples: tuple[str, ...] = ("own", "probe")
+    without: tuple[str, ...] = ()
 
-    def of(self, training: Training) -> bool:
-        return all(getattr(training, key) == value for key, value in self.where.items())
+
+@dataclass(frozen=True)
+class Again(Chosen):
+    """One more report of the chosen trainings, whose name ends in `ending`, with these options of `analyze`; on `whole`
+    with the objective of whole.py, which knows all that was trained on."""
+
+    ending: str
+    options: Mapping[str, Any]
+    whole: bool = False
+
+
+@dataclass(frozen=True)
+class NotRun:
+    """What a claim's authors or readers would want to see here, and why it is not."""
+
+    what: str
+    why: str
 
 
 @dataclass(frozen=True)
@@ -111,6 +142,8 @@ class Recipe:
     size: str
     trainings: tuple[Training, ...]
     figures: tuple[Figure, ...] = ()
+    again: tuple[Again, ...] = ()
+    not_run: tuple[NotRun, ...] = ()
 
     def cell(self, training: Training) -> list[Training]:
         """The trainings that differ from it in nothing but their seeds, and it."""
@@ -141,8 +174,20 @@ def load(name: str, size: str) -> Recipe:
             trainings += _expanded(
                 {**text.get("common", {}), **{k: v for k, v in grid.items() if k != "sizes"}}, changed
             )
-    figures = tuple(Figure(**{**each, "by": tuple(each.get("by", ()))}) for each in text.get("figure", ()))
-    return Recipe(name, text["paper"], text["title"], size, tuple(dict.fromkeys(trainings)), figures)
+    return Recipe(
+        name,
+        text["paper"],
+        text["title"],
+        size,
+        tuple(dict.fromkeys(trainings)),
+        tuple(Figure(**_tuples(each)) for each in text.get("figure", ())),
+        tuple(Again(**each) for each in text.get("again", ())),
+        tuple(NotRun(**each) for each in text.get("not_run", ())),
+    )
+
+
+def _tuples(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(value) if isinstance(value, list) else value for key, value in settings.items()}
 
 
 def _expanded(settings: Mapping[str, Any], changed: Mapping[str, Any]) -> Iterator[Training]:

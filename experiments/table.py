@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from experiments.claims.catalogue import CLAIMS
-from experiments.claims.claim import Cell, Claim, cells, verdict
+from experiments.claims.claim import HIDDEN, Cell, Claim, cells, told, verdict
+from experiments.drawing import keep_picture
 from experiments.measured import KEYS, Measured, Value
 from experiments.recipe import HERE, Recipe, load, names
 
@@ -52,10 +53,12 @@ def keep(reports: Reports) -> None:
 
 
 def keep_figures(pictures: Mapping[str, Path]) -> None:
-    """Put these pictures, by their names, into figures/ beside README.md."""
+    """Put these pictures, by their names, into figures/ beside README.md, in place of what lay there."""
     FIGURES.mkdir(exist_ok=True)
+    for old in FIGURES.glob("*.png"):
+        old.unlink()
     for name, path in pictures.items():
-        shutil.copyfile(path, FIGURES / f"{name}.png")
+        keep_picture(path, FIGURES / f"{name}.png")
 
 
 def into_readme() -> None:
@@ -81,9 +84,26 @@ def table(reports: Reports) -> str:
     for claim, by_recipe in found.items():
         answers = [_answer(claim, by_recipe[name]) if name in by_recipe else "" for name in reports]
         lines.append(f"| [{claim.key}](#{claim.key.lower()}) | {claim.words} | {' | '.join(answers)} |")
+    lines += ["", "Not run, and why:", "", *(f"- {line}" for name in reports for line in _not_run(name, reports[name]))]
     for claim, by_recipe in found.items():
         lines += ["", *_section(claim, by_recipe)]
     return "\n".join(lines)
+
+
+def _not_run(name: str, runs: Sequence[Measured]) -> Iterator[str]:
+    """What of a recipe there is no report of: of its small trainings, of its full ones, and what it says itself."""
+    wanted = load(name, SIZE).trainings
+    have = {run.training.name for run in runs}
+    if missing := [each.name for each in wanted if each.name not in have]:
+        yield f"{name}: {len(missing)} of the {len(wanted)} trainings of `--{SIZE}`, interrupted: {', '.join(missing)}."
+    full = load(name, "full").trainings
+    networks = dict.fromkeys(each.model for each in full if each.model not in {one.model for one in wanted})
+    more = f", {' and '.join(f'`{each}`' for each in networks)} among them" if networks else ""
+    steps = max(each.steps for each in full)
+    what = f"{name}, `--full`, {len(full)} trainings of {steps:,} steps{more}"
+    yield f"{what}: together a day on a GPU; none was at hand."
+    for each in load(name, SIZE).not_run:
+        yield f"{name}, {each.what}: {each.why}."
 
 
 def _answer(claim: Claim, found: Sequence[Cell]) -> str:
@@ -99,9 +119,11 @@ def _section(claim: Claim, found: Mapping[str, Sequence[Cell]]) -> Iterator[str]
     yield f"- Agrees: {claim.rule}."
     if claim.why:
         yield f"- {claim.why}"
-    if claim.figure:
+    for name, words in claim.figures:
         yield ""
-        yield f"![{claim.figure[1]}](figures/{claim.figure[0]}.png)"
+        yield f"![{name}](figures/{name}.png)"
+        yield ""
+        yield f"*{words}.*"
     for name, rows in found.items():
         if rows:
             yield ""
@@ -109,20 +131,25 @@ def _section(claim: Claim, found: Mapping[str, Sequence[Cell]]) -> Iterator[str]
 
 
 def _rows(name: str, rows: Sequence[Cell]) -> Iterator[str]:
-    labels = list(dict.fromkeys(label for cell in rows for label, value in cell.values.items() if value.runs))
-    yield f"| {name} | seeds | {' | '.join(labels)} | agrees |"
-    yield "|---|---|" + "---|" * (len(labels) + 1)
+    given = [(label, value) for cell in rows for label, value in cell.values.items() if not label.startswith(HIDDEN)]
+    measured = {label for label, value in given if value.measured}
+    labels = [label for label in dict.fromkeys(label for label, _ in given) if label in measured]
+    judged = any(cell.answers for cell in rows)
+    yield f"| {name} | seeds | {' | '.join([*labels, *(['agrees'] if judged else [])])} |"
+    yield "|---|---|" + "---|" * (len(labels) + judged)
     for cell in rows:
-        count = max(value.runs for value in cell.values.values())
-        numbers = [_of_all(cell.values[label], count) if label in cell.values else "" for label in labels]
-        holds = {True: "yes", False: "no", None: ""}[cell.holds]
-        yield f"| {cell.name} | {count} | {' | '.join(numbers)} | {holds} |"
+        count = max(value.of for value in cell.values.values())
+        numbers = [_of_all(cell.values[label]) if label in cell.values else "" for label in labels]
+        yield f"| {cell.name} | {count} | {' | '.join([*numbers, *([told(cell.answers)] if judged else [])])} |"
 
 
-def _of_all(value: Value, count: int) -> str:
+def _of_all(value: Value) -> str:
     """A number, and of how many trainings it is where it is undefined in some."""
-    text = shown(value)
-    return f"{text}, {value.runs} of {count}" if text and value.runs < count else text
+    if not value.measured:
+        return ""
+    if not value.runs:
+        return "unbounded"
+    return f"{shown(value)}, {value.runs} of {value.of}" if value.runs < value.of else shown(value)
 
 
 def shown(value: Value) -> str:
@@ -138,4 +165,5 @@ def shown(value: Value) -> str:
         if places > 0:
             return f"{value.mean:.{places}f}({round(value.error * 10**places)})"
         return f"{value.mean:.0f}({value.error:.0f})"
-    return f"{shown(Value(value.mean / 10.0**power, value.error / 10.0**power, value.runs))}e{power}"
+    scaled = value._replace(mean=value.mean / 10.0**power, error=value.error / 10.0**power)
+    return f"{shown(scaled)}e{power}"

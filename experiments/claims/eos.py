@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from experiments.claims.claim import Claim, Numbers, Value, Values
+from experiments.claims.claim import Claim, Numbers, Values, above, below, every, is_above
 from experiments.measured import Measured, last, mean
 
 
@@ -20,23 +20,33 @@ def _edge(run: Measured) -> Numbers:
     }
 
 
-def _hovers(values: Values) -> bool | None:
-    end: Value | None = values.get("mean of the last quarter")
-    return None if end is None or not end.runs else bool(0.9 <= end.mean <= 1.2)
+def _stays(values: Values) -> str:
+    end = values.get("mean of the last quarter")
+    return every(above(end, 0.9), below(end, 1.2))
 
 
 CLAIMS = (
     Claim(
         "EoS-1",
-        "The sharpness of full-batch training rises to the threshold of stability, 2/eta for gradient descent and "
-        "2(1 + beta)/eta for heavy ball, and stays there",
+        "The sharpness of full-batch training rises to the threshold of stability, 2/eta for gradient descent and 2(1 "
+        "+ beta)/eta for heavy ball, and stays there",
         ("edge-of-stability",),
         "full batch, squared error on 5,000 images of CIFAR-10",
         _edge,
-        _hovers,
-        "the mean of lambda_max / threshold over the last quarter of the rows lies between 0.9 and 1.2",
-        why="Gradient descent gets there at all rates. Heavy ball at small rates has fitted the 300 images before its "
-        "sharpness has risen so far.",
-        figure=("edge-of-stability-sharpness", "The largest eigenvalue and 2/eta along gradient descent at rate 0.2"),
+        {"rises": is_above("largest", 0.95), "stays": _stays},
+        "the largest lambda_max / threshold is above 0.95; its mean over the last quarter of the rows lies between 0.9 "
+        "and 1.2; by two errors",
+        why="It held for them, and holds here at all rates, for gradient descent. Heavy ball reaches the threshold at "
+        "the larger rates and leaves it, and at 0.1 never does: after 150 to 600 steps its gradient lies in directions "
+        "of curvature below 10^-3 of lambda_max. It has fitted the 300 images by then: its last loss is 10 to 20 times "
+        "lower than gradient descent's. Two seeds leave rate 0.2 open.",
+        figures=(
+            ("edge-of-stability-sharpness", "Gradient descent at rate 0.2: lambda_max rises to 2/eta and stays"),
+            (
+                "edge-of-stability-heavy-ball",
+                "Heavy ball at rate 0.3: lambda_max comes to 2(1 + beta)/eta, then stays below it while the curvature "
+                "along the gradient falls by four decades",
+            ),
+        ),
     ),
 )

@@ -8,10 +8,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import making, recipe, table
+from experiments import drawing, making, recipe, table
 from experiments.__main__ import main
 from experiments.claims.catalogue import CLAIMS
-from experiments.claims.claim import AGREES, NOT, UNDECIDED, Cell, Claim, above, below, every, verdict
+from experiments.claims.claim import (
+    ABSENT,
+    NO,
+    OPEN,
+    UNDECIDED,
+    YES,
+    Cell,
+    Claim,
+    above,
+    below,
+    bounded,
+    differs,
+    every,
+    halves,
+    told,
+    verdict,
+    within_two,
+)
 from experiments.measured import Measured, Value, over
 from experiments.recipe import Training
 from experiments.table import FIGURES, README, shown, with_table
@@ -26,6 +43,7 @@ def test_the_smallest_runs_from_its_trainings_to_its_rows(
     pytest.importorskip("sklearn")
     drawn: list[Path] = []
     monkeypatch.setattr(making, "_draw", drawn.append)  # figures have tests of their own, and take seconds
+    monkeypatch.setattr(making, "draw_figure", lambda figure, reports, out: None)
     assert main([name, "--smallest", "--out", str(tmp_path), "--workers", "1"]) == 0
     place = tmp_path / "smallest" / name
     found = recipe.load(name, "smallest")
@@ -53,7 +71,7 @@ def test_every_claim_has_a_row_and_every_picture_is_there() -> None:
     text = README.read_text()
     for claim in CLAIMS:
         assert f"| [{claim.key}](#{claim.key.lower()}) |" in text and f"### {claim.key}\n" in text
-        assert claim.figure is None or (FIGURES / f"{claim.figure[0]}.png").is_file()
+        assert all((FIGURES / f"{name}.png").stat().st_size < 80_000 for name, _ in claim.figures), claim.key
     assert [claim.key for claim in CLAIMS] == list(dict.fromkeys(claim.key for claim in CLAIMS))
 
 
@@ -75,37 +93,88 @@ def test_other_runs_are_of_the_same_cell() -> None:
 
 
 def test_a_number_is_shown_to_two_digits_of_its_error() -> None:
-    assert shown(Value(0.18712, 0.0123, 3)) == "0.187(12)"
-    assert shown(Value(-71.3, 2.34, 3)) == "-71.3(23)"
-    assert shown(Value(1234.5, 67.0, 3)) == "1234(67)"
-    assert shown(Value(4.19, np.nan, 1)) == shown(Value(4.19, 0.0, 3)) == "4.19"
-    assert shown(Value(3.2e-7, 1.1e-8, 3)) == "3.20(11)e-7"
-    assert shown(Value(np.nan, np.nan, 0)) == ""
+    assert shown(Value(0.18712, 0.0123, 3, 3)) == "0.187(12)"
+    assert shown(Value(-71.3, 2.34, 3, 3)) == "-71.3(23)"
+    assert shown(Value(1234.5, 67.0, 3, 3)) == "1234(67)"
+    assert shown(Value(4.19, np.nan, 1, 1)) == shown(Value(4.19, 0.0, 3, 3)) == "4.19"
+    assert shown(Value(3.2e-7, 1.1e-8, 3, 3)) == "3.20(11)e-7"
+    assert shown(Value(np.nan, np.nan, 0, 3)) == ""
 
 
-def test_means_have_the_error_of_the_mean() -> None:
-    assert over([1.0, 2.0, 3.0, np.nan]) == (2.0, pytest.approx(1 / np.sqrt(3)), 3)
-    assert over([5.0]).runs == 1 and np.isnan(over([5.0]).error) and over([np.nan]).runs == 0
+def test_means_have_the_error_of_the_mean_and_say_of_how_many_they_are() -> None:
+    assert over([1.0, 2.0, 3.0, np.nan]) == (2.0, pytest.approx(1 / np.sqrt(3)), 3, 4, 0)
+    assert over([1.0, 3.0, np.inf, np.nan]) == (2.0, pytest.approx(1.0), 2, 4, 1)
+    assert over([5.0]).runs == 1 and np.isnan(over([5.0]).error)
+    assert not over([np.nan]).measured and over([np.inf]).measured
 
 
 def test_within_two_errors_nothing_is_decided() -> None:
-    assert above(Value(1.0, 0.4, 3), 0) is True and above(Value(-1.0, 0.4, 3), 0) is False
-    assert above(Value(0.5, 0.4, 3), 0) is None and above(None, 0) is None and above(over([]), 0) is None
-    assert below(Value(-1.0, 0.4, 3), 0) is True and below(Value(0.1, 0.4, 3), 0) is None
-    assert every(True, None) is None and every(None, False) is False and every(True, True) is True
+    assert above(over([1.0, 1.1, 1.2]), 0) == YES and above(over([-1.0, -1.1, -1.2]), 0) == NO
+    assert above(over([-1.0, 2.0]), 0) == OPEN and above(None, 0) == above(over([np.nan]), 0) == ABSENT
+    assert below(over([-1.0, -1.1]), 0) == YES and below(over([-1.0, 2.0]), 0) == OPEN
+    assert above(over([1.0, 1.0]), 1) == NO  # without an error, equal is not above
+    assert every(YES, OPEN) == OPEN and every(OPEN, NO) == NO and every(YES, YES) == YES and every(ABSENT) == ABSENT
+    assert differs(over([2.0, 2.1]), over([1.0, 1.1])) == YES and differs(over([2.0]), over([1.0, 1.1])) == OPEN
 
 
-def test_a_verdict_counts_the_cells_that_are_decided(tmp_path: Path) -> None:
+def test_one_training_or_the_surviving_ones_decide_nothing_in_favour() -> None:
+    assert above(over([5.0]), 0) == OPEN
+    survivors = over([5.0, 5.1, 5.2, np.nan])
+    assert above(survivors, 0) == OPEN and above(survivors, 9) == NO
+    assert bounded(over([2.0, 2.1, np.inf]), 10) == NO and bounded(over([2.0, 2.1, 2.2]), 10) == YES
+
+
+def test_a_total_follows_a_change_between_half_and_twice_of_it() -> None:
+    def of(*pairs: tuple[float, float]) -> str:
+        numbers = [halves("x", total, change) for total, change in pairs]
+        return within_two("x")({label: over([each[label] for each in numbers]) for label in numbers[0]})
+
+    assert of((-2.0, -2.1), (-2.1, -2.0)) == YES and of((2.0, 2.1), (2.1, 2.0)) == YES
+    assert of((16.0, -2.7), (17.0, -3.0)) == NO and of((-0.5, -2.0), (-0.6, -2.1)) == NO
+    assert of((-169.0, 3.0), (-150.0, -8.0)) == NO  # whatever the sign of the change
+    assert of((-1.0, -2.1), (-1.2, -2.1)) == OPEN
+
+
+def test_a_verdict_counts_the_cells_in_which_each_part_holds(tmp_path: Path) -> None:
     training = Training(data="digits", model="mlp", optimizer="sgd", rate=0.1, steps=1, batch=1)
 
-    def of(*answers: bool | None) -> str:
-        claim = Claim("X", "", (), "", lambda run: {}, lambda values: None, "")
-        return verdict(claim, [Cell(training, {}, answer) for answer in answers])
+    def of(**answers: str) -> str:
+        claim = Claim("X", "", (), "", lambda run: {}, {part: lambda values: "" for part in answers}, "")
+        split = {part: given.split() for part, given in answers.items()}
+        count = max(len(given) for given in split.values())
+        at = [{part: (given[i] if i < len(given) else ABSENT) for part, given in split.items()} for i in range(count)]
+        return verdict(claim, [Cell(training, {}, each) for each in at])
 
+    assert of(own="yes yes", probe="yes") == YES and of(own="open") == UNDECIDED
+    assert of(own="yes no", probe="yes open") == "**in part**<br>own: 1 of 2<br>probe: 1 of 2 (1 open)"
+    assert of(own="no", probe="open no") == "**no**<br>own: 0 of 1<br>probe: 0 of 2 (1 open)"
+    assert of(own="yes open") == "**yes where decided**<br>own: 1 of 2 (1 open)"
     assert (
-        of(True, None) == AGREES and of(False) == NOT and of(None) == UNDECIDED and of(True, False) == "in part: 1 of 2"
+        told({"a": YES, "b": NO, "c": OPEN, "d": ABSENT}) == "no: b. open: c" and told({"a": YES, "b": ABSENT}) == YES
     )
     assert Measured(training, tmp_path).steps("cos").empty
+
+
+def test_a_figure_shows_the_rows_and_columns_that_it_names(tmp_path: Path) -> None:
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report/summary.json").write_text("{}")
+    (tmp_path / "report/steps.csv").write_text("step,sample,a,b\n0,own,1,2\n0,previous,3,4\n")
+    (tmp_path / "report/references.csv").write_text("step,sample,ref,a\n0,own,final,\n0,own,init,3\n0,full,final,5\n")
+    shown = drawing.restricted(
+        recipe.Figure(where={}, name="x", picture="cosine", without=("b",)), tmp_path / "report", tmp_path / "of"
+    )
+    assert (shown / "steps.csv").read_text() == "step,sample,a\n0,own,1\n"
+    assert (shown / "references.csv").read_text() == "step,sample,ref,a\n0,own,final,\n"
+
+
+def test_what_was_not_run_stands_under_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = README.read_text()
+    for name in NAMES:
+        assert f"- {name}, `--full`, " in text
+        assert all(f"- {name}, {each.what}: {each.why}." in text for each in recipe.load(name, "small").not_run)
+    runs = table.kept()["language"][1:]
+    lines = list(table._not_run("language", runs))
+    assert lines[0].startswith("language: 1 of the 8 trainings of `--small`, interrupted: transformer_1m-adamw-b16")
 
 
 def test_what_is_not_an_experiment_is_said(capsys: pytest.CaptureFixture[str]) -> None:

@@ -16,6 +16,7 @@ from trajcheck.reports.figures.drawing.run_panels import RUN_MARKS, SAMPLE_TITLE
 from trajcheck.reports.figures.drawing.style import COLOURS, GREY, HEIGHT, short
 from trajcheck.reports.figures.picture import NothingToDraw
 from trajcheck.reports.reading.groups import Curve, Grouped
+from trajcheck.reports.reading.report import Series
 
 SPREAD = (
     "A line is the mean over the runs of a group, and the band around it one sample standard deviation over them, on "
@@ -70,8 +71,14 @@ def _count(curves: Sequence[Curve]) -> str:
     return f"n = {fewest}" if fewest == of else f"n = {fewest} of {of}"
 
 
+def _foot(curve: Curve) -> Series:
+    """The lower edge of the band: where it is not positive, an axis that has no room for it would tear the band."""
+    return Series(curve.x, curve.mean - curve.spread, None)
+
+
 def _draw(ax: Axes, part: GroupPanel) -> None:
-    scale(ax, [curve.series for curve in part.curves.values()], linear_up_to=part.linear_up_to)
+    drawn = [series for curve in part.curves.values() for series in (curve.series, _foot(curve))]
+    scale(ax, drawn, linear_up_to=part.linear_up_to)
     for level in part.levels:
         ax.axhline(level, color=GREY, linewidth=0.8, zorder=1)
     for number, (x, mean, spread, *_) in part.curves.items():
