@@ -22,11 +22,12 @@ def draw_figure(figure: Figure, reports: Sequence[Path], out: Path) -> None:
         shutil.rmtree(out)
     shown = [restricted(figure, report, out / "of") for report in (reports if figure.by else reports[:1])]
     by = [f"user.{field}" for field in figure.by]
+    to = out / "drawn"
     try:
         if figure.by and len(shown) > 1:
-            trajcheck.draw_together(shown, out / "drawn", ref=figure.ref, formats=["png"], group_by=by, over="fraction")
+            trajcheck.draw_together(shown, to, ref=figure.ref, formats=["png"], group_by=by, over="fraction")
         else:
-            trajcheck.draw_report(shown[0], formats=["png"], out=out / "drawn")
+            trajcheck.draw_report(shown[0], formats=["png"], figures=[figure.picture], out=to)
     except ModuleNotFoundError:
         return
 

@@ -16,12 +16,12 @@ import torch
 
 import trajcheck
 from experiments.drawing import draw_figure
-from experiments.recipe import Again, Figure, Recipe, Training
+from experiments.recipe import HERE, Again, Figure, Recipe, Training
 from experiments.training import record
 
 #: Beside each run and report: what it was made from.
 MADE_FROM = "made-from.json"
-MODELS, WHOLE = (Path(__file__).with_name(name) for name in ("models.py", "whole.py"))
+MODELS = HERE / "models.py"
 
 #: A function, and the training and the name of the run or report that it makes.
 Job = tuple[Callable[[Training, str], None], Training, str]
@@ -100,7 +100,7 @@ class Workplace:
         _sign(self.reports / name, training)
 
     def _again(self, again: Again, training: Training, name: str) -> None:
-        objective = f"{WHOLE}:{training.model}" if again.whole else "run"
+        objective = again.objective if again.objective == "run" else f"{HERE / again.objective}"
         trajcheck.analyze(self.run(training), objective=objective, out=self.reports / name, **again.options)
         _sign(self.reports / name, training)
 

@@ -116,12 +116,12 @@ class Figure(Chosen):
 
 @dataclass(frozen=True)
 class Again(Chosen):
-    """One more report of the chosen trainings, whose name ends in `ending`, with these options of `analyze`; on `whole`
-    with the objective of whole.py, which knows all that was trained on."""
+    """One more report of the chosen trainings, whose name ends in `ending`, with these options of `analyze` and
+    the run's own objective, or a function of a file in this folder, which may know all that was trained on."""
 
     ending: str
     options: Mapping[str, Any]
-    whole: bool = False
+    objective: str = "run"
 
 
 @dataclass(frozen=True)

@@ -116,10 +116,10 @@ CLAIMS = (
         _shares,
         {sample: is_above(f"{sample}, convex %", 50) for sample in SAMPLES},
         "more than half of the steps are convex beyond the resolution of their arithmetic, by two errors",
-        why="It is not the sample that makes it: the shares are the same on the batch that made the step, on a fresh "
-        "one and on the probe. float32 hides a part of it: of the same steps of the same perceptrons it calls 67 to "
-        "91% convex where float64 says 89 to 98%, and leaves 6 to 26% within its rounding, most in full batches, whose "
-        "last steps are the smallest.",
+        why="It is not the sample that makes it: the shares are the same on the batch that made the step, on a "
+        "fresh one and on the probe. float32 hides a part of it: of the same steps of the same perceptrons it calls "
+        "67 to 91% convex where float64 says 89 to 98%, and leaves 6 to 26% within its rounding, most in full "
+        "batches, whose last steps are the smallest.",
     ),
     Claim(
         "TZC-2",
@@ -132,13 +132,14 @@ CLAIMS = (
             **{f"above 1, {sample}": is_above(sample, 1) for sample in SAMPLES},
         },
         "at the end of the run the ratio is positive, and above 1, by two errors",
-        why="Above 1 on the perceptrons, the ResNet and the transformer, not on the CNN (0.79 to 0.95). Neither noise "
-        "nor precision makes the difference: there own samples and the probe agree to 1%. It depends on x*: towards "
-        "the end of another seed's run the ratio is negative (-0.2 to -2.4 on images), with its hidden units in the "
-        "nearest order positive and below 1, and towards the end of a run from the same init nearly that towards the "
-        "own end. Convex is the way into the valley that the init has chosen. *No own term* puts x_s as many steps "
-        "later as the optimizer remembers, a fifth of these runs with momentum, so that it is a lower bound here. In "
-        "the ResNet most of |x_t - x*|^2 lies in weights before a normalisation, whose scale does not matter.",
+        why="Above 1 on the perceptrons, the ResNet and the transformer, not on the CNN (0.79 to 0.95). Neither "
+        "noise nor precision makes the difference: there own samples and the probe agree to 1%. It depends on x*: "
+        "towards the end of another seed's run the ratio is negative (-0.2 to -2.4 on images), with its hidden units "
+        "in the nearest order 0.1 to 0.6, or on the CNN and the ResNet of AdamW -0.4 to -0.1, and towards the end of "
+        "a run from the same init nearly that towards the own end. Convex is the way into the valley that the init "
+        "has chosen. *No own term* puts x_s as many steps later as the optimizer remembers, a fifth of these runs "
+        "with momentum, so that it is a lower bound here. In the ResNet most of |x_t - x*|^2 lies in weights before "
+        "a normalisation, whose scale does not matter.",
         figures=(
             (
                 "images-by-model",
@@ -160,14 +161,14 @@ CLAIMS = (
         },
         "max_smooth at the end is above that after a tenth of the steps; the rank correlation of exp_smooth and the "
         "sample's own lambda_max along the run is positive; by two errors",
-        why="The largest smoothness grows in small batches, except in the ResNet under momentum, and in full batches "
-        "only under a rate that falls to 0: there steps of some 10^-5 across a kink of ReLU meet a jump of the "
-        "gradient, so that max_smooth ends at 2 to 8 times the largest eigenvalue met on the way. In full batches at a "
-        "constant rate it is that of the first steps, on convex losses nearly so. Rounding has no part in it: its "
-        "resolution in float64 is below 10^-10. The second half depends on sample and optimizer: exp_smooth is the "
-        "curvature along the updates, 2 to 70% of the sample's own lambda_max. It follows lambda_max under AdamW in "
-        "batches of 64 and 512; in full batches lambda_max stays while the updates turn into flat directions, and the "
-        "two go opposite ways.",
+        why="The largest smoothness grows in small batches, except in the ResNet under momentum, and in full "
+        "batches only under a rate that falls to 0: there steps of some 10^-5 across a kink of ReLU meet a jump of "
+        "the gradient, so that max_smooth ends at 2 to 8 times the largest eigenvalue met on the way. In full "
+        "batches at a constant rate it is that of the first steps, on convex losses nearly so. Rounding has no part "
+        "in it: its resolution in float64 is below 10^-10. The second half depends on sample and optimizer: "
+        "exp_smooth is the curvature along the updates, 2 to 70% of the sample's own lambda_max. It follows "
+        "lambda_max under AdamW in batches of 64 and 512; in full batches lambda_max stays while the updates turn "
+        "into flat directions, and the two go opposite ways.",
         figures=(
             (
                 "images-smoothness",
@@ -183,13 +184,13 @@ CLAIMS = (
         _promise,
         {sample: _broken(sample) for sample in ("previous", "own", "probe")},
         "the promise is off by more than a factor of two, or of the other sign, by two errors",
-        why="It fails on the probe for plain SGD in batches of 8, the ResNet and the transformer, where the promise is "
-        "a rise, or less than a third of the fall. On the batch that made the step (*previous*) the same promise is "
-        "kept in all networks of images but one, since that batch's loss falls by as much as its own gradient says: up "
-        "to 40 times more than a fresh sample's. On the perceptrons of momentum and AdamW and on convex losses it is "
-        "kept to some tenths on the probe too: smoothness/2 |d|^2, which the promise adds to the slope (descent, "
-        "TZC-5), is small there. On *own* the slope is that of the batch that made the step, the loss that of a fresh "
-        "one.",
+        why="It fails on the probe for plain SGD in batches of 8, the ResNet and the transformer, where the promise "
+        "is a rise, or less than a third of the fall. On the batch that made the step (*previous*) the same promise "
+        "is kept in all networks of images but one, since that batch's loss falls by as much as its own gradient "
+        "says: up to 40 times more than a fresh sample's. On the perceptrons of momentum and AdamW and on convex "
+        "losses it is kept to some tenths on the probe too: smoothness/2 |d|^2, which the promise adds to the slope "
+        "(descent, TZC-5), is small there. On *own* the slope is that of the batch that made the step, the loss that "
+        "of a fresh one.",
         figures=(
             (
                 "images-promise",
@@ -211,11 +212,11 @@ CLAIMS = (
         },
         "the sum is negative by two errors; it is within a factor of two of the sum of the loss changes of the same "
         "steps",
-        why="It holds here under AdamW and, where decided, Muon, and mostly under momentum. It fails for plain SGD at "
-        "rate 0.5 in all batches, and for momentum on the CNN in batches of 64. Not by noise, since own and probe "
+        why="It holds here under AdamW and, where decided, Muon, and mostly under momentum. It fails for plain SGD "
+        "at rate 0.5 in all batches, and for momentum on the CNN in batches of 64. Not by noise, since own and probe "
         "agree, but by the length of the step: the loss falls at its beginning (descent) and rises at its end "
-        "(update_corr), and the change of the loss lies between (-24, +16 and -3.4 in batches of 64, on the probe). A "
-        "sum is over the recorded pairs of iterates, scaled to all steps; f(x_T) - f(x_0) beside it says what that "
+        "(update_corr), and the change of the loss lies between (-24, +16 and -3.4 in batches of 64, on the probe). "
+        "A sum is over the recorded pairs of iterates, scaled to all steps; f(x_T) - f(x_0) beside it says what that "
         "scaling costs: little on the perceptrons of momentum and AdamW, much under plain SGD and on the transformer.",
         figures=(
             (
