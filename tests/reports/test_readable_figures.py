@@ -22,9 +22,12 @@ from saved_reports import analysis, summary, write_report
 
 from trajcheck.reports.figures.catalogue import PICTURES
 from trajcheck.reports.figures.drawing.axes import line, panels, scale
+from trajcheck.reports.figures.drawing.group_panels import GroupPanel, draw_panel
 from trajcheck.reports.figures.drawing.legends import entry, legend
 from trajcheck.reports.figures.drawing.ratio_panel import limits
 from trajcheck.reports.figures.drawing.style import RC
+from trajcheck.reports.figures.of_one_run.flow import PICTURE as FLOW
+from trajcheck.reports.reading.groups import Curve
 from trajcheck.reports.reading.report import Series, read_report
 from trajcheck.tables.step_operands import NOT_CHOSEN
 
@@ -253,3 +256,22 @@ def test_rows_that_nobody_chose_are_no_gaps(tmp_path: Path) -> None:
     series = read_report(folder).series("steps", "lambda_max", sample="own")
     assert series.steps.tolist() == [0, 5, 10, 15, 20, 25, 30, 35]
     assert np.isnan(series.values[4]) and np.isfinite(np.delete(series.values, 4)).all()
+
+
+def test_a_band_that_reaches_below_0_has_an_axis_with_room_for_it() -> None:
+    mean = np.geomspace(1.0, 0.01, 9)
+    for spread, kind in ((0.1 * mean, "log"), (np.where(np.arange(9) == 5, 2 * mean, 0.1 * mean), "linear")):
+        ax = Figure().subplots()
+        draw_panel(ax, GroupPanel("cos", "cos", {0: Curve(np.arange(9.0), mean, spread, 3, 3)}))
+        assert ax.get_yscale() == kind
+
+
+def test_a_flow_shows_the_eigenvalues_along_it_where_there_are_any(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"step": [0.0, 1.0, 2.0], "flow_dist": [0.0, 0.1, 0.2], "lambda_min": [-0.3, np.nan, -0.1]})
+    about = {**summary([]), "flow": {"sample": "full"}}
+    figure = FLOW.draw(read_report(write_report(tmp_path / "r", {"flow": frame}, about)))
+    eigenvalues = figure.axes[-1]
+    assert eigenvalues.get_ylabel().startswith("curvature")
+    assert any(np.nansum(np.asarray(each.get_ydata(), float)) == pytest.approx(-0.4) for each in eigenvalues.lines)
+    without = write_report(tmp_path / "s", {"flow": frame.drop(columns="lambda_min")}, about)
+    assert [ax.get_ylabel() for ax in FLOW.draw(read_report(without)).axes] == ["distance [length]"]

@@ -51,7 +51,7 @@ def figure_of_groups(grouped: Grouped, parts: Sequence[GroupPanel], *columns: st
         raise NothingToDraw(grouped.why_no_times or grouped.why_empty(*columns))
     figure, axes = panels(len(parts), height=3.2 if len(parts) == 1 else HEIGHT)
     for ax, part in zip(axes[:, 0], parts, strict=True):
-        _draw(ax, part)
+        draw_panel(ax, part)
         title(ax, part.title)
         finish(ax, part.label, steps=part is parts[-1], along=grouped.along)
     entries = []
@@ -76,7 +76,7 @@ def _foot(curve: Curve) -> Series:
     return Series(curve.x, curve.mean - curve.spread, None)
 
 
-def _draw(ax: Axes, part: GroupPanel) -> None:
+def draw_panel(ax: Axes, part: GroupPanel) -> None:
     drawn = [series for curve in part.curves.values() for series in (curve.series, _foot(curve))]
     scale(ax, drawn, linear_up_to=part.linear_up_to)
     for level in part.levels:
