@@ -69,10 +69,10 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     "chosen",
     [
         {},
-        {"sample": ("own", "previous", "probe"), "skip": 3},
+        {"sample": ("own", "previous", "probe"), "skip": 3, "steps": "0:4"},
         {"ref_gradients": True, "path_integral": 3, "layers": True, "allocate": True},
         {"curvature": 3, "metrics": ("convexity", "smoothness")},
-        {"replay_dtype": "float64", "sample": ("probe",)},
+        {"replay_dtype": "float64", "sample": ("probe",), "steps": "0:4"},
     ],
     ids=["plain", "samples", "gradients", "curvature", "float64"],
 )

@@ -61,7 +61,7 @@ def test_the_same_columns_give_the_same_bytes(tmp_path: Path, monkeypatch: pytes
     [
         pytest.param(np.nan, id="empty"),
         pytest.param(0.0, id="zero"),
-        pytest.param(-3.0, id="negative"),
+        pytest.param(-3.0, id="negative, of one row"),
         pytest.param(np.where(np.arange(40) % 2, np.nan, 1.0), id="every other row"),
         pytest.param(np.geomspace(1e-300, 1e300, 40), id="huge range"),
         pytest.param(np.geomspace(1e-300, 1e300, 40) * (-1.0) ** np.arange(40), id="huge range of both signs"),
@@ -75,7 +75,8 @@ def test_no_column_stops_a_figure(tmp_path: Path, values: Any, request: pytest.F
     from saved_reports import OF_ALLOCATION, OF_AVERAGES, OF_REFERENCES, OF_SCHEDULE, OF_STEPS, OF_TRAJECTORY
 
     every = {*OF_STEPS, *OF_REFERENCES, *OF_TRAJECTORY, *OF_ALLOCATION, *OF_AVERAGES, *OF_SCHEDULE}
-    folder = analysis(tmp_path / "r", change={name: values for name in every})
+    rows = 1 if np.ndim(values) == 0 and values < 0 else 40
+    folder = analysis(tmp_path / "r", rows=rows, change={name: values for name in every})
     drawn = draw(read_report(folder), ("svg",))
     if np.isnan(values).all():
         assert not drawn.pictures and len(drawn.left_out) == len(PICTURES["analysis"])
@@ -83,9 +84,8 @@ def test_no_column_stops_a_figure(tmp_path: Path, values: Any, request: pytest.F
         assert [picture.name for picture in drawn.pictures] == ALL
 
 
-@pytest.mark.parametrize("rows", [1, 2])
-def test_reports_of_few_rows(tmp_path: Path, rows: int) -> None:
-    assert names(analysis(tmp_path / "r", rows=rows)) == ALL
+def test_reports_of_two_rows(tmp_path: Path) -> None:
+    assert names(analysis(tmp_path / "r", rows=2)) == ALL
 
 
 @pytest.mark.usefixtures("whole_figures")

@@ -1,4 +1,4 @@
-"""benchmarks/faults/hostile.py: one in ten of its trials; `python -m benchmarks.faults hostile` has a thousand."""
+"""benchmarks/faults/hostile.py: a few of its trials; `python -m benchmarks.faults hostile` has a thousand."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="children are found and limited as on Linux"),
 ]
 
-#: One in ten. A trial takes some eighty milliseconds of a processor.
-TRIALS = 100
+#: Every fault five times. A trial takes some eighty milliseconds of a processor.
+TRIALS = 60
 
 
 @pytest.fixture(autouse=True)

@@ -77,8 +77,13 @@ def test_at_a_saddle_the_distance_grows_as_the_flow_does(tmp_path: Path) -> None
     assert (bounds >= 1).all()
 
 
-@pytest.mark.parametrize("eta", [0.02, 0.2, 0.47])
-@pytest.mark.parametrize("spectrum", [BOWL, SADDLE, [-4.0, 1.0], [0.0, 0.0, 1.0], [3.0], [-1.0]])
+@pytest.mark.parametrize(
+    ("spectrum", "eta"),
+    [
+        *((spectrum, eta) for spectrum in (BOWL, SADDLE) for eta in (0.02, 0.2, 0.47)),
+        *((spectrum, eta) for spectrum in ([-4.0, 1.0], [0.0, 0.0, 1.0], [3.0], [-1.0]) for eta in (0.2, 0.47)),
+    ],
+)
 def test_the_bound_is_above_the_distance_on_quadratics(tmp_path: Path, spectrum: list[float], eta: float) -> None:
     run, objective, _, _ = quadratic(tmp_path, spectrum, eta, count=min(60, round(4 / eta)), every=3)
     report = trajcheck.flow(run, objective, rtol=1e-6, curvature=5, out=tmp_path / "report")
@@ -96,10 +101,10 @@ def test_the_bound_is_above_the_distance_on_quadratics(tmp_path: Path, spectrum:
 
 
 def test_a_deep_linear_network(tmp_path: Path) -> None:
-    """eta, eta/2, eta/5, eta/10 from one init: the largest distance is proportional to eta, and below the bound."""
+    """eta, eta/2, eta/5 from one init: the largest distance is proportional to eta, and below the bound."""
     network, rng = DeepLinear(), np.random.default_rng(2)
     z, start = network.sample(20, rng), 0.5 * rng.normal(size=network.size)
-    etas, largest = [0.01, 0.005, 0.002, 0.001], []
+    etas, largest = [0.01, 0.005, 0.002], []
     for eta in etas:
         part = round(0.01 / eta)
         folder = tmp_path / str(part)

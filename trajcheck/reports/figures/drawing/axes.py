@@ -85,7 +85,7 @@ def line(ax: Axes, series: Series, color: str, style: str = "-", **more: Any) ->
     if series.errors is not None and np.isfinite(series.errors).any():
         low, high = values - series.errors, values + series.errors
         ax.fill_between(steps, low, high, where=here, color=color, alpha=0.18, linewidth=0)
-        single = here & alone(here) & np.isfinite(series.errors)
+        single = here & alone(here) & (series.errors >= 0) & np.isfinite(series.errors)
         ax.errorbar(steps[single], values[single], series.errors[single], fmt="none", ecolor=color, elinewidth=0.7)
 
 
