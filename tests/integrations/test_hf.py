@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from lazily import Lazily
 from loops import read, recorded_steps
 from safetensors.torch import load_file, save_file
 from same_reports import assert_same_reports
@@ -24,10 +26,12 @@ from trajcheck.recording.recorder import Recorder
 from trajcheck.recording.step_recorder import StepRecorder
 from trajcheck.runs.trajectory import open_trajectory
 
-transformers: Any = pytest.importorskip("transformers")
-pytest.importorskip("accelerate")
+transformers: Any = Lazily("transformers")
+hf: Any = Lazily("hf_trainers")
 
-from trajcheck.integrations.hf import TrajcheckCallback, model_loss  # noqa: E402
+pytestmark = pytest.mark.skipif(
+    not all(map(find_spec, ("transformers", "accelerate"))), reason="needs transformers and accelerate"
+)
 
 MICRO, SIZE, STEPS, CLIP = 2, 4, 6, 0.25
 
@@ -63,11 +67,6 @@ def examples() -> list[dict[str, Tensor]]:
     return data
 
 
-class InOrder(transformers.Trainer):
-    def _get_train_sampler(self, *args: Any) -> Any:
-        return torch.utils.data.SequentialSampler(self.train_dataset)
-
-
 def sgd(model: Any) -> tuple[Any, Any]:
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5, momentum=0.9)
     return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.9**step)
@@ -83,7 +82,7 @@ def trainer(folder: Path, callbacks: list[Any], model: Any = None, **arguments: 
     own = {
         key: arguments.pop(key) for key in ("compute_loss_func", "eval_dataset", "compute_metrics") if key in arguments
     }
-    return InOrder(
+    return hf.InOrder(
         model=model,
         args=transformers.TrainingArguments(**{**settings, **arguments}),
         train_dataset=examples(),
@@ -147,7 +146,7 @@ def accelerate_begins_anew() -> Any:
 @pytest.mark.parametrize("autocast", [True, False], ids=["bf16", "float32"])
 def test_the_one_line_records_what_a_plain_loop_records(autocast: bool, tmp_path: Path) -> None:
     """Bit by bit, but for the clipping factor, which is measured on the gradients and not computed from their norm."""
-    callback = TrajcheckCallback(tmp_path / "one-line", every=1, strict=True, quiet=True)
+    callback = hf.TrajcheckCallback(tmp_path / "one-line", every=1, strict=True, quiet=True)
     recorded = trained(tmp_path, [callback], bf16=autocast)
     by_hand = plain_loop(tmp_path / "by-hand", autocast)
     assert same_weights(recorded, by_hand)
@@ -173,7 +172,7 @@ def test_dropout_epochs_and_evaluations_during_training(tmp_path: Path) -> None:
     """Masks come back from the generator states; forwards of evaluations are no batches."""
     arguments: dict[str, Any] = {"eval_strategy": "steps", "eval_steps": 1, "eval_dataset": examples()[:5]}
     arguments |= {"num_train_epochs": 2, "eval_on_start": True}
-    callback = TrajcheckCallback(tmp_path / "run", every=1, strict=True, quiet=True, windows=True)
+    callback = hf.TrajcheckCallback(tmp_path / "run", every=1, strict=True, quiet=True, windows=True)
     recorded = trained(tmp_path, [callback], gpt2(0.2), **arguments)
     assert same_weights(recorded, trained(tmp_path, [], gpt2(0.2), **arguments))
     assert callback.recorder is None  # closed
@@ -188,24 +187,18 @@ def test_dropout_epochs_and_evaluations_during_training(tmp_path: Path) -> None:
 
 
 def test_the_length_of_the_run_is_the_trainers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    trained(tmp_path, [TrajcheckCallback(tmp_path / "run", schedule=trajcheck.Budget(bytes=10**9), strict=True)])
+    trained(tmp_path, [hf.TrajcheckCallback(tmp_path / "run", schedule=trajcheck.Budget(bytes=10**9), strict=True)])
     assert "every step, " in capsys.readouterr().err  # not "every step at first", which is thinned later
     assert recorded_steps(tmp_path / "run") == list(range(STEPS + 1))
-
-
-class Stop(transformers.TrainerCallback):
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> Any:
-        control.should_training_stop = state.global_step == 3
-        return control
 
 
 def test_a_job_resumed_from_a_checkpoint_goes_on_with_the_run(tmp_path: Path) -> None:
     saving: dict[str, Any] = {"save_strategy": "steps", "save_steps": 3}
 
     def callback(run: str) -> Any:
-        return TrajcheckCallback(tmp_path / run, every=1, strict=True, quiet=True)
+        return hf.TrajcheckCallback(tmp_path / run, every=1, strict=True, quiet=True)
 
-    trained(tmp_path, [callback("run"), Stop()], **saving)
+    trained(tmp_path, [callback("run"), hf.Stop()], **saving)
     assert recorded_steps(tmp_path / "run") == [0, 1, 2, 3]
     made = trainer(tmp_path, [callback("run")], **saving)
     made.train(resume_from_checkpoint=True)
@@ -231,7 +224,7 @@ def test_the_final_iterate_is_the_last_one_also_where_the_best_is_loaded(by: str
     stopping = [transformers.EarlyStoppingCallback(1)] if by == "epoch" else []
     recorded = trained(
         tmp_path,
-        [TrajcheckCallback(tmp_path / "run", every=2, strict=True, quiet=True), Watch(), *stopping],
+        [hf.TrajcheckCallback(tmp_path / "run", every=2, strict=True, quiet=True), Watch(), *stopping],
         num_train_epochs=1 if by == "steps" else 4, save_strategy=by, save_steps=3, eval_strategy=by, eval_steps=3,
         eval_dataset=examples()[:4],
         load_best_model_at_end=True, metric_for_best_model="score", greater_is_better=True,
@@ -247,7 +240,7 @@ def test_the_final_iterate_is_the_last_one_also_where_the_best_is_loaded(by: str
 def test_a_compiled_model(tmp_path: Path) -> None:
     trained(
         tmp_path,
-        [TrajcheckCallback(tmp_path / "run", every=1, strict=True, quiet=True)],
+        [hf.TrajcheckCallback(tmp_path / "run", every=1, strict=True, quiet=True)],
         torch_compile=True, torch_compile_backend="aot_eager", max_steps=2, bf16=True,
     )  # fmt: skip
     tensors, metadata = read(tmp_path / "run", 1)
@@ -261,9 +254,9 @@ def counted_loss(outputs: Any, labels: Tensor, num_items_in_batch: Any = None) -
 
 
 def test_a_loss_function_given_to_the_trainer(tmp_path: Path) -> None:
-    callback = TrajcheckCallback(tmp_path / "run", every=1, strict=True, quiet=True)
+    callback = hf.TrajcheckCallback(tmp_path / "run", every=1, strict=True, quiet=True)
     trained(tmp_path, [callback], compute_loss_func=callback.observed(counted_loss))
-    usual = TrajcheckCallback(tmp_path / "usual", every=1, strict=True, quiet=True)
+    usual = hf.TrajcheckCallback(tmp_path / "usual", every=1, strict=True, quiet=True)
     trained(tmp_path, [usual])
     (tensors, metadata), (expected, said) = (read(tmp_path / run, 2) for run in ("run", "usual"))
     assert {name for name in tensors if name.startswith("batch")} == {n for n in expected if n.startswith("batch")}
@@ -271,7 +264,7 @@ def test_a_loss_function_given_to_the_trainer(tmp_path: Path) -> None:
     with pytest.warns(RuntimeWarning, match=r"the targets that this function took\. .*callback\.observed"):
         trained(
             tmp_path,
-            [TrajcheckCallback(tmp_path / "unseen", every=1, strict=True, quiet=True)],
+            [hf.TrajcheckCallback(tmp_path / "unseen", every=1, strict=True, quiet=True)],
             compute_loss_func=counted_loss,
         )
     tensors, metadata = read(tmp_path / "unseen", 1)
@@ -284,7 +277,7 @@ def test_a_loss_function_given_to_the_trainer(tmp_path: Path) -> None:
 def test_the_weight_of_a_loss_is_measured(tmp_path: Path) -> None:
     """Without labels that the Trainer can count, it divides by the number of micro-batches."""
 
-    class Own(InOrder):
+    class Own(hf.InOrder):
         def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **kwargs: Any) -> Any:
             return 0.5 * model(**inputs).loss
 
@@ -295,7 +288,7 @@ def test_the_weight_of_a_loss_is_measured(tmp_path: Path) -> None:
         args=arguments,
         train_dataset=examples(),
         optimizers=sgd(model),
-        callbacks=[TrajcheckCallback(tmp_path / "run", every=1, strict=True, quiet=True)],
+        callbacks=[hf.TrajcheckCallback(tmp_path / "run", every=1, strict=True, quiet=True)],
     )
     made.model_accepts_loss_kwargs = False
     made.train()
@@ -303,7 +296,7 @@ def test_the_weight_of_a_loss_is_measured(tmp_path: Path) -> None:
 
 
 def test_the_exported_program_is_without_the_autocast_that_accelerate_adds(tmp_path: Path) -> None:
-    callback = TrajcheckCallback(tmp_path / "run", every=1, strict=True, quiet=True, objective=model_loss)
+    callback = hf.TrajcheckCallback(tmp_path / "run", every=1, strict=True, quiet=True, objective=hf.model_loss)
     trained(tmp_path, [callback], bf16=True, max_steps=2)
     exported, written = (
         trajcheck.analyze(tmp_path / "run", objective=spec, out=tmp_path / f"report{i}").steps["replay_grad_error"]
@@ -320,20 +313,20 @@ def test_what_fails_does_not_reach_training_unless_strict(tmp_path: Path, monkey
     untouched = trained(tmp_path, [])
     monkeypatch.setattr(StepRecorder, "observe", broken)
     with pytest.warns(RuntimeWarning, match="training goes on: step 0: ZeroDivisionError"):
-        assert same_weights(untouched, trained(tmp_path, [TrajcheckCallback(tmp_path / "run", every=1, quiet=True)]))
+        assert same_weights(untouched, trained(tmp_path, [hf.TrajcheckCallback(tmp_path / "run", every=1, quiet=True)]))
     with pytest.raises(RecorderError, match="ZeroDivisionError"):
-        trained(tmp_path, [TrajcheckCallback(tmp_path / "strict", every=1, strict=True, quiet=True)])
+        trained(tmp_path, [hf.TrajcheckCallback(tmp_path / "strict", every=1, strict=True, quiet=True)])
 
 
 def test_what_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecorderError, match="TrajcheckCallback takes no evry=; it takes every"):
-        TrajcheckCallback(tmp_path, evry=3)
+        hf.TrajcheckCallback(tmp_path, evry=3)
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "run.json").write_text("{}")
     with pytest.raises(RecorderError, match="already holds a run"):
-        trained(tmp_path, [TrajcheckCallback(tmp_path / "run", every=1)])
+        trained(tmp_path, [hf.TrajcheckCallback(tmp_path / "run", every=1)])
     with pytest.raises(ValueError, match="returned no loss for a batch of input_ids"):
-        model_loss(gpt2(), {"input_ids": torch.zeros(1, 3, dtype=torch.long)})
+        hf.model_loss(gpt2(), {"input_ids": torch.zeros(1, 3, dtype=torch.long)})
 
 
 # -- objectives that transformers builds from an archive's config.json -------------------------------------------------
@@ -588,25 +581,6 @@ def test_own_samples_of_an_archive_are_refused(hostile: Path, tmp_path: Path) ->
 # -- what these libraries leave is an archive: norms and distances are the live model's when it was saved --------------
 
 
-class Live(transformers.TrainerCallback):
-    """The trained parameters in float64 whenever the Trainer saves, and the rate of every update."""
-
-    def __init__(self) -> None:
-        self.points: dict[int, Tensor] = {}
-        self.rates: list[float] = []
-
-    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, optimizer: Any = None, **more: Any) -> None:
-        self.rates.append(optimizer.param_groups[0]["lr"])
-
-    def on_save(self, args: Any, state: Any, control: Any, model: Any = None, **more: Any) -> None:
-        self.points[state.global_step] = flat(model)
-
-
-def flat(model: Any) -> Tensor:
-    """Tied parameters once, frozen ones not."""
-    return torch.cat([p.detach().double().reshape(-1).clone() for p in model.parameters() if p.requires_grad])
-
-
 def check_points(archive: Path, points: dict[int, Tensor], folder: Path) -> None:
     report = trajcheck.analyze(archive, out=folder / "report")
     assert report.steps["step"].tolist() == sorted(points)
@@ -618,9 +592,9 @@ def check_points(archive: Path, points: dict[int, Tensor], folder: Path) -> None
     assert max(distances) > 0
 
 
-def saved_by_the_trainer(folder: Path, model: Any) -> Live:
+def saved_by_the_trainer(folder: Path, model: Any) -> Any:
     """With the Trainer's own AdamW, which decays some tensors, and a schedule that warms up from 0."""
-    live = Live()
+    live = hf.Live()
     settings = {
         "output_dir": str(folder / "trainer"), "per_device_train_batch_size": 2, "gradient_accumulation_steps": 2,
         "max_steps": 11, "use_cpu": True, "report_to": [], "disable_tqdm": True, "dataloader_pin_memory": False,
@@ -653,7 +627,7 @@ def test_losses_that_the_trainer_logs(tmp_path: Path) -> None:
     """The entry at s, of one update, is f(x_(s-1); z_(s-1)): as recorded from the same training."""
     run = tmp_path / "run"
     more: dict[str, Any] = {"logging_strategy": "steps", "logging_steps": 1, "save_strategy": "steps", "save_steps": 2}
-    trained(tmp_path, [TrajcheckCallback(run, every=1, quiet=True)], **more)
+    trained(tmp_path, [hf.TrajcheckCallback(run, every=1, quiet=True)], **more)
     recorded = {snapshot.step: snapshot.loss for snapshot in open_trajectory(run).snapshots}
     trajectory = open_trajectory(tmp_path / "trainer")
     found = {snapshot.step: snapshot.loss for snapshot in trajectory.snapshots}
@@ -709,7 +683,7 @@ def test_states_that_accelerate_saves(tmp_path: Path) -> None:
         optimizer.zero_grad()
         if step % 3 == 1:
             accelerator.save_state()
-            points[step], rates[step] = flat(model), optimizer.param_groups[0]["lr"]
+            points[step], rates[step] = hf.flat(model), optimizer.param_groups[0]["lr"]
     check_points(tmp_path / "project", points, tmp_path)
     trajectory = open_trajectory(tmp_path / "project")
     assert {snapshot.step: snapshot.lr for snapshot in trajectory.snapshots} == {t: (lr,) for t, lr in rates.items()}

@@ -3,29 +3,31 @@
 from __future__ import annotations
 
 import math
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from lazily import Lazily
 from loops import batch_of, loss_of, read, recorded_steps
 from same_reports import assert_same_reports
-from torch import Tensor, nn
+from torch import nn
 
 import trajcheck
 from trajcheck.errors import RecorderError
 from trajcheck.recording.recorder import Recorder
 from trajcheck.recording.step_recorder import StepRecorder
 
-lightning: Any = pytest.importorskip("lightning.pytorch")
-
-from trajcheck.integrations.lightning import TrajcheckCallback  # noqa: E402
+lightning: Any = Lazily("lightning.pytorch")
+models: Any = Lazily("lightning_models")
 
 BATCHES, PARTS, CLIP = 6, 2, 0.2
 STEPS = BATCHES // PARTS
 
 pytestmark = [
+    pytest.mark.skipif(find_spec("lightning") is None, reason="needs lightning"),
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),
     pytest.mark.filterwarnings("ignore:You defined a `validation_step` but have no"),
     pytest.mark.filterwarnings("ignore:Trying to infer the `batch_size`"),
@@ -54,32 +56,6 @@ def classifier():
 """
 
 
-class Classifier(lightning.LightningModule):
-    """Its own forward is never called; training_step draws dropout masks and moves BatchNorm's statistics."""
-
-    def __init__(self, dropout: float = 0.0, make: Any = None) -> None:
-        super().__init__()
-        torch.manual_seed(0)
-        self.net = nn.Sequential(nn.Linear(4, 8), nn.BatchNorm1d(8), nn.Dropout(dropout), nn.Tanh(), nn.Linear(8, 3))
-        self.make = make or sgd
-
-    def training_step(self, batch: Any, batch_idx: int) -> Any:
-        loss = loss_of(self.net, batch)
-        self.log("loss", loss)
-        return {"loss": loss}
-
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
-        with torch.enable_grad():  # forwards in evaluation are no samples, also where gradients are wanted
-            self.log("validation", loss_of(self.net, batch))
-
-    def configure_optimizers(self) -> Any:
-        return self.make(self)
-
-
-def sgd(module: nn.Module) -> Any:
-    return torch.optim.SGD(module.parameters(), lr=0.25, momentum=0.9)
-
-
 def data(count: int = BATCHES) -> Any:
     inputs, targets = (torch.cat(parts) for parts in zip(*map(batch_of, range(count)), strict=True))
     return torch.utils.data.DataLoader(torch.utils.data.TensorDataset(inputs, targets), batch_size=6)
@@ -95,14 +71,14 @@ def trainer(callbacks: list[Any], **options: Any) -> Any:
 
 
 def fitted(callbacks: list[Any], module: Any = None, validate: bool = False, **options: Any) -> Any:
-    module = Classifier() if module is None else module
+    module = models.Classifier() if module is None else module
     trainer(callbacks, **options).fit(module, data(), data(2) if validate else None)
     return module
 
 
 def plain_loop(run: Path, autocast: bool) -> Any:
-    module = Classifier().train()
-    optimizer = sgd(module)
+    module = models.Classifier().train()
+    optimizer = models.sgd(module)
     with Recorder(run, module, optimizer, every=1, strict=True, quiet=True) as recorder:
         recorder.epoch = 0
         for step in range(STEPS):
@@ -133,7 +109,7 @@ def objective(folder: Path, dropout: float = 0.0) -> str:
 def test_the_one_line_records_what_a_plain_loop_records(autocast: bool, tmp_path: Path) -> None:
     """Bit by bit, but for the clipping factor, which is measured on the gradients and not computed from their norm."""
     options: dict[str, Any] = {"precision": "bf16-mixed"} if autocast else {}
-    recorded = fitted([TrajcheckCallback(tmp_path / "one-line", every=1, strict=True, quiet=True)], **options)
+    recorded = fitted([models.TrajcheckCallback(tmp_path / "one-line", every=1, strict=True, quiet=True)], **options)
     assert same_weights(recorded, plain_loop(tmp_path / "by-hand", autocast))
     assert same_weights(recorded, fitted([], **options))
     assert recorded_steps(tmp_path / "one-line") == list(range(STEPS + 1))
@@ -154,9 +130,9 @@ def test_the_one_line_records_what_a_plain_loop_records(autocast: bool, tmp_path
 
 def test_dropout_epochs_and_validation_during_training(tmp_path: Path) -> None:
     options: dict[str, Any] = {"max_epochs": 2, "val_check_interval": 2, "validate": True, "accumulate_grad_batches": 1}
-    callback = TrajcheckCallback(tmp_path / "run", every=1, strict=True, quiet=True, windows=True)
-    recorded = fitted([callback], Classifier(0.3), **options)
-    assert same_weights(recorded, fitted([], Classifier(0.3), **options))
+    callback = models.TrajcheckCallback(tmp_path / "run", every=1, strict=True, quiet=True, windows=True)
+    recorded = fitted([callback], models.Classifier(0.3), **options)
+    assert same_weights(recorded, fitted([], models.Classifier(0.3), **options))
     assert callback.recorder is None  # closed
     metadata = [read(tmp_path / "run", step)[1] for step in range(2 * BATCHES)]
     assert [each["epoch"] for each in metadata] == [0] * BATCHES + [1] * BATCHES
@@ -169,7 +145,7 @@ def test_dropout_epochs_and_validation_during_training(tmp_path: Path) -> None:
 
 
 def test_the_length_of_the_run_is_the_trainers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    fitted([TrajcheckCallback(tmp_path / "run", schedule=trajcheck.Budget(bytes=10**9), strict=True)])
+    fitted([models.TrajcheckCallback(tmp_path / "run", schedule=trajcheck.Budget(bytes=10**9), strict=True)])
     assert "every step, " in capsys.readouterr().err
     assert recorded_steps(tmp_path / "run") == list(range(STEPS + 1))
 
@@ -181,7 +157,7 @@ def test_steps_that_the_loss_scaler_skips(tmp_path: Path) -> None:
     def options() -> dict[str, Any]:
         return {"plugins": [MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=2.0**18))]}
 
-    recorded = fitted([TrajcheckCallback(tmp_path, every=1, strict=True, quiet=True)], max_epochs=2, **options())
+    recorded = fitted([models.TrajcheckCallback(tmp_path, every=1, strict=True, quiet=True)], max_epochs=2, **options())
     assert same_weights(recorded, fitted([], max_epochs=2, **options()))
     metadata = [read(tmp_path, step)[1] for step in range(2 * STEPS)]
     skipped = [each.get("skipped", False) for each in metadata]
@@ -197,20 +173,20 @@ def test_steps_that_the_loss_scaler_skips(tmp_path: Path) -> None:
 
 
 def test_clipping_by_value_is_known_to_have_no_factor(tmp_path: Path) -> None:
-    callback = TrajcheckCallback(tmp_path, every=1, strict=True, quiet=True)
+    callback = models.TrajcheckCallback(tmp_path, every=1, strict=True, quiet=True)
     fitted([callback], gradient_clip_val=0.01, gradient_clip_algorithm="value")
     assert read(tmp_path, 0)[1]["clip"] is None
 
 
 def test_a_job_resumed_from_a_checkpoint_goes_on_with_the_run(tmp_path: Path) -> None:
     def callback(run: str) -> Any:
-        return TrajcheckCallback(tmp_path / run, every=1, strict=True, quiet=True)
+        return models.TrajcheckCallback(tmp_path / run, every=1, strict=True, quiet=True)
 
     first = trainer([callback("run")])
-    first.fit(Classifier(), data())
+    first.fit(models.Classifier(), data())
     first.save_checkpoint(tmp_path / "checkpoint.ckpt")
     second = trainer([callback("run")], max_epochs=2)
-    second.fit(Classifier(), data(), ckpt_path=tmp_path / "checkpoint.ckpt")
+    second.fit(models.Classifier(), data(), ckpt_path=tmp_path / "checkpoint.ckpt")
     fitted([callback("whole")], max_epochs=2)
     assert recorded_steps(tmp_path / "run") == recorded_steps(tmp_path / "whole") == list(range(2 * STEPS + 1))
     for step in range(2 * STEPS + 1):
@@ -226,48 +202,27 @@ def test_tau_goes_on_from_a_checkpoint_whose_step_was_not_recorded(tmp_path: Pat
             trainer.save_checkpoint(tmp_path / f"{trainer.current_epoch}.ckpt")
 
     def callback(run: str) -> Any:
-        return TrajcheckCallback(tmp_path / run, every=2, strict=True, quiet=True)
+        return models.TrajcheckCallback(tmp_path / run, every=2, strict=True, quiet=True)
 
     fitted([callback("run"), Save()], max_epochs=1)
     (tmp_path / "run" / f"step-{STEPS:09d}.safetensors").unlink()  # the job was killed before its end
-    trainer([callback("run")], max_epochs=2).fit(Classifier(), data(), ckpt_path=tmp_path / "0.ckpt")
+    trainer([callback("run")], max_epochs=2).fit(models.Classifier(), data(), ckpt_path=tmp_path / "0.ckpt")
     assert recorded_steps(tmp_path / "run") == [0, 2, 4, 6]
     assert read(tmp_path / "run", 6)[1]["tau"] == pytest.approx([6 * 0.25])
 
 
-class Manual(Classifier):
-    """Own backward passes and steps, through the module's forward."""
-
-    automatic_optimization = False
-
-    def __init__(self, optimizers: int = 1) -> None:
-        super().__init__()
-        self.automatic_optimization = False
-        self.count = optimizers
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return self.net(inputs)
-
-    def training_step(self, batch: Any, batch_idx: int) -> None:
-        optimizer = self.optimizers()
-        optimizer.zero_grad()
-        self.manual_backward(loss_of(self, batch))
-        optimizer.step()
-
-    def configure_optimizers(self) -> Any:
-        return [sgd(self) for _ in range(self.count)]
-
-
 def test_manual_optimisation(tmp_path: Path) -> None:
     options: dict[str, Any] = {"accumulate_grad_batches": 1, "gradient_clip_val": None}
-    recorded = fitted([TrajcheckCallback(tmp_path, every=1, strict=True, quiet=True)], Manual(), **options)
-    assert same_weights(recorded, fitted([], Manual(), **options))
+    recorded = fitted(
+        [models.TrajcheckCallback(tmp_path, every=1, strict=True, quiet=True)], models.Manual(), **options
+    )
+    assert same_weights(recorded, fitted([], models.Manual(), **options))
     assert recorded_steps(tmp_path) == list(range(BATCHES + 1))
     tensors, metadata = read(tmp_path, 3)
     assert torch.equal(tensors["batch/0"], batch_of(3)[0])
     assert metadata["loss"] > 0 and "micro_weights" not in metadata
     with pytest.raises(RecorderError, match=r"Manual has 2 optimizers.*trajcheck\.record"):
-        fitted([TrajcheckCallback(tmp_path / "two")], Manual(2), **options)
+        fitted([models.TrajcheckCallback(tmp_path / "two")], models.Manual(2), **options)
 
 
 def test_what_fails_does_not_reach_training_unless_strict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,43 +232,22 @@ def test_what_fails_does_not_reach_training_unless_strict(tmp_path: Path, monkey
     untouched = fitted([])
     monkeypatch.setattr(StepRecorder, "observe", broken)
     with pytest.warns(RuntimeWarning, match="training goes on: step 0: ZeroDivisionError"):
-        assert same_weights(untouched, fitted([TrajcheckCallback(tmp_path / "run", every=1, quiet=True)]))
+        assert same_weights(untouched, fitted([models.TrajcheckCallback(tmp_path / "run", every=1, quiet=True)]))
     with pytest.raises(RecorderError, match="ZeroDivisionError"):
-        fitted([TrajcheckCallback(tmp_path / "strict", every=1, strict=True, quiet=True)])
+        fitted([models.TrajcheckCallback(tmp_path / "strict", every=1, strict=True, quiet=True)])
 
 
 def test_training_that_fails_leaves_the_final_iterate(tmp_path: Path) -> None:
-    class Failing(Classifier):
+    class Failing(models.Classifier):
         def training_step(self, batch: Any, batch_idx: int) -> Any:
             if batch_idx == 4:
                 raise ZeroDivisionError
             return super().training_step(batch, batch_idx)
 
     with pytest.raises(ZeroDivisionError):
-        fitted([TrajcheckCallback(tmp_path, every=1, quiet=True)], Failing())
+        fitted([models.TrajcheckCallback(tmp_path, every=1, quiet=True)], Failing())
     assert recorded_steps(tmp_path) == [0, 1, 2]
     assert not any(name.startswith("grad") for name in read(tmp_path, 2)[0])
-
-
-class Points(lightning.Callback):
-    """The trained parameters before each update, its loss and its rate."""
-
-    def __init__(self) -> None:
-        self.points: dict[int, np.ndarray] = {}
-        self.losses: dict[int, float] = {}
-        self.rates: dict[int, float] = {}
-
-    def on_train_batch_start(self, trainer: Any, module: Any, *_: Any) -> None:
-        self.keep(trainer, module)
-        self.rates[trainer.global_step] = trainer.optimizers[0].param_groups[0]["lr"]
-
-    def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, *_: Any) -> None:
-        self.losses[trainer.global_step - 1] = outputs["loss"].item()
-        self.keep(trainer, module)
-
-    def keep(self, trainer: Any, module: Any) -> None:
-        parameters = [p.detach().double().numpy().ravel() for p in module.parameters()]
-        self.points[trainer.global_step] = np.concatenate(parameters)
 
 
 def annealed(module: nn.Module) -> Any:
@@ -325,11 +259,11 @@ def annealed(module: nn.Module) -> Any:
 @pytest.mark.parametrize("parts", [1, 2])
 def test_its_checkpoints_are_an_archive(parts: int, tmp_path: Path) -> None:
     """Numbered by the updates made, with the losses and rates of metrics.csv, in place; the last one is there twice."""
-    live = Points()
+    live = models.Points()
     checkpoints = lightning.callbacks.ModelCheckpoint(every_n_train_steps=2, save_top_k=-1, save_last=True)
     logger = lightning.loggers.CSVLogger(str(tmp_path))
     fitted(
-        [live, checkpoints, lightning.callbacks.LearningRateMonitor("step")], Classifier(make=annealed),
+        [live, checkpoints, lightning.callbacks.LearningRateMonitor("step")], models.Classifier(make=annealed),
         max_epochs=2, logger=logger, enable_checkpointing=True, log_every_n_steps=1, accumulate_grad_batches=parts,
         gradient_clip_val=None,
     )  # fmt: skip
@@ -353,4 +287,4 @@ def test_its_checkpoints_are_an_archive(parts: int, tmp_path: Path) -> None:
 
 def test_what_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RecorderError, match="TrajcheckCallback takes no evry=; it takes every"):
-        TrajcheckCallback(tmp_path, evry=3)
+        models.TrajcheckCallback(tmp_path, evry=3)
