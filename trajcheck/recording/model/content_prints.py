@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 
 from trajcheck.recording.model.shards import local
-from trajcheck.recording.sums.addresses import Addresses
+from trajcheck.recording.sums.addresses import Addresses, takes_all
 from trajcheck.recording.sums.compiled import compiled
 
 #: Elements of a piece: odd, so that rows which change places meet other factors.
@@ -40,19 +40,22 @@ class ContentPrints:
             if local(tensor).numel():
                 self._kinds.setdefault((tensor.device, _working(tensor.dtype)), {})[name] = tensor
         self._factors: dict[tuple[torch.device, torch.dtype], torch.Tensor] = {}
+        self._looked: _Looked | None = None  # at those that sums.c reads, the last time
 
     @torch.no_grad()
     def now(self) -> Print:
         found = Print([], [])
         for (device, dtype), tensors in self._kinds.items():
             factors = self._factors_of(device, dtype, max(local(t).numel() for t in tensors.values()))
-            pieces = [piece.to(dtype) for tensor in tensors.values() for piece in _pieces(tensor)]
             library = compiled() if dtype is torch.float32 and device.type == "cpu" else None
             if library is not None:
-                products, squares = library.prints(Addresses(pieces), factors).unbind(1)
+                looked = self._looked if self._looked is not None and self._looked.still() else _Looked(tensors)
+                self._looked = looked if looked.lasts else None
+                products, squares = library.prints(looked.places, factors).unbind(1)
                 found.products.append(products.to(dtype))
                 found.norms.append(squares.sqrt().to(dtype))
                 continue
+            pieces = [piece.to(dtype) for tensor in tensors.values() for piece in _pieces(tensor)]
             found.products.append(torch.stack([torch.dot(piece, factors[: piece.numel()]) for piece in pieces]))
             found.norms.append(torch.stack([torch.linalg.vector_norm(piece) for piece in pieces]))
         return found
@@ -65,7 +68,7 @@ class ContentPrints:
             limit = ROUNDING * torch.finfo(old.dtype).eps
             broke = torch.isfinite(old) & ~torch.isfinite(new)
             flags.append((torch.abs(new - old) > limit * norm) | broke)
-        owners = [[name for name, t in tensors.items() for _ in _pieces(t)] for tensors in self._kinds.values()]
+        owners = [[name for name, t in tensors.items() for _ in _counted(t)] for tensors in self._kinds.values()]
         return Difference(flags, owners)
 
     def _factors_of(self, device: torch.device, dtype: torch.dtype, longest: int) -> torch.Tensor:
@@ -74,6 +77,23 @@ class ContentPrints:
             drawn = torch.randn(min(longest, PIECE), generator=stream, dtype=torch.float64)
             self._factors[device, dtype] = drawn.to(dtype).to(device)
         return self._factors[device, dtype]
+
+
+class _Looked:
+    """Where the pieces of some tensors lie in the processor's memory, in float32.
+
+    `lasts`: as long as the tensors are `still()` there; of others than contiguous float32 ones the pieces are copies.
+    """
+
+    def __init__(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        self._tensors = list(tensors.values())
+        self._kept = [piece.float() for tensor in self._tensors for piece in _pieces(tensor)]
+        self.places = Addresses(self._kept)
+        self.lasts = takes_all(self._tensors)
+        self._where = Addresses(self._tensors) if self.lasts else self.places
+
+    def still(self) -> bool:
+        return self._where.still(self._tensors)
 
 
 class Difference:
@@ -112,6 +132,12 @@ def _working(dtype: torch.dtype) -> torch.dtype:
     if dtype.is_complex:
         return torch.float64 if dtype is torch.complex128 else torch.float32
     return torch.float64 if dtype is torch.float64 else torch.float32
+
+
+def _counted(tensor: torch.Tensor) -> range:
+    """The numbers of its pieces."""
+    held = local(tensor)
+    return range(-(-held.numel() * (2 if held.is_complex() else 1) // PIECE))
 
 
 def _pieces(tensor: torch.Tensor) -> Iterable[torch.Tensor]:

@@ -97,12 +97,16 @@ class Forwards:
     def __init__(self, devices: list[torch.device], buffers: Callable[[], Sequence[torch.Tensor]]) -> None:
         self._devices, self._buffers = devices, buffers
         self._key = object()
+        self._forwards: list[Forward] = []
         self.reset()
 
     def reset(self) -> None:
         """A step was made: what came before leads to nothing."""
+        # Generator states lie above all that a forward has made: given up now, the C library would give its memory back
+        # to the system, and take it again in the next one.
+        self._above = [(each.state.generators, each.generators) for each in self._forwards]
         self._open: list[Forward] = []  # one within another: of a wrapper and of what it wraps
-        self._forwards: list[Forward] = []
+        self._forwards = []
         self._gone = 0
         self.latest: Forward | None = None
 
@@ -149,6 +153,7 @@ class Forwards:
         if place:
             return
         forward.end, forward.generators = next_number(), generator_states(self._devices)
+        self._above = []
         forward.versions = forward.versions[0], self._versions()
         passed = weakref.WeakMethod(forward.passed)
         forward.marks = [

@@ -19,11 +19,13 @@ class GradientPlace:
 
     def __init__(self, places: Places, prints: ContentPrints) -> None:
         self._places, self._prints = places, prints
+        self._latest: Seen | None = None
         self.reset()
 
     def reset(self) -> None:
         """A step is over."""
-        self._latest: Seen | None = None
+        self._above = self._latest  # as in forwards.py, until the next forward has ended
+        self._latest = None
         self._observed: list[Seen] = []
         self._here: Seen | None = None
         self._differences: list[Difference] = []
@@ -32,6 +34,7 @@ class GradientPlace:
     def passed(self, content: bool) -> None:
         """A forward has ended: what it took from the parameters is as they are now."""
         self._latest = Seen(self._places.now(), self._prints.now() if content else None)
+        self._above = None
 
     def observed(self, first: bool, content: bool) -> Place:
         """A loss was observed, the `first` of the coming step or another: where the parameters were in its forward.
