@@ -1,4 +1,4 @@
-"""What the tests of trajcheck.integrations.hf make of classes of transformers, whose import is long: see lazily.py."""
+"""What the tests of trajcheck.integrations.hf make of classes of transformers; imported late, as these take long."""
 
 from __future__ import annotations
 

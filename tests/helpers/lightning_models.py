@@ -1,4 +1,4 @@
-"""What the tests of trajcheck.integrations.lightning make of its classes, whose import is long: see lazily.py."""
+"""What the tests of trajcheck.integrations.lightning make of its classes; imported late, as these take long."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lazily import Lazily
+from imported_late import Lazily
 from loops import read, recorded_steps
 from safetensors.torch import load_file, save_file
 from same_reports import assert_same_reports

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from lazily import Lazily
+from imported_late import Lazily
 from loops import batch_of, loss_of, read, recorded_steps
 from same_reports import assert_same_reports
 from torch import nn
