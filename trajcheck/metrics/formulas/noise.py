@@ -114,7 +114,7 @@ def grad_true_sq(batches: Batches) -> dict[str, Column]:
     chart=(33, "trace of the gradient noise"),
 )
 def noise_trace(batches: Batches) -> dict[str, Column]:
-    """tr Sigma = B (S2/m - G2), above 0, in loss^2 / length^2.
+    """tr Sigma = B (S2/m - G2), >= 0, in loss^2 / length^2.
 
     E |g_b|^2 = |grad f|^2 + tr Sigma / B_b for means over B_b independent examples, so B is the harmonic mean.
     Undefined where sizes are not known, or the loss is not known to be such a mean, and where the gradients differ by

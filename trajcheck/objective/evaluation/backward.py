@@ -6,7 +6,11 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
-from torch.autograd.graph import _engine_run_backward
+
+try:
+    from torch.autograd.graph import _engine_run_backward
+except ImportError:  # which only adds what is logged to this
+    _engine_run_backward = torch.autograd.Variable._execution_engine.run_backward
 
 
 def gradients(

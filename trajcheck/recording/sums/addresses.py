@@ -46,11 +46,12 @@ class Addresses:
         self.sizes: int = self.numels.buffer_info()[0]
 
     def still(self, tensors: Sequence[torch.Tensor]) -> bool:
-        """Whether the same tensors lie where they lay, with as many elements, in float32."""
+        """Whether the same tensors lie where they lay, with as many elements, in float32 and one after the other."""
         return (
             list(map(_address, tensors)) == self._addresses.tolist()
             and list(map(_numel, tensors)) == self.numels.tolist()
             and {torch.float32}.issuperset(map(_dtype, tensors))
+            and all(map(_contiguous, tensors))
         )
 
 
